@@ -1,0 +1,98 @@
+"""Images per second of extracting all taps, against a bare forward pass of the same network.
+
+    python benchmarks/performance/extraction.py
+
+Each round times both, one after the other in alternating order, on the same images in memory; the ratio is the
+median over rounds of (seconds of the bare pass) / (seconds with all taps). One row a configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from contextlib import nullcontext
+
+import torch
+from tabulate import tabulate
+from timm.models.vision_transformer import VisionTransformer
+
+from probebench.catalog import builtin_models
+from probebench.features import Taps
+from probebench.models import build
+from probebench.sites import all_taps
+
+
+def glyphvit() -> torch.nn.Module:
+    return build(builtin_models()["glyphvit"]).net
+
+
+def vit_b16() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return VisionTransformer(img_size=224, patch_size=16, embed_dim=768, depth=12, num_heads=12, num_classes=0).eval()
+
+
+CONFIGURATIONS = {
+    # name: network, side of its input, images per batch on a CPU and on a GPU, dtype
+    "glyphvit-fp32": (glyphvit, 32, 256, 4096, torch.float32),
+    "vit_b16-fp32": (vit_b16, 224, 8, 256, torch.float32),
+    "vit_b16-bf16": (vit_b16, 224, 8, 256, torch.bfloat16),
+}
+
+
+def measure(name: str, rounds: int, device: str) -> list[object]:
+    make, side, cpu_batch, gpu_batch, dtype = CONFIGURATIONS[name]
+    on_gpu = device.startswith("cuda")
+    batch = gpu_batch if on_gpu else cpu_batch
+    net = make().to(device=device, dtype=dtype)
+    images = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    taps = all_taps(12)
+    reader = Taps(net, taps, "mean")
+
+    def once(tapped: bool) -> float:
+        with torch.inference_mode(), reader.attached() if tapped else nullcontext():
+            if on_gpu:
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            net.forward_features(images)
+            if tapped:
+                torch.cat(reader.collect(), dim=1).cpu()
+            if on_gpu:
+                torch.cuda.synchronize()
+            return time.perf_counter() - start
+
+    for tapped in (False, True) * 2:
+        once(tapped)
+    bare, all_of_them = [], []
+    for index in range(rounds):
+        for tapped in (False, True) if index % 2 else (True, False):
+            (all_of_them if tapped else bare).append(once(tapped))
+    ratios = [b / t for b, t in zip(bare, all_of_them, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return [
+        name,
+        batch,
+        round(batch / statistics.median(bare), 1),
+        round(batch / statistics.median(all_of_them), 1),
+        f"{statistics.median(ratios):.3f}",
+        f"{low:.3f}-{high:.3f}",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configurations", nargs="*", help=f"any of {', '.join(CONFIGURATIONS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="of torch on the CPU")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    rows = [measure(name, args.rounds, args.device) for name in args.configurations or CONFIGURATIONS]
+    print(f"{args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}, {args.rounds} rounds")
+    header = ["configuration", "batch", "bare images/s", "98 taps images/s", "ratio", "quartiles"]
+    print(tabulate(rows, headers=header, tablefmt="github"))
+
+
+if __name__ == "__main__":
+    main()

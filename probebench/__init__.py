@@ -1,0 +1,58 @@
+"""probebench measures, layer by layer and module by module, what a frozen vision transformer knows.
+
+Importing the package imports neither torch nor timm, scikit-learn, numpy or rich: public names load on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Case": "probebench.cases",
+    "DatasetSpec": "probebench.catalog",
+    "ModelSpec": "probebench.catalog",
+    "ProbebenchError": "probebench.errors",
+    "Protocol": "probebench.protocols",
+    "SweepResult": "probebench.sweep",
+    "Tap": "probebench.sites",
+    "TapResult": "probebench.sweep",
+    "all_taps": "probebench.sites",
+    "run_sweep": "probebench.sweep",
+}
+
+__all__ = [
+    "Case",
+    "DatasetSpec",
+    "ModelSpec",
+    "ProbebenchError",
+    "Protocol",
+    "SweepResult",
+    "Tap",
+    "TapResult",
+    "__version__",
+    "all_taps",
+    "run_sweep",
+]
+
+if TYPE_CHECKING:
+    from probebench.cases import Case
+    from probebench.catalog import DatasetSpec, ModelSpec
+    from probebench.errors import ProbebenchError
+    from probebench.protocols import Protocol
+    from probebench.sites import Tap, all_taps
+    from probebench.sweep import SweepResult, TapResult, run_sweep
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _PUBLIC[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

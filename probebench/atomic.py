@@ -1,0 +1,55 @@
+"""Write files so that a reader sees the old content or the new one, never a part."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from probebench.errors import StoreError
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Replace a file's content, creating its directories.
+
+    Raises:
+        StoreError: if it cannot be written; the old content is then untouched
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files private
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_writable(path: Path, option: str) -> None:
+    """Find out before any work whether a file can be written later.
+
+    Raises:
+        StoreError: naming the option to change
+    """
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if path.is_dir():
+        raise StoreError(f"{option}: {path} is a directory")
+    if not parent.is_dir():
+        raise StoreError(f"{option}: {parent} is not a directory")
+    try:
+        # Asking by access() is wrong on network and read-only mounts; a real file is the only sure way.
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise StoreError(f"{option}: {parent} cannot be written to ({error.strerror or error})") from error

@@ -1,0 +1,151 @@
+"""Cases and sweeps: what they are, what their ids are, which of them a run asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from probebench.catalog import Catalog
+from probebench.errors import unknown
+from probebench.sites import REFERENCES, SITES, Tap, all_taps
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All cases that share one extraction and one joint fit.
+
+    Attributes:
+        model, dataset, protocol: their names
+    """
+
+    model: str
+    dataset: str
+    protocol: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.model}-{self.dataset}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One number to measure: a tap of a model on a dataset under a protocol. One pytest item."""
+
+    sweep: Sweep
+    tap: Tap
+
+    @property
+    def id(self) -> str:
+        """As in ``glyphvit-digits-L06-act``."""
+        return f"{self.sweep.id}-{self.tap.id}"
+
+    @property
+    def marks(self) -> dict[str, str | int]:
+        """What ``-m 'probe(...)'`` can select by."""
+        return {
+            "model": self.sweep.model,
+            "dataset": self.sweep.dataset,
+            "layer": self.tap.layer,
+            "site": self.tap.site,
+        }
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which models, datasets, layers and sites to keep; None keeps all of a kind.
+
+    Layers are block numbers, ``embed`` or ``final``. The reference taps are kept unless layers or sites are chosen
+    and neither names them.
+    """
+
+    models: frozenset[str] | None = None
+    datasets: frozenset[str] | None = None
+    layers: frozenset[int | str] | None = None
+    sites: frozenset[str] | None = None
+
+    def keeps(self, tap: Tap) -> bool:
+        """Whether a tap is among the chosen layers and sites."""
+        if tap.layer in REFERENCES:
+            named = (self.layers or frozenset()) | (self.sites or frozenset())
+            return tap.layer in named or (self.layers is None and self.sites is None)
+        return (self.layers is None or tap.layer in self.layers) and (self.sites is None or tap.site in self.sites)
+
+    @classmethod
+    def parse(
+        cls,
+        catalog: Catalog,
+        models: Sequence[str] = (),
+        datasets: Sequence[str] = (),
+        layers: Sequence[str | int] = (),
+        sites: Sequence[str] = (),
+    ) -> Selection:
+        """From names as a user writes them; an empty sequence keeps all.
+
+        Args:
+            datasets: dataset or suite names
+            layers: ``6``, ``L06``, ``4-8``, ``embed``, ``final``
+
+        Raises:
+            UnknownName: with the nearest names
+        """
+        chosen = [catalog.model(name) for name in models]
+        deepest = max(spec.depth for spec in chosen or catalog.models.values())
+        return cls(
+            models=frozenset(spec.name for spec in chosen) or None,
+            datasets=frozenset(d for name in datasets for d in catalog.dataset_names(name)) or None,
+            layers=frozenset(layer for text in layers for layer in parse_layers(str(text), deepest)) or None,
+            sites=frozenset(_site(name) for name in sites) or None,
+        )
+
+
+def _site(name: str) -> str:
+    if name not in SITES and name not in REFERENCES:
+        raise unknown("site", name, [*SITES, *REFERENCES])
+    return name
+
+
+def parse_layers(text: str, deepest: int) -> list[int | str]:
+    """Layers from ``6``, ``L06``, ``4-8``, ``embed`` or ``final``.
+
+    Args:
+        deepest: number of layers of the deepest model
+
+    Raises:
+        UnknownName: for anything else, and for layers below 1 or above `deepest`
+    """
+    if text in REFERENCES:
+        return [text]
+    ends = [part.strip().removeprefix("L") for part in text.split("-", 1)]
+    if all(end.isdecimal() for end in ends):
+        first, last = int(ends[0]), int(ends[-1])
+        if 1 <= first <= last <= deepest:
+            return list(range(first, last + 1))
+    raise unknown("layer", text, [f"1 to {deepest}", "ranges such as 4-8", *REFERENCES])
+
+
+def expand(
+    catalog: Catalog,
+    models: Iterable[str],
+    datasets: Iterable[str],
+    protocol: str,
+    selections: Iterable[Selection] = (),
+) -> list[Case]:
+    """Every case of the given models and datasets (or suites) that all selections keep.
+
+    Raises:
+        UnknownName: for a model, dataset or suite that the catalog does not have
+    """
+    chosen = list(selections)
+    names = list(dict.fromkeys(d for name in datasets for d in catalog.dataset_names(name)))
+    cases = []
+    for model in dict.fromkeys(models):
+        spec = catalog.model(model)
+        if any(s.models is not None and model not in s.models for s in chosen):
+            continue
+        taps = [tap for tap in all_taps(spec.depth) if all(s.keeps(tap) for s in chosen)]
+        for dataset in names:
+            if any(s.datasets is not None and dataset not in s.datasets for s in chosen):
+                continue
+            sweep = Sweep(model, dataset, protocol)
+            cases += [Case(sweep, tap) for tap in taps]
+    return cases

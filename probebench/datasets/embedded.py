@@ -1,0 +1,180 @@
+"""The datasets that need no download, as a ladder of growing shift from what glyphvit was pretrained on.
+
+All arithmetic is float64 from fixed seeds and rounded to uint8 once, so that the pixels, and with them the digest
+that baselines are tied to, are the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import as_file, files
+from math import cos, log, radians, sin
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.ndimage import convolve, zoom
+from skimage.filters import sobel
+from skimage.transform import AffineTransform, warp
+from skimage.util import random_noise
+
+from probebench.datasets import Split
+
+Grey = npt.NDArray[np.float64]
+
+SIDE = 32  # pixels; the input size of glyphvit
+
+GLYPH_CELL = 40
+GLYPH_CLASSES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghmnqrtyΓΔΘΛΞΠΣΦΨΩαβγδεζηθλμξπρστφχψωБДЖИЙЛЦЧШЩЪЫЬЭЮЯвджилнтфцшъюя"
+"""The columns of heldout_glyphs.png, in their order."""
+
+# Views of each of the 4 x 97 held-out renders; train and test views are drawn independently.
+GLYPH_TRAIN_VIEWS, GLYPH_TEST_VIEWS = 4, 5
+
+# scikit-learn's digits come in the order of their writers; the first half trains, as in scikit-learn's own example.
+# Each training digit is jittered twice, the second views behind the first; test digits are jittered once, so that
+# test images stay independent of one another.
+DIGITS_TRAIN, DIGITS_TRAIN_VIEWS = 898, 2
+
+
+def glyphs() -> tuple[list[str], Split, Split]:
+    """Printed letters in fonts that pretraining never saw: class names, train (1,552), test (1,940)."""
+    with as_file(files("probebench.embedded") / "heldout_glyphs.png") as path, Image.open(path) as sheet:
+        pixels = np.asarray(sheet, dtype=np.float64) / 255
+    rows, columns = pixels.shape[0] // GLYPH_CELL, len(GLYPH_CLASSES)
+    renders = pixels.reshape(rows, GLYPH_CELL, columns, GLYPH_CELL).swapaxes(1, 2).reshape(-1, GLYPH_CELL, GLYPH_CELL)
+    labels = np.tile(np.arange(columns), rows)
+    splits = []
+    for seed, views in ((1, GLYPH_TRAIN_VIEWS), (2, GLYPH_TEST_VIEWS)):
+        rng = np.random.default_rng(seed)
+        images = np.stack([_to_uint8(_ink(_jitter(r, 1.0, rng), rng)) for _ in range(views) for r in renders])
+        splits.append(Split(images, np.tile(labels, views).astype(np.int64)))
+    return list(GLYPH_CLASSES), splits[0], splits[1]
+
+
+def digits(corruption: str | None = None) -> tuple[list[str], Split, Split]:
+    """Handwritten digits, jittered, optionally corrupted: class names, train (1,796), test (899).
+
+    Args:
+        corruption: a key of `CORRUPTIONS`, applied to both splits, or None
+    """
+    images, labels, cut = _jittered_digits()
+    if corruption is not None:
+        corrupt = CORRUPTIONS[corruption]
+        rng = np.random.default_rng(4)
+        images = np.stack([corrupt(image, rng) for image in images])
+    pixels = _to_uint8(images)
+    return [str(d) for d in range(10)], Split(pixels[:cut], labels[:cut]), Split(pixels[cut:], labels[cut:])
+
+
+@cache
+def _jittered_digits() -> tuple[Grey, npt.NDArray[np.int64], int]:
+    """Images in [0, 1], labels, and how many of them train."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    train, test = np.arange(DIGITS_TRAIN), np.arange(DIGITS_TRAIN, len(bunch.images))
+    order = np.concatenate([train] * DIGITS_TRAIN_VIEWS + [test])
+    rng = np.random.default_rng(3)
+    # An 8 x 8 digit fills 24 of 32 pixels before the jitter.
+    images = np.stack([_ink(_jitter(bunch.images[i] / 16.0, 24 / 8, rng), rng) for i in order])
+    return images, bunch.target[order].astype(np.int64), len(order) - len(test)
+
+
+def _jitter(image: Grey, scale: float, rng: np.random.Generator) -> Grey:
+    """Turn, shear, scale and move a square image at random: float64 in [0, 1], shape (SIDE, SIDE).
+
+    Args:
+        image: white on black in [0, 1]
+        scale: output pixels per input pixel before the random scaling
+    """
+    angle, shear = rng.uniform(-0.3, 0.3, 2)
+    scale = scale * np.exp(rng.uniform(log(0.8), log(1.25)))
+    move = rng.uniform(-0.075, 0.075, 2) * SIDE
+    matrix = scale * np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]]) @ [[1.0, shear], [0.0, 1.0]]
+    # Centre to centre, in skimage's convention of pixel centres at integers.
+    middle_in, middle_out = (image.shape[0] - 1) / 2, (SIDE - 1) / 2
+    offset = middle_out + move - matrix @ [middle_in, middle_in]
+    full = np.vstack([np.column_stack([matrix, offset]), [0.0, 0.0, 1.0]])
+    out: Grey = warp(image, AffineTransform(full).inverse, output_shape=(SIDE, SIDE), order=3, preserve_range=True)
+    np.clip(out, 0.0, 1.0, out=out)
+    return out
+
+
+def _ink(image: Grey, rng: np.random.Generator) -> Grey:
+    """Random brightness of ink and ground, within the range of pretraining."""
+    ink, ground = rng.uniform(0.7, 1.0), rng.uniform(0.0, 0.15)
+    out: Grey = ground + image * (ink - ground)
+    return out
+
+
+def _to_uint8(image: Grey) -> npt.NDArray[np.uint8]:
+    return np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
+
+
+# Corruptions follow the definitions of ImageNet-C (Hendrycks and Dietterich, ICLR 2019, arXiv 1903.12261) with one
+# fixed severity each; kernels and flakes are scaled to 32 pixels. Noise is scikit-image's; the package that carries
+# the original implementations is no longer kept.
+
+
+def _contrast(image: Grey, rng: np.random.Generator) -> Grey:
+    mean = image.mean()
+    out: Grey = (image - mean) * 0.2 + mean
+    return out
+
+
+def _gaussian_noise(image: Grey, rng: np.random.Generator) -> Grey:
+    out: Grey = random_noise(image, mode="gaussian", var=0.12**2, rng=rng)
+    return out
+
+
+def _speckle_noise(image: Grey, rng: np.random.Generator) -> Grey:
+    out: Grey = random_noise(image, mode="speckle", var=0.3**2, rng=rng)
+    return out
+
+
+def _line_kernel(radius: int, sigma: float, angle: float) -> Grey:
+    """A one-sided Gaussian streak of `radius` pixels along `angle` degrees; sums to one."""
+    kernel = np.zeros((2 * radius + 1, 2 * radius + 1))
+    for step in np.linspace(0.0, radius, 4 * radius + 1):
+        row, column = radius + step * sin(radians(angle)), radius + step * cos(radians(angle))
+        kernel[int(np.floor(row + 0.5)), int(np.floor(column + 0.5))] += np.exp(-0.5 * (step / sigma) ** 2)
+    kernel /= kernel.sum()
+    return kernel
+
+
+def _motion_blur(image: Grey, rng: np.random.Generator) -> Grey:
+    out: Grey = convolve(image, _line_kernel(9, 5.0, rng.uniform(-45, 45)), mode="nearest")
+    return out
+
+
+def _snow(image: Grey, rng: np.random.Generator) -> Grey:
+    flakes = zoom(rng.normal(0.1, 0.3, (SIDE // 2, SIDE // 2)), 2, order=1)
+    flakes[flakes < 0.5] = 0.0
+    streaks = convolve(np.clip(flakes, 0, 1), _line_kernel(5, 3.0, rng.uniform(45, 135)), mode="nearest")
+    washed = 0.7 * image + 0.3 * np.maximum(image, 0.5 * image + 0.5)
+    out: Grey = np.clip(washed + streaks + np.rot90(streaks, 2), 0.0, 1.0)
+    return out
+
+
+def _sketch(image: Grey, rng: np.random.Generator) -> Grey:
+    edges: Grey = sobel(image)
+    edges /= max(float(edges.max()), 1e-12)
+    return edges
+
+
+def _inverted(image: Grey, rng: np.random.Generator) -> Grey:
+    return 1.0 - image
+
+
+CORRUPTIONS: dict[str, Callable[[Grey, np.random.Generator], Grey]] = {
+    "contrast": _contrast,
+    "gaussian_noise": _gaussian_noise,
+    "speckle_noise": _speckle_noise,
+    "motion_blur": _motion_blur,
+    "snow": _snow,
+    "sketch": _sketch,
+    "inverted": _inverted,
+}
+"""What `digits` can do to an image: float64 in [0, 1] of shape (SIDE, SIDE) in and out."""

@@ -1,0 +1,43 @@
+"""The errors that probebench raises for something that its user can put right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class ProbebenchError(Exception):
+    """Base of all errors below: what was wrong, where, and what to do about it."""
+
+
+class UnknownName(ProbebenchError):
+    """A model, dataset, layer, site or protocol that does not exist."""
+
+
+class WeightsError(ProbebenchError):
+    """A weights file that is missing, damaged, or of another architecture."""
+
+
+class LayoutError(ProbebenchError):
+    """A network whose blocks no layout describes, or that lacks what a protocol reads."""
+
+
+class DataError(ProbebenchError):
+    """A dataset that cannot be probed: wrong shapes, a class without training images."""
+
+
+class FeatureError(ProbebenchError):
+    """Features that cannot be probed: NaN or infinite values."""
+
+
+class StoreError(ProbebenchError):
+    """A baseline, run record or leaderboard file that cannot be read or written."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+    """The error for a name that is not one of `known`, with the nearest ones and the whole list."""
+    from difflib import get_close_matches
+
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")

@@ -1,0 +1,211 @@
+"""Read pooled features from many taps in one forward pass.
+
+Tokens are pooled on the device inside the forward pass, as a module makes them; no token tensor is kept, so memory
+beyond a bare forward pass is one vector per image and tap. Sites that are affine images of another site are computed
+from its pooled vector (see `probebench.sites.Affine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from probebench.errors import FeatureError, LayoutError
+from probebench.models import Model
+from probebench.sites import EMBED, FINAL, Affine, Layout, Read, Tap, find_layout, submodule
+from probebench.views import Views
+
+Pool = Callable[[torch.Tensor], torch.Tensor]
+
+
+def make_pool(net: nn.Module, pooling: str) -> Pool:
+    """The function that pools tokens of shape (batch, tokens, width) to float32 of shape (batch, width).
+
+    Args:
+        pooling: ``mean`` over all tokens, ``patch_mean`` over all but the prefix tokens, ``cls`` for the class token
+
+    Raises:
+        LayoutError: for ``cls`` on a network without a class token
+    """
+    prefix = int(getattr(net, "num_prefix_tokens", 0))
+    if pooling == "cls":
+        if getattr(net, "cls_token", None) is None:
+            raise LayoutError(f"{type(net).__name__} has no class token to pool; choose mean or patch_mean")
+        return lambda tokens: tokens[:, 0].float()
+    skip = prefix if pooling == "patch_mean" else 0
+    return lambda tokens: tokens[:, skip:].mean(dim=1, dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One pooled vector that hooks fill in during a forward pass."""
+
+    block: int  # index from 0; -1 for what lies outside the blocks
+    read: Read
+
+
+_EMBED_SOURCE = _Source(0, Read("", "input"))
+_FINAL_SOURCE = _Source(-1, Read("norm", "output"))
+
+
+class Taps:
+    """Hooks that pool the tokens of the chosen taps while a network runs.
+
+    Args:
+        net: a timm vision transformer with ``blocks`` and ``norm``
+        taps: which taps to read
+        pooling: see `make_pool`
+
+    Raises:
+        LayoutError: if no layout describes a block that is to be read
+    """
+
+    def __init__(self, net: nn.Module, taps: Sequence[Tap], pooling: str) -> None:
+        self.taps = list(taps)
+        self._net = net
+        self._pool = make_pool(net, pooling)
+        self._pooled: dict[_Source, torch.Tensor] = {}
+        blocks = net.get_submodule("blocks")
+        assert isinstance(blocks, nn.Sequential | nn.ModuleList)
+        self._blocks = list(blocks)
+        layouts: dict[int, Layout] = {}
+        self._plan: list[tuple[_Source, nn.Module | None]] = []
+        for tap in self.taps:
+            if tap.layer == EMBED:
+                self._plan.append((_EMBED_SOURCE, None))
+            elif tap.layer == FINAL:
+                # timm moves the norm behind the pooling for some networks; it is applied to the pooled vector then.
+                after = submodule(net, "fc_norm")
+                self._plan.append((_FINAL_SOURCE, None if isinstance(after, nn.Identity) else after))
+            else:
+                assert isinstance(tap.layer, int)
+                index = tap.layer - 1
+                if index >= len(self._blocks):
+                    raise LayoutError(f"tap {tap.id}: the network has {len(self._blocks)} layers")
+                block = self._blocks[index]
+                site = layouts.setdefault(index, find_layout(block)).sites[tap.site]
+                if isinstance(site, Affine):
+                    self._plan.append((_Source(index, site.of), block.get_submodule(site.module)))
+                else:
+                    self._plan.append((_Source(index, site), None))
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Hooks are on the network inside this block and gone after it."""
+        handles: list[Any] = []
+        try:
+            for source in dict.fromkeys(source for source, _ in self._plan):
+                root = self._net if source.block < 0 else self._blocks[source.block]
+                module = root.get_submodule(source.read.module)
+                if source.read.what == "input":
+                    handles.append(module.register_forward_pre_hook(self._input_hook(source)))
+                else:
+                    handles.append(module.register_forward_hook(self._output_hook(source)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._pooled.clear()
+
+    def _input_hook(self, source: _Source) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            self._pooled[source] = self._pool(args[0])
+
+        return hook
+
+    def _output_hook(self, source: _Source) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        def hook(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            self._pooled[source] = self._pool(output)
+
+        return hook
+
+    def collect(self) -> list[torch.Tensor]:
+        """The pooled features of the last forward pass, one float32 tensor of shape (batch, width) per tap."""
+        features = []
+        for source, module in self._plan:
+            vector = self._pooled[source]
+            if module is not None:
+                # The map runs in float32 even where the forward pass did not.
+                vector = (
+                    nn.functional.linear(vector, module.weight.float(), _float(module.bias))
+                    if isinstance(module, nn.Linear)
+                    else module(vector)
+                )
+            features.append(vector)
+        return features
+
+
+def _float(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.float()
+
+
+def extract(
+    model: Model,
+    views: Views,
+    taps: Sequence[Tap],
+    *,
+    pooling: str,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    batch_size: int,
+    device: str,
+    progress: Callable[[int], None] | None = None,
+) -> dict[Tap, npt.NDArray[np.float32]]:
+    """Pooled features of every view at every tap, from one pass over the views.
+
+    Args:
+        mean, std: of the pixels, float32 of shape (3, 1, 1)
+        progress: called with the number of images of each finished batch
+
+    Returns:
+        for each tap a float32 array of shape (len(views), width of the tap)
+
+    Raises:
+        FeatureError: if a feature is NaN or infinite; the message names the taps
+        LayoutError: if the network cannot be read
+    """
+    reader = Taps(model.net, taps, pooling)
+    mean, std = mean.to(device), std.to(device)
+    store: dict[Tap, npt.NDArray[np.float32]] = {}
+    row = 0
+    with torch.inference_mode(), reader.attached():
+        for batch in DataLoader(views, batch_size=batch_size):
+            images = batch.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
+            forward = getattr(model.net, "forward_features", model.net)
+            forward(images)
+            features = reader.collect()
+            # One copy to the host for all taps.
+            joined = torch.cat(features, dim=1).cpu().numpy()
+            column = 0
+            for tap, feature in zip(reader.taps, features, strict=True):
+                width = feature.shape[1]
+                if tap not in store:
+                    store[tap] = np.empty((len(views), width), dtype=np.float32)
+                store[tap][row : row + len(images)] = joined[:, column : column + width]
+                column += width
+            row += len(images)
+            if progress is not None:
+                progress(len(images))
+    _refuse_non_finite(model.spec.name, store)
+    return store
+
+
+def _refuse_non_finite(model: str, store: dict[Tap, npt.NDArray[np.float32]]) -> None:
+    bad = {tap: int((~np.isfinite(values)).any(axis=1).sum()) for tap, values in store.items()}
+    bad = {tap: count for tap, count in bad.items() if count}
+    if bad:
+        first, *rest = sorted(bad)
+        more = f" and {len(rest)} taps more, up to {rest[-1].id}" if rest else ""
+        total = len(next(iter(store.values())))
+        raise FeatureError(
+            f"features of model {model!r} are NaN or infinite at {first.id} ({bad[first]} of {total} images){more}. "
+            "Weights that overflow, or a damaged checkpoint, do this; the first tap named is where it starts"
+        )

@@ -1,0 +1,41 @@
+"""Hooks that conftest files and plugins can implement to extend probebench.
+
+Implement them by name, as any pytest hook::
+
+    # conftest.py
+    from probebench import ModelSpec
+
+    def pytest_probebench_models():
+        return [ModelSpec(name="my_vit", architecture="vit_tiny_patch16_224", depth=12, weights="my_vit.safetensors",
+                          input_size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+    from probebench.catalog import DatasetSpec, ModelSpec
+
+
+def pytest_probebench_models(config: pytest.Config) -> Iterable[ModelSpec]:  # type: ignore[empty-body]
+    """Models to add to the catalog of this run.
+
+    Called once, before the first case is collected, from conftest files that are known then: those of the rootdir
+    and of the directories named on the command line. A name that is already taken is an error.
+    """
+
+
+def pytest_probebench_datasets(config: pytest.Config) -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
+    """Datasets to add to the catalog of this run; called like `pytest_probebench_models`."""
+
+
+def pytest_probebench_record(config: pytest.Config, record: dict[str, object]) -> None:
+    """The run record is complete and about to be written.
+
+    Args:
+        record: as the schema file probebench/schema/run-1.json describes; keys may be added under ``"extra"``
+    """

@@ -1,0 +1,171 @@
+"""The command-line options, and the one frozen object that they become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from probebench.errors import ProbebenchError
+
+if TYPE_CHECKING:
+    import pytest
+
+DEFAULT_PROTOCOL = "paper@1"
+LEADERBOARD_LEVELS = ("none", "brief", "normal", "full")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register the ``--probe-*`` options."""
+    group = parser.getgroup("probebench", "probing of frozen vision transformers")
+    many = "comma-separated, may be repeated"
+    group.addoption("--probe-model", action="append", metavar="NAMES", help=f"only these models ({many})")
+    group.addoption("--probe-dataset", action="append", metavar="NAMES", help=f"only these datasets or suites ({many})")
+    group.addoption(
+        "--probe-layer", action="append", metavar="LAYERS", help=f"only these layers: 6, 4-8, embed, final ({many})"
+    )
+    group.addoption("--probe-site", action="append", metavar="SITES", help=f"only these sites: act, rc2, ... ({many})")
+    group.addoption("--probe-protocol", metavar="NAME", help=f"how to measure (default: {DEFAULT_PROTOCOL})")
+    group.addoption(
+        "--probe-weights",
+        action="append",
+        metavar="MODEL=FILE",
+        help="load this safetensors file instead of a model's own weights; its cases are checked against the "
+        "model's baselines (may be repeated)",
+    )
+    group.addoption("--probe-json", type=Path, metavar="FILE", help="write the run record here as well")
+    group.addoption(
+        "--probe-baselines", type=Path, metavar="DIR", help="where baselines lie (default: baselines/ under rootdir)"
+    )
+    group.addoption(
+        "--probe-update",
+        choices=["new", "all"],
+        help="store what this run measures as baselines: only cases that have none, or all that it measured",
+    )
+    group.addoption(
+        "--probe-strict",
+        action="store_true",
+        help="cases without a comparable baseline and baselines without a case fail the run, too",
+    )
+    group.addoption(
+        "--probe-alpha",
+        type=float,
+        default=0.01,
+        metavar="LEVEL",
+        help="family-wise error level of the verdicts of a run (default: %(default)s)",
+    )
+    group.addoption(
+        "--probe-min-drop",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="accuracy changes below this many percentage points are never a verdict (default: %(default)s)",
+    )
+    group.addoption(
+        "--probe-leaderboard",
+        choices=LEADERBOARD_LEVELS,
+        help="how much to print at the end of the run (default: normal; brief with -q, none with -qq)",
+    )
+    group.addoption(
+        "--probe-leaderboard-file",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="write the whole ranking to a .md, .tex or .csv file (may be repeated)",
+    )
+    group.addoption(
+        "--probe-benchmark-table",
+        action="store_true",
+        help="print pytest-benchmark's table of attributed times, a row per case",
+    )
+    group.addoption(
+        "--probe-device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or auto (default: %(default)s)"
+    )
+    group.addoption(
+        "--probe-batch-size", type=int, default=256, metavar="N", help="images per forward pass (default: %(default)s)"
+    )
+    group.addoption("--probe-jobs", type=int, metavar="N", help="processor cores for the probes (default: all)")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one run was asked to do. Fields are the options of the same name; paths are absolute."""
+
+    models: tuple[str, ...]
+    datasets: tuple[str, ...]
+    layers: tuple[str, ...]
+    sites: tuple[str, ...]
+    protocol: str
+    weights: dict[str, Path]
+    json: Path | None
+    baselines: Path
+    update: Literal["new", "all"] | None
+    strict: bool
+    alpha: float
+    min_drop: float  # as a fraction, not points
+    leaderboard: str
+    leaderboard_files: tuple[Path, ...]
+    benchmark_table: bool
+    device: str
+    batch_size: int
+    jobs: int | None
+    root: Path
+
+    @classmethod
+    def from_pytest_config(cls, config: pytest.Config) -> Options:
+        """Raises ProbebenchError for values that cannot be meant."""
+
+        def get(name: str) -> object:
+            return config.getoption(f"probe_{name}")
+
+        def names(name: str) -> tuple[str, ...]:
+            values = cast("list[str] | None", get(name)) or []
+            return tuple(part for value in values for part in (p.strip() for p in value.split(",")) if part)
+
+        def absolute(path: Path) -> Path:
+            return path if path.is_absolute() else config.invocation_params.dir / path
+
+        jobs, batch_size = cast("int | None", get("jobs")), cast(int, get("batch_size"))
+        alpha, min_drop = cast(float, get("alpha")), cast(float, get("min_drop"))
+        if jobs is not None and jobs < 1:
+            raise ProbebenchError(f"--probe-jobs must be at least 1, got {jobs}")
+        if batch_size < 1:
+            raise ProbebenchError(f"--probe-batch-size must be at least 1, got {batch_size}")
+        if not 0 < alpha < 1:
+            raise ProbebenchError(f"--probe-alpha must lie between 0 and 1, got {alpha}")
+        if not 0 <= min_drop <= 100:
+            raise ProbebenchError(f"--probe-min-drop is in percentage points from 0 to 100, got {min_drop}")
+        weights = {}
+        for text in cast("list[str] | None", get("weights")) or []:
+            model, equals, file = text.partition("=")
+            if not (model and equals and file):
+                raise ProbebenchError(f"--probe-weights takes MODEL=FILE, got {text!r}")
+            weights[model] = absolute(Path(file))
+        files = tuple(absolute(path) for path in cast("list[Path] | None", get("leaderboard_file")) or [])
+        for path in files:
+            if path.suffix not in (".md", ".tex", ".csv"):
+                raise ProbebenchError(f"--probe-leaderboard-file must end in .md, .tex or .csv, got {path.name!r}")
+        verbosity = config.get_verbosity()
+        level = cast("str | None", get("leaderboard"))
+        json, baselines = cast("Path | None", get("json")), cast("Path | None", get("baselines"))
+        return cls(
+            models=names("model"),
+            datasets=names("dataset"),
+            layers=names("layer"),
+            sites=names("site"),
+            protocol=cast("str | None", get("protocol")) or DEFAULT_PROTOCOL,
+            weights=weights,
+            json=None if json is None else absolute(json),
+            baselines=config.rootpath / "baselines" if baselines is None else absolute(baselines),
+            update=cast("Literal['new', 'all'] | None", get("update")),
+            strict=bool(get("strict")),
+            alpha=alpha,
+            min_drop=min_drop / 100,
+            leaderboard=level or ("normal" if verbosity >= 0 else "brief" if verbosity == -1 else "none"),
+            leaderboard_files=files,
+            benchmark_table=bool(get("benchmark_table")),
+            device=cast(str, get("device")),
+            batch_size=batch_size,
+            jobs=jobs,
+            root=config.rootpath,
+        )

@@ -1,0 +1,342 @@
+"""The pytest plugin: hooks and fixtures only.
+
+Everything heavy is imported inside the hooks that need it, so that a pytest run without cases costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from probebench.options import Options, add_options
+
+if TYPE_CHECKING:
+    from probebench.cases import Case, Selection
+    from probebench.catalog import Catalog
+    from probebench.run import Measured, Run
+
+_SWEEP, _CASE = "_probe_sweep", "_probe_case"
+_UNMEASURED = ("probe", "not measured")
+
+_options: pytest.StashKey[Options] = pytest.StashKey()
+_catalog: pytest.StashKey[Catalog] = pytest.StashKey()
+_selection: pytest.StashKey[Selection] = pytest.StashKey()
+_run: pytest.StashKey[Run] = pytest.StashKey()
+_errors: pytest.StashKey[list[str]] = pytest.StashKey()
+_notes: pytest.StashKey[list[str]] = pytest.StashKey()
+_record: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from probebench import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "probe(model, dataset, layer, site): on a test function that uses the `probe` fixture, the models and datasets "
+        "(names or lists; suites too) to make cases of, optionally only some layers and sites. Every case carries it "
+        'with its own values, so -m \'probe(model="glyphvit", site="act")\' selects exactly.',
+    )
+    config.stash[_errors] = []
+    config.stash[_notes] = []
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse bad options before any work: raising here ends the run with exit code 4."""
+    from probebench.errors import ProbebenchError
+
+    config = session.config
+    try:
+        options = config.stash[_options] = Options.from_pytest_config(config)
+        if options.models or options.datasets or options.layers or options.sites or options.weights:
+            _prepare(config)
+        if config.getoption("probe_protocol") is not None:
+            from probebench.protocols import get_protocol
+
+            get_protocol(options.protocol)
+    except ProbebenchError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _prepare(config: pytest.Config) -> tuple[Catalog, Selection]:
+    """The catalog and the selection of this run, made when first needed."""
+    if _selection not in config.stash:
+        from probebench.cases import Selection
+        from probebench.catalog import Catalog
+
+        options = config.stash[_options]
+        models = [spec for specs in config.hook.pytest_probebench_models(config=config) for spec in specs]
+        datasets = [spec for specs in config.hook.pytest_probebench_datasets(config=config) for spec in specs]
+        catalog = config.stash[_catalog] = Catalog.default().extended(models, datasets)
+        for model in options.weights:
+            catalog.model(model)
+        config.stash[_selection] = Selection.parse(
+            catalog, options.models, options.datasets, options.layers, options.sites
+        )
+    return config.stash[_catalog], config.stash[_selection]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if _SWEEP not in metafunc.fixturenames:
+        return
+    from probebench.cases import Selection, expand
+    from probebench.errors import ProbebenchError
+
+    config = metafunc.config
+    where = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"
+    cases: list[Case] = []
+    try:
+        catalog, selection = _prepare(config)
+        mark = metafunc.definition.get_closest_marker("probe")
+        kwargs = dict(mark.kwargs) if mark else {}
+        if mark is None or mark.args or not {"model", "dataset"} <= kwargs.keys():
+            raise ProbebenchError(
+                "needs a mark that says what to measure, such as @pytest.mark.probe(model=..., dataset=...)"
+            )
+        if extra := kwargs.keys() - {"model", "dataset", "layer", "site"}:
+            raise ProbebenchError(f"the probe mark takes model, dataset, layer and site, not {', '.join(extra)}")
+        own = Selection.parse(catalog, layers=_list(kwargs.get("layer")), sites=_list(kwargs.get("site")))
+        models, datasets = _list(kwargs["model"]), _list(kwargs["dataset"])
+        cases = expand(catalog, models, datasets, config.stash[_options].protocol, [own, selection])
+    except ProbebenchError as error:
+        # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
+        config.stash[_errors].append(f"{where}: {error}")
+    metafunc.parametrize(
+        (_SWEEP, _CASE),
+        [pytest.param(case.sweep, case, id=case.id, marks=pytest.mark.probe(**case.marks)) for case in cases],
+        indirect=[_SWEEP],
+        scope="session",
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple | set) else [value]
+
+
+def _case(item: pytest.Item) -> Case | None:
+    callspec = getattr(item, "callspec", None)
+    case: Case | None = callspec.params.get(_CASE) if callspec is not None else None
+    return case if hasattr(case, "sweep") else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    errors = config.stash[_errors]
+    if errors:
+        raise pytest.UsageError("\n".join(errors))
+    # A function of which the selection leaves no case is deselected, not skipped.
+    empty = [item for item in items if _SWEEP in getattr(item, "fixturenames", ()) and _case(item) is None]
+    if empty:
+        config.hook.pytest_deselected(items=empty)
+        items[:] = [item for item in items if item not in empty]
+    if hasattr(config, "workerinput"):
+        skip = pytest.mark.skip(reason="probebench measures in one process for now: run without -n")
+        for item in items:
+            if _case(item) is not None:
+                item.add_marker(skip)
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+    cases = [case for item in items if (case := _case(item)) is not None]
+    if not cases or config.get_verbosity() < -1:
+        return None
+    options = config.stash[_options]
+    from probebench.protocols import get_protocol
+
+    protocol = get_protocol(options.protocol)
+    return (
+        f"probebench: {len(cases)} cases in {len({case.sweep for case in cases})} sweeps, protocol {protocol.name} "
+        f"({protocol.fingerprint}), device {options.device}, baselines {options.baselines}"
+    )
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    config = session.config
+    cases = [case for item in session.items if (case := _case(item)) is not None]
+    if not cases or config.option.collectonly or hasattr(config, "workerinput"):
+        return
+    from probebench.errors import ProbebenchError
+    from probebench.run import Run
+    from probebench.sweep import choose_device
+
+    run = Run(config.stash[_options], config.stash[_catalog])
+    run.family = len(set(cases))
+    try:
+        run.check_writable()
+        choose_device(run.options.device)
+    except ProbebenchError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_run] = run
+
+
+@pytest.fixture(scope="session")
+def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Measured]:
+    """Measure one sweep: every selected tap of one model on one dataset."""
+    config, sweep = request.config, request.param
+    taps = sorted({case.tap for item in request.session.items if (case := _case(item)) and case.sweep == sweep})
+    run = config.stash[_run]
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not reporter.isatty or reporter.verbosity < 0:
+        yield run.measure(sweep, taps)
+        return
+    from probebench.progress import bar
+
+    capture: Any = config.pluginmanager.get_plugin("capturemanager")
+    reporter.ensure_newline()
+    with capture.global_and_fixture_disabled(), bar(reporter._tw._file, sweep.id) as progress:
+        measured = run.measure(sweep, taps, progress)
+    yield measured
+
+
+class Probe:
+    """What the `probe` fixture gives a test: one measured case."""
+
+    def __init__(self, request: pytest.FixtureRequest, measured: Measured, case: Case) -> None:
+        self._request, self._measured, self.case = request, measured, case
+
+    def check(self) -> None:
+        """Fail if the case regressed against its baseline, or could not be measured."""
+        __tracebackhide__ = True
+        item, measured = self._request.node, self._measured
+        if measured.error is not None or measured.result is None or self.case.tap not in measured.result.taps:
+            if measured.explained_by is None:
+                measured.explained_by = item.nodeid
+                pytest.fail(f"sweep {self.case.sweep.id} could not be measured.\n{measured.error}", pytrace=False)
+            item.user_properties.append(_UNMEASURED)
+            pytest.fail(f"not measured: the sweep failed, see {measured.explained_by}", pytrace=False)
+        assert measured.judgements is not None
+        result, judgement = measured.result.taps[self.case.tap], measured.judgements[self.case.tap]
+        item.user_properties += [
+            ("probe_accuracy", result.accuracy),
+            ("probe_verdict", judgement.verdict),
+        ]
+        if judgement.baseline_accuracy is not None:
+            item.user_properties.append(("probe_baseline_accuracy", judgement.baseline_accuracy))
+        self._benchmark(result, judgement)
+        complaint = self._request.config.stash[_run].complaint(self.case)
+        if complaint is not None:
+            pytest.fail(complaint, pytrace=False)
+
+    def _benchmark(self, result: Any, judgement: Any) -> None:
+        """Enter the attributed time into pytest-benchmark, if it is there and was not told to stay out."""
+        config = self._request.config
+        if not config.pluginmanager.has_plugin("benchmark") or getattr(config.option, "benchmark_skip", False):
+            return
+        clock = Ledger()
+        self._request.node.add_marker(pytest.mark.benchmark(group=f"probe {self.case.sweep.id}", timer=clock))
+        benchmark = self._request.getfixturevalue("benchmark")
+        benchmark.extra_info.update(
+            self.case.marks,
+            probe=self.case.id,
+            protocol=self.case.sweep.protocol,
+            accuracy=result.accuracy,
+            verdict=judgement.verdict,
+        )
+        benchmark.pedantic(clock.charge, args=(result.seconds,), rounds=1, iterations=1)
+
+
+class Ledger:
+    """A clock that runs only when it is charged: what a case cost is known, not measured again."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def __call__(self) -> float:
+        return self._seconds
+
+    def charge(self, seconds: float) -> None:
+        self._seconds += seconds
+
+
+@pytest.fixture
+def probe(request: pytest.FixtureRequest, _probe_sweep: Measured, _probe_case: Case) -> Probe:
+    """One case of the matrix that the test function's `probe` mark describes; call its `check()`."""
+    return Probe(request, _probe_sweep, _probe_case)
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """A failed sweep is explained once; its other cases fail under a category of their own, without a section each."""
+    if report.when == "call" and report.failed and _UNMEASURED in report.user_properties:
+        return "not measured", "n", ("NOT MEASURED", {"red": True})
+    return None
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, Any]:
+    """Leave cases out of pytest-benchmark's table, which has a row for each, unless somebody asks for it."""
+    groups = yield
+    if config.getoption("probe_benchmark_table") or config.getoption("benchmark_compare", None):
+        return groups
+    rest = [(name, [b for b in benchmarks if "probe" not in b["extra_info"]]) for name, benchmarks in groups]
+    return [(name, benchmarks) for name, benchmarks in rest if benchmarks]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Save what was measured, also after an interruption; the terminal summary comes after this."""
+    config = session.config
+    run = config.stash.get(_run, None)
+    if run is None or not run.measured:
+        return
+    from probebench.run import relative
+
+    notes = config.stash[_notes]
+    interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+    record = config.stash[_record] = run.record(interrupted)
+    config.hook.pytest_probebench_record(config=config, record=record)
+    saved, problems = run.save_record(record)
+    if saved is not None:
+        notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
+    problems += run.save_leaderboards(record)
+    if run.options.update is not None:
+        if interrupted:
+            notes.append("baselines: not updated, because the run was interrupted")
+        else:
+            written, unwritten = run.update_baselines()
+            problems += unwritten
+            notes.append(f"baselines: {len(written)} files updated in {relative(run.options.baselines)}")
+    if record["stale"]:
+        notes.append(
+            f"stale: {len(record['stale'])} baselines without a case, such as {record['stale'][0]}. Remove them with "
+            "the file they are in, or measure it anew with --probe-update=all"
+        )
+    notes += [f"ERROR: {problem}" for problem in problems]
+    failed = problems or (run.options.strict and record["stale"])
+    if failed and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The leaderboards; first, because pytest-benchmark may raise in its own summary."""
+    record = config.stash.get(_record, None)
+    if record is None:
+        return
+    from probebench import leaderboard
+
+    writer = terminalreporter._tw
+    options = config.stash[_options]
+    encoding = getattr(writer._file, "encoding", None) or "ascii"
+    text = leaderboard.render(
+        record,
+        level=options.leaderboard,
+        width=writer.fullwidth if terminalreporter.isatty else None,
+        color=writer.hasmarkup,
+        ascii_only=not encoding.lower().startswith("utf"),
+    )
+    notes = config.stash[_notes]
+    if config.get_verbosity() < -1:
+        notes = [note for note in notes if note.startswith("ERROR")]
+    if text or notes:
+        terminalreporter.section("probebench", sep="=")
+        writer.write(text)
+        for note in notes:
+            terminalreporter.write_line(note, red=note.startswith("ERROR"))

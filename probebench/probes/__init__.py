@@ -1,0 +1,75 @@
+"""Probes: classifiers fitted on frozen features, one per tap.
+
+A probe is a function from the features of many taps to one `Fit` per tap. It sees all taps at once so that an
+implementation may share work between them; results come as they are ready, so that what is finished survives an
+interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol as TypingProtocol
+
+import numpy as np
+import numpy.typing as npt
+
+from probebench.errors import unknown
+from probebench.protocols import Protocol
+from probebench.sites import Tap
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fitting a probe at one tap gave.
+
+    Attributes:
+        predictions: int64, shape (n_test,), predicted class indices
+        seconds: processor time of the fit and the prediction
+        iterations: of the solver
+    """
+
+    predictions: npt.NDArray[np.int64]
+    seconds: float
+    iterations: int
+
+
+class Probe(TypingProtocol):
+    """The seam between sweeps and solvers."""
+
+    def __call__(
+        self,
+        train: Mapping[Tap, npt.NDArray[np.float32]],
+        train_labels: npt.NDArray[np.int64],
+        test: Mapping[Tap, npt.NDArray[np.float32]],
+        protocol: Protocol,
+        jobs: int,
+    ) -> Iterator[tuple[Tap, Fit]]:
+        """Fit a probe at every tap and predict the test examples.
+
+        Args:
+            train, test: per tap float32 features of shape (n_train, width) and (n_test, width), already normalised
+                row by row as the protocol says, not standardised
+            train_labels: shape (n_train,)
+            jobs: how many processor cores to use
+
+        Yields:
+            each tap of `train`, once, in any order, with its fit
+        """
+        ...
+
+
+_PROBES = {"sklearn_logistic": "probebench.probes.sklearn_logistic"}
+
+
+def get_probe(name: str) -> Probe:
+    """The probe of that name.
+
+    Raises:
+        UnknownName: with the nearest names
+    """
+    if name not in _PROBES:
+        raise unknown("probe", name, _PROBES)
+    probe: Probe = import_module(_PROBES[name]).fit
+    return probe

@@ -1,0 +1,64 @@
+"""The reference probe: scikit-learn's StandardScaler and LogisticRegression, as the paper's authors ran them."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed, parallel_config
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from probebench.probes import Fit
+from probebench.protocols import Protocol
+from probebench.sites import Tap
+
+
+def make_classifier(protocol: Protocol) -> Pipeline:
+    """The scikit-learn pipeline of a protocol."""
+    logistic = LogisticRegression(C=protocol.C, max_iter=protocol.max_iter)
+    return make_pipeline(StandardScaler(), logistic) if protocol.standardize else make_pipeline(logistic)
+
+
+def fit(
+    train: Mapping[Tap, npt.NDArray[np.float32]],
+    train_labels: npt.NDArray[np.int64],
+    test: Mapping[Tap, npt.NDArray[np.float32]],
+    protocol: Protocol,
+    jobs: int,
+) -> Iterator[tuple[Tap, Fit]]:
+    """See `probebench.probes.Probe`. Each fit runs on one thread, so the result does not depend on `jobs`."""
+    # Wide taps take longest: start them first so that the cores finish together.
+    order = sorted(train, key=lambda tap: -train[tap].shape[1])
+    if jobs == 1:
+        with threadpool_limits(1):
+            for tap in order:
+                yield tap, _fit_one(train[tap], train_labels, test[tap], protocol)
+        return
+    tasks = (delayed(_fit_one)(train[tap], train_labels, test[tap], protocol) for tap in order)
+    with parallel_config("loky", inner_max_num_threads=1):
+        fits = Parallel(n_jobs=jobs, return_as="generator")(tasks)
+        yield from zip(order, fits, strict=True)
+
+
+def _fit_one(
+    train: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    test: npt.NDArray[np.float32],
+    protocol: Protocol,
+) -> Fit:
+    start = time.process_time()
+    classifier = make_classifier(protocol)
+    with warnings.catch_warnings():
+        # The iterations are in the result; a thousand warnings would say no more.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        classifier.fit(train, labels)
+        predictions = classifier.predict(test)
+    iterations = int(np.max(classifier[-1].n_iter_))
+    return Fit(predictions.astype(np.int64), time.process_time() - start, iterations)

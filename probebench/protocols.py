@@ -1,0 +1,101 @@
+"""The named protocols: everything besides model, dataset and tap that decides a number.
+
+A protocol is frozen: its fields never change under the same name and version. Its fingerprint is a hash of all
+fields, and results of different fingerprints are never compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from probebench.errors import unknown
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A recipe for one number.
+
+    Attributes:
+        name: with its version, as in ``paper@1``
+        train_view: how a training image becomes the model's input: ``random_resized_crop_flip`` (one random view of
+            each, area 0.08 to 1, aspect 3/4 to 4/3, mirrored half the time) or ``resize_center_crop``
+        test_view: the same for test images
+        pixel_mean: per channel, of images in [0, 1]; None for what the weights declare
+        pixel_std: likewise
+        train_fraction: share of the official train split that the probe is fitted on, drawn at random by `seed`
+        train_multiple: the number of training images is rounded down to a multiple of this (an incomplete last
+            batch dropped), unless nothing would remain
+        pooling: ``mean`` over all tokens, ``patch_mean`` over patch tokens, or ``cls``
+        feature_norm: ``l2`` scales every pooled vector to unit length; ``none``
+        standardize: zero mean and unit variance per feature, statistics of the training features
+        probe: name of the probe in `probebench.probes`
+        C: inverse regularisation strength of the probe, in scikit-learn's convention
+        max_iter: most iterations of the probe's solver
+        precision: of the forward pass: ``float32``
+        selection: the split that the best tap is picked on
+        seed: of the random views and of the split
+    """
+
+    name: str
+    train_view: Literal["random_resized_crop_flip", "resize_center_crop"]
+    test_view: Literal["random_resized_crop_flip", "resize_center_crop"]
+    pixel_mean: tuple[float, float, float] | None
+    pixel_std: tuple[float, float, float] | None
+    train_fraction: float
+    train_multiple: int
+    pooling: Literal["mean", "patch_mean", "cls"]
+    feature_norm: Literal["l2", "none"]
+    standardize: bool
+    probe: str
+    C: float
+    max_iter: int
+    precision: Literal["float32"]
+    selection: Literal["test"]
+    seed: int
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of all fields as canonical JSON."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+PAPER = Protocol(
+    # What the authors of arXiv 2603.05280 ran; docs/protocols.md lists where each field comes from.
+    name="paper@1",
+    train_view="random_resized_crop_flip",
+    test_view="resize_center_crop",
+    pixel_mean=IMAGENET_MEAN,
+    pixel_std=IMAGENET_STD,
+    train_fraction=0.8,
+    train_multiple=512,
+    pooling="mean",
+    feature_norm="l2",
+    standardize=True,
+    probe="sklearn_logistic",
+    C=1.0,
+    max_iter=5000,
+    precision="float32",
+    selection="test",
+    seed=42,
+)
+
+PROTOCOLS = {protocol.name: protocol for protocol in (PAPER,)}
+
+
+def get_protocol(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        UnknownName: with the nearest names
+    """
+    try:
+        return PROTOCOLS[name]
+    except KeyError:
+        raise unknown("protocol", name, PROTOCOLS) from None

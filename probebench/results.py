@@ -1,0 +1,178 @@
+"""The run record: everything one pytest session measured, as one JSON document.
+
+Its shape is described by ``probebench/schema/run-1.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from probebench import __version__, atomic
+from probebench.baselines import Judgement
+from probebench.cases import Sweep
+from probebench.errors import StoreError
+from probebench.sites import Tap
+from probebench.sweep import SweepResult
+
+SCHEMA = 1
+
+Record = dict[str, Any]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of run records."""
+    text = files("probebench.schema").joinpath(f"run-{SCHEMA}.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgement) -> Record:
+    """One case of the record."""
+    measured = result.taps[tap]
+    return {
+        "id": f"{sweep.id}-{tap.id}",
+        "model": sweep.model,
+        "dataset": sweep.dataset,
+        "layer": tap.layer,
+        "site": tap.site,
+        "protocol": sweep.protocol,
+        "fingerprint": result.protocol.fingerprint,
+        "width": measured.width,
+        "n_train": result.n_train,
+        "n_test": result.n_test,
+        "accuracy": measured.accuracy,
+        "ci95": list(measured.ci95),
+        "verdict": judgement.verdict,
+        "baseline_accuracy": judgement.baseline_accuracy,
+        "lost": judgement.lost,
+        "gained": judgement.gained,
+        "p_value": judgement.p_value,
+        "seconds": measured.seconds,
+        "iterations": measured.iterations,
+    }
+
+
+def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Record:
+    """One sweep of the record."""
+    return {
+        "model": sweep.model,
+        "dataset": sweep.dataset,
+        "protocol": sweep.protocol,
+        "depth": result.model.depth,
+        "control_of": result.model.control_of,
+        "shift": result.dataset.shift,
+        "weights": result.weights_digest,
+        "test_set": result.test_set,
+        "images": result.images,
+        "extract_seconds": result.extract_seconds,
+        "wall_seconds": wall_seconds,
+        "device": result.device,
+        "precision": result.protocol.precision,
+        "seed": result.protocol.seed,
+    }
+
+
+def run_record(
+    *,
+    started: datetime,
+    duration: float,
+    command: list[str],
+    sweeps: list[Record],
+    cases: list[Record],
+    failures: list[Record],
+    stale: list[str],
+    interrupted: bool,
+    alpha: float,
+    min_drop: float,
+) -> Record:
+    """The whole record; see the schema for what the fields mean."""
+    images = sum(sweep["images"] for sweep in sweeps)
+    seconds = sum(sweep["extract_seconds"] for sweep in sweeps)
+    return {
+        "schema": SCHEMA,
+        "started": started.isoformat(timespec="seconds"),
+        "duration_seconds": duration,
+        "interrupted": interrupted,
+        "command": command,
+        "versions": _versions(),
+        "hardware": _hardware(sorted({sweep["device"] for sweep in sweeps})),
+        "precision": sorted({sweep["precision"] for sweep in sweeps}),
+        "seeds": sorted({sweep["seed"] for sweep in sweeps}),
+        "images": images,
+        "images_per_second": images / seconds if seconds else None,
+        "alpha": alpha,
+        "min_drop": min_drop,
+        "sweeps": sweeps,
+        "cases": cases,
+        "failures": failures,
+        "stale": stale,
+        "extra": {},
+    }
+
+
+def save(record: Mapping[str, Any], path: Path) -> None:
+    """Write a record.
+
+    Raises:
+        StoreError: if it cannot be written
+    """
+    atomic.write(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def load(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        StoreError: if it cannot be read or has another schema version
+    """
+    try:
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        found = record["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"run record {path} cannot be read ({type(error).__name__}: {error})") from error
+    if found != SCHEMA:
+        raise StoreError(f"run record {path} has schema {found}, this probebench reads {SCHEMA}")
+    return record
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "scipy", "pytest", "pytest-benchmark")
+    found = {"python": platform.python_version(), "probebench": __version__}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _hardware(devices: list[str]) -> Record:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(device) for device in devices if device.startswith("cuda")]
+    return {
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "devices": devices,
+        "gpus": gpus,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

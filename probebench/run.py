@@ -1,0 +1,254 @@
+"""One run: measure sweeps as they are asked for, judge their cases, write the record and the baselines.
+
+This is what the pytest plugin does, less pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from probebench import atomic, baselines, leaderboard, results
+from probebench.baselines import Baseline, Judgement
+from probebench.cases import Case, Sweep
+from probebench.catalog import Catalog
+from probebench.errors import ProbebenchError, StoreError
+from probebench.options import Options
+from probebench.protocols import get_protocol
+from probebench.sites import Tap, all_taps
+from probebench.sweep import Progress, SweepResult, run_sweep
+
+
+@dataclass
+class Measured:
+    """One sweep of the run.
+
+    Attributes:
+        result: None if it failed before its first tap
+        baseline: what it was compared with
+        judgements: per tap of `result`
+        error: the explanation if it failed
+        complete: whether every selected tap was measured
+        explained_by: where the explanation of a failure was given
+        wall_seconds: from start to finish
+    """
+
+    sweep: Sweep
+    result: SweepResult | None = None
+    baseline: Baseline | None = None
+    judgements: dict[Tap, Judgement] | None = None
+    error: str | None = None
+    complete: bool = False
+    explained_by: str | None = None
+    wall_seconds: float = 0.0
+
+
+class Run:
+    """Everything that one pytest session measures."""
+
+    def __init__(self, options: Options, catalog: Catalog) -> None:
+        self.options = options
+        self.catalog = catalog
+        self.family = 0  # cases in the run; set once collection has finished
+        self.measured: dict[Sweep, Measured] = {}
+        self._started = datetime.now(UTC)
+        self._clock = time.perf_counter()
+
+    def measure(self, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> Measured:
+        """Run one sweep and judge its cases. Failures end up in the result; interruptions pass through."""
+        measured = self.measured[sweep] = Measured(sweep)
+        options = self.options
+        start = time.perf_counter()
+
+        def keep(result: SweepResult) -> None:
+            measured.result = result
+
+        try:
+            measured.baseline = baselines.read(options.baselines, sweep)
+            run_sweep(
+                self.catalog.model(sweep.model),
+                self.catalog.dataset(sweep.dataset),
+                protocol=get_protocol(sweep.protocol),
+                taps=taps,
+                weights=options.weights.get(sweep.model),
+                device=options.device,
+                batch_size=options.batch_size,
+                jobs=options.jobs,
+                progress=progress,
+                on_start=keep,
+            )
+            self._judge(measured)
+            measured.complete = True
+        except ProbebenchError as error:
+            measured.error = f"{type(error).__name__}: {error}"
+        except Exception:
+            # Not one of ours: out of memory, or a bug. The traceback is the explanation, once.
+            measured.error = traceback.format_exc()
+        finally:
+            measured.wall_seconds = time.perf_counter() - start
+        return measured
+
+    def _judge(self, measured: Measured) -> None:
+        assert measured.result is not None
+        measured.judgements = baselines.judge(
+            measured.result.taps,
+            measured.result,
+            measured.baseline,
+            alpha=self.options.alpha,
+            min_drop=self.options.min_drop,
+            family=max(self.family, len(measured.result.taps)),
+        )
+
+    def complaint(self, case: Case) -> str | None:
+        """Why a measured case fails, or None if it passes."""
+        measured = self.measured[case.sweep]
+        assert measured.result is not None
+        assert measured.judgements is not None
+        judgement, result = measured.judgements[case.tap], measured.result.taps[case.tap]
+        accepted = self.options.update == "all"
+        if judgement.verdict == "regressed" and not accepted:
+            assert judgement.baseline_accuracy is not None
+            drop = 100 * (judgement.baseline_accuracy - result.accuracy)
+            return (
+                f"regressed: {case.sweep.model} on {case.sweep.dataset} at {case.tap.id}: accuracy "
+                f"{100 * result.accuracy:.1f}%, baseline {100 * judgement.baseline_accuracy:.1f}% (-{drop:.1f} points; "
+                f"{judgement.lost} test images lost, {judgement.gained} gained, p = {judgement.p_value:.1e})"
+            )
+        if self.options.strict and self.options.update is None and judgement.verdict in ("new", "not comparable"):
+            how = "new" if judgement.verdict == "new" else "all"
+            why = f" ({judgement.reason})" if judgement.reason else ""
+            return (
+                f"{judgement.verdict}: {case.id} has no baseline to be checked against{why}. To store one: "
+                f"{self._update_command(case.sweep, how)}"
+            )
+        return None
+
+    def _update_command(self, sweep: Sweep, how: str) -> str:
+        protocol = "" if sweep.protocol == "paper@1" else f" --probe-protocol={sweep.protocol}"
+        return (
+            f"pytest benchmarks/ --probe-model={sweep.model} --probe-dataset={sweep.dataset}{protocol} "
+            f"--probe-update={how}"
+        )
+
+    def stale(self) -> list[str]:
+        """Ids of baseline entries whose tap the model does not have."""
+        found = []
+        for measured in self.measured.values():
+            if measured.baseline is not None and measured.result is not None:
+                known = set(all_taps(measured.result.model.depth))
+                found += [
+                    f"{measured.sweep.id}-{tap.id}" for tap in sorted(measured.baseline.correct) if tap not in known
+                ]
+        return found
+
+    def record(self, interrupted: bool) -> results.Record:
+        """The run record of all that was measured so far, unfinished sweeps included."""
+        sweeps, cases, failures = [], [], []
+        for measured in self.measured.values():
+            if measured.error is not None:
+                failures.append({"sweep": measured.sweep.id, "error": measured.error})
+            if measured.result is None or not measured.result.taps:
+                continue
+            if measured.judgements is None:
+                self._judge(measured)
+            assert measured.judgements is not None
+            sweeps.append(results.sweep_record(measured.sweep, measured.result, measured.wall_seconds))
+            cases += [
+                results.case_record(measured.sweep, measured.result, tap, measured.judgements[tap])
+                for tap in sorted(measured.result.taps)
+            ]
+        return results.run_record(
+            started=self._started,
+            duration=time.perf_counter() - self._clock,
+            command=list(sys.argv),
+            sweeps=sweeps,
+            cases=cases,
+            failures=failures,
+            stale=self.stale(),
+            interrupted=interrupted,
+            alpha=self.options.alpha,
+            min_drop=self.options.min_drop,
+        )
+
+    def check_writable(self) -> None:
+        """Before any work: can everything that this run was asked to write be written?
+
+        Raises:
+            StoreError: naming the option to change
+        """
+        options = self.options
+        if options.json is not None:
+            atomic.check_writable(options.json, "--probe-json")
+        for path in options.leaderboard_files:
+            atomic.check_writable(path, "--probe-leaderboard-file")
+        if options.update is not None:
+            atomic.check_writable(options.baselines / "any", "--probe-update (see --probe-baselines)")
+
+    def save_record(self, record: results.Record) -> tuple[Path | None, list[str]]:
+        """Write the record to .probebench/runs/ and where it was asked for.
+
+        Returns:
+            where it was written to, and what could not be written
+        """
+        home = self.options.root / ".probebench"
+        name = f"{self._started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.json"
+        problems, saved = [], None
+        try:
+            if not (home / ".gitignore").exists():
+                atomic.write(home / ".gitignore", "# made by probebench\n*\n")
+            results.save(record, home / "runs" / name)
+            saved = home / "runs" / name
+        except StoreError as error:
+            problems.append(str(error))
+        if self.options.json is not None:
+            try:
+                results.save(record, self.options.json)
+                saved = self.options.json
+            except StoreError as error:
+                problems.append(str(error))
+        return saved, problems
+
+    def save_leaderboards(self, record: results.Record) -> list[str]:
+        """Write the leaderboard files that were asked for; returns what could not be written."""
+        problems = []
+        for path in self.options.leaderboard_files:
+            try:
+                atomic.write(path, leaderboard.to_text(record, path.suffix.removeprefix(".")))
+            except StoreError as error:
+                problems.append(str(error))
+        return problems
+
+    def update_baselines(self) -> tuple[list[Path], list[str]]:
+        """Store what complete sweeps measured, as --probe-update asks.
+
+        Returns:
+            the files written, and what could not be updated
+        """
+        written, problems = [], []
+        assert self.options.update is not None
+        for measured in self.measured.values():
+            if not measured.complete or measured.result is None:
+                continue
+            try:
+                new = baselines.merged(measured.baseline, measured.sweep, measured.result, self.options.update)
+                if new is not None:
+                    baselines.write(self.options.baselines, new)
+                    written.append(baselines.paths(self.options.baselines, measured.sweep)[0])
+            except StoreError as error:
+                problems.append(str(error))
+        return written, problems
+
+
+def relative(path: Path) -> str:
+    """A path as a user would type it from here."""
+    try:
+        return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    except OSError:
+        return str(path)

@@ -1,0 +1,53 @@
+"""Intervals and paired tests for accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom, binomtest
+
+
+def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (E. B. Wilson, JASA 22, 1927): low and high in [0, 1]."""
+    interval = binomtest(right, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Exact one-sided p-value of McNemar's test that an accuracy has dropped (Q. McNemar, Psychometrika 12, 1947).
+
+    Args:
+        lost: examples that were right before and are wrong now
+        gained: examples that were wrong before and are right now
+
+    Returns:
+        the probability of at least `lost` losses among the discordant pairs if both directions are equally likely
+    """
+    return float(binom.sf(lost - 1, lost + gained, 0.5)) if lost else 1.0
+
+
+def discordant(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """How many examples were lost and gained: which were right before and now, shape (n,) each."""
+    return int(np.count_nonzero(before & ~now)), int(np.count_nonzero(~before & now))
+
+
+def holm(p_values: Sequence[float], alpha: float, family: int | None = None) -> list[bool]:
+    """Which hypotheses Holm's step-down procedure rejects at family-wise level `alpha` (Scand. J. Stat. 6, 1979).
+
+    Args:
+        p_values: of the hypotheses at hand
+        family: how many hypotheses the whole family has, when `p_values` are a part of it. Ranking within the part
+            against the whole family's size rejects no hypothesis that ranking within the whole family would not,
+            so the level holds, and the answer does not depend on parts that are not measured yet.
+    """
+    m = len(p_values) if family is None else family
+    if m < len(p_values):
+        raise ValueError(f"family of {m} hypotheses cannot hold {len(p_values)}")
+    rejected = [False] * len(p_values)
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[index] > alpha / (m - rank):
+            break
+        rejected[index] = True
+    return rejected

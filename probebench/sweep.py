@@ -1,0 +1,241 @@
+"""The whole measurement of one (model, dataset, protocol) as one function that knows nothing of pytest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol as TypingProtocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probebench import datasets, models
+from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.errors import DataError, ProbebenchError, unknown
+from probebench.features import extract
+from probebench.probes import get_probe
+from probebench.protocols import Protocol, get_protocol
+from probebench.sites import Tap, all_taps
+from probebench.stats import wilson
+from probebench.views import Views, pixel_statistics, train_indices
+
+
+@dataclass(frozen=True)
+class TapResult:
+    """What one case measured.
+
+    Attributes:
+        tap: where features were read
+        width: number of features
+        accuracy: top-1 on the test split, in [0, 1]
+        ci95: Wilson's 95% interval of the accuracy
+        correct: bool, shape (n_test,), which test examples were right
+        seconds: attributed: the tap's own fit and its share of the extraction
+        iterations: of the probe's solver
+    """
+
+    tap: Tap
+    width: int
+    accuracy: float
+    ci95: tuple[float, float]
+    correct: npt.NDArray[np.bool_]
+    seconds: float
+    iterations: int
+
+
+@dataclass
+class SweepResult:
+    """What one sweep measured. Taps are added as they finish, so after an interruption it holds those that did.
+
+    Attributes:
+        model, dataset, protocol: what was measured
+        weights_digest: of the network's parameters
+        test_set: digest of the test images and labels
+        n_train, n_test: examples that the probe was fitted and scored on
+        images: how many images went through the network
+        extract_seconds: wall time of the forward passes, loading included
+        device: torch device of the forward passes
+        taps: results by tap
+    """
+
+    model: ModelSpec
+    dataset: DatasetSpec
+    protocol: Protocol
+    weights_digest: str
+    test_set: str
+    n_train: int
+    n_test: int
+    images: int
+    extract_seconds: float
+    device: str
+    taps: dict[Tap, TapResult] = field(default_factory=dict)
+
+
+class Progress(TypingProtocol):
+    """Told what a sweep is doing."""
+
+    def start(self, stage: str, total: int) -> None:
+        """A stage begins: ``extract`` with `total` images or ``fit`` with `total` taps."""
+
+    def advance(self, count: int) -> None:
+        """`count` more images or taps are done."""
+
+
+class _Silent:
+    def start(self, stage: str, total: int) -> None:
+        pass
+
+    def advance(self, count: int) -> None:
+        pass
+
+
+def choose_device(name: str = "auto") -> str:
+    """``cuda`` where there is one, else ``cpu``, for ``auto``; any torch device is checked and returned.
+
+    Raises:
+        ProbebenchError: if the device does not exist
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ProbebenchError(f"device {name!r} cannot be used here ({reason}); try cpu, cuda or auto") from error
+    return name
+
+
+def available_cores() -> int:
+    """Processor cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_sweep(
+    model: str | ModelSpec,
+    dataset: str | DatasetSpec,
+    *,
+    protocol: str | Protocol = "paper@1",
+    taps: Sequence[Tap] | None = None,
+    weights: Path | None = None,
+    device: str = "auto",
+    batch_size: int = 256,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    on_start: Callable[[SweepResult], None] | None = None,
+) -> SweepResult:
+    """Extract features once, fit a probe at every tap, score it on the test split.
+
+    Args:
+        model, dataset, protocol: names from the built-in catalog, or specs
+        taps: which taps to probe; all of the model's by default
+        weights: a safetensors file to load instead of the model's own
+        device: a torch device or ``auto``
+        batch_size: images per forward pass
+        jobs: processor cores for the probes; all that there are by default
+        progress: told about stages as they run
+        on_start: called with the result object before its first tap is added, so that a caller has what is
+            finished when the sweep is interrupted
+
+    Returns:
+        a `SweepResult` with one entry per tap, in the order data meets them
+
+    Raises:
+        UnknownName: for a name that the catalog does not have
+        WeightsError, LayoutError, DataError, FeatureError: see `probebench.errors`
+    """
+    catalog = Catalog.default()
+    model_spec = catalog.model(model) if isinstance(model, str) else model
+    dataset_spec = catalog.dataset(dataset) if isinstance(dataset, str) else dataset
+    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    taps = all_taps(model_spec.depth) if taps is None else sorted(set(taps))
+    for tap in taps:
+        if isinstance(tap.layer, int) and tap.layer > model_spec.depth:
+            raise unknown("layer", str(tap.layer), [f"1 to {model_spec.depth} for model {model_spec.name}"])
+    device = choose_device(device)
+    progress = progress or _Silent()
+
+    data = datasets.load(dataset_spec)
+    chosen = train_indices(len(data.train), protocol)
+    train_labels, test_labels = data.train.labels[chosen], data.test.labels
+    _refuse_missing_classes(data, train_labels, protocol)
+    built = models.build(model_spec, weights=weights, device=device)
+
+    size, seed = model_spec.input_size, protocol.seed
+    train_views = Views(data.train, chosen, protocol.train_view, size, seed)
+    test_views = Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed)
+    images = len(train_views) + len(test_views)
+    mean, std = pixel_statistics(protocol, model_spec)
+    progress.start("extract", images)
+    start = time.perf_counter()
+    train, test = (
+        extract(
+            built,
+            views,
+            taps,
+            pooling=protocol.pooling,
+            mean=mean,
+            std=std,
+            batch_size=batch_size,
+            device=device,
+            progress=progress.advance,
+        )
+        for views in (train_views, test_views)
+    )
+    extract_seconds = time.perf_counter() - start
+    if protocol.feature_norm == "l2":
+        for features in (*train.values(), *test.values()):
+            _l2_normalise(features)
+
+    result = SweepResult(
+        model=model_spec,
+        dataset=dataset_spec,
+        protocol=protocol,
+        weights_digest=built.weights_digest,
+        test_set=data.test.digest,
+        n_train=len(train_labels),
+        n_test=len(test_labels),
+        images=images,
+        extract_seconds=extract_seconds,
+        device=device,
+    )
+    if on_start is not None:
+        on_start(result)
+    progress.start("fit", len(taps))
+    share = extract_seconds / len(taps)
+    for tap, fit in get_probe(protocol.probe)(train, train_labels, test, protocol, jobs or available_cores()):
+        correct = fit.predictions == test_labels
+        right = int(np.count_nonzero(correct))
+        result.taps[tap] = TapResult(
+            tap=tap,
+            width=train[tap].shape[1],
+            accuracy=right / len(correct),
+            ci95=wilson(right, len(correct)),
+            correct=correct,
+            seconds=share + fit.seconds,
+            iterations=fit.iterations,
+        )
+        progress.advance(1)
+    result.taps = {tap: result.taps[tap] for tap in taps}
+    return result
+
+
+def _refuse_missing_classes(data: datasets.Dataset, train_labels: npt.NDArray[np.int64], protocol: Protocol) -> None:
+    missing = np.setdiff1d(data.test.labels, train_labels)
+    if len(missing):
+        names = ", ".join(f"{data.classes[i]!r}" for i in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise DataError(
+            f"dataset {data.name!r}: no training image under protocol {protocol.name} for class {names}{more}, "
+            f"which the test split has ({len(train_labels)} of {len(data.train)} training images are used); "
+            "give it more training images per class"
+        )
+
+
+def _l2_normalise(features: npt.NDArray[np.float32]) -> None:
+    """Scale every row to unit length in place; rows of zeros stay zero."""
+    norm = np.linalg.norm(features, axis=1, keepdims=True)
+    features /= np.where(norm > 0, norm, 1)

@@ -1,0 +1,70 @@
+"""Turn dataset images into what a network reads, as a protocol says: crop, resize, normalise.
+
+Geometry is done on PIL images, whose resampling is integer arithmetic and so the same on every machine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
+
+from probebench.catalog import ModelSpec
+from probebench.datasets import Split
+from probebench.protocols import Protocol
+
+
+class Views(TorchDataset[torch.Tensor]):
+    """One view of each chosen image of a split: uint8 tensors of shape (3, size, size).
+
+    A random view depends on the protocol's seed and the image's index in the split only, not on the order in which
+    images are read.
+    """
+
+    def __init__(self, split: Split, indices: npt.NDArray[np.int64], kind: str, size: int, seed: int) -> None:
+        self._split, self._indices, self._seed = split, indices, seed
+        if kind == "random_resized_crop_flip":
+            self._transform = transforms.Compose(
+                [
+                    transforms.RandomResizedCrop(size, interpolation=InterpolationMode.BILINEAR),
+                    transforms.RandomHorizontalFlip(),
+                ]
+            )
+        else:
+            self._transform = transforms.Compose(
+                [transforms.Resize(size, interpolation=InterpolationMode.BILINEAR), transforms.CenterCrop(size)]
+            )
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        index = int(self._indices[position])
+        image = Image.fromarray(self._split.images[index]).convert("RGB")
+        with torch.random.fork_rng(devices=[]):
+            # torch's CPU generator reads 32 bits of its seed: mix both numbers into them. torch.manual_seed would
+            # also queue a call for every GPU there might be, with a stack trace, image after image.
+            seed = np.random.SeedSequence([self._seed, index]).generate_state(1)[0]
+            torch.default_generator.manual_seed(int(seed))
+            view = self._transform(image)
+        return torch.from_numpy(np.array(view)).permute(2, 0, 1)
+
+
+def train_indices(n: int, protocol: Protocol) -> npt.NDArray[np.int64]:
+    """Which of `n` training images a protocol fits its probe on, in the order it reads them."""
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(protocol.seed))
+    keep = int(protocol.train_fraction * n)
+    if keep >= protocol.train_multiple:
+        keep -= keep % protocol.train_multiple
+    return order[:keep].numpy()
+
+
+def pixel_statistics(protocol: Protocol, spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation that images in [0, 1] are normalised with: float32, shape (3, 1, 1) each."""
+    mean = protocol.pixel_mean or spec.mean
+    std = protocol.pixel_std or spec.std
+    return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

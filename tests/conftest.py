@@ -1,0 +1,90 @@
+"""Shared by all tests: a tiny network, tiny datasets, and a project to run pytest in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import timm.models.vision_transformer  # noqa: F401
+
+# Inner pytest runs forget the modules that they were the first to import: torch cannot be imported twice, and the
+# others would take seconds each time.
+
+pytest_plugins = ["pytester"]
+
+# A conftest for inner pytest runs: a two-layer network and a dataset that take a fraction of a second together.
+TINY_CONFTEST = dedent(
+    """
+    import numpy as np
+    from probebench import DatasetSpec, ModelSpec
+    from probebench.datasets import Split
+
+    KWARGS = dict(img_size=16, patch_size=8, embed_dim=8, num_heads=2, num_classes=0)
+
+    def model(name, seed, **more):
+        return ModelSpec(name=name, architecture="VisionTransformer", depth=2, weights="random", seed=seed,
+                         input_size=16, mean=(0.5,) * 3, std=(0.5,) * 3, kwargs=KWARGS, **more)
+
+    def pytest_probebench_models():
+        return [model("tiny", 0), model("tiny_other", 1, control_of="tiny")]
+
+    def pytest_probebench_datasets():
+        return [
+            DatasetSpec(name="blobs", reader="conftest:blobs", shift="none"),
+            DatasetSpec(name="blobs_dark", reader="conftest:blobs", kwargs={"scale": 0.3}, shift="strong"),
+            DatasetSpec(name="no_class_two", reader="conftest:blobs", kwargs={"missing": 2}),
+        ]
+
+    def blobs(n=120, scale=1.0, missing=None, seed=0):
+        rng = np.random.default_rng(seed)
+        splits = []
+        for part in ("train", "test"):
+            labels = rng.integers(0, 3, n)
+            images = rng.uniform(0, 120, (n, 16, 16))
+            for image, label in zip(images, labels):
+                image[5 * label : 5 * label + 5] += 60
+            images = (images * scale).astype(np.uint8)
+            keep = labels != (missing if part == "train" else None)
+            splits.append(Split(images[keep], labels[keep].astype(np.int64)))
+        return ["top", "middle", "bottom"], *splits
+    """
+)
+
+TINY_CASES = dedent(
+    """
+    import pytest
+
+    @pytest.mark.probe(model=["tiny", "tiny_other"], dataset=["blobs", "blobs_dark"])
+    def test_probe(probe):
+        probe.check()
+    """
+)
+TINY_COUNT = 2 * 2 * 18  # models x datasets x taps of a two-layer network
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A directory with a tiny model, two tiny datasets and one case file."""
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    pytester.makeconftest(TINY_CONFTEST)
+    pytester.makepyfile(test_tiny=TINY_CASES)
+    pytester.makeini("[pytest]\n")
+    return pytester
+
+
+@pytest.fixture
+def run(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run pytest inside the tiny project, in this process, one core."""
+
+    def runner(*args: str) -> pytest.RunResult:
+        return project.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", *args)
+
+    return runner
+
+
+@pytest.fixture
+def baselines_dir(project: pytest.Pytester) -> Path:
+    return project.path / "baselines" / "paper@1"

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from probebench.catalog import DatasetSpec
+from probebench.datasets import Dataset, Split, load
+from probebench.errors import DataError, ProbebenchError
+
+
+def split(n=4, shape=(8, 8), dtype=np.uint8, labels=None):
+    labels = np.arange(n, dtype=np.int64) % 2 if labels is None else labels
+    return Split(np.zeros((n, *shape), dtype), labels)
+
+
+GOOD = split()
+
+
+def test_grey_and_colour_images_are_fine():
+    Dataset("d", ["a", "b"], GOOD, split(shape=(8, 8, 3)))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (split(dtype=np.float32), "images must be uint8 .* got float32"),
+        (split(shape=(8,)), r"got uint8 of shape \(4, 8\)"),
+        (split(shape=(8, 8, 4)), "need 3 channels"),
+        (split(labels=np.zeros(3, np.int64)), r"labels must be int64 of shape \(4,\)"),
+        (split(labels=np.zeros(4, np.int32)), "labels must be int64"),
+        (split(n=0), "is empty"),
+        (split(labels=np.array([0, 1, 2, 0])), "labels run from 0 to 2, outside 0 to 1"),
+        (split(labels=np.array([0, -1, 1, 0])), "labels run from -1"),
+    ],
+)
+@pytest.mark.parametrize("where", ["train", "test"])
+def test_anything_else_is_refused_by_name_and_split(bad, message, where):
+    with pytest.raises(DataError, match=f"dataset 'd', {where} split.*{message}"):
+        Dataset("d", ["a", "b"], **({"train": GOOD, "test": GOOD} | {where: bad}))
+
+
+def test_the_digest_sees_pixels_labels_and_shape():
+    others = [split(n=5), split(shape=(4, 16)), split(labels=np.array([1, 0, 1, 0]))]
+    others.append(Split(GOOD.images + np.uint8(1), GOOD.labels))
+    assert split().digest == GOOD.digest
+    assert len({s.digest for s in [GOOD, *others]}) == 5
+
+
+@pytest.mark.parametrize("reader", ["no.such.module:f", "probebench.datasets.embedded:nothing", "probebench"])
+def test_a_reader_that_does_not_exist_is_named(reader):
+    with pytest.raises(ProbebenchError, match=f"dataset 'd': reader '{reader}' cannot be loaded"):
+        load(DatasetSpec("d", reader))

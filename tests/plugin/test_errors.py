@@ -1,0 +1,150 @@
+"""Bad input: a clear error, before any work where that is possible, and nothing half-written."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from probebench import results
+from tests.conftest import TINY_COUNT
+
+USAGE = pytest.ExitCode.USAGE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--probe-model=tinny"], "*unknown model 'tinny'. Did you mean 'tiny'*Known: glyphvit, *"),
+        (["--probe-dataset=blob"], "*unknown dataset 'blob'. Did you mean 'blobs'*"),
+        (["--probe-layer=13"], "*unknown layer '13'*Known: 1 to 12*"),
+        (["--probe-model=tiny", "--probe-layer=3"], "*unknown layer '3'*Known: 1 to 2*"),
+        (["--probe-site=atc"], "*unknown site 'atc'. Did you mean 'act'*"),
+        (["--probe-protocol=papre@1"], "*unknown protocol 'papre@1'. Did you mean 'paper@1'*"),
+        (["--probe-weights=tinny=w.safetensors"], "*unknown model 'tinny'. Did you mean 'tiny'*"),
+        (["--probe-weights=w.safetensors"], "*--probe-weights takes MODEL=FILE, got 'w.safetensors'*"),
+        (["--probe-batch-size=0"], "*--probe-batch-size must be at least 1, got 0*"),
+        (["--probe-jobs=0"], "*--probe-jobs must be at least 1, got 0*"),
+        (["--probe-alpha=1"], "*--probe-alpha must lie between 0 and 1*"),
+        (["--probe-min-drop=-1"], "*--probe-min-drop is in percentage points*"),
+        (["--probe-leaderboard-file=board.html"], "*must end in .md, .tex or .csv, got 'board.html'*"),
+        (["--probe-device=cuda:99"], "*device 'cuda:99' cannot be used here*"),
+        (["--probe-json=test_tiny.py/r.json"], "*--probe-json: *test_tiny.py is not a directory*"),
+        (["--probe-update=all", "--probe-baselines=test_tiny.py"], "*--probe-update (see --probe-baselines)*"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_bad_options_end_with_exit_code_4_before_any_work(project, run, args, message):
+    # The jobs option of the fixture comes first, so a later one wins.
+    result = run(*args)
+    assert result.ret == USAGE
+    (result.stderr if result.errlines else result.stdout).fnmatch_lines([message])
+    assert not (project.path / ".probebench").exists()
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("model='tinny', dataset='blobs'", "*test_bad.py::test_probe: unknown model 'tinny'. Did you mean 'tiny'*"),
+        ("model='tiny', dataset='blob'", "*unknown dataset 'blob'*"),
+        ("model='tiny', dataset='blobs', site='atc'", "*unknown site 'atc'*"),
+        ("model='tiny', dataset='blobs', layer=77", "*unknown layer '77'*"),
+        ("model='tiny'", "*needs a mark that says what to measure*"),
+        ("model='tiny', dataset='blobs', modle='x'", "*takes model, dataset, layer and site, not modle*"),
+    ],
+)
+def test_bad_marks_end_with_exit_code_4_and_name_the_function(project, run, mark, message):
+    project.makepyfile(test_bad=f"import pytest\n@pytest.mark.probe({mark})\ndef test_probe(probe): probe.check()\n")
+    result = run()
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_name_that_is_registered_twice_is_refused(project, run):
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(text.replace('model("tiny_other", 1', 'model("tiny", 1'))
+    result = run("--probe-model=tiny")
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*model 'tiny' is registered twice*"])
+
+
+FAILING = {
+    "no_class_two": "*DataError: dataset 'no_class_two': no training image *for class 'bottom'*",
+    "raises": "*ZeroDivisionError: *",
+}
+
+
+@pytest.mark.parametrize("dataset", FAILING)
+def test_a_sweep_that_fails_fails_its_cases_with_one_explanation(project, run, dataset):
+    text = (project.path / "conftest.py").read_text()
+    text = text.replace(
+        'DatasetSpec(name="no_class_two"',
+        'DatasetSpec(name="raises", reader="conftest:boom"),\n        DatasetSpec(name="no_class_two"',
+    )
+    project.makeconftest(text + "\ndef boom():\n    return 1 / 0\n")
+    project.makepyfile(
+        test_tiny=f"""
+        import pytest
+
+        @pytest.mark.probe(model="tiny", dataset=["{dataset}", "blobs"])
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    result = run("--probe-json=r.json", "--junitxml=j.xml")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"sweep tiny-{dataset} could not be measured.", FAILING[dataset]])
+    result.stdout.fnmatch_lines(["*1 failed, 18 passed, 17 not measured*"])
+    text = result.stdout.str()
+    assert text.count("could not be measured") <= 2  # the section and the short summary
+    assert text.count("Traceback") == (1 if dataset == "raises" else 0)
+    # What did work is recorded; to machines all 18 failed.
+    record = results.load(project.path / "r.json")
+    assert len(record["cases"]) == 18
+    assert [failure["sweep"] for failure in record["failures"]] == [f"tiny-{dataset}"]
+    assert 'failures="18"' in (project.path / "j.xml").read_text()
+
+
+def test_features_that_are_not_finite_fail_their_sweep(project, run):
+    from safetensors.torch import save_file
+
+    from probebench.catalog import ModelSpec
+    from probebench.models import build
+
+    kwargs = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0}
+    spec = ModelSpec("tiny", "VisionTransformer", 2, "random", 16, (0.5,) * 3, (0.5,) * 3, seed=0, kwargs=kwargs)
+    state = build(spec).net.state_dict()
+    state["blocks.1.norm2.weight"][0] = float("inf")
+    save_file(state, project.path / "bad.safetensors")
+    result = run("--probe-weights=tiny=bad.safetensors", "--probe-model=tiny", "--probe-dataset=blobs")
+    result.stdout.fnmatch_lines(["*FeatureError: features of model 'tiny' are NaN or infinite at L02-ln2*"])
+    (project.path / "bad.safetensors").write_bytes(b"")
+    result = run("--probe-weights=tiny=bad.safetensors", "--probe-model=tiny", "--probe-dataset=blobs")
+    result.stdout.fnmatch_lines(["*WeightsError: weights of model 'tiny'*not a readable safetensors file*"])
+    result.stdout.fnmatch_lines(["*1 failed, 17 not measured*"])
+
+
+def test_a_damaged_baseline_fails_its_sweep_and_is_left_as_it_is(project, run, baselines_dir):
+    run("--probe-update=all")
+    path = baselines_dir / "tiny-blobs.json"
+    path.write_text(path.read_text()[:100])
+    result = run("--probe-update=all")
+    result.stdout.fnmatch_lines(["*StoreError: baseline *tiny-blobs.json cannot be read*"])
+    result.stdout.fnmatch_lines(["*1 failed, 54 passed, 17 not measured*"])
+    assert len(path.read_text()) == 100
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX paths")
+def test_a_record_that_cannot_be_saved_is_an_error_and_not_a_lost_run(project, run):
+    (project.path / ".probebench").write_text("in the way")
+    result = run("--probe-json=r.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=TINY_COUNT)
+    result.stdout.fnmatch_lines(["run record: r.json", "ERROR: cannot write *.probebench*"])
+    assert len(results.load(project.path / "r.json")["cases"]) == TINY_COUNT
+
+
+def test_options_of_a_run_without_cases_are_still_checked(project, run):
+    project.makepyfile(test_tiny="def test_one(): pass")
+    assert run("--probe-model=tinny").ret == USAGE
+    run().assert_outcomes(passed=1)

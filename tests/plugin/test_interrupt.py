@@ -1,0 +1,59 @@
+"""Ctrl-C in mid-sweep: what had finished is reported and saved."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+
+from probebench import results
+
+SLOW_STOP = """
+import probebench.sweep as sweep
+from probebench.probes import get_probe
+
+def interrupted(name):
+    def fit(train, labels, test, protocol, jobs):
+        for count, pair in enumerate(get_probe(name)(train, labels, test, protocol, jobs)):
+            if len(calls) == 2 and count == 5:
+                raise KeyboardInterrupt
+            yield pair
+    calls.append(name)
+    return fit
+
+calls = []
+import pytest
+
+@pytest.fixture(autouse=True, scope="session")
+def stop(request):
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(sweep, "get_probe", interrupted)
+    yield
+    monkeypatch.undo()
+"""
+
+
+def test_ctrl_c_in_mid_sweep_keeps_what_had_finished(project):
+    project.makeconftest((project.path / "conftest.py").read_text() + SLOW_STOP)
+    args = ("-p", "no:cacheprovider", "--probe-jobs=1", "--probe-json=r.json", "--probe-update=all")
+    result = project.runpytest_inprocess(*args, no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    record = results.load(project.path / "r.json")
+    jsonschema.validate(record, results.schema())
+    assert record["interrupted"] is True
+    # The first sweep whole, five taps of the second.
+    assert len(record["cases"]) == 18 + 5
+    result.stdout.fnmatch_lines(
+        [
+            "23 cases in 2 sweeps: 23 new*",
+            "run record: r.json (interrupted: what had finished)",
+            "baselines: not updated, because the run was interrupted",
+            "*KeyboardInterrupt*",
+        ]
+    )
+    assert not (project.path / "baselines").exists()
+
+
+def test_stopping_at_the_first_failure_saves_the_record_too(project, run):
+    result = run("--probe-json=r.json", "--probe-strict", "-x")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert len(results.load(project.path / "r.json")["cases"]) == 18

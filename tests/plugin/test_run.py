@@ -1,0 +1,142 @@
+"""A whole run on the tiny project: ids, record, leaderboard, verdicts."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from probebench import results
+from tests.conftest import TINY_COUNT
+
+
+def load_only_run(project):
+    (path,) = (project.path / ".probebench" / "runs").iterdir()
+    return results.load(path)
+
+
+def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
+    result = run("-v")
+    result.assert_outcomes(passed=TINY_COUNT)
+    result.stdout.fnmatch_lines(
+        [
+            f"probebench: {TINY_COUNT} cases in 4 sweeps, protocol paper@1 (*), device auto, baselines *",
+            "test_tiny.py::test_probe[[]tiny-blobs-embed[]] PASSED*",
+            "test_tiny.py::test_probe[[]tiny-blobs-L01-ln1[]] PASSED*",
+            "*= probebench =*",
+            "blobs, no shift: 120 test images, paper@1",
+            "tiny: best layer of each site by shift*",
+            f"{TINY_COUNT} cases in 4 sweeps: {TINY_COUNT} new, * images/s",
+            "run record: .probebench/runs/*.json",
+        ]
+    )
+    record = load_only_run(project)
+    jsonschema.validate(record, results.schema(), format_checker=jsonschema.FormatChecker())
+    assert len(record["cases"]) == TINY_COUNT
+    assert [sweep["dataset"] for sweep in record["sweeps"]].count("blobs") == 2
+    assert record["interrupted"] is False
+    assert record["seeds"] == [42]
+    case = next(c for c in record["cases"] if c["id"] == "tiny-blobs-L02-act")
+    assert (case["layer"], case["site"], case["width"], case["n_test"]) == (2, "act", 32, 120)
+    assert case["ci95"][0] < case["accuracy"] < case["ci95"][1]
+    assert {c["layer"] for c in record["cases"]} == {"embed", 1, 2, "final"}
+    # The three classes are bright bands: far above chance somewhere.
+    assert max(c["accuracy"] for c in record["cases"] if c["dataset"] == "blobs") > 0.6
+
+
+def test_each_sweep_is_extracted_once_also_across_files(project, run, monkeypatch):
+    from probebench import run as run_module
+
+    calls = []
+    original = run_module.run_sweep
+
+    def counting(model, dataset, **kwargs):
+        calls.append((model.name, dataset.name, len(kwargs["taps"])))
+        return original(model, dataset, **kwargs)
+
+    monkeypatch.setattr(run_module, "run_sweep", counting)
+    project.makepyfile(test_more=(project.path / "test_tiny.py").read_text())
+    run().assert_outcomes(passed=2 * TINY_COUNT)
+    assert sorted(calls) == [(m, d, 18) for m in ("tiny", "tiny_other") for d in ("blobs", "blobs_dark")]
+
+
+def test_a_second_run_against_stored_baselines_is_all_same(project, run):
+    run("--probe-update=all").assert_outcomes(passed=TINY_COUNT)
+    result = run("--probe-batch-size=7", "--probe-strict", "--probe-json=second.json")
+    result.assert_outcomes(passed=TINY_COUNT)
+    record = results.load(project.path / "second.json")
+    assert {case["verdict"] for case in record["cases"]} == {"same"}
+    assert all(case["accuracy"] == case["baseline_accuracy"] for case in record["cases"])
+
+
+def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, baselines_dir):
+    import numpy as np
+
+    from probebench import baselines
+    from probebench.cases import Sweep
+    from probebench.sites import Tap
+
+    run("--probe-update=all")
+    sweep, tap = Sweep("tiny", "blobs", "paper@1"), Tap(2, "act")
+    stored = baselines.read(baselines_dir.parent, sweep)
+    stored.correct[tap][:] = np.True_  # as if everything had been right once
+    baselines.write(baselines_dir.parent, stored)
+    result = run("--probe-json=r.json")
+    result.assert_outcomes(passed=TINY_COUNT - 1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "regressed: tiny on blobs at L02-act: accuracy *%, baseline 100.0% (-* points; * lost, 0 gained*",
+            "Changed against the baselines",
+            "FAILED test_tiny.py::test_probe[[]tiny-blobs-L02-act[]] - *regressed*",
+        ]
+    )
+    assert "Traceback" not in result.stdout.str()
+    record = results.load(project.path / "r.json")
+    assert [c["id"] for c in record["cases"] if c["verdict"] == "regressed"] == ["tiny-blobs-L02-act"]
+    # Accepting it makes it the new expectation.
+    run("--probe-update=all").assert_outcomes(passed=TINY_COUNT)
+    run("--probe-strict").assert_outcomes(passed=TINY_COUNT)
+
+
+def test_quiet_runs_and_runs_without_cases_print_less(project, run):
+    assert "Best tap of each model" in run("-q").stdout.str()
+    assert "probebench" not in run("-qq").stdout.str()
+    project.makepyfile(test_other="def test_one(): pass")
+    other = run("test_other.py")
+    other.assert_outcomes(passed=1)
+    assert "probebench:" not in other.stdout.str()
+    assert "= probebench =" not in other.stdout.str()
+
+
+def test_properties_reach_junit_xml(project, run):
+    run("--junitxml=j.xml", "--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=final")
+    xml = (project.path / "j.xml").read_text()
+    assert '<property name="probe_verdict" value="new"' in xml
+    assert '<property name="probe_accuracy" value="0.' in xml
+
+
+def test_plugins_may_add_to_the_record(project, run):
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(text + "\ndef pytest_probebench_record(record):\n    record['extra']['commit'] = 'abc'\n")
+    run()
+    assert load_only_run(project)["extra"] == {"commit": "abc"}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_under_xdist_cases_are_skipped_with_a_reason(project, run, workers):
+    pytest.importorskip("xdist")
+    result = run("-n", workers, "-rs")
+    result.assert_outcomes(skipped=TINY_COUNT)
+    result.stdout.fnmatch_lines(["*measures in one process for now: run without -n*"])
+
+
+def test_collecting_measures_nothing(project, run):
+    result = run("--collect-only", "-q")
+    assert f"{TINY_COUNT} tests collected" in result.stdout.str()
+    assert not (project.path / ".probebench").exists()
+
+
+def test_the_record_is_valid_json_without_special_numbers(project, run):
+    run("--probe-json=r.json")
+    json.loads((project.path / "r.json").read_text(), parse_constant=pytest.fail)

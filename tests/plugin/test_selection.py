@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+
+def ids(result):
+    return [line.partition("[")[2].rstrip("]") for line in result.stdout.lines if line.startswith("test_tiny.py::")]
+
+
+@pytest.mark.parametrize(
+    ("args", "count"),
+    [
+        (["--probe-model=tiny"], 36),
+        (["--probe-model=tiny,tiny_other"], 72),
+        (["--probe-dataset=blobs"], 36),
+        (["--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=1-2"], 16),
+        (["--probe-layer=2", "--probe-layer=final"], 36),
+        (["--probe-site=act", "--probe-site=rc2"], 16),
+        (["--probe-site=act", "--probe-layer=2", "--probe-model=tiny", "--probe-dataset=blobs_dark"], 1),
+        (["-m", 'probe(model="tiny")'], 36),
+        (["-m", 'probe(model="tiny", dataset="blobs", site="act")'], 2),
+        (["-m", "probe(layer=2) and not probe(site='act')"], 28),
+        (["-m", 'probe(layer="final")'], 4),
+        (["-k", "tiny-blobs-L02"], 8),
+        (["-k", "blobs_dark"], 36),
+        (["test_tiny.py::test_probe[tiny-blobs-L02-act]"], 1),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_cases_can_be_chosen(run, args, count):
+    assert len(ids(run("--collect-only", "-q", *args))) == count
+
+
+def test_a_function_without_a_chosen_case_is_deselected_not_skipped(project, run):
+    project.makepyfile(
+        test_third="""
+        import pytest
+
+        @pytest.mark.probe(model="tiny_other", dataset="blobs")
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    result = run("--probe-model=tiny", "--probe-dataset=blobs")
+    result.assert_outcomes(passed=18, deselected=1)
+
+
+def test_a_mark_may_narrow_layers_and_sites(project, run):
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model="tiny", dataset="blobs", layer=[2, "final"], site=["act", "final"])
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    assert ids(run("--collect-only", "-q")) == ["tiny-blobs-L02-act", "tiny-blobs-final"]
+
+
+def test_only_chosen_taps_are_measured_and_get_the_same_numbers(project, run):
+    from probebench import results
+
+    run("--probe-json=all.json")
+    run("--probe-json=some.json", "--probe-site=act", "--probe-model=tiny")
+    everything, some = (results.load(project.path / name) for name in ("all.json", "some.json"))
+    accuracy = {case["id"]: case["accuracy"] for case in everything["cases"]}
+    assert len(some["cases"]) == 4
+    assert all(accuracy[case["id"]] == case["accuracy"] for case in some["cases"])
+
+
+def test_the_mark_is_registered(run):
+    run("--strict-markers", "--collect-only", "-q").stdout.no_fnmatch_line("*not found in `markers`*")
+    run("--markers").stdout.fnmatch_lines(["@pytest.mark.probe(model, dataset, layer, site): *"])

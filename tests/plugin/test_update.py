@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import TINY_COUNT
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def test_nothing_is_stored_unless_asked_for(project, run):
+    run()
+    assert not (project.path / "baselines").exists()
+
+
+def test_update_stores_two_files_a_sweep_and_says_so(project, run, baselines_dir):
+    run("--probe-update=new").stdout.fnmatch_lines(["baselines: 4 files updated in baselines"])
+    assert sorted(contents(baselines_dir)) == sorted(
+        f"{model}-{dataset}.{kind}"
+        for model in ("tiny", "tiny_other")
+        for dataset in ("blobs", "blobs_dark")
+        for kind in ("json", "safetensors")
+    )
+
+
+def test_updating_what_has_not_changed_writes_nothing(run, baselines_dir):
+    run("--probe-update=all")
+    before = contents(baselines_dir)
+    run("--probe-update=all").stdout.fnmatch_lines(["baselines: 0 files updated in baselines"])
+    assert contents(baselines_dir) == before
+
+
+def test_a_subset_never_touches_the_others(run, baselines_dir):
+    run("--probe-update=all")
+    before = contents(baselines_dir)
+    (baselines_dir / "tiny-blobs.json").unlink()
+    run("--probe-update=all", "-k", "tiny-blobs-L02")
+    after = contents(baselines_dir)
+    assert {name for name in before if before[name] != after[name]} == {"tiny-blobs.json", "tiny-blobs.safetensors"}
+    assert after["tiny-blobs.json"].count(b"accuracy") == 8
+    run("--probe-update=new")
+    assert contents(baselines_dir) == before
+
+
+def test_baselines_may_lie_elsewhere(project, run):
+    run("--probe-update=all", "--probe-baselines=elsewhere", "--probe-model=tiny")
+    assert len(list((project.path / "elsewhere" / "paper@1").iterdir())) == 4
+    assert "72 new" in run().stdout.str()
+    run("--probe-strict", "--probe-baselines=elsewhere", "--probe-model=tiny").assert_outcomes(passed=36)
+
+
+def test_strict_fails_what_has_no_baseline_with_the_command_that_stores_one(run):
+    result = run("--probe-strict")
+    result.assert_outcomes(failed=TINY_COUNT)
+    result.stdout.fnmatch_lines(
+        [
+            "new: tiny-blobs-embed has no baseline to be checked against. To store one: "
+            "pytest benchmarks/ --probe-model=tiny --probe-dataset=blobs --probe-update=new"
+        ]
+    )
+    run("--probe-strict", "--probe-update=new").assert_outcomes(passed=TINY_COUNT)
+    run("--probe-strict").assert_outcomes(passed=TINY_COUNT)
+
+
+def test_another_test_set_is_not_comparable(project, run):
+    run("--probe-update=all")
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(text.replace("missing=None, seed=0", "missing=None, seed=1"))
+    result = run("--probe-strict", "--probe-model=tiny", "--probe-dataset=blobs")
+    result.assert_outcomes(failed=18)
+    result.stdout.fnmatch_lines(["not comparable: tiny-blobs-embed has no baseline * test set *--probe-update=all"])
+    run("--probe-model=tiny", "--probe-dataset=blobs").assert_outcomes(passed=18)
+
+
+def test_a_baseline_without_a_case_is_stale(project, run):
+    run("--probe-update=all")
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(text.replace("depth=2", "depth=1"))
+    result = run()
+    result.stdout.fnmatch_lines(["stale: 32 baselines without a case, such as tiny-blobs-L02-ln1*"])
+    assert result.ret == pytest.ExitCode.OK
+    assert run("--probe-strict").ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_case_that_passes_by_another_level_is_the_level_that_was_asked_for(run, baselines_dir):
+    import numpy as np
+
+    from probebench import baselines
+    from probebench.cases import Sweep
+    from probebench.sites import Tap
+
+    run("--probe-update=all")
+    sweep, tap = Sweep("tiny", "blobs", "paper@1"), Tap("final", "final")
+    stored = baselines.read(baselines_dir.parent, sweep)
+    wrong = np.flatnonzero(~stored.correct[tap])[:5]  # five examples lost: p = 1/32
+    stored.correct[tap][wrong] = True
+    baselines.write(baselines_dir.parent, stored)
+    only = ("--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=final")
+    run(*only).assert_outcomes(passed=1)
+    run(*only, "--probe-alpha=0.05").assert_outcomes(failed=1)
+    run(*only, "--probe-alpha=0.05", "--probe-min-drop=5").assert_outcomes(passed=1)

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from probebench import baselines
+from probebench.baselines import Baseline, judge, merged
+from probebench.cases import Sweep
+from probebench.catalog import builtin_datasets, builtin_models
+from probebench.errors import StoreError
+from probebench.protocols import PAPER
+from probebench.sites import Tap, all_taps
+from probebench.sweep import SweepResult, TapResult
+
+SWEEP = Sweep("glyphvit", "digits", "paper@1")
+N = 1000
+ACT, RC2, FINAL = Tap(6, "act"), Tap(6, "rc2"), Tap("final", "final")
+
+
+def right(count, flip_lost=0, flip_gained=0):
+    """`count` of N right; then some of them lost, and some of the others gained."""
+    correct = np.arange(N) < count
+    correct[:flip_lost] = False
+    correct[N - flip_gained :] = True
+    return correct
+
+
+def result(taps, **changes):
+    fields = {"weights_digest": "w" * 16, "test_set": "t" * 16, "n_test": N} | changes
+    found = SweepResult(
+        model=builtin_models()["glyphvit"],
+        dataset=builtin_datasets()["digits"],
+        protocol=fields.pop("protocol", PAPER),
+        n_train=512,
+        images=1512,
+        extract_seconds=1.0,
+        device="cpu",
+        **fields,
+    )
+    for tap, correct in taps.items():
+        found.taps[tap] = TapResult(tap, 64, correct.mean(), (0.0, 1.0), correct, 0.1, 10)
+    return found
+
+
+def stored(taps, **changes):
+    fields = {"fingerprint": PAPER.fingerprint, "test_set": "t" * 16, "n_test": N, "weights": "w" * 16}
+    return Baseline(SWEEP, correct=taps, **(fields | changes))
+
+
+def verdicts(taps, baseline, *, alpha=0.01, min_drop=0.005, family=1, **changes):
+    now = result(taps, **changes)
+    found = judge(now.taps, now, baseline, alpha=alpha, min_drop=min_drop, family=family)
+    return {tap: judgement.verdict for tap, judgement in found.items()}
+
+
+# Files
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    rng = np.random.default_rng(0)
+    baseline = stored({tap: rng.random(N) < 0.7 for tap in all_taps(12)})
+    baselines.write(tmp_path, baseline)
+    found = baselines.read(tmp_path, SWEEP)
+    assert replace(found, correct={}) == replace(baseline, correct={})
+    assert list(found.correct) == all_taps(12)
+    assert all(np.array_equal(found.correct[tap], baseline.correct[tap]) for tap in all_taps(12))
+
+
+def test_the_json_is_sorted_one_line_a_case_and_the_side_file_one_bit_an_example(tmp_path):
+    baselines.write(tmp_path, stored({tap: right(700) for tap in reversed(all_taps(12))}))
+    path, side = baselines.paths(tmp_path, SWEEP)
+    assert path == tmp_path / "paper@1" / "glyphvit-digits.json"
+    lines = path.read_text().splitlines()
+    assert '    "L06-act": {"accuracy": 0.7, "correct": 700},' in lines
+    assert len(lines) == 98 + 13
+    assert list(json.loads(path.read_text())["cases"]) == [tap.id for tap in all_taps(12)]
+    assert side.stat().st_size < 98 * N / 8 + 200
+    before = path.read_bytes(), side.read_bytes()
+    baselines.write(tmp_path, baselines.read(tmp_path, SWEEP))
+    assert (path.read_bytes(), side.read_bytes()) == before
+
+
+def test_no_file_is_no_baseline(tmp_path):
+    assert baselines.read(tmp_path, SWEEP) is None
+
+
+def damage_json(path, side):
+    path.write_text(path.read_text()[:-20])
+
+
+def damage_side(path, side):
+    side.write_bytes(side.read_bytes()[:-1] + b"\xff")
+
+
+def remove_side(path, side):
+    side.unlink()
+
+
+def edit_by_hand(path, side):
+    path.write_text(path.read_text().replace('"correct": 700', '"correct": 900', 1))
+
+
+def misspell(path, side):
+    path.write_text(path.read_text().replace("L06-act", "L06-atc"))
+
+
+def newer_schema(path, side):
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
+
+
+def drop_a_case(path, side):
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if "L06-act" not in line))
+
+
+def not_a_table(path, side):
+    path.write_text("[]")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_json, "cannot be read"),
+        (damage_side, "do not belong together"),
+        (remove_side, "cannot be read .FileNotFoundError"),
+        (edit_by_hand, "edited by hand"),
+        (misspell, "Did you mean 'act'"),
+        (newer_schema, "has schema 2, this probebench reads 1"),
+        (drop_a_case, "lists 1 cases, .* has 2"),
+        (not_a_table, "cannot be read"),
+    ],
+)
+def test_a_damaged_baseline_is_refused_and_not_half_used(tmp_path, damage, message):
+    baselines.write(tmp_path, stored({ACT: right(700), FINAL: right(600)}))
+    damage(*baselines.paths(tmp_path, SWEEP))
+    with pytest.raises(StoreError, match=message):
+        baselines.read(tmp_path, SWEEP)
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "paper@1").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot write .*glyphvit-digits"):
+        baselines.write(tmp_path, stored({ACT: right(700)}))
+
+
+# Verdicts
+
+
+def test_without_baseline_a_case_is_new():
+    assert verdicts({ACT: right(700)}, None) == {ACT: "new"}
+    assert verdicts({ACT: right(700), RC2: right(5)}, stored({ACT: right(700)})) == {ACT: "same", RC2: "new"}
+
+
+def test_a_clear_drop_regresses_and_a_clear_rise_improves():
+    baseline = stored({ACT: right(700), RC2: right(700)})
+    now = {ACT: right(700, flip_lost=60), RC2: right(760)}
+    assert verdicts(now, baseline, family=2) == {ACT: "regressed", RC2: "improved"}
+
+
+def test_churn_in_both_directions_is_no_verdict():
+    # 60 lost and 50 gained: ten fewer right, far from significant.
+    assert verdicts({ACT: right(700, 60, 50)}, stored({ACT: right(700)})) == {ACT: "same"}
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(6, "same"), (7, "regressed")])
+def test_the_level_is_exact(lost, verdict):
+    # One-sided exact McNemar with nothing gained: 2^-6 = 0.0156 and 2^-7 = 0.0078 on either side of 0.01.
+    assert verdicts({ACT: right(700, lost)}, stored({ACT: right(700)}), min_drop=0.0) == {ACT: verdict}
+
+
+def test_the_level_is_the_whole_runs():
+    drop, baseline = {ACT: right(700, 10)}, stored({ACT: right(700)})
+    assert verdicts(drop, baseline, family=10) == {ACT: "regressed"}  # 2^-10 <= 0.01 / 10
+    assert verdicts(drop, baseline, family=11) == {ACT: "same"}
+
+
+def test_a_drop_that_is_not_material_is_no_verdict():
+    drop, baseline = {ACT: right(700, 20)}, stored({ACT: right(700)})
+    assert verdicts(drop, baseline, min_drop=0.02) == {ACT: "regressed"}
+    assert verdicts(drop, baseline, min_drop=0.021) == {ACT: "same"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"test_set": "u" * 16}, {"n_test": N + 1}, {"protocol": replace(PAPER, C=2.0)}], ids=str
+)
+def test_other_fingerprints_and_test_sets_are_not_compared(changes):
+    taps = {ACT: np.zeros(changes.get("n_test", N), bool)}
+    assert verdicts(taps, stored({ACT: right(700)}), **changes) == {ACT: "not comparable"}
+
+
+def test_a_judgement_says_what_moved():
+    now = result({ACT: right(700, 60, 5)})
+    judgement = judge(now.taps, now, stored({ACT: right(700)}), alpha=0.01, min_drop=0.005, family=1)[ACT]
+    assert (judgement.baseline_accuracy, judgement.lost, judgement.gained) == (0.7, 60, 5)
+    assert judgement.p_value < 1e-10
+
+
+# Updates
+
+
+def test_an_update_of_a_subset_leaves_the_other_cases_alone():
+    old = stored({ACT: right(700), RC2: right(600)})
+    new = merged(old, SWEEP, result({ACT: right(500)}), "all")
+    assert new.accuracy(ACT) == 0.5
+    assert new.accuracy(RC2) == 0.6
+
+
+def test_update_new_adds_and_never_replaces():
+    old = stored({ACT: right(700)})
+    new = merged(old, SWEEP, result({ACT: right(500), RC2: right(600)}), "new")
+    assert (new.accuracy(ACT), new.accuracy(RC2)) == (0.7, 0.6)
+
+
+def test_an_update_that_changes_nothing_writes_nothing():
+    old = stored({ACT: right(700), RC2: right(600)})
+    assert merged(old, SWEEP, result({ACT: right(700)}), "all") is None
+    assert merged(old, SWEEP, result({ACT: right(500)}), "new") is None
+
+
+def test_the_first_update_stores_what_was_measured():
+    assert merged(None, SWEEP, result({ACT: right(700)}), "new").accuracy(ACT) == 0.7
+
+
+def test_another_test_set_replaces_a_baseline_whole_or_not_at_all():
+    old, other = stored({ACT: right(700), RC2: right(600)}), {"test_set": "u" * 16}
+    new = merged(old, SWEEP, result({ACT: right(500), RC2: right(400)}, **other), "all")
+    assert (new.test_set, new.accuracy(RC2)) == ("u" * 16, 0.4)
+    with pytest.raises(StoreError, match=r"1 of its cases would stay.*--probe-update=all"):
+        merged(old, SWEEP, result({ACT: right(500)}, **other), "all")
+    with pytest.raises(StoreError, match="2 of its cases would stay"):
+        merged(old, SWEEP, result({ACT: right(500), RC2: right(400)}, **other), "new")

@@ -1,0 +1,79 @@
+"""The embedded datasets and what the embedded model knows of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probebench import Tap, datasets, run_sweep
+from probebench.catalog import Catalog
+from probebench.datasets import embedded
+
+CATALOG = Catalog.default()
+
+# The digests that the committed baselines are tied to, as train and test.
+DIGESTS = {
+    "glyphs": ("ca34777fd937bbe6", "f9adad27da5574ee"),
+    "digits": ("9ac922ac3e01316e", "50c615910728e5a2"),
+    "digits_contrast": ("7d7729bc116bf7cf", "d5c3c939d3281fb0"),
+    "digits_gaussian_noise": ("f6c9c2daad120a79", "b5ea757153b7ae7b"),
+    "digits_speckle_noise": ("2d77b10808b56f0f", "765a504e6bf52d8f"),
+    "digits_motion_blur": ("644105b463c97e22", "f06a62200316038b"),
+    "digits_snow": ("06343a9bbf1a2be8", "5eaf6342a63010bb"),
+    "digits_sketch": ("6843e2ac29d20400", "04b859f6fb4120ce"),
+    "digits_inverted": ("ca7030051e91b875", "8b6b9b92cec23b89"),
+}
+
+
+@pytest.fixture(scope="module", params=CATALOG.dataset_names("embedded"))
+def dataset(request):
+    return datasets.load(CATALOG.dataset(request.param))
+
+
+def test_pixels_are_the_ones_that_baselines_are_tied_to(dataset):
+    assert (dataset.train.digest, dataset.test.digest) == DIGESTS[dataset.name]
+
+
+def test_splits_are_official_sizes_and_hold_every_class(dataset):
+    sizes = (1552, 1940) if dataset.name == "glyphs" else (1796, 899)
+    assert (len(dataset.train), len(dataset.test)) == sizes
+    for split in (dataset.train, dataset.test):
+        assert split.images.shape[1:] == (32, 32)
+        assert np.bincount(split.labels, minlength=len(dataset.classes)).min() > 0
+
+
+def test_train_and_test_share_no_image(dataset):
+    train = {image.tobytes() for image in dataset.train.images}
+    assert not any(image.tobytes() in train for image in dataset.test.images)
+
+
+def test_each_corruption_changes_the_digits_and_keeps_their_labels():
+    clean = datasets.load(CATALOG.dataset("digits"))
+    for name in embedded.CORRUPTIONS:
+        corrupted = datasets.load(CATALOG.dataset(f"digits_{name}"))
+        assert np.array_equal(corrupted.test.labels, clean.test.labels)
+        difference = np.abs(corrupted.test.images.astype(int) - clean.test.images.astype(int)).mean()
+        assert difference > 5, name
+
+
+def test_the_sheet_of_held_out_glyphs_is_what_its_script_draws():
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+    try:
+        glyphs = pytest.importorskip("glyphs", reason="needs the extra [tools]", exc_type=ImportError)
+    finally:
+        sys.path.pop(0)
+    assert glyphs.CLASSES == embedded.GLYPH_CLASSES
+    assert glyphs.SIZE == embedded.GLYPH_CELL
+    assert not set(glyphs.HELD_OUT_FONTS) & set(glyphs.TRAIN_FONTS)
+    assert not set(glyphs.CLASSES) & set("0123456789")
+
+
+def test_pretraining_shows_far_above_the_random_control():
+    taps = [Tap("final", "final"), Tap(12, "rc2")]
+    pretrained = run_sweep("glyphvit", "digits", taps=taps, jobs=1)
+    control = run_sweep("glyphvit_random", "digits", taps=taps, jobs=1)
+    for tap in taps:
+        assert pretrained.taps[tap].ci95[0] > control.taps[tap].ci95[1] + 0.2

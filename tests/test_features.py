@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from probebench.catalog import ModelSpec
+from probebench.datasets import Split
+from probebench.errors import FeatureError, LayoutError
+from probebench.features import Taps, extract, make_pool
+from probebench.models import Model
+from probebench.sites import SITES, Tap, all_taps
+from probebench.views import Views
+
+DEPTH = 3
+KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": DEPTH, "num_heads": 2, "num_classes": 0}
+
+
+def make_net(**kwargs):
+    torch.manual_seed(0)
+    net = VisionTransformer(**(KWARGS | kwargs)).eval().requires_grad_(False)
+    for name, parameter in net.named_parameters():
+        # Away from the initialisation, where biases are zero and norms are the identity.
+        if name.endswith("bias") or "norm" in name or "ls" in name:
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return net
+
+
+def recompute(net, images):
+    """Tokens at every tap, written out from the definition of a pre-norm block, in float64."""
+    net = net.double()
+    x = net.norm_pre(net.patch_drop(net._pos_embed(net.patch_embed(images.double()))))
+    tokens = {Tap("embed", "embed"): x}
+    for number, block in enumerate(net.blocks, start=1):
+        ln1 = torch.nn.functional.layer_norm(x, x.shape[-1:], block.norm1.weight, block.norm1.bias, block.norm1.eps)
+        batch, length, width = ln1.shape
+        heads = block.attn.num_heads
+        qkv = ln1 @ block.attn.qkv.weight.T + block.attn.qkv.bias
+        q, k, v = qkv.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(-1, -2) / (width // heads) ** 0.5).softmax(-1)
+        mixed = (scores @ v).transpose(1, 2).reshape(batch, length, width)
+        mha = mixed @ block.attn.proj.weight.T + block.attn.proj.bias
+        rc1 = x + mha * getattr(block.ls1, "gamma", 1.0)
+        ln2 = torch.nn.functional.layer_norm(rc1, x.shape[-1:], block.norm2.weight, block.norm2.bias, block.norm2.eps)
+        fc1 = ln2 @ block.mlp.fc1.weight.T + block.mlp.fc1.bias
+        act = 0.5 * fc1 * (1 + torch.erf(fc1 / 2**0.5))
+        fc2 = act @ block.mlp.fc2.weight.T + block.mlp.fc2.bias
+        x = rc1 + fc2 * getattr(block.ls2, "gamma", 1.0)
+        values = (ln1, mha, rc1, ln2, fc1, act, fc2, x)
+        tokens |= {Tap(number, site): value for site, value in zip(SITES, values, strict=True)}
+    tokens[Tap("final", "final")] = net.norm(x)
+    return tokens
+
+
+def pooled(net, images, taps, pooling):
+    reader = Taps(net, taps, pooling)
+    with torch.inference_mode(), reader.attached():
+        net.forward_features(images)
+        return dict(zip(reader.taps, reader.collect(), strict=True))
+
+
+POOLS = {"mean": lambda t: t.mean(1), "patch_mean": lambda t: t[:, 1:].mean(1), "cls": lambda t: t[:, 0]}
+
+
+@pytest.mark.parametrize("pooling", POOLS)
+@pytest.mark.parametrize("kwargs", [{}, {"init_values": 0.1}, {"qkv_bias": True, "pre_norm": True}], ids=str)
+def test_every_tap_is_what_recomputing_the_block_gives(pooling, kwargs):
+    images = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    found = pooled(make_net(**kwargs), images, all_taps(DEPTH), pooling)
+    expected = recompute(make_net(**kwargs), images)
+    assert found.keys() == expected.keys()
+    for tap, tokens in expected.items():
+        torch.testing.assert_close(found[tap], POOLS[pooling](tokens).float(), rtol=2e-5, atol=2e-6, msg=tap.id)
+
+
+def test_a_subset_of_taps_gives_the_same_bits_as_all_of_them():
+    net, images = make_net(), torch.randn(4, 3, 16, 16)
+    everything = pooled(net, images, all_taps(DEPTH), "mean")
+    for tap in all_taps(DEPTH):
+        assert pooled(net, images, [tap], "mean")[tap].equal(everything[tap]), tap.id
+
+
+def test_final_is_normalised_after_pooling_where_the_network_does_so():
+    net, images = make_net(global_pool="avg", fc_norm=True), torch.randn(4, 3, 16, 16)
+    tap = Tap("final", "final")
+    tokens = net.double().forward_features(images.double())
+    expected = net.fc_norm(tokens[:, 1:].mean(1)).float()
+    torch.testing.assert_close(pooled(net.float(), images, [tap], "patch_mean")[tap], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bfloat16_network_gives_float32_features_close_to_the_exact_ones():
+    images = torch.randn(4, 3, 16, 16)
+    found = pooled(make_net().bfloat16(), images.bfloat16(), all_taps(DEPTH), "mean")
+    for tap, exact in pooled(make_net(), images, all_taps(DEPTH), "mean").items():
+        assert found[tap].dtype == torch.float32
+        assert (found[tap] - exact).norm() < 0.03 * exact.norm(), tap.id
+
+
+def test_hooks_are_gone_afterwards_also_after_an_error():
+    net = make_net()
+    with pytest.raises(RuntimeError, match="stop"), Taps(net, all_taps(DEPTH), "mean").attached():
+        raise RuntimeError("stop")
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
+
+
+def test_pooling_the_class_token_needs_one():
+    with pytest.raises(LayoutError, match="no class token"):
+        make_pool(make_net(class_token=False, global_pool="avg"), "cls")
+
+
+def test_a_layer_that_the_network_does_not_have_is_refused():
+    with pytest.raises(LayoutError, match="L09-act: the network has 3 layers"):
+        Taps(make_net(), [Tap(9, "act")], "mean")
+
+
+def model_and_views(n=20, **kwargs):
+    spec = ModelSpec("net", "VisionTransformer", DEPTH, "random", 16, (0.5,) * 3, (0.5,) * 3, seed=0)
+    images = np.random.default_rng(0).integers(0, 256, (n, 16, 16)).astype(np.uint8)
+    split = Split(images, np.zeros(n, np.int64))
+    return Model(spec, make_net(**kwargs), ""), Views(split, np.arange(n), "resize_center_crop", 16, 0)
+
+
+def run_extract(model, views, taps, **more):
+    half = torch.full((3, 1, 1), 0.5)
+    settings = {"pooling": "mean", "mean": half, "std": half, "batch_size": 8, "device": "cpu"}
+    return extract(model, views, taps, **(settings | more))
+
+
+def test_extract_gives_one_row_per_image_whatever_the_batch_size():
+    model, views = model_and_views()
+    done = []
+    whole = run_extract(model, views, all_taps(DEPTH), batch_size=64)
+    parts = run_extract(model, views, all_taps(DEPTH), batch_size=3, progress=done.append)
+    assert done == [3] * 6 + [2]
+    for tap, values in whole.items():
+        assert values.dtype == np.float32
+        assert values.shape == (20, 48 if tap.site in ("fc1", "act") else 12)
+        np.testing.assert_allclose(values, parts[tap], rtol=1e-5, atol=1e-6)
+
+
+def test_features_that_are_not_finite_are_refused_from_the_tap_where_they_start():
+    model, views = model_and_views()
+    model.net.blocks[1].mlp.fc1.weight[0, 0] = float("nan")
+    with pytest.raises(FeatureError, match=r"'net' are NaN or infinite at L02-fc1 \(20 of 20 images\).*up to final"):
+        run_extract(model, views, all_taps(DEPTH))
+
+
+PEAK = """
+import resource, sys, torch
+from timm.models.vision_transformer import VisionTransformer
+from probebench.features import Taps
+from probebench.sites import all_taps
+torch.set_num_threads(1)
+net = VisionTransformer(img_size=256, patch_size=8, embed_dim=64, depth=12, num_heads=1, num_classes=0).eval()
+taps = all_taps(12) if sys.argv[1] == "all" else all_taps(12)[-1:]
+reader = Taps(net, taps, "mean")
+with torch.inference_mode(), reader.attached():
+    for _ in range(2):
+        net.forward_features(torch.zeros(8, 3, 256, 256))
+        reader.collect()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
+def test_memory_does_not_grow_with_taps_times_tokens():
+    # All taps keep 12 x (6 + 2 x 4) token tensors of 8 x 1025 x 64 float32, 340 MB, if tokens are kept.
+    peak = {}
+    # Big blocks straight from the system and back, so that the peak counts what is alive and not the heap's holes.
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    for which in ("one", "all"):
+        out = subprocess.run([sys.executable, "-c", PEAK, which], capture_output=True, text=True, check=True, env=env)
+        peak[which] = float(out.stdout)
+    assert peak["all"] - peak["one"] < 60, peak
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_gives_the_features_of_the_cpu():
+    model, views = model_and_views()
+    on_cpu = run_extract(model, views, all_taps(DEPTH))
+    on_gpu = run_extract(Model(model.spec, model.net.cuda(), ""), views, all_taps(DEPTH), device="cuda")
+    for tap, values in on_cpu.items():
+        np.testing.assert_allclose(on_gpu[tap], values, rtol=1e-3, atol=1e-4, err_msg=tap.id)
+
+
+def test_references_need_no_layout():
+    from timm.layers import GluMlp
+
+    model, views = model_and_views(mlp_layer=GluMlp)
+    features = run_extract(model, views, [Tap("embed", "embed"), Tap("final", "final")])
+    assert {tap.id: values.shape for tap, values in features.items()} == {"embed": (20, 12), "final": (20, 12)}

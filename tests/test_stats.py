@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from itertools import product
+from math import comb, sqrt
+
+import numpy as np
+import pytest
+
+from probebench.stats import discordant, holm, mcnemar, wilson
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (3, 7), (700, 899), (1, 1)])
+def test_wilson_is_the_closed_form(right, n):
+    z, p = 1.959963984540054, right / n
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert wilson(right, n) == pytest.approx((max(0, middle - half), min(1, middle + half)), abs=1e-12)
+
+
+@pytest.mark.parametrize(("lost", "gained"), list(product(range(7), repeat=2)))
+def test_mcnemar_is_the_binomial_tail(lost, gained):
+    n = lost + gained
+    assert mcnemar(lost, gained) == pytest.approx(sum(comb(n, k) for k in range(lost, n + 1)) / 2**n)
+
+
+def test_discordant_pairs_are_counted_by_direction():
+    before = np.array([True, True, True, False, False])
+    now = np.array([True, False, False, True, False])
+    assert discordant(before, now) == (2, 1)
+
+
+def holm_by_adjusted_p(p_values, alpha):
+    # The definition through adjusted p-values: running maximum of (m - i) p_(i).
+    order, largest, rejected = np.argsort(p_values), 0.0, [False] * len(p_values)
+    for i, index in enumerate(order):
+        largest = max(largest, (len(p_values) - i) * p_values[index])
+        rejected[index] = largest <= alpha
+    return rejected
+
+
+def test_holm_agrees_with_adjusted_p_values():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        p_values = list(rng.uniform(0, 0.05, rng.integers(1, 8)))
+        assert holm(p_values, 0.05) == holm_by_adjusted_p(p_values, 0.05)
+
+
+def test_holm_on_a_part_never_rejects_more_than_on_the_whole_family():
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        p_values = list(rng.uniform(0, 0.03, 9))
+        whole = holm(p_values, 0.05)
+        part = holm(p_values[:4], 0.05, family=9)
+        assert all(w or not p for p, w in zip(part, whole, strict=False))
+
+
+def test_a_family_cannot_be_smaller_than_its_part():
+    with pytest.raises(ValueError, match="family of 1"):
+        holm([0.1, 0.2], 0.05, family=1)
