@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
-import timm.models.vision_transformer  # noqa: F401
-
-# Inner pytest runs forget the modules that they were the first to import: torch cannot be imported twice, and the
-# others would take seconds each time.
 
 pytest_plugins = ["pytester"]
+
+# Inner pytest runs forget the modules that they were the first to import: torch cannot be imported twice, and the
+# others would take seconds each time. So all of them are imported here.
+for _module in ("datasets.embedded", "probes.sklearn_logistic", "progress", "run", "views"):
+    import_module(f"probebench.{_module}")
+import_module("timm.models.vision_transformer")
 
 # A conftest for inner pytest runs: a two-layer network and a dataset that take a fraction of a second together.
 TINY_CONFTEST = dedent(
