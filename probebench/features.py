@@ -133,18 +133,52 @@ class Taps:
         for source, module in self._plan:
             vector = self._pooled[source]
             if module is not None:
-                # The map runs in float32 even where the forward pass did not.
-                vector = (
-                    nn.functional.linear(vector, module.weight.float(), _float(module.bias))
-                    if isinstance(module, nn.Linear)
-                    else module(vector)
-                )
+                vector = _apply(module, vector)
             features.append(vector)
         return features
 
 
-def _float(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    return None if tensor is None else tensor.float()
+def _apply(module: nn.Module, vector: torch.Tensor) -> torch.Tensor:
+    """A module on float32 vectors, also where the network's own weights are of lower precision."""
+    if not isinstance(module, nn.Linear):
+        return module.float()(vector)  # type: ignore[no-any-return]
+    bias = None if module.bias is None else module.bias.float()
+    return nn.functional.linear(vector, module.weight.float(), bias)
+
+
+class Store:
+    """Features of many taps on the host, filled batch by batch.
+
+    Attributes:
+        arrays: per tap float32 of shape (n, width)
+    """
+
+    def __init__(self, taps: Sequence[Tap], n: int) -> None:
+        self.arrays: dict[Tap, npt.NDArray[np.float32]] = {}
+        self._taps, self._n, self._row = list(taps), n, 0
+
+    @property
+    def full(self) -> bool:
+        """Whether all rows are there."""
+        return self._row == self._n
+
+    def put(self, features: Sequence[torch.Tensor]) -> None:
+        """Append the rows of one batch: per tap a float32 tensor of shape (batch, width) on any device."""
+        if not self.arrays:
+            # One allocation cut into a block per tap: the system backs it with large pages, which are cheaper to touch.
+            widths = [feature.shape[1] for feature in features]
+            ends = np.cumsum(widths) * self._n
+            blocks = np.split(np.empty(ends[-1], dtype=np.float32), ends[:-1])
+            self.arrays = {
+                tap: block.reshape(self._n, width) for tap, block, width in zip(self._taps, blocks, widths, strict=True)
+            }
+        if features[0].device.type != "cpu":
+            # One copy for all taps: a hundred small ones would wait for the device a hundred times.
+            features = torch.split(torch.cat(list(features), dim=1).cpu(), [f.shape[1] for f in features], dim=1)
+        end = self._row + len(features[0])
+        for tap, feature in zip(self._taps, features, strict=True):
+            self.arrays[tap][self._row : end] = feature.numpy()
+        self._row = end
 
 
 def extract(
@@ -174,28 +208,16 @@ def extract(
     """
     reader = Taps(model.net, taps, pooling)
     mean, std = mean.to(device), std.to(device)
-    store: dict[Tap, npt.NDArray[np.float32]] = {}
-    row = 0
+    store = Store(reader.taps, len(views))
+    forward = getattr(model.net, "forward_features", model.net)
     with torch.inference_mode(), reader.attached():
         for batch in DataLoader(views, batch_size=batch_size):
-            images = batch.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
-            forward = getattr(model.net, "forward_features", model.net)
-            forward(images)
-            features = reader.collect()
-            # One copy to the host for all taps.
-            joined = torch.cat(features, dim=1).cpu().numpy()
-            column = 0
-            for tap, feature in zip(reader.taps, features, strict=True):
-                width = feature.shape[1]
-                if tap not in store:
-                    store[tap] = np.empty((len(views), width), dtype=np.float32)
-                store[tap][row : row + len(images)] = joined[:, column : column + width]
-                column += width
-            row += len(images)
+            forward(batch.to(device).float().div_(255).sub_(mean).div_(std))
+            store.put(reader.collect())
             if progress is not None:
-                progress(len(images))
-    _refuse_non_finite(model.spec.name, store)
-    return store
+                progress(len(batch))
+    _refuse_non_finite(model.spec.name, store.arrays)
+    return store.arrays
 
 
 def _refuse_non_finite(model: str, store: dict[Tap, npt.NDArray[np.float32]]) -> None:
