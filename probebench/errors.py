@@ -33,11 +33,11 @@ class StoreError(ProbebenchError):
     """A baseline, run record or leaderboard file that cannot be read or written."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:
+def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownName:
     """The error for a name that is not one of `known`, with the nearest ones and the whole list."""
     from difflib import get_close_matches
 
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    near = get_close_matches(str(name), names, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")

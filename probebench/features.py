@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,14 +85,19 @@ class Taps:
             elif tap.layer == FINAL:
                 # timm moves the norm behind the pooling for some networks; it is applied to the pooled vector then.
                 after = submodule(net, "fc_norm")
-                self._plan.append((_FINAL_SOURCE, None if isinstance(after, nn.Identity) else after))
+                if isinstance(after, nn.Identity) or after is None:
+                    self._plan.append((_FINAL_SOURCE, None))
+                else:
+                    self._plan.append((_FINAL_SOURCE, deepcopy(after).float()))
             else:
                 assert isinstance(tap.layer, int)
                 index = tap.layer - 1
                 if index >= len(self._blocks):
                     raise LayoutError(f"tap {tap.id}: the network has {len(self._blocks)} layers")
                 block = self._blocks[index]
-                site = layouts.setdefault(index, find_layout(block)).sites[tap.site]
+                if index not in layouts:
+                    layouts[index] = find_layout(block)
+                site = layouts[index].sites[tap.site]
                 if isinstance(site, Affine):
                     self._plan.append((_Source(index, site.of), block.get_submodule(site.module)))
                 else:
@@ -141,7 +147,7 @@ class Taps:
 def _apply(module: nn.Module, vector: torch.Tensor) -> torch.Tensor:
     """A module on float32 vectors, also where the network's own weights are of lower precision."""
     if not isinstance(module, nn.Linear):
-        return module.float()(vector)  # type: ignore[no-any-return]
+        return module(vector)  # type: ignore[no-any-return]
     bias = None if module.bias is None else module.bias.float()
     return nn.functional.linear(vector, module.weight.float(), bias)
 

@@ -238,9 +238,10 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
 
 
 def _table(ascii_only: bool, columns: Iterable[str]) -> Table:
-    table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
-        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
+        # Only the longest verdict may wrap: with it, the longest shipped names take more than 80 characters.
+        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=name != "verdict")
     return table
 
 

@@ -119,7 +119,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _list(value: Any) -> list[Any]:
-    return [] if value is None else list(value) if isinstance(value, list | tuple | set) else [value]
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)  # the same order in every process
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _case(item: pytest.Item) -> Case | None:
