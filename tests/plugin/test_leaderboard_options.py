@@ -12,9 +12,9 @@ from tests.conftest import TINY_COUNT
     ("level", "present", "absent"),
     [
         ("none", [], ["best layer of each site", "acc %"]),
-        ("brief", ["Best tap of each model", "best layer of each site"], ["#   model"]),
-        ("normal", ["#   model", "best layer of each site"], ["Best tap of each model"]),
-        ("full", ["#   model", "L01-ln1", "L02-fc2"], ["Best tap of each model"]),
+        ("brief", ["Best tap of each model", "best layer of each site"], ["#  model"]),
+        ("normal", ["#  model", "best layer of each site"], ["Best tap of each model"]),
+        ("full", ["#  model", "L01-ln1", "L02-fc2"], ["Best tap of each model"]),
     ],
 )
 def test_how_much_is_printed(run, level, present, absent):
