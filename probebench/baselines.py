@@ -23,7 +23,7 @@ from safetensors.numpy import save as save_tensors
 from probebench import atomic
 from probebench.cases import Sweep
 from probebench.errors import ProbebenchError, StoreError
-from probebench.sites import Tap
+from probebench.sites import Tap, all_taps
 from probebench.stats import discordant, holm, mcnemar
 from probebench.sweep import SweepResult, TapResult
 
@@ -89,7 +89,7 @@ def read(directory: Path, sweep: Sweep) -> Baseline | None:
         StoreError: if it is damaged or its two files do not belong together
     """
     path, side_path = paths(directory, sweep)
-    if not path.exists():
+    if not path.exists() and not side_path.exists():
         return None
     advice = "Restore both files from version control, or measure them anew with --probe-update=all"
     try:
@@ -160,11 +160,20 @@ def merged(old: Baseline | None, sweep: Sweep, result: SweepResult, update: Lite
     Cases that were not measured keep their entry. Under ``new``, so do all that have one.
 
     Raises:
-        StoreError: if the old entries were measured under another fingerprint or on another test set and some
-            would stay beside new ones
+        StoreError: if the old entries were measured under another fingerprint, on another test set or, under
+            ``new``, with other weights, and some would stay beside new ones
     """
     measured = {tap: tap_result.correct for tap, tap_result in result.taps.items()}
-    kept: dict[Tap, npt.NDArray[np.bool_]] = dict(old.correct) if old is not None else {}
+    taps = set(all_taps(result.model.depth))  # entries of other taps are stale, and dropped
+    kept = {} if old is None else {tap: correct for tap, correct in old.correct.items() if tap in taps}
+    if update == "new" and old is not None:
+        if measured.keys() <= kept.keys():
+            return None
+        if old.weights != result.weights_digest:
+            raise StoreError(
+                f"baseline of {sweep.id} is not extended: its entries were measured with other weights "
+                f"({old.weights}, not {result.weights_digest}). Measure all of them with --probe-update=all"
+            )
     if old is not None and (reason := _incomparable(old, result)):
         left = [tap for tap in sorted(kept) if tap not in measured]
         if update == "new" or left:

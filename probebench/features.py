@@ -40,9 +40,15 @@ def make_pool(net: nn.Module, pooling: str) -> Pool:
     if pooling == "cls":
         if getattr(net, "cls_token", None) is None:
             raise LayoutError(f"{type(net).__name__} has no class token to pool; choose mean or patch_mean")
-        return lambda tokens: tokens[:, 0].float()
+        return lambda tokens: _checked(tokens)[:, 0].float()
     skip = prefix if pooling == "patch_mean" else 0
-    return lambda tokens: tokens[:, skip:].mean(dim=1, dtype=torch.float32)
+    return lambda tokens: _checked(tokens)[:, skip:].mean(dim=1, dtype=torch.float32)
+
+
+def _checked(tokens: torch.Tensor) -> torch.Tensor:
+    if tokens.ndim != 3:
+        raise LayoutError(f"tokens must have the shape (batch, tokens, width) to be pooled, got {tuple(tokens.shape)}")
+    return tokens
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class Taps:
                 self._plan.append((_EMBED_SOURCE, None))
             elif tap.layer == FINAL:
                 # timm moves the norm behind the pooling for some networks; it is applied to the pooled vector then.
+                if submodule(net, "norm") is None:
+                    raise LayoutError(f"{type(net).__name__} has no final norm to read the tap 'final' from")
                 after = submodule(net, "fc_norm")
                 if isinstance(after, nn.Identity) or after is None:
                     self._plan.append((_FINAL_SOURCE, None))

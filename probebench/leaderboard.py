@@ -240,11 +240,14 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
 def _table(ascii_only: bool, columns: Iterable[str]) -> Table:
     table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
-        # Only the longest verdict may wrap: with it, the longest shipped names take more than 80 characters.
-        table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=name != "verdict")
+        table.add_column(
+            name, justify="left" if name in _WORDS else "right", no_wrap=name not in _FOLDED, overflow="fold"
+        )
     return table
 
 
+# What may break into lines where the terminal is narrow; numbers never do.
+_FOLDED = ("dataset", "model", "verdict")
 _WORDS = ("dataset", "model", "tap", "site", "verdict")
 
 

@@ -146,6 +146,17 @@ class Options:
             if path.suffix not in (".md", ".tex", ".csv"):
                 raise ProbebenchError(f"--probe-leaderboard-file must end in .md, .tex or .csv, got {path.name!r}")
         verbosity = config.get_verbosity()
+        outputs = [*files, *([] if get("json") is None else [absolute(cast(Path, get("json")))])]
+        for path in outputs:
+            if outputs.count(path) > 1:
+                raise ProbebenchError(f"{path} is named for two outputs; one would overwrite the other")
+        if get("baselines") is not None and get("update") is None:
+            directory = absolute(cast(Path, get("baselines")))
+            if not directory.is_dir():
+                raise ProbebenchError(
+                    f"--probe-baselines: {directory} is no directory; without baselines nothing could regress. "
+                    "To make it, add --probe-update=new"
+                )
         level = cast("str | None", get("leaderboard"))
         json, baselines = cast("Path | None", get("json")), cast("Path | None", get("baselines"))
         return cls(

@@ -5,6 +5,7 @@ Everything heavy is imported inside the hooks that need it, so that a pytest run
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     cases: list[Case] = []
     try:
         catalog, selection = _prepare(config)
-        mark = metafunc.definition.get_closest_marker("probe")
+        marks = list(metafunc.definition.iter_markers("probe"))
+        if len(marks) > 1:
+            raise ProbebenchError(
+                "has more than one probe mark (its own, its class's or its module's), so that -m could not select "
+                "exactly; keep one"
+            )
+        mark = marks[0] if marks else None
         kwargs = dict(mark.kwargs) if mark else {}
         if mark is None or mark.args or not {"model", "dataset"} <= kwargs.keys():
             raise ProbebenchError(
@@ -104,15 +111,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             )
         if extra := kwargs.keys() - {"model", "dataset", "layer", "site"}:
             raise ProbebenchError(f"the probe mark takes model, dataset, layer and site, not {', '.join(extra)}")
-        own = Selection.parse(catalog, layers=_list(kwargs.get("layer")), sites=_list(kwargs.get("site")))
-        models, datasets = _list(kwargs["model"]), _list(kwargs["dataset"])
+        models, datasets, layers, sites = (_list(kwargs.get(key)) for key in ("model", "dataset", "layer", "site"))
+        own = Selection.parse(catalog, models, datasets, layers, sites)
         cases = expand(catalog, models, datasets, config.stash[_options].protocol, [own, selection])
     except ProbebenchError as error:
         # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
         config.stash[_errors].append(f"{where}: {error}")
     metafunc.parametrize(
         (_SWEEP, _CASE),
-        [pytest.param(case.sweep, case, id=case.id, marks=pytest.mark.probe(**case.marks)) for case in cases],
+        [pytest.param(case.sweep, case, id=case.id, marks=pytest.mark.probe(**case.marks)) for case in cases]
+        or [pytest.param(None, None, id="none")],  # deselected in pytest_collection_modifyitems
         indirect=[_SWEEP],
         scope="session",
     )
@@ -212,6 +220,8 @@ class Probe:
         if measured.error is not None or measured.result is None or self.case.tap not in measured.result.taps:
             if measured.explained_by is None:
                 measured.explained_by = item.nodeid
+                if measured.traceback:
+                    item.add_report_section("call", "traceback", measured.traceback)
                 pytest.fail(f"sweep {self.case.sweep.id} could not be measured.\n{measured.error}", pytrace=False)
             item.user_properties.append(_UNMEASURED)
             pytest.fail(f"not measured: the sweep failed, see {measured.explained_by}", pytrace=False)
@@ -293,18 +303,26 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     notes = config.stash[_notes]
     interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
     record = config.stash[_record] = run.record(interrupted)
-    config.hook.pytest_probebench_record(config=config, record=record)
-    saved, problems = run.save_record(record)
-    if saved is not None:
-        notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
-    problems += run.save_leaderboards(record)
+    problems: list[str] = []
     if run.options.update is not None:
         if interrupted:
             notes.append("baselines: not updated, because the run was interrupted")
         else:
-            written, unwritten = run.update_baselines()
-            problems += unwritten
+            written, problems = run.update_baselines()
             notes.append(f"baselines: {len(written)} files updated in {relative(run.options.baselines)}")
+    problems += run.save_leaderboards(record)
+    try:
+        config.hook.pytest_probebench_record(config=config, record=record)
+        json.dumps(record, allow_nan=False)
+    except Exception as error:
+        # Somebody else's code must not cost the measurement.
+        problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")
+        record = config.stash[_record] = run.record(interrupted)
+    saved, warnings, unsaved = run.save_record(record)
+    problems += unsaved
+    if saved is not None:
+        notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
+    notes += [f"WARNING: {warning}" for warning in warnings]
     if record["stale"]:
         notes.append(
             f"stale: {len(record['stale'])} baselines without a case, such as {record['stale'][0]}. Remove them with "
@@ -336,7 +354,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     )
     notes = config.stash[_notes]
     if config.get_verbosity() < -1:
-        notes = [note for note in notes if note.startswith("ERROR")]
+        notes = [note for note in notes if note.startswith(("ERROR", "WARNING"))]
     if text or notes:
         terminalreporter.section("probebench", sep="=")
         writer.write(text)

@@ -124,7 +124,11 @@ def save(record: Mapping[str, Any], path: Path) -> None:
     Raises:
         StoreError: if it cannot be written
     """
-    atomic.write(path, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    try:
+        text = json.dumps(record, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"run record {path} cannot be written as JSON: {error}") from error
+    atomic.write(path, text + "\n")
 
 
 def load(path: Path) -> Record:

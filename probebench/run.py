@@ -34,7 +34,8 @@ class Measured:
         result: None if it failed before its first tap
         baseline: what it was compared with
         judgements: per tap of `result`
-        error: the explanation if it failed
+        error: the explanation if it failed, one line
+        traceback: of a failure that is not one of probebench's own errors
         complete: whether every selected tap was measured
         explained_by: where the explanation of a failure was given
         wall_seconds: from start to finish
@@ -45,6 +46,7 @@ class Measured:
     baseline: Baseline | None = None
     judgements: dict[Tap, Judgement] | None = None
     error: str | None = None
+    traceback: str = ""
     complete: bool = False
     explained_by: str | None = None
     wall_seconds: float = 0.0
@@ -63,6 +65,9 @@ class Run:
 
     def measure(self, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> Measured:
         """Run one sweep and judge its cases. Failures end up in the result; interruptions pass through."""
+        done = self.measured.get(sweep)
+        if done is not None and (done.complete or done.error is not None):
+            return done  # pytest comes back to a sweep when items were reordered, as --ff does
         measured = self.measured[sweep] = Measured(sweep)
         options = self.options
         start = time.perf_counter()
@@ -71,7 +76,7 @@ class Run:
             measured.result = result
 
         try:
-            measured.baseline = baselines.read(options.baselines, sweep)
+            measured.baseline = self._read_baseline(sweep, taps)
             run_sweep(
                 self.catalog.model(sweep.model),
                 self.catalog.dataset(sweep.dataset),
@@ -88,12 +93,23 @@ class Run:
             measured.complete = True
         except ProbebenchError as error:
             measured.error = f"{type(error).__name__}: {error}"
-        except Exception:
-            # Not one of ours: out of memory, or a bug. The traceback is the explanation, once.
-            measured.error = traceback.format_exc()
+        except Exception as error:
+            # Not one of ours: out of memory, or a bug. The explanation needs its traceback, once.
+            measured.error = f"{type(error).__name__}: {error}"
+            measured.traceback = traceback.format_exc()
         finally:
             measured.wall_seconds = time.perf_counter() - start
         return measured
+
+    def _read_baseline(self, sweep: Sweep, taps: Sequence[Tap]) -> Baseline | None:
+        try:
+            return baselines.read(self.options.baselines, sweep)
+        except StoreError:
+            # A damaged baseline is replaced when all of it is measured anew on request, and only then.
+            whole = set(taps) == set(all_taps(self.catalog.model(sweep.model).depth))
+            if self.options.update == "all" and whole:
+                return None
+            raise
 
     def _judge(self, measured: Measured) -> None:
         assert measured.result is not None
@@ -153,7 +169,8 @@ class Run:
         sweeps, cases, failures = [], [], []
         for measured in self.measured.values():
             if measured.error is not None:
-                failures.append({"sweep": measured.sweep.id, "error": measured.error})
+                error = f"{measured.error}\n{measured.traceback}".rstrip()
+                failures.append({"sweep": measured.sweep.id, "error": error})
             if measured.result is None or not measured.result.taps:
                 continue
             if measured.judgements is None:
@@ -189,31 +206,34 @@ class Run:
         for path in options.leaderboard_files:
             atomic.check_writable(path, "--probe-leaderboard-file")
         if options.update is not None:
-            atomic.check_writable(options.baselines / "any", "--probe-update (see --probe-baselines)")
+            atomic.check_writable(
+                options.baselines / options.protocol / "any", "--probe-update (see --probe-baselines)"
+            )
 
-    def save_record(self, record: results.Record) -> tuple[Path | None, list[str]]:
+    def save_record(self, record: results.Record) -> tuple[Path | None, list[str], list[str]]:
         """Write the record to .probebench/runs/ and where it was asked for.
 
         Returns:
-            where it was written to, and what could not be written
+            where it was written to; what could not be written though nobody asked for it by name; what could not be
+            written where it was asked for
         """
         home = self.options.root / ".probebench"
         name = f"{self._started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.json"
-        problems, saved = [], None
+        warnings, problems, saved = [], [], None
         try:
             if not (home / ".gitignore").exists():
                 atomic.write(home / ".gitignore", "# made by probebench\n*\n")
             results.save(record, home / "runs" / name)
             saved = home / "runs" / name
         except StoreError as error:
-            problems.append(str(error))
+            warnings.append(str(error))
         if self.options.json is not None:
             try:
                 results.save(record, self.options.json)
                 saved = self.options.json
             except StoreError as error:
                 problems.append(str(error))
-        return saved, problems
+        return saved, warnings, problems
 
     def save_leaderboards(self, record: results.Record) -> list[str]:
         """Write the leaderboard files that were asked for; returns what could not be written."""

@@ -111,7 +111,7 @@ class Layout:
 
     Attributes:
         name: for messages and the run record
-        blocks: ``__name__`` of the timm block classes that it describes
+        blocks: module and name of the block classes that it describes
         sites: for each name in `SITES` how it is read
         identities: submodules that must be ``nn.Identity`` (or absent) for the table to hold
         modules: submodules that must exist, with the class names allowed for them
@@ -130,7 +130,7 @@ _ACT = Read("mlp.fc2", "input")
 
 PRE_NORM = Layout(
     name="pre-norm",
-    blocks=("Block",),
+    blocks=("timm.models.vision_transformer.Block",),
     sites={
         "ln1": Read("norm1", "output"),
         "mha": Affine("attn.proj", _HEADS),
@@ -162,7 +162,7 @@ def find_layout(block: nn.Module, layouts: Iterable[Layout] = LAYOUTS) -> Layout
     Raises:
         LayoutError: if none does; the message names the block class and what did not fit
     """
-    kind = type(block).__name__
+    kind = f"{type(block).__module__}.{type(block).__name__}"
     reasons = []
     for layout in layouts:
         if kind not in layout.blocks:
@@ -182,7 +182,7 @@ def find_layout(block: nn.Module, layouts: Iterable[Layout] = LAYOUTS) -> Layout
     known = ", ".join(f"{layout.name} for {' and '.join(layout.blocks)}" for layout in layouts)
     detail = ". ".join(reasons) or f"layouts known: {known}"
     raise LayoutError(
-        f"no layout says where the sites of {type(block).__module__}.{kind} lie ({detail}). "
+        f"no layout says where the sites of {kind} lie ({detail}). "
         "To add one, write a Layout for it in probebench/sites.py and append it to LAYOUTS; "
         "CONTRIBUTING.md shows how it is checked."
     )

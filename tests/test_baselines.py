@@ -223,6 +223,18 @@ def test_the_first_update_stores_what_was_measured():
     assert merged(None, SWEEP, result({ACT: right(700)}), "new").accuracy(ACT) == 0.7
 
 
+def test_update_new_does_not_mix_weights():
+    old = stored({ACT: right(700)})
+    assert merged(old, SWEEP, result({ACT: right(500)}, weights_digest="v" * 16), "new") is None
+    with pytest.raises(StoreError, match="measured with other weights"):
+        merged(old, SWEEP, result({RC2: right(500)}, weights_digest="v" * 16), "new")
+
+
+def test_an_update_drops_entries_of_taps_that_do_not_exist():
+    old = stored({ACT: right(700), Tap(13, "act"): right(600)})
+    assert set(merged(old, SWEEP, result({RC2: right(500)}), "all").correct) == {ACT, RC2}
+
+
 def test_another_test_set_replaces_a_baseline_whole_or_not_at_all():
     old, other = stored({ACT: right(700), RC2: right(600)}), {"test_set": "u" * 16}
     new = merged(old, SWEEP, result({ACT: right(500), RC2: right(400)}, **other), "all")
@@ -230,4 +242,4 @@ def test_another_test_set_replaces_a_baseline_whole_or_not_at_all():
     with pytest.raises(StoreError, match=r"1 of its cases would stay.*--probe-update=all"):
         merged(old, SWEEP, result({ACT: right(500)}, **other), "all")
     with pytest.raises(StoreError, match="2 of its cases would stay"):
-        merged(old, SWEEP, result({ACT: right(500), RC2: right(400)}, **other), "new")
+        merged(old, SWEEP, result({FINAL: right(500)}, **other), "new")

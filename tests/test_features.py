@@ -113,6 +113,18 @@ def test_pooling_the_class_token_needs_one():
         make_pool(make_net(class_token=False, global_pool="avg"), "cls")
 
 
+def test_blocks_of_another_module_with_the_same_class_name_are_refused():
+    from timm.models.vision_transformer_sam import VisionTransformerSAM
+
+    net = VisionTransformerSAM(img_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_classes=0)
+    with pytest.raises(LayoutError, match=r"vision_transformer_sam\.Block"):
+        Taps(net, [Tap(1, "act")], "mean")
+    with pytest.raises(LayoutError, match="no final norm"):
+        Taps(net, [Tap("final", "final")], "mean")
+    with pytest.raises(LayoutError, match=r"shape \(batch, tokens, width\)"):
+        pooled(net, torch.zeros(2, 3, 32, 32), [Tap("embed", "embed")], "mean")
+
+
 def test_a_layer_that_the_network_does_not_have_is_refused():
     with pytest.raises(LayoutError, match="L09-act: the network has 3 layers"):
         Taps(make_net(), [Tap(9, "act")], "mean")

@@ -88,6 +88,17 @@ def test_nothing_is_wider_than_the_terminal(level, color):
     assert "…" not in plain
 
 
+def test_a_long_name_folds_and_numbers_stay_whole():
+    longest = record()
+    for entry in (*longest["sweeps"], *longest["cases"]):
+        entry["model"] = entry["model"] + "_vit_small_patch14_dinov2_reg4"
+    text = show(longest, ascii_only=True)
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "85.0-95.0" in text
+    assert "same" in text
+
+
 def test_levels_show_more_and_more():
     lengths = [len(show(level=level).splitlines()) for level in ("none", "brief", "normal", "full")]
     assert lengths == sorted(lengths)

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from probebench import results
+from probebench.errors import StoreError
 from tests.conftest import TINY_COUNT
 
 USAGE = pytest.ExitCode.USAGE_ERROR
@@ -28,6 +29,8 @@ USAGE = pytest.ExitCode.USAGE_ERROR
         (["--probe-alpha=1"], "*--probe-alpha must lie between 0 and 1*"),
         (["--probe-min-drop=-1"], "*--probe-min-drop is in percentage points*"),
         (["--probe-leaderboard-file=board.html"], "*must end in .md, .tex or .csv, got 'board.html'*"),
+        (["--probe-json=x.md", "--probe-leaderboard-file=x.md"], "*x.md is named for two outputs*"),
+        (["--probe-baselines=mistyped"], "*--probe-baselines: *mistyped is no directory*--probe-update=new*"),
         (["--probe-device=cuda:99"], "*device 'cuda:99' cannot be used here*"),
         (["--probe-json=test_tiny.py/r.json"], "*--probe-json: *test_tiny.py is not a directory*"),
         (["--probe-update=all", "--probe-baselines=test_tiny.py"], "*--probe-update (see --probe-baselines)*"),
@@ -49,6 +52,8 @@ def test_bad_options_end_with_exit_code_4_before_any_work(project, run, args, me
         ("model='tiny', dataset='blob'", "*unknown dataset 'blob'*"),
         ("model='tiny', dataset='blobs', site='atc'", "*unknown site 'atc'*"),
         ("model='tiny', dataset='blobs', layer=77", "*unknown layer '77'*"),
+        ("model='tiny', dataset='blobs', layer=3", "*unknown layer '3'*Known: 1 to 2*"),
+        ("model=3, dataset='blobs'", "*unknown model 3*"),
         ("model='tiny'", "*needs a mark that says what to measure*"),
         ("model='tiny', dataset='blobs', modle='x'", "*takes model, dataset, layer and site, not modle*"),
     ],
@@ -58,6 +63,15 @@ def test_bad_marks_end_with_exit_code_4_and_name_the_function(project, run, mark
     result = run()
     assert result.ret == USAGE
     result.stderr.fnmatch_lines([message])
+
+
+def test_two_marks_on_one_function_are_refused(project, run):
+    mark = "pytest.mark.probe(model='tiny', dataset='blobs', site='act')"
+    text = f"import pytest\npytestmark = {mark}\n@{mark}\ndef test_probe(probe): probe.check()\n"
+    project.makepyfile(test_bad=text)
+    result = run()
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*test_bad.py::test_probe: has more than one probe mark*"])
 
 
 def test_a_name_that_is_registered_twice_is_refused(project, run):
@@ -124,24 +138,60 @@ def test_features_that_are_not_finite_fail_their_sweep(project, run):
     result.stdout.fnmatch_lines(["*1 failed, 17 not measured*"])
 
 
-def test_a_damaged_baseline_fails_its_sweep_and_is_left_as_it_is(project, run, baselines_dir):
+def test_a_damaged_baseline_fails_its_sweep_until_all_of_it_is_measured_anew(project, run, baselines_dir):
     run("--probe-update=all")
     path = baselines_dir / "tiny-blobs.json"
-    path.write_text(path.read_text()[:100])
-    result = run("--probe-update=all")
-    result.stdout.fnmatch_lines(["*StoreError: baseline *tiny-blobs.json cannot be read*"])
-    result.stdout.fnmatch_lines(["*1 failed, 54 passed, 17 not measured*"])
-    assert len(path.read_text()) == 100
+    whole = path.read_text()
+    path.write_text(whole[:100])
+    for args in ([], ["--probe-update=new"], ["--probe-update=all", "--probe-layer=1,2,final"]):
+        result = run(*args)
+        result.stdout.fnmatch_lines(["*StoreError: baseline *tiny-blobs.json cannot be read*--probe-update=all*"])
+        assert result.parseoutcomes()["failed"] == 1
+        assert len(path.read_text()) == 100
+    run("--probe-update=all").assert_outcomes(passed=TINY_COUNT)
+    assert path.read_text() == whole
+
+
+def test_half_a_baseline_is_an_error_and_not_a_missing_one(project, run, baselines_dir):
+    run("--probe-update=all")
+    (baselines_dir / "tiny-blobs.json").unlink()
+    run().stdout.fnmatch_lines(["*StoreError: baseline *tiny-blobs.json cannot be read (FileNotFoundError*"])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX paths")
-def test_a_record_that_cannot_be_saved_is_an_error_and_not_a_lost_run(project, run):
+def test_a_default_record_that_cannot_be_saved_is_a_warning_and_not_a_lost_run(project, run):
     (project.path / ".probebench").write_text("in the way")
     result = run("--probe-json=r.json")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.assert_outcomes(passed=TINY_COUNT)
-    result.stdout.fnmatch_lines(["run record: r.json", "ERROR: cannot write *.probebench*"])
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["run record: r.json", "WARNING: cannot write *.probebench*"])
     assert len(results.load(project.path / "r.json")["cases"]) == TINY_COUNT
+
+
+def test_a_record_that_was_asked_for_and_cannot_be_saved_is_an_error(project, run, monkeypatch):
+    from probebench import atomic
+
+    write = atomic.write
+
+    def full(path, content):
+        if path.name == "r.json":
+            raise StoreError(f"cannot write {path}: No space left on device")
+        write(path, content)
+
+    monkeypatch.setattr(atomic, "write", full)
+    result = run("--probe-json=r.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["run record: .probebench/runs/*", "ERROR: cannot write *r.json: No space left*"])
+
+
+@pytest.mark.parametrize("body", ["record['extra']['where'] = object()", "1 / 0"])
+def test_a_record_hook_that_fails_costs_its_additions_only(project, run, body):
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(text + f"\ndef pytest_probebench_record(record):\n    {body}\n")
+    result = run("--probe-json=r.json", "--probe-update=all")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["baselines: 4 files updated*", "ERROR: pytest_probebench_record failed*"])
+    record = results.load(project.path / "r.json")
+    assert (len(record["cases"]), record["extra"]) == (TINY_COUNT, {})
 
 
 def test_options_of_a_run_without_cases_are_still_checked(project, run):

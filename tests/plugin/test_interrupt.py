@@ -45,8 +45,8 @@ def test_ctrl_c_in_mid_sweep_keeps_what_had_finished(project):
     result.stdout.fnmatch_lines(
         [
             "23 cases in 2 sweeps: 23 new*",
-            "run record: r.json (interrupted: what had finished)",
             "baselines: not updated, because the run was interrupted",
+            "run record: r.json (interrupted: what had finished)",
             "*KeyboardInterrupt*",
         ]
     )

@@ -61,6 +61,22 @@ def test_each_sweep_is_extracted_once_also_across_files(project, run, monkeypatc
     assert sorted(calls) == [(m, d, 18) for m in ("tiny", "tiny_other") for d in ("blobs", "blobs_dark")]
 
 
+def test_reordered_items_do_not_measure_a_sweep_again(project, run, monkeypatch):
+    from probebench import run as run_module
+
+    calls = []
+    original = run_module.run_sweep
+    monkeypatch.setattr(run_module, "run_sweep", lambda *a, **k: calls.append(a) or original(*a, **k))
+    project.makeconftest(
+        (project.path / "conftest.py").read_text()
+        + "\nimport pytest\n@pytest.hookimpl(trylast=True)\ndef pytest_collection_modifyitems(items):\n"
+        + "    items.sort(key=lambda item: item.callspec.params['_probe_case'].tap)\n"
+    )
+    run("--probe-json=r.json").assert_outcomes(passed=TINY_COUNT)
+    assert len(calls) == 4
+    assert len(results.load(project.path / "r.json")["cases"]) == TINY_COUNT
+
+
 def test_a_second_run_against_stored_baselines_is_all_same(project, run):
     run("--probe-update=all").assert_outcomes(passed=TINY_COUNT)
     result = run("--probe-batch-size=7", "--probe-strict", "--probe-json=second.json")

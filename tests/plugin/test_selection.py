@@ -31,7 +31,9 @@ def test_cases_can_be_chosen(run, args, count):
     assert len(ids(run("--collect-only", "-q", *args))) == count
 
 
-def test_a_function_without_a_chosen_case_is_deselected_not_skipped(project, run):
+@pytest.mark.parametrize("setting", ["skip", "xfail", "fail_at_collect"])
+def test_a_function_without_a_chosen_case_is_deselected_not_skipped(project, run, setting):
+    project.makeini(f"[pytest]\nempty_parameter_set_mark = {setting}\n")
     project.makepyfile(
         test_third="""
         import pytest

@@ -35,6 +35,7 @@ def test_a_subset_never_touches_the_others(run, baselines_dir):
     run("--probe-update=all")
     before = contents(baselines_dir)
     (baselines_dir / "tiny-blobs.json").unlink()
+    (baselines_dir / "tiny-blobs.safetensors").unlink()
     run("--probe-update=all", "-k", "tiny-blobs-L02")
     after = contents(baselines_dir)
     assert {name for name in before if before[name] != after[name]} == {"tiny-blobs.json", "tiny-blobs.safetensors"}
@@ -81,6 +82,8 @@ def test_a_baseline_without_a_case_is_stale(project, run):
     result.stdout.fnmatch_lines(["stale: 32 baselines without a case, such as tiny-blobs-L02-ln1*"])
     assert result.ret == pytest.ExitCode.OK
     assert run("--probe-strict").ret == pytest.ExitCode.TESTS_FAILED
+    run("--probe-update=all")
+    assert run("--probe-strict").ret == pytest.ExitCode.OK
 
 
 def test_a_case_that_passes_by_another_level_is_the_level_that_was_asked_for(run, baselines_dir):

@@ -1,0 +1,35 @@
+"""Make a deliberately damaged copy of glyphvit's weights, to see the regression check at work.
+
+    python tools/damage_weights.py damaged.safetensors
+    pytest benchmarks/ --probe-model=glyphvit --probe-weights=glyphvit=damaged.safetensors
+
+Adds Gaussian noise to every matrix of one block, as strong as the matrix itself times `--amount`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--block", type=int, default=6, help="layer to damage, from 1")
+    parser.add_argument("--amount", type=float, default=3.0)
+    args = parser.parse_args()
+    state = load_file(str(files("probebench.embedded") / "glyphvit.safetensors"))
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in state.items():
+        if name.startswith(f"blocks.{args.block - 1}.") and tensor.ndim == 2:
+            noise = torch.randn(tensor.shape, generator=generator)
+            state[name] = (tensor.float() + args.amount * tensor.float().std() * noise).to(tensor.dtype)
+    save_file(state, args.out)
+
+
+if __name__ == "__main__":
+    main()
