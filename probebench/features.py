@@ -171,11 +171,6 @@ class Store:
         self.arrays: dict[Tap, npt.NDArray[np.float32]] = {}
         self._taps, self._n, self._row = list(taps), n, 0
 
-    @property
-    def full(self) -> bool:
-        """Whether all rows are there."""
-        return self._row == self._n
-
     def put(self, features: Sequence[torch.Tensor]) -> None:
         """Append the rows of one batch: per tap a float32 tensor of shape (batch, width) on any device."""
         if not self.arrays:

@@ -145,20 +145,22 @@ class Options:
         for path in files:
             if path.suffix not in (".md", ".tex", ".csv"):
                 raise ProbebenchError(f"--probe-leaderboard-file must end in .md, .tex or .csv, got {path.name!r}")
-        verbosity = config.get_verbosity()
-        outputs = [*files, *([] if get("json") is None else [absolute(cast(Path, get("json")))])]
-        for path in outputs:
+        json, baselines = (
+            None if path is None else absolute(path)
+            for path in (cast("Path | None", get("json")), cast("Path | None", get("baselines")))
+        )
+        outputs = [*files, json]
+        for path in files:
             if outputs.count(path) > 1:
                 raise ProbebenchError(f"{path} is named for two outputs; one would overwrite the other")
-        if get("baselines") is not None and get("update") is None:
-            directory = absolute(cast(Path, get("baselines")))
-            if not directory.is_dir():
-                raise ProbebenchError(
-                    f"--probe-baselines: {directory} is no directory; without baselines nothing could regress. "
-                    "To make it, add --probe-update=new"
-                )
+        update = cast("Literal['new', 'all'] | None", get("update"))
+        if baselines is not None and update is None and not baselines.is_dir():
+            raise ProbebenchError(
+                f"--probe-baselines: {baselines} is no directory; without baselines nothing could regress. "
+                "To make it, add --probe-update=new"
+            )
+        verbosity = config.get_verbosity()
         level = cast("str | None", get("leaderboard"))
-        json, baselines = cast("Path | None", get("json")), cast("Path | None", get("baselines"))
         return cls(
             models=names("model"),
             datasets=names("dataset"),
@@ -166,9 +168,9 @@ class Options:
             sites=names("site"),
             protocol=cast("str | None", get("protocol")) or DEFAULT_PROTOCOL,
             weights=weights,
-            json=None if json is None else absolute(json),
-            baselines=config.rootpath / "baselines" if baselines is None else absolute(baselines),
-            update=cast("Literal['new', 'all'] | None", get("update")),
+            json=json,
+            baselines=baselines or config.rootpath / "baselines",
+            update=update,
             strict=bool(get("strict")),
             alpha=alpha,
             min_drop=min_drop / 100,

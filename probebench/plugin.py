@@ -5,7 +5,6 @@ Everything heavy is imported inside the hooks that need it, so that a pytest run
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +134,7 @@ def _list(value: Any) -> list[Any]:
 def _case(item: pytest.Item) -> Case | None:
     callspec = getattr(item, "callspec", None)
     case: Case | None = callspec.params.get(_CASE) if callspec is not None else None
-    return case if hasattr(case, "sweep") else None
+    return case
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -298,6 +297,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     run = config.stash.get(_run, None)
     if run is None or not run.measured:
         return
+    from probebench import results
     from probebench.run import relative
 
     notes = config.stash[_notes]
@@ -313,7 +313,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     problems += run.save_leaderboards(record)
     try:
         config.hook.pytest_probebench_record(config=config, record=record)
-        json.dumps(record, allow_nan=False)
+        results.to_json(record)
     except Exception as error:
         # Somebody else's code must not cost the measurement.
         problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")

@@ -118,17 +118,22 @@ def run_record(
     }
 
 
+def to_json(record: Mapping[str, Any]) -> str:
+    """A record as the text of its file.
+
+    Raises:
+        TypeError, ValueError: if a plugin added something that JSON does not have
+    """
+    return json.dumps(record, indent=1, allow_nan=False) + "\n"
+
+
 def save(record: Mapping[str, Any], path: Path) -> None:
     """Write a record.
 
     Raises:
         StoreError: if it cannot be written
     """
-    try:
-        text = json.dumps(record, indent=1, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise StoreError(f"run record {path} cannot be written as JSON: {error}") from error
-    atomic.write(path, text + "\n")
+    atomic.write(path, to_json(record))
 
 
 def load(path: Path) -> Record:
