@@ -20,6 +20,7 @@ import math
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TIMM_FUSED_ATTN", "0")  # the unfused path is the faster one for 17 tokens on a CPU
 
@@ -30,7 +31,7 @@ from safetensors.torch import save_file
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer
 
-ARCHITECTURE = {
+ARCHITECTURE: dict[str, Any] = {
     "img_size": 32,
     "patch_size": 8,
     "in_chans": 3,
@@ -115,10 +116,12 @@ def accuracy(model: VisionTransformer, fonts: tuple[str, ...], views: int = 4) -
     return sum(right) / views
 
 
-def train(seed: int, steps: int, batch: int, lr: float) -> VisionTransformer:
+def train(
+    architecture: dict[str, Any], seed: int, steps: int, batch: int, lr: float, autocast: bool
+) -> VisionTransformer:
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model = VisionTransformer(**ARCHITECTURE).train()
+    model = VisionTransformer(**architecture).train()
     decay = [p for p in model.parameters() if p.ndim >= 2]
     rest = [p for p in model.parameters() if p.ndim < 2]
     optimiser = torch.optim.AdamW(
@@ -138,7 +141,7 @@ def train(seed: int, steps: int, batch: int, lr: float) -> VisionTransformer:
     for step in range(steps):
         index = torch.randint(len(images), (batch,), generator=generator)
         x, y = normalise(augment(images[index], generator)), labels[index]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             loss = F.cross_entropy(model(x).float(), y)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -158,12 +161,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--width", type=int, default=ARCHITECTURE["embed_dim"], help="another network than glyphvit")
+    parser.add_argument("--heads", type=int, default=ARCHITECTURE["num_heads"])
+    parser.add_argument("--float32", action="store_true", help="no bfloat16: faster on a CPU without units for it")
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)  # one thread: bit-identical from run to run, and no slower at this size
 
+    architecture = ARCHITECTURE | {"embed_dim": args.width, "num_heads": args.heads}
     start = time.perf_counter()
-    model = train(args.seed, args.steps, args.batch, args.lr)
+    model = train(architecture, args.seed, args.steps, args.batch, args.lr, autocast=not args.float32)
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     model.load_state_dict({name: tensor.float() for name, tensor in state.items()})  # score what is shipped
     args.out.mkdir(parents=True, exist_ok=True)
@@ -172,7 +179,7 @@ def main() -> None:
     record = {
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "parameters": sum(tensor.numel() for tensor in state.values()),
-        "architecture": ARCHITECTURE,
+        "architecture": architecture,
         "recipe": {"seed": args.seed, "steps": args.steps, "batch": args.batch, "lr": args.lr},
         "accuracy": {
             "train_fonts": round(accuracy(model, TRAIN_FONTS), 4),
