@@ -1,0 +1,184 @@
+"""Standardised features in their principal axes: the common ground of the probes.
+
+An L2 penalty does not change under rotation, but the conditioning of the problem does, and axes without variance
+drop out. Where there are fewer rows than features, the axes come from the Gram matrix of the rows (the dual form),
+which is smaller, and there are at most as many axes as rows; nothing is approximated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probebench.errors import FeatureError
+
+Features = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PrincipalAxes:
+    """Training features of taps of equal width, in their principal axes.
+
+    Attributes:
+        rows: float32 or float64, shape (taps, n, 1 + axes): a column of ones, then the coordinates of the standardised
+            features in order of falling variance
+        mean, scale: float64, shape (taps, width), of the training features; a constant feature has scale one
+        axes: shape (taps, width, axes), orthonormal columns
+        variance: float64, shape (taps, axes), along the axes
+    """
+
+    rows: torch.Tensor
+    mean: torch.Tensor
+    scale: torch.Tensor
+    axes: torch.Tensor
+    variance: torch.Tensor
+
+    def transform(self, features: Sequence[Features], chunk: int = 8192) -> torch.Tensor:
+        """Other features, one array of shape (n, width) per tap, in the same coordinates: (taps, n, 1 + axes)."""
+        n = len(features[0])
+        rows = self.rows.new_empty(len(features), n, 1 + self.axes.shape[2])
+        rows[..., 0] = 1
+        for tap, values in enumerate(features):
+            for first in range(0, n, chunk):
+                part = slice(first, min(first + chunk, n))
+                standard = _standard(values[part], self.mean[tap], self.scale[tap], rows.dtype)
+                rows[tap, part, 1:] = standard @ self.axes[tap]
+        return rows
+
+    def coefficients(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights on the axes as weights on the features as they were given.
+
+        Args:
+            weights: float64, shape (taps, strengths, classes, 1 + axes), column 0 the intercept
+
+        Returns:
+            float64 coefficients (taps, strengths, classes, width) and intercepts (taps, strengths, classes)
+        """
+        coef = weights[..., 1:] @ self.axes.double().transpose(1, 2).unsqueeze(1) / self.scale[:, None, None]
+        return coef, weights[..., 0] - (coef @ self.mean[:, None, :, None]).squeeze(-1)
+
+    def weights(self, coef: torch.Tensor, intercept: torch.Tensor) -> torch.Tensor:
+        """The reverse of `coefficients`, exact for coefficients within the span of the axes."""
+        inside = (coef * self.scale[:, None, None]) @ self.axes.double().unsqueeze(1)
+        moved = intercept + (coef @ self.mean[:, None, :, None]).squeeze(-1)
+        return torch.cat([moved.unsqueeze(-1), inside], dim=-1)
+
+
+def principal_axes(
+    features: Sequence[Features],
+    *,
+    standardize: bool = True,
+    weights: npt.NDArray[np.float64] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    chunk: int = 8192,
+) -> PrincipalAxes:
+    """Standardise features with their own statistics and rotate them into their principal axes.
+
+    Args:
+        features: per tap an array of shape (n, width), the same for all; may be memory-mapped, rows are read in chunks
+        standardize: divide by the standard deviation; the mean is subtracted in any case
+        weights: shape (n,), positive, of the rows in mean and deviation
+        dtype: of the rows and the products; sums over chunks are float64
+
+    Raises:
+        FeatureError: if a feature is NaN or infinite
+    """
+    n, width = features[0].shape
+    device = torch.device(device)
+    share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    mean, scale = (torch.empty(len(features), width, dtype=torch.float64, device=device) for _ in range(2))
+    for tap, values in enumerate(features):
+        mean[tap], scale[tap] = (
+            torch.from_numpy(statistic).to(device) for statistic in _statistics(values, share, chunk)
+        )
+    if not standardize:
+        scale.fill_(1)
+    build = _dual if n <= width else _primal
+    rows, axes, variance = zip(
+        *(build(values, mean[tap], scale[tap], dtype, chunk) for tap, values in enumerate(features)), strict=True
+    )
+    # Ranks may differ between taps: the narrower are filled up with axes that nothing lies along.
+    return PrincipalAxes(_stack(rows), mean, scale, _stack(axes), _stack(variance))
+
+
+def _statistics(
+    values: Features, share: npt.NDArray[np.float64], chunk: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Weighted mean and standard deviation; one for constant features, by scikit-learn's rule for rounding errors."""
+    n, width = values.shape
+    mean, square = np.zeros(width), np.zeros(width)
+    for first in range(0, n, chunk):
+        mean += share[first : first + chunk] @ np.asarray(values[first : first + chunk], dtype=np.float64)
+    if not np.isfinite(mean).all():
+        raise FeatureError(f"features contain NaN or infinity (column {int(np.argmin(np.isfinite(mean)))})")
+    for first in range(0, n, chunk):
+        centred = np.asarray(values[first : first + chunk], dtype=np.float64) - mean
+        square += share[first : first + chunk] @ np.square(centred)
+    if not np.isfinite(square).all():
+        raise FeatureError(f"features are too large to square (column {int(np.argmin(np.isfinite(square)))})")
+    eps = np.finfo(values.dtype).eps if values.dtype.kind == "f" else np.finfo(np.float64).eps
+    constant = square <= n * np.finfo(np.float64).eps * square + (n * mean * np.finfo(np.float64).eps) ** 2
+    constant |= square <= (eps * mean) ** 2
+    return mean, np.sqrt(np.where(constant, 1.0, square))
+
+
+def _standard(values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Rows with the mean subtracted and divided by the scale, in float64 and rounded once to `dtype`."""
+    raw = torch.from_numpy(np.ascontiguousarray(values)).to(mean.device, torch.float64)
+    return ((raw - mean) / scale).to(dtype)
+
+
+def _primal(
+    values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype, chunk: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    n, width = values.shape
+    rows = torch.empty(n, 1 + width, dtype=dtype, device=mean.device)
+    gram = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
+    for first in range(0, n, chunk):
+        part = slice(first, min(first + chunk, n))
+        standard = _standard(values[part], mean, scale, dtype)
+        rows[part, 1:] = standard
+        gram += standard.T @ standard
+    variance, axes = _eigh((gram / n).to(dtype))
+    rows[:, 0] = 1
+    for first in range(0, n, chunk):
+        part = slice(first, min(first + chunk, n))
+        rows[part, 1:] = rows[part, 1:] @ axes
+    return rows, axes, variance
+
+
+def _dual(
+    values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype, chunk: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    n = len(values)
+    standard = _standard(values, mean, scale, torch.float64)
+    # float64: the square roots of small eigenvalues would not survive float32. n is small here.
+    eigenvalues, vectors = _eigh(standard @ standard.T)
+    top = float(eigenvalues[0])
+    rank = max(1, int((eigenvalues > n * torch.finfo(torch.float64).eps * top).sum())) if top > 0 else 1
+    root = eigenvalues[:rank].clamp(min=torch.finfo(torch.float64).tiny).sqrt()
+    vectors = vectors[:, :rank]
+    axes = standard.T @ (vectors / root)
+    rows = torch.cat([torch.ones(n, 1, dtype=torch.float64, device=mean.device), vectors * root], dim=1)
+    return rows.to(dtype), axes.to(dtype), eigenvalues[:rank] / n
+
+
+def _eigh(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues (float64, falling, not negative) and eigenvectors (in the matrix's dtype)."""
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except RuntimeError:  # it may not converge in float32
+        values, vectors = torch.linalg.eigh(matrix.double())
+    return values.flip(0).double().clamp(min=0), vectors.flip(1).to(matrix.dtype).contiguous()
+
+
+def _stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    if len(tensors) == 1:
+        return tensors[0].unsqueeze(0)
+    size = max(tensor.shape[-1] for tensor in tensors)
+    return torch.stack([torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1])) for tensor in tensors])

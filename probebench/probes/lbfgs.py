@@ -1,0 +1,452 @@
+"""Multinomial logistic regression for many taps and many regularisation strengths at once, to its optimum.
+
+The problem of one tap and one strength, with rows z_i (a one for the intercept, then the principal axes of the
+standardised features, see `probebench.probes.axes`), labels y_i, row weights s_i that sum to one and C classes::
+
+    minimise over W (C x D):   sum_i s_i * (logsumexp_c(W z_i) - (W z_i)[y_i])  +  lambda / 2 * ||W without column 0||^2
+
+It is convex with one optimum up to a constant over classes, which the solver keeps at zero sum.
+
+Method: L-BFGS (Nocedal and Wright, *Numerical Optimization*, 2nd edition, algorithm 7.5) whose initial inverse Hessian
+is the exact Hessian's diagonal blocks, one per class: in full over the intercept and the leading axes, diagonal on the
+rest. Logits are linear in the step, so the line search needs no further product with the data. Strengths run from
+strong to weak in groups; each group starts from the extrapolated path of the one before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+MEMORY = 10
+"""Pairs of steps and gradient differences that L-BFGS keeps."""
+
+PAIRS = 1 << 19
+"""Most products of leading coordinates held at once while Hessian blocks are built."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Optima of a batch of problems.
+
+    Attributes:
+        weights: float64, shape (taps, strengths, classes, axes), column 0 the intercept; sums to zero over classes
+        gap: float64, shape (taps, strengths), estimate of (objective - optimum) / objective
+        iterations: int64, shape (taps, strengths); each is two products with the data
+        double: bool, shape (taps, strengths), whether products had to be float64 to get there
+    """
+
+    weights: torch.Tensor
+    gap: torch.Tensor
+    iterations: torch.Tensor
+    double: torch.Tensor
+
+
+def leading_axes(axes: int) -> int:
+    """How many leading axes get full Hessian blocks: building them costs about as much as four iterations."""
+    return min(axes, max(16, int(0.5 + math.sqrt(8 * axes))))
+
+
+def default_group(classes: int) -> int:
+    """How many strengths are solved at once: as many as make fifty columns of a product, at most five."""
+    return max(1, min(5, 50 // classes))
+
+
+def solve_path(
+    rows: torch.Tensor,
+    labels: torch.Tensor,
+    classes: int,
+    strengths: torch.Tensor,
+    *,
+    weights: torch.Tensor | None = None,
+    start: torch.Tensor | None = None,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    group: int | None = None,
+    chunk: int = 8192,
+) -> Solution:
+    """Solve all strengths of all taps of a batch.
+
+    Args:
+        rows: float32 or float64, shape (taps, n, axes); column 0 is one, columns are in order of falling variance
+        labels: int64, shape (n,), in 0 .. classes - 1, each class present
+        strengths: float64, shape (taps, strengths), lambda, falling along each row
+        weights: float64, shape (n,), positive; uniform by default
+        start: float64, shape (taps, 1, classes, axes), where the first group starts
+        tol: relative gap to stop at
+        max_iter: most iterations per problem; float32 and float64 each
+        group: strengths solved at once, see `default_group`
+        chunk: rows per product; sums over chunks are float64
+
+    Raises:
+        ValueError: if a class has no row; its intercept would fall without end
+    """
+    taps, _, axes = rows.shape
+    count = strengths.shape[1]
+    share = None if weights is None else (weights.double() / weights.sum()).to(rows.device)
+    problem = _Problem(rows, labels, classes, share, chunk)
+    prior = torch.bincount(labels, weights=share, minlength=classes).double()
+    if not bool((prior > 0).all()):
+        raise ValueError(f"class {int(prior.argmin())} of {classes} has no row: renumber the classes that are there")
+    prior = (prior / prior.sum()).log()
+    path = torch.zeros(taps, count, classes, axes, dtype=torch.float64, device=rows.device)
+    gap = torch.zeros(taps, count, dtype=torch.float64, device=rows.device)
+    iterations = torch.zeros(taps, count, dtype=torch.int64, device=rows.device)
+    double = torch.zeros(taps, count, dtype=torch.bool, device=rows.device)
+    group = group or default_group(classes)
+    for first in range(0, count, group):
+        part = slice(first, min(first + group, count))
+        size = part.stop - part.start
+        if first == 0:
+            begin = path[:, :size].clone()
+            if start is None:
+                begin[..., 0] = prior - prior.mean()
+            else:
+                begin += start
+        else:
+            begin = path[:, first - 1 : first].repeat(1, size, 1, 1)
+            if first > 1:
+                # The path is smooth in log(lambda); further than one step ahead extrapolation is worse than none.
+                begin += path[:, first - 1 : first] - path[:, first - 2 : first - 1]
+        found = _solve(problem, begin, strengths[:, part], tol, max_iter)
+        path[:, part], gap[:, part], iterations[:, part] = found
+        stuck = ~(gap[:, part] <= tol)
+        if stuck.any() and rows.dtype == torch.float32:
+            # float32 cannot resolve the gap, which happens at weak regularisation: go on from there in float64.
+            for tap in torch.nonzero(stuck.any(dim=1)).flatten().tolist():
+                which = torch.nonzero(stuck[tap]).flatten()
+                where = first + which
+                again = _Problem(rows[tap : tap + 1], labels, classes, share, chunk, torch.float64)
+                begin = path[tap : tap + 1, where]
+                better = _solve(again, begin, strengths[tap : tap + 1, where], tol, max_iter)
+                path[tap, where], gap[tap, where] = better[0][0], better[1][0]
+                iterations[tap, where] += better[2][0]
+                double[tap, where] = True
+    return Solution(path, gap, iterations, double)
+
+
+class _Problem:
+    """The data of a batch and the products with it."""
+
+    def __init__(
+        self,
+        rows: torch.Tensor,
+        labels: torch.Tensor,
+        classes: int,
+        share: torch.Tensor | None,
+        chunk: int,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.rows, self.labels, self.classes = rows, labels, classes
+        self.dtype = dtype or rows.dtype
+        self.share = None if share is None else share.to(self.dtype)
+        self.n = rows.shape[1]
+        self.chunks = [slice(i, min(i + chunk, self.n)) for i in range(0, self.n, chunk)]
+        self.lead = leading_axes(rows.shape[2])
+        self.pairs = torch.triu_indices(self.lead, self.lead, device=rows.device)
+        step = max(256, min(chunk, PAIRS // self.pairs.shape[1]))
+        self.narrow = [slice(i, min(i + step, self.n)) for i in range(0, self.n, step)]
+
+    def take(self, taps: torch.Tensor) -> _Problem:
+        """The same for some of the taps."""
+        problem = object.__new__(_Problem)
+        problem.__dict__.update(self.__dict__)
+        problem.rows = self.rows[taps]
+        return problem
+
+    def logits(self, w: torch.Tensor) -> torch.Tensor:
+        """(taps, strengths, classes, n) in the dtype of the products."""
+        taps, count, classes, axes = w.shape
+        flat = w.to(self.dtype).reshape(taps, count * classes, axes)
+        if self.dtype == self.rows.dtype:
+            out = flat @ self.rows.transpose(1, 2)
+        else:
+            out = torch.cat([flat @ self.rows[:, part].to(self.dtype).transpose(1, 2) for part in self.chunks], dim=2)
+        return out.view(taps, count, classes, self.n)
+
+    def probabilities(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Softmax over classes, in place of `logits`, and the mean cross-entropy, float64 (taps, strengths)."""
+        own = logits.gather(2, self.labels.expand(*logits.shape[:2], 1, self.n)).squeeze(2)
+        top = logits.amax(dim=2)
+        logits.sub_(top.unsqueeze(2)).exp_()
+        total = logits.sum(dim=2)
+        logits.div_(total.unsqueeze(2))
+        losses = total.log_().add_(top.sub_(own))
+        if self.share is None:
+            return logits, losses.sum(dim=2, dtype=torch.float64) / self.n
+        return logits, (losses * self.share).sum(dim=2, dtype=torch.float64)
+
+    def residuals(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Probability less truth, times the row's weight if rows are weighted; in place of `probabilities`."""
+        index = self.labels.expand(*probabilities.shape[:2], 1, self.n)
+        probabilities.scatter_add_(2, index, probabilities.new_full((1,), -1.0).expand(index.shape))
+        return probabilities if self.share is None else probabilities.mul_(self.share)
+
+    def gradient(self, residuals: torch.Tensor) -> torch.Tensor:
+        """Of the loss: float64, (taps, strengths, classes, axes)."""
+        taps, count, classes, _ = residuals.shape
+        flat = residuals.view(taps, count * classes, self.n)
+        out: torch.Tensor | None = None
+        for part in self.chunks:
+            product = (flat[..., part] @ self.rows[:, part].to(self.dtype)).double()
+            out = product if out is None else out.add_(product)
+        assert out is not None
+        if self.share is None:
+            out /= self.n
+        return out.view(taps, count, classes, -1)
+
+    def curvature(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Diagonal blocks of the loss's Hessian, one per class.
+
+        Returns:
+            over the leading axes, float64 (taps, strengths, classes, lead, lead), and the diagonal of the rest,
+            (taps, strengths, classes, axes - lead)
+        """
+        taps, count, classes, _ = probabilities.shape
+        row, column = self.pairs
+        blocks: torch.Tensor | None = None
+        tail: torch.Tensor | None = None
+        for part in self.narrow:
+            p = probabilities[..., part].float()
+            w = p * (1 - p)
+            if self.share is not None:
+                w *= self.share[part].float()
+            w = w.reshape(taps, count * classes, -1)
+            z = self.rows[:, part].float()
+            lead = z[..., : self.lead].transpose(1, 2).contiguous()
+            b = (w @ (lead.index_select(1, row) * lead.index_select(1, column)).transpose(1, 2)).double()
+            t = (w @ z[..., self.lead :].square()).double()
+            blocks = b if blocks is None else blocks.add_(b)
+            tail = t if tail is None else tail.add_(t)
+        assert blocks is not None
+        assert tail is not None
+        if self.share is None:
+            blocks, tail = blocks.div_(self.n), tail.div_(self.n)
+        full = blocks.new_empty(taps, count * classes, self.lead, self.lead)
+        full[..., row, column] = blocks
+        full[..., column, row] = blocks
+        return full.view(taps, count, classes, self.lead, self.lead), tail.view(taps, count, classes, -1)
+
+
+class _Preconditioner:
+    """The initial inverse Hessian of L-BFGS."""
+
+    def __init__(self, blocks: torch.Tensor, tail: torch.Tensor, strengths: torch.Tensor) -> None:
+        lead = blocks.shape[-1]
+        ridge = strengths[..., None, None].expand(*blocks.shape[:-1]).clone()
+        ridge[..., 0] = 0  # the intercept
+        # A class without uncertain rows has no curvature of its own along the intercept.
+        diagonal = blocks.diagonal(dim1=-2, dim2=-1)
+        ridge += 1e-7 * diagonal.amax(dim=-1, keepdim=True) + 1e-12
+        self._lead = lead
+        self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(blocks + torch.diag_embed(ridge)))
+        self._tail = 1 / (tail + strengths[..., None, None])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Classes and axes."""
+        return self._tail.shape[2], self._lead + self._tail.shape[3]
+
+    def __call__(self, g: torch.Tensor) -> torch.Tensor:
+        lead = (self._inverse @ g[..., : self._lead, None]).squeeze(-1)
+        out = torch.cat([lead, g[..., self._lead :] * self._tail], dim=-1)
+        return out - out.mean(dim=-2, keepdim=True)
+
+    def take(self, taps: torch.Tensor, strengths: torch.Tensor) -> _Preconditioner:
+        part = object.__new__(_Preconditioner)
+        part._lead = self._lead
+        part._inverse, part._tail = self._inverse[taps][:, strengths], self._tail[taps][:, strengths]
+        return part
+
+
+class _History:
+    """The last steps and gradient differences, and the inverse Hessian that they make of a preconditioner.
+
+    In the compact form (Byrd, Nocedal and Schnabel 1994, theorem 2.2), which is a few batched products where the
+    two-loop recursion is a hundred small operations.
+    """
+
+    def __init__(self, s: torch.Tensor, y: torch.Tensor, h: torch.Tensor) -> None:
+        # All of shape (taps, strengths, pairs, classes * axes), oldest pair first; h is the preconditioned y.
+        self._s, self._y, self._h = s, y, h
+        sy = s @ y.transpose(-1, -2)
+        diagonal = sy.diagonal(dim1=-2, dim2=-1)
+        # A pair that was emptied for lack of curvature has zeros everywhere: a one here leaves it without effect.
+        self._r = sy.triu() + torch.diag_embed((diagonal == 0).double())
+        yh = y @ h.transpose(-1, -2)
+        # Where the preconditioner is far too long for the newest pair (rows that are all but certain have next to no
+        # curvature left), it is shortened to fit, as L-BFGS fits the length of the identity.
+        scale = diagonal[..., -1] / yh[..., -1, -1].clamp(min=1e-300)
+        self.scale = torch.where((scale > 0) & (scale < 0.3), scale, 1.0)
+        self._scale = self.scale[..., None, None]
+        self._middle = self._scale * yh + torch.diag_embed(diagonal)
+
+    @classmethod
+    def extended(
+        cls, history: _History | None, s: torch.Tensor, y: torch.Tensor, precondition: _Preconditioner
+    ) -> _History:
+        """With a new pair behind the others, the oldest dropped."""
+        good = _dot(s, y) > 1e-14 * (_dot(y, y) * _dot(s, s)).sqrt()
+        s, y = s * good[..., None, None], y * good[..., None, None]
+        new = [x.flatten(2).unsqueeze(2) for x in (s, y, precondition(y))]
+        if history is not None:
+            old = (history._s, history._y, history._h)
+            new = [torch.cat([x[:, :, -(MEMORY - 1) :], z], dim=2) for x, z in zip(old, new, strict=True)]
+        return cls(*new)
+
+    def rebased(self, precondition: _Preconditioner) -> _History:
+        """The same pairs on another preconditioner."""
+        shape = (*self._y.shape[:3], *precondition.shape)
+        h = torch.stack([precondition(y) for y in self._y.view(shape).unbind(2)], dim=2)
+        return _History(self._s, self._y, h.flatten(3))
+
+    def apply(self, precondition: _Preconditioner, g: torch.Tensor) -> torch.Tensor:
+        """The inverse Hessian times g, (taps, strengths, classes, axes)."""
+        h = precondition(g)
+        flat, start = g.flatten(2).unsqueeze(-1), self._scale * h.flatten(2).unsqueeze(-1)
+        v = torch.linalg.solve_triangular(self._r, self._s @ flat, upper=True)
+        u = self._middle @ v - self._y @ start
+        a = torch.linalg.solve_triangular(self._r.transpose(-1, -2), u, upper=False)
+        out: torch.Tensor = start + self._s.transpose(-1, -2) @ a - self._h.transpose(-1, -2) @ (self._scale * v)
+        return out.reshape(g.shape)
+
+    def take(self, taps: torch.Tensor, strengths: torch.Tensor) -> _History:
+        return _History(*(x[taps][:, strengths] for x in (self._s, self._y, self._h)))
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a * b).sum(dim=(-2, -1), dtype=torch.float64)
+
+
+def _solve(
+    problem: _Problem, w: torch.Tensor, strengths: torch.Tensor, tol: float, max_iter: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weights, gaps and iterations of all problems of a group; gaps above `tol` where it got no further."""
+    device = w.device
+    out, out_gap = w.clone(), torch.full(w.shape[:2], torch.inf, dtype=torch.float64, device=device)
+    out_iterations = torch.zeros(w.shape[:2], dtype=torch.int64, device=device)
+    taps, cols = torch.arange(w.shape[0], device=device), torch.arange(w.shape[1], device=device)
+    ridge = strengths[..., None, None] * torch.ones(w.shape[-1], dtype=torch.float64, device=device)
+    ridge[..., 0] = 0
+
+    # float32 is given up early, because float64 comes behind it.
+    patience = 20 if problem.dtype == torch.float32 else 100
+    logits = problem.logits(w)
+    p, loss = problem.probabilities(logits.clone())
+    f = loss + 0.5 * _dot(ridge * w, w)
+    built = f.clone()
+    since = 0
+    precondition = _Preconditioner(*problem.curvature(p), strengths)
+    g = problem.gradient(problem.residuals(p)) + ridge * w
+    history: _History | None = None
+    course: list[torch.Tensor] = []
+    best = torch.full_like(f, torch.inf)
+    stale = torch.zeros_like(f, dtype=torch.int64)
+    finished = torch.zeros_like(f, dtype=torch.bool)
+    for iteration in range(max_iter + 1):
+        g -= g.mean(dim=-2, keepdim=True)
+        q = precondition(g) if history is None else history.apply(precondition, g)
+        slope = -_dot(g, q)
+        # Half of g' H^-1 g, from the preconditioner at its full length: rather too much than too little.
+        gap = -0.5 * slope / f.clamp(min=1e-300)
+        if history is not None:
+            gap = gap / history.scale
+        # What the last iterations gained, continued as a geometric series, is a second opinion.
+        course.append(f)
+        if len(course) > 6:
+            del course[0]
+            early, late = course[0] - course[3], course[3] - f
+            rate = (late / early.clamp(min=1e-300)).clamp(0.0, 0.9)
+            gap = torch.maximum(gap, late * rate / (1 - rate) / f.clamp(min=1e-300))
+        better = gap < 0.7 * best
+        best = torch.where(better, gap, best)
+        stale = torch.where(better, 0, stale + 1)
+        # The estimates have been seen up to seven times too small, so stop at a tenth of what is asked for.
+        newly = ~finished & ((gap <= 0.1 * tol) | (stale >= patience) | ~(slope < 0))
+        finished |= newly
+        if iteration == max_iter:
+            newly |= ~finished
+            finished[:] = True
+        if newly.any():
+            for i, j in torch.nonzero(newly).tolist():
+                out[taps[i], cols[j]], out_gap[taps[i], cols[j]] = w[i, j], gap[i, j]
+                out_iterations[taps[i], cols[j]] = iteration
+            keep_t, keep_s = ~finished.all(dim=1), ~finished.all(dim=0)
+            if not keep_t.any():
+                break
+            if not (keep_t.all() and keep_s.all()):
+                it, js = torch.nonzero(keep_t).flatten(), torch.nonzero(keep_s).flatten()
+
+                def cut(x: torch.Tensor, it: torch.Tensor = it, js: torch.Tensor = js) -> torch.Tensor:
+                    return x[it][:, js]
+
+                if not keep_t.all():
+                    problem = problem.take(it)
+                taps, cols = taps[it], cols[js]
+                w, g, q, f, slope, best, stale, finished, logits, ridge, strengths, built = map(
+                    cut, (w, g, q, f, slope, best, stale, finished, logits, ridge, strengths, built)
+                )
+                precondition = precondition.take(it, js)
+                history = history and history.take(it, js)
+                course = [cut(x) for x in course]
+        live = (~finished).double()
+        d = -q * live[..., None, None]
+        slope = slope * live
+        change = problem.logits(d)
+        t, trial, r, fn = _search(problem, logits, change, w, d, ridge, f, slope)
+        s = t[..., None, None] * d
+        logits, w, f = trial, w + s, fn
+        since += 1
+        rebuild = since >= 6 and bool(((built - f).abs() > 0.1 * f).any())
+        gn = problem.gradient(r) + ridge * w
+        gn -= gn.mean(dim=-2, keepdim=True)
+        y = gn - g
+        g = gn
+        if rebuild:
+            p, _ = problem.probabilities(logits.clone())
+            precondition = _Preconditioner(*problem.curvature(p), strengths)
+            built, since = f.clone(), 0
+            history = history and history.rebased(precondition)
+        history = _History.extended(history, s, y, precondition)
+    return out, out_gap, out_iterations
+
+
+def _search(
+    problem: _Problem,
+    logits: torch.Tensor,
+    change: torch.Tensor,
+    w: torch.Tensor,
+    d: torch.Tensor,
+    ridge: torch.Tensor,
+    f: torch.Tensor,
+    slope: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Step lengths along `d`, and logits, weighted residuals and objective there.
+
+    The objective is convex along the line, so a step is good once it went down and left most of the slope
+    behind; until then the zero of the slope is bracketed and approached by secants.
+    """
+    w_d, d_d, w_w = _dot(ridge * w, d), _dot(ridge * d, d), _dot(ridge * w, w)
+    t = torch.ones_like(f)
+    low, high = torch.zeros_like(f), torch.full_like(f, torch.inf)
+    slope_low, slope_high = slope.clone(), torch.full_like(f, torch.inf)
+    scale = problem.n if problem.share is None else 1
+    slack = 1e-6 if problem.dtype == torch.float32 else 1e-13
+    for trial in range(25):
+        at = torch.addcmul(logits, t.to(logits.dtype)[..., None, None], change)
+        p, loss = problem.probabilities(at.clone())
+        r = problem.residuals(p)
+        fn = loss + 0.5 * (w_w + 2 * t * w_d + t * t * d_d)
+        here = (r.flatten(2) * change.flatten(2)).sum(dim=2).double() / scale + w_d + t * d_d
+        good = (here.abs() <= 0.8 * slope.abs()) & (fn <= f + slack * f.abs()) | (slope == 0)
+        if bool(good.all()) or trial == 24:
+            break
+        up = here > 0
+        high, slope_high = torch.where(up & ~good, t, high), torch.where(up & ~good, here, slope_high)
+        low, slope_low = torch.where(~up & ~good, t, low), torch.where(~up & ~good, here, slope_low)
+        inside = low + (high - low) * (slope_low / (slope_low - slope_high)).clamp(0.1, 0.9)
+        beyond = torch.where(low > 0, low * (slope / (slope - slope_low).clamp(max=-1e-300)).clamp(1.5, 8), 0.5 * t)
+        t = torch.where(good, t, torch.where(torch.isfinite(high), inside, beyond))
+    return t, at, r, fn
