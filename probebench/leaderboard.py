@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -15,61 +14,11 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from probebench.ranking import Row, optimism, rank, selection_score
 from probebench.sites import EMBED, FINAL, SITES, Tap
 
 TOP = 5  # rows of a ranking at the normal level
 SHIFTS = ("none", "shift", "strong")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One case in a ranking.
-
-    Attributes:
-        rank: from 1 within the dataset; cases of equal accuracy share the better rank
-        case: the case of the run record
-        tap: its tap
-        gain_final: accuracy minus that of the same model's ``final``; None where that was not measured
-        gain_rc2: the same against the block output of the last layer
-    """
-
-    rank: int
-    case: dict[str, Any]
-    tap: Tap
-    gain_final: float | None
-    gain_rc2: float | None
-
-
-def rank(record: dict[str, Any]) -> dict[str, list[Row]]:
-    """Per dataset, in the order they were measured, all cases from the most accurate to the least.
-
-    Ties go to the tap that data meets first, then to the model measured first.
-    """
-    depth = {(s["model"], s["dataset"]): s["depth"] for s in record["sweeps"]}
-    accuracy = {(c["model"], c["dataset"], c["layer"], c["site"]): c["accuracy"] for c in record["cases"]}
-
-    def gain(case: dict[str, Any], layer: int | str, site: str) -> float | None:
-        reference = accuracy.get((case["model"], case["dataset"], layer, site))
-        return None if reference is None else case["accuracy"] - reference
-
-    ranking: dict[str, list[Row]] = {}
-    for dataset in dict.fromkeys(case["dataset"] for case in record["cases"]):
-        cases = [(Tap(c["layer"], c["site"]), c) for c in record["cases"] if c["dataset"] == dataset]
-        cases.sort(key=lambda pair: (-pair[1]["accuracy"], pair[0]))
-        rows: list[Row] = []
-        for position, (tap, case) in enumerate(cases, start=1):
-            tied = rows and rows[-1].case["accuracy"] == case["accuracy"]
-            rows.append(
-                Row(
-                    rank=rows[-1].rank if tied else position,
-                    case=case,
-                    tap=tap,
-                    gain_final=gain(case, FINAL, FINAL),
-                    gain_rc2=gain(case, depth[case["model"], dataset], "rc2"),
-                )
-            )
-        ranking[dataset] = rows
-    return ranking
 
 
 def _shifts(record: dict[str, Any]) -> dict[str, str]:
@@ -155,20 +104,20 @@ def _models(record: dict[str, Any]) -> list[str]:
 def _best_per_site(record: dict[str, Any], model: str) -> tuple[list[str], list[list[str]]]:
     """The paper's table: for each site the accuracy of its best layer, averaged over the datasets of each shift.
 
-    The layer is chosen per dataset on the test accuracy, as in the paper; in brackets the chosen depth in percent,
-    averaged likewise.
+    The layer is chosen per dataset by `selection_score`; in brackets the chosen depth in percent, averaged likewise.
     """
     shift_of = _shifts(record)
     depth = next(sweep["depth"] for sweep in record["sweeps"] if sweep["model"] == model)
-    best: dict[tuple[str, str], tuple[float, float]] = {}
+    best: dict[tuple[str, str], tuple[float, float, float]] = {}
     for case in record["cases"]:
         if case["model"] != model:
             continue
         key = (case["site"], case["dataset"])
         layer = case["layer"]
         where = 100 * layer / depth if isinstance(layer, int) else 0.0
-        if key not in best or case["accuracy"] > best[key][0]:
-            best[key] = (case["accuracy"], where)
+        score = selection_score(case)
+        if key not in best or score > best[key][0]:
+            best[key] = (score, case["accuracy"], where)
     datasets = list(dict.fromkeys(dataset for _, dataset in best))
     groups = {s or "unknown": [d for d in datasets if shift_of[d] == s] for s in (*SHIFTS, "")}
     groups = {name: members for name, members in groups.items() if members}
@@ -183,8 +132,8 @@ def _best_per_site(record: dict[str, Any], model: str) -> tuple[list[str], list[
             if len(found) < len(members):
                 cells.append("")
                 continue
-            accuracy = sum(a for a, _ in found) / len(found)
-            at = sum(w for _, w in found) / len(found)
+            accuracy = sum(a for _, a, _ in found) / len(found)
+            at = sum(w for _, _, w in found) / len(found)
             cells.append(f"{100 * accuracy:.1f} [{at:.0f}%]" if site in SITES else f"{100 * accuracy:.1f}")
         if any(cells):
             body.append([site, *cells])
@@ -218,6 +167,13 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
             if color and (maps := _heat_maps(record, dataset, controls=level == "full")):
                 parts.append(maps)
     parts += [_site_table(record, model, ascii_only) for model in _models(record)]
+    if (gap := optimism(record)) is not None:
+        parts.append(
+            Text(
+                "Best taps and layers are chosen on held-out training images. Chosen on the test images they would "
+                f"look {100 * gap:.1f} points better, averaged over models and datasets (optimism gap)."
+            )
+        )
     parts.append(Text(_tally(record)))
     out = io.StringIO()
     console = Console(
@@ -298,11 +254,8 @@ def _ranking_table(record: dict[str, Any], dataset: str, rows: list[Row], top: i
 def _best_table(ranking: dict[str, list[Row]], ascii_only: bool) -> RenderableType:
     table = _table(ascii_only, ("dataset", "model", "tap", "acc %", "95% CI", "vs final", "vs rc2"))
     for dataset, rows in ranking.items():
-        seen = set()
-        for row in rows:
-            if row.case["model"] in seen:
-                continue
-            seen.add(row.case["model"])
+        for model in dict.fromkeys(row.case["model"] for row in rows):
+            row = max((row for row in rows if row.case["model"] == model), key=lambda row: selection_score(row.case))
             gains = (_signed(row.gain_final), _signed(row.gain_rc2))
             table.add_row(
                 dataset, row.case["model"], row.tap.id, _percent(row.case["accuracy"]), _interval(row.case), *gains

@@ -11,7 +11,7 @@ from probebench.errors import ProbebenchError
 if TYPE_CHECKING:
     import pytest
 
-DEFAULT_PROTOCOL = "paper@1"
+DEFAULT_PROTOCOL = "default@1"
 LEADERBOARD_LEVELS = ("none", "brief", "normal", "full")
 
 

@@ -35,11 +35,15 @@ class Protocol:
         feature_norm: ``l2`` scales every pooled vector to unit length; ``none``
         standardize: zero mean and unit variance per feature, statistics of the training features
         probe: name of the probe in `probebench.probes`
-        C: inverse regularisation strength of the probe, in scikit-learn's convention
+        C: inverse regularisation strength of the probe, in scikit-learn's convention; None if it is chosen from `path`
         max_iter: most iterations of the probe's solver
         precision: of the forward pass: ``float32``
-        selection: the split that the best tap is picked on
-        seed: of the random views and of the split
+        selection: what the best tap is picked on: ``test``, or the ``held_out`` part of train
+        seed: of the random views and of the splits
+        path: the values of C to choose from on the held-out part of train, rising; the probe is then fitted again on
+            all of train
+        held_out: the share of train that is held out; per class, and all views of one source image on one side
+        interpolation: of the resizing: ``model`` for what the weights were trained with; None for bilinear
     """
 
     name: str
@@ -53,16 +57,22 @@ class Protocol:
     feature_norm: Literal["l2", "none"]
     standardize: bool
     probe: str
-    C: float
+    C: float | None
     max_iter: int
     precision: Literal["float32"]
-    selection: Literal["test"]
+    selection: Literal["test", "held_out"]
     seed: int
+    # Fields that came later are None where they do not apply, and then no part of the fingerprint.
+    path: tuple[float, ...] | None = None
+    held_out: float | None = None
+    interpolation: Literal["model"] | None = None
 
     @property
     def fingerprint(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of all fields as canonical JSON."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """The first 16 hexadecimal digits of the SHA-256 of all fields that apply, as canonical JSON."""
+        later = ("path", "held_out", "interpolation")
+        values = {name: value for name, value in asdict(self).items() if name not in later or value is not None}
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -86,7 +96,30 @@ PAPER = Protocol(
     seed=42,
 )
 
-PROTOCOLS = {protocol.name: protocol for protocol in (PAPER,)}
+DEFAULT = Protocol(
+    # What probebench recommends; docs/protocols.md gives the reason for each field.
+    name="default@1",
+    train_view="resize_center_crop",
+    test_view="resize_center_crop",
+    pixel_mean=None,
+    pixel_std=None,
+    train_fraction=1.0,
+    train_multiple=1,
+    pooling="mean",
+    feature_norm="none",
+    standardize=True,
+    probe="logistic_path",
+    C=None,
+    max_iter=1000,
+    precision="float32",
+    selection="held_out",
+    seed=0,
+    path=tuple(10.0 ** (exponent / 3) for exponent in range(-12, 7, 2)),
+    held_out=0.2,
+    interpolation="model",
+)
+
+PROTOCOLS = {protocol.name: protocol for protocol in (DEFAULT, PAPER)}
 
 
 def get_protocol(name: str) -> Protocol:

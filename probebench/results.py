@@ -57,6 +57,9 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
         "p_value": judgement.p_value,
         "seconds": measured.seconds,
         "iterations": measured.iterations,
+        "C": measured.C,
+        "gap": measured.gap,
+        "held_out_accuracy": measured.held_out_accuracy,
     }
 
 

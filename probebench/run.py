@@ -20,7 +20,7 @@ from probebench.baselines import Baseline, Judgement
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
 from probebench.errors import ProbebenchError, StoreError
-from probebench.options import Options
+from probebench.options import DEFAULT_PROTOCOL, Options
 from probebench.protocols import get_protocol
 from probebench.sites import Tap, all_taps
 from probebench.sweep import Progress, SweepResult, run_sweep
@@ -147,7 +147,7 @@ class Run:
         return None
 
     def _update_command(self, sweep: Sweep, how: str) -> str:
-        protocol = "" if sweep.protocol == "paper@1" else f" --probe-protocol={sweep.protocol}"
+        protocol = "" if sweep.protocol == DEFAULT_PROTOCOL else f" --probe-protocol={sweep.protocol}"
         return (
             f"pytest benchmarks/ --probe-model={sweep.model} --probe-dataset={sweep.dataset}{protocol} "
             f"--probe-update={how}"

@@ -21,7 +21,7 @@ from probebench.probes import get_probe
 from probebench.protocols import Protocol, get_protocol
 from probebench.sites import Tap, all_taps
 from probebench.stats import wilson
-from probebench.views import Views, pixel_statistics, train_indices
+from probebench.views import Views, held_out_part, pixel_statistics, train_indices
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,10 @@ class TapResult:
         ci95: Wilson's 95% interval of the accuracy
         correct: bool, shape (n_test,), which test examples were right
         seconds: attributed: the tap's own fit and its share of the extraction
-        iterations: of the probe's solver
+        iterations: of the probe's solver, over all that it solved
+        C: inverse regularisation strength of the probe
+        gap: relative distance to the optimum, as the solver estimates it; None if it does not
+        held_out_accuracy: on the held-out part of train; None if the protocol holds nothing out
     """
 
     tap: Tap
@@ -45,6 +48,9 @@ class TapResult:
     correct: npt.NDArray[np.bool_]
     seconds: float
     iterations: int
+    C: float
+    gap: float | None
+    held_out_accuracy: float | None
 
 
 @dataclass
@@ -118,7 +124,7 @@ def run_sweep(
     model: str | ModelSpec,
     dataset: str | DatasetSpec,
     *,
-    protocol: str | Protocol = "paper@1",
+    protocol: str | Protocol = "default@1",
     taps: Sequence[Tap] | None = None,
     weights: Path | None = None,
     device: str = "auto",
@@ -165,8 +171,9 @@ def run_sweep(
     built = models.build(model_spec, weights=weights, device=device)
 
     size, seed = model_spec.input_size, protocol.seed
-    train_views = Views(data.train, chosen, protocol.train_view, size, seed)
-    test_views = Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed)
+    resizing = model_spec.interpolation if protocol.interpolation == "model" else "bilinear"
+    train_views = Views(data.train, chosen, protocol.train_view, size, seed, resizing)
+    test_views = Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing)
     images = len(train_views) + len(test_views)
     mean, std = pixel_statistics(protocol, model_spec)
     progress.start("extract", images)
@@ -206,7 +213,9 @@ def run_sweep(
         on_start(result)
     progress.start("fit", len(taps))
     share = extract_seconds / len(taps)
-    for tap, fit in get_probe(protocol.probe)(train, train_labels, test, protocol, jobs or available_cores()):
+    held_out = held_out_part(data.train, chosen, protocol)
+    probe = get_probe(protocol.probe)
+    for tap, fit in probe(train, train_labels, test, held_out, protocol, device, jobs or available_cores()):
         correct = fit.predictions == test_labels
         right = int(np.count_nonzero(correct))
         result.taps[tap] = TapResult(
@@ -217,6 +226,9 @@ def run_sweep(
             correct=correct,
             seconds=share + fit.seconds,
             iterations=fit.iterations,
+            C=fit.C,
+            gap=fit.gap,
+            held_out_accuracy=fit.held_out_accuracy,
         )
         progress.advance(1)
     result.taps = {tap: result.taps[tap] for tap in taps}

@@ -25,18 +25,27 @@ class Views(TorchDataset[torch.Tensor]):
     images are read.
     """
 
-    def __init__(self, split: Split, indices: npt.NDArray[np.int64], kind: str, size: int, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        indices: npt.NDArray[np.int64],
+        kind: str,
+        size: int,
+        seed: int,
+        interpolation: str = "bilinear",
+    ) -> None:
         self._split, self._indices, self._seed = split, indices, seed
+        mode = InterpolationMode(interpolation)
         if kind == "random_resized_crop_flip":
             self._transform = transforms.Compose(
                 [
-                    transforms.RandomResizedCrop(size, interpolation=InterpolationMode.BILINEAR),
+                    transforms.RandomResizedCrop(size, interpolation=mode),
                     transforms.RandomHorizontalFlip(),
                 ]
             )
         else:
             self._transform = transforms.Compose(
-                [transforms.Resize(size, interpolation=InterpolationMode.BILINEAR), transforms.CenterCrop(size)]
+                [transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)]
             )
 
     def __len__(self) -> int:
@@ -61,6 +70,32 @@ def train_indices(n: int, protocol: Protocol) -> npt.NDArray[np.int64]:
     if keep >= protocol.train_multiple:
         keep -= keep % protocol.train_multiple
     return order[:keep].numpy()
+
+
+def held_out_part(split: Split, indices: npt.NDArray[np.int64], protocol: Protocol) -> npt.NDArray[np.bool_] | None:
+    """Which of the training images that a protocol uses are held out to choose hyperparameters on.
+
+    Drawn by the protocol's seed class by class, so that every class with two sources or more is on both sides, and by
+    source, so that views of one image are never on both.
+
+    Args:
+        split: the official train split
+        indices: the images of it that are used, in their order
+
+    Returns:
+        bool, shape (len(indices),), or None if the protocol holds nothing out
+    """
+    if protocol.held_out is None:
+        return None
+    labels = split.labels[indices]
+    sources = indices if split.groups is None else split.groups[indices]
+    rng = np.random.default_rng(protocol.seed)
+    mask = np.zeros(len(indices), dtype=bool)
+    for label in np.unique(labels):
+        own = np.unique(sources[labels == label])
+        count = min(len(own) - 1, max(1, round(protocol.held_out * len(own))))
+        mask |= (labels == label) & np.isin(sources, rng.permutation(own)[:count])
+    return mask
 
 
 def pixel_statistics(protocol: Protocol, spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:

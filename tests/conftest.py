@@ -90,4 +90,4 @@ def run(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 
 @pytest.fixture
 def baselines_dir(project: pytest.Pytester) -> Path:
-    return project.path / "baselines" / "paper@1"
+    return project.path / "baselines" / "default@1"

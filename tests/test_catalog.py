@@ -52,5 +52,7 @@ def test_names_that_would_make_ids_ambiguous_are_refused(name):
 def test_random_weights_need_a_seed_and_statistics_three_channels():
     with pytest.raises(ProbebenchError, match="no seed"):
         spec(seed=None)
+    with pytest.raises(ProbebenchError, match="interpolation must be bilinear or bicubic, got 'nearest'"):
+        spec(interpolation="nearest")
     with pytest.raises(ProbebenchError, match="mean needs three numbers"):
         spec(mean=(0.5,))

@@ -50,6 +50,14 @@ def test_train_and_test_share_no_image(dataset):
     assert not any(image.tobytes() in train for image in dataset.test.images)
 
 
+def test_views_of_one_source_share_its_group_and_its_label(dataset):
+    train = dataset.train
+    sources = 97 * 4 if dataset.name == "glyphs" else 898
+    assert np.array_equal(np.unique(train.groups), np.arange(sources))
+    for group in range(0, sources, 50):
+        assert len(np.unique(train.labels[train.groups == group])) == 1
+
+
 def test_each_corruption_changes_the_digits_and_keeps_their_labels():
     clean = datasets.load(CATALOG.dataset("digits"))
     for name in embedded.CORRUPTIONS:

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from PIL import Image
 
 from probebench.catalog import builtin_models
 from probebench.datasets import Split
-from probebench.protocols import IMAGENET_MEAN, PAPER
-from probebench.views import Views, pixel_statistics, train_indices
+from probebench.protocols import DEFAULT, IMAGENET_MEAN, PAPER
+from probebench.views import Views, held_out_part, pixel_statistics, train_indices
 
 RNG = np.random.default_rng(0)
 GREY = Split(RNG.integers(0, 256, (6, 32, 32)).astype(np.uint8), np.zeros(6, np.int64))
@@ -61,3 +62,46 @@ def test_pixel_statistics_are_the_protocols_or_the_models_own():
     assert pixel_statistics(PAPER, spec)[0].flatten().tolist() == torch.tensor(IMAGENET_MEAN).tolist()
     own = pixel_statistics(replace(PAPER, pixel_mean=None), spec)[0]
     assert own.flatten().tolist() == torch.tensor([0.1, 0.2, 0.3]).tolist()
+
+
+def test_interpolation_is_what_it_is_asked_to_be():
+    image = Image.fromarray(WIDE.images[0])
+    for name, resampling in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+        small = np.array(image.resize((20, 10), resampling))[:, 5:15]
+        view = Views(WIDE, np.array([0]), "resize_center_crop", 10, 0, name)[0]
+        assert np.array_equal(view.permute(1, 2, 0).numpy(), small), name
+
+
+def labelled(labels, groups=None):
+    labels = np.asarray(labels, np.int64)
+    groups = None if groups is None else np.asarray(groups, np.int64)
+    return Split(np.zeros((len(labels), 4, 4), np.uint8), labels, groups)
+
+
+def test_the_paper_holds_nothing_out():
+    assert held_out_part(labelled([0, 1]), np.arange(2), PAPER) is None
+
+
+def test_a_fifth_of_every_class_is_held_out():
+    split = labelled([0] * 50 + [1] * 10 + [2] * 2)
+    mask = held_out_part(split, np.arange(62), DEFAULT)
+    assert [mask[split.labels == label].sum() for label in range(3)] == [10, 2, 1]
+    assert np.array_equal(mask, held_out_part(split, np.arange(62), DEFAULT))
+    assert not np.array_equal(mask, held_out_part(split, np.arange(62), replace(DEFAULT, seed=1)))
+
+
+def test_a_class_with_one_image_keeps_it_for_the_fit():
+    assert held_out_part(labelled([0, 1, 1]), np.arange(3), DEFAULT)[0] == np.False_
+
+
+def test_the_held_out_images_do_not_depend_on_the_order_they_are_read_in():
+    split = labelled(RNG.integers(0, 3, 60))
+    order = RNG.permutation(60)
+    assert np.array_equal(held_out_part(split, order, DEFAULT), held_out_part(split, np.arange(60), DEFAULT)[order])
+
+
+def test_views_of_one_source_are_never_on_both_sides():
+    groups = np.tile(np.arange(30), 4)
+    mask = held_out_part(labelled(np.tile(np.arange(30) % 3, 4), groups), np.arange(120), DEFAULT)
+    assert mask.sum() == 24  # two sources of each of three classes, four views each
+    assert not set(groups[mask]) & set(groups[~mask])

@@ -49,7 +49,7 @@ def obvious(model: str, dataset: str, tap: Tap) -> float:
 
 def time_sweep(dataset: str, sample: list[Tap]) -> tuple[float, dict[Tap, float]]:
     start = time.perf_counter()
-    result = run_sweep("glyphvit", dataset)
+    result = run_sweep("glyphvit", dataset, protocol=PAPER)
     seconds = time.perf_counter() - start
     return seconds, {tap: result.taps[tap].accuracy for tap in sample}
 

@@ -31,6 +31,7 @@ class ModelSpec:
         seed: of the random initialisation
         input_size: side of the square input in pixels
         mean, std: per channel, of images in [0, 1]: the statistics that the weights were trained with
+        interpolation: of the resizing that the weights were trained with: ``bilinear`` or ``bicubic``
         control_of: for a random control, the pretrained model it is the control of
         kwargs: passed to the architecture
         note: one line about the weights and their licence
@@ -43,6 +44,7 @@ class ModelSpec:
     input_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: str = "bilinear"
     sha256: str | None = None
     seed: int | None = None
     control_of: str | None = None
@@ -53,6 +55,10 @@ class ModelSpec:
         _check_name("model", self.name)
         if self.weights == "random" and self.seed is None:
             raise ProbebenchError(f"model {self.name!r} has random weights and no seed; give it one")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ProbebenchError(
+                f"model {self.name!r}: interpolation must be bilinear or bicubic, got {self.interpolation!r}"
+            )
         for name in ("mean", "std"):
             value = tuple(getattr(self, name))
             if len(value) != 3:

@@ -22,10 +22,13 @@ class Split:
     Attributes:
         images: uint8, shape (n, height, width) for grey or (n, height, width, 3) for RGB
         labels: int64, shape (n,), class indices from 0
+        groups: int64, shape (n,), the same number for views of the same source image, which a held-out part keeps
+            together; None where every image is its own
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -63,6 +66,8 @@ class Dataset:
                     f"{where}: labels must be int64 of shape ({len(split.images)},), "
                     f"got {split.labels.dtype} of shape {split.labels.shape}"
                 )
+            if split.groups is not None and split.groups.shape != split.labels.shape:
+                raise DataError(f"{where}: groups must have shape {split.labels.shape}, got {split.groups.shape}")
             if not len(split):
                 raise DataError(f"{where} is empty")
             low, high = int(split.labels.min()), int(split.labels.max())

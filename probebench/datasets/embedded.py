@@ -49,7 +49,7 @@ def glyphs() -> tuple[list[str], Split, Split]:
     for seed, views in ((1, GLYPH_TRAIN_VIEWS), (2, GLYPH_TEST_VIEWS)):
         rng = np.random.default_rng(seed)
         images = np.stack([_to_uint8(_ink(_jitter(r, 1.0, rng), rng)) for _ in range(views) for r in renders])
-        splits.append(Split(images, np.tile(labels, views).astype(np.int64)))
+        splits.append(Split(images, np.tile(labels, views).astype(np.int64), np.tile(np.arange(len(labels)), views)))
     return list(GLYPH_CLASSES), splits[0], splits[1]
 
 
@@ -65,7 +65,8 @@ def digits(corruption: str | None = None) -> tuple[list[str], Split, Split]:
         rng = np.random.default_rng(4)
         images = np.stack([corrupt(image, rng) for image in images])
     pixels = _to_uint8(images)
-    return [str(d) for d in range(10)], Split(pixels[:cut], labels[:cut]), Split(pixels[cut:], labels[cut:])
+    sources = np.tile(np.arange(DIGITS_TRAIN), DIGITS_TRAIN_VIEWS)
+    return [str(d) for d in range(10)], Split(pixels[:cut], labels[:cut], sources), Split(pixels[cut:], labels[cut:])
 
 
 @cache

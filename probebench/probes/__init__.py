@@ -27,12 +27,19 @@ class Fit:
     Attributes:
         predictions: int64, shape (n_test,), predicted class indices
         seconds: processor time of the fit and the prediction
-        iterations: of the solver
+        iterations: of the solver, over all that it solved for this tap
+        C: inverse regularisation strength that was used
+        gap: largest relative distance to the optimum of what was solved, as the solver estimates it; None if it does
+            not
+        held_out_accuracy: on the held-out part of train at `C`, in [0, 1]; None if nothing was held out
     """
 
     predictions: npt.NDArray[np.int64]
     seconds: float
     iterations: int
+    C: float
+    gap: float | None = None
+    held_out_accuracy: float | None = None
 
 
 class Probe(TypingProtocol):
@@ -43,7 +50,9 @@ class Probe(TypingProtocol):
         train: Mapping[Tap, npt.NDArray[np.float32]],
         train_labels: npt.NDArray[np.int64],
         test: Mapping[Tap, npt.NDArray[np.float32]],
+        held_out: npt.NDArray[np.bool_] | None,
         protocol: Protocol,
+        device: str,
         jobs: int,
     ) -> Iterator[tuple[Tap, Fit]]:
         """Fit a probe at every tap and predict the test examples.
@@ -52,6 +61,8 @@ class Probe(TypingProtocol):
             train, test: per tap float32 features of shape (n_train, width) and (n_test, width), already normalised
                 row by row as the protocol says, not standardised
             train_labels: shape (n_train,)
+            held_out: shape (n_train,), the part of train to choose hyperparameters on; None if there are none
+            device: torch device for probes that run on one
             jobs: how many processor cores to use
 
         Yields:
@@ -60,7 +71,10 @@ class Probe(TypingProtocol):
         ...
 
 
-_PROBES = {"sklearn_logistic": "probebench.probes.sklearn_logistic"}
+_PROBES = {
+    "logistic_path": "probebench.probes.logistic_path",
+    "sklearn_logistic": "probebench.probes.sklearn_logistic",
+}
 
 
 def get_probe(name: str) -> Probe:

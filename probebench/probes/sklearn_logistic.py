@@ -22,6 +22,7 @@ from probebench.sites import Tap
 
 def make_classifier(protocol: Protocol) -> Pipeline:
     """The scikit-learn pipeline of a protocol."""
+    assert protocol.C is not None
     logistic = LogisticRegression(C=protocol.C, max_iter=protocol.max_iter)
     return make_pipeline(StandardScaler(), logistic) if protocol.standardize else make_pipeline(logistic)
 
@@ -30,7 +31,9 @@ def fit(
     train: Mapping[Tap, npt.NDArray[np.float32]],
     train_labels: npt.NDArray[np.int64],
     test: Mapping[Tap, npt.NDArray[np.float32]],
+    held_out: npt.NDArray[np.bool_] | None,
     protocol: Protocol,
+    device: str,
     jobs: int,
 ) -> Iterator[tuple[Tap, Fit]]:
     """See `probebench.probes.Probe`. Each fit runs on one thread, so the result does not depend on `jobs`."""
@@ -61,4 +64,4 @@ def _fit_one(
         classifier.fit(train, labels)
         predictions = classifier.predict(test)
     iterations = int(np.max(classifier[-1].n_iter_))
-    return Fit(predictions.astype(np.int64), time.process_time() - start, iterations)
+    return Fit(predictions.astype(np.int64), time.process_time() - start, iterations, classifier[-1].C)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,7 @@ def test_grey_and_colour_images_are_fine():
         (split(shape=(8, 8, 4)), "need 3 channels"),
         (split(labels=np.zeros(3, np.int64)), r"labels must be int64 of shape \(4,\)"),
         (split(labels=np.zeros(4, np.int32)), "labels must be int64"),
+        (replace(GOOD, groups=np.zeros(3, np.int64)), r"groups must have shape \(4,\), got \(3,\)"),
         (split(n=0), "is empty"),
         (split(labels=np.array([0, 1, 2, 0])), "labels run from 0 to 2, outside 0 to 1"),
         (split(labels=np.array([0, -1, 1, 0])), "labels run from -1"),

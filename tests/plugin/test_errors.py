@@ -21,7 +21,7 @@ USAGE = pytest.ExitCode.USAGE_ERROR
         (["--probe-layer=13"], "*unknown layer '13'*Known: 1 to 12*"),
         (["--probe-model=tiny", "--probe-layer=3"], "*unknown layer '3'*Known: 1 to 2*"),
         (["--probe-site=atc"], "*unknown site 'atc'. Did you mean 'act'*"),
-        (["--probe-protocol=papre@1"], "*unknown protocol 'papre@1'. Did you mean 'paper@1'*"),
+        (["--probe-protocol=defualt@1"], "*unknown protocol 'defualt@1'. Did you mean 'default@1'*"),
         (["--probe-weights=tinny=w.safetensors"], "*unknown model 'tinny'. Did you mean 'tiny'*"),
         (["--probe-weights=w.safetensors"], "*--probe-weights takes MODEL=FILE, got 'w.safetensors'*"),
         (["--probe-batch-size=0"], "*--probe-batch-size must be at least 1, got 0*"),

@@ -12,8 +12,8 @@ import probebench.sweep as sweep
 from probebench.probes import get_probe
 
 def interrupted(name):
-    def fit(train, labels, test, protocol, jobs):
-        for count, pair in enumerate(get_probe(name)(train, labels, test, protocol, jobs)):
+    def fit(*args):
+        for count, pair in enumerate(get_probe(name)(*args)):
             if len(calls) == 2 and count == 5:
                 raise KeyboardInterrupt
             yield pair

@@ -35,7 +35,7 @@ def test_a_terminal_sees_both_stages_with_their_rates(project):
     assert status == 0
     assert "tiny-blobs: extract" in text
     assert "tiny-blobs: fit" in text
-    assert "/216" in text  # 96 of 120 training images and 120 test images
+    assert "/240" in text  # 120 training images and 120 test images
     assert "18 passed" in text
     # The heat map's colours, and no leftover of the bar after the summary began.
     assert "tiny-blobs: fit" not in text[text.index("= probebench =") :]

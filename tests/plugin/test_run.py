@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from probebench import results
+from probebench.protocols import DEFAULT
 from tests.conftest import TINY_COUNT
 
 
@@ -21,11 +22,11 @@ def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
     result.assert_outcomes(passed=TINY_COUNT)
     result.stdout.fnmatch_lines(
         [
-            f"probebench: {TINY_COUNT} cases in 4 sweeps, protocol paper@1 (*), device auto, baselines *",
+            f"probebench: {TINY_COUNT} cases in 4 sweeps, protocol default@1 (*), device auto, baselines *",
             "test_tiny.py::test_probe[[]tiny-blobs-embed[]] PASSED*",
             "test_tiny.py::test_probe[[]tiny-blobs-L01-ln1[]] PASSED*",
             "*= probebench =*",
-            "blobs, no shift: 120 test images, paper@1",
+            "blobs, no shift: 120 test images, default@1",
             "tiny: best layer of each site by shift*",
             f"{TINY_COUNT} cases in 4 sweeps: {TINY_COUNT} new, * images/s",
             "run record: .probebench/runs/*.json",
@@ -36,10 +37,13 @@ def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
     assert len(record["cases"]) == TINY_COUNT
     assert [sweep["dataset"] for sweep in record["sweeps"]].count("blobs") == 2
     assert record["interrupted"] is False
-    assert record["seeds"] == [42]
+    assert record["seeds"] == [0]
     case = next(c for c in record["cases"] if c["id"] == "tiny-blobs-L02-act")
     assert (case["layer"], case["site"], case["width"], case["n_test"]) == (2, "act", 32, 120)
     assert case["ci95"][0] < case["accuracy"] < case["ci95"][1]
+    assert case["C"] in DEFAULT.path
+    assert 0 <= case["gap"] <= 1e-6
+    assert 0 <= case["held_out_accuracy"] <= 1
     assert {c["layer"] for c in record["cases"]} == {"embed", 1, 2, "final"}
     # The three classes are bright bands: far above chance somewhere.
     assert max(c["accuracy"] for c in record["cases"] if c["dataset"] == "blobs") > 0.6
@@ -94,7 +98,7 @@ def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, baseli
     from probebench.sites import Tap
 
     run("--probe-update=all")
-    sweep, tap = Sweep("tiny", "blobs", "paper@1"), Tap(2, "act")
+    sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap(2, "act")
     stored = baselines.read(baselines_dir.parent, sweep)
     stored.correct[tap][:] = np.True_  # as if everything had been right once
     baselines.write(baselines_dir.parent, stored)

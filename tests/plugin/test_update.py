@@ -46,7 +46,7 @@ def test_a_subset_never_touches_the_others(run, baselines_dir):
 
 def test_baselines_may_lie_elsewhere(project, run):
     run("--probe-update=all", "--probe-baselines=elsewhere", "--probe-model=tiny")
-    assert len(list((project.path / "elsewhere" / "paper@1").iterdir())) == 4
+    assert len(list((project.path / "elsewhere" / "default@1").iterdir())) == 4
     assert "72 new" in run().stdout.str()
     run("--probe-strict", "--probe-baselines=elsewhere", "--probe-model=tiny").assert_outcomes(passed=36)
 
@@ -94,7 +94,7 @@ def test_a_case_that_passes_by_another_level_is_the_level_that_was_asked_for(run
     from probebench.sites import Tap
 
     run("--probe-update=all")
-    sweep, tap = Sweep("tiny", "blobs", "paper@1"), Tap("final", "final")
+    sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap("final", "final")
     stored = baselines.read(baselines_dir.parent, sweep)
     wrong = np.flatnonzero(~stored.correct[tap])[:5]  # five examples lost: p = 1/32
     stored.correct[tap][wrong] = True

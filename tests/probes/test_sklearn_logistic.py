@@ -30,7 +30,7 @@ TRAIN, TEST = features(150, LABELS), features(80, RNG.integers(0, 4, 80))
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("protocol", [PAPER, replace(PAPER, C=0.01, standardize=False)], ids=["paper", "other"])
 def test_predictions_are_those_of_the_steps_done_by_hand(protocol, jobs):
-    fits = dict(get_probe("sklearn_logistic")(TRAIN, LABELS, TEST, protocol, jobs))
+    fits = dict(get_probe("sklearn_logistic")(TRAIN, LABELS, TEST, None, protocol, "cpu", jobs))
     assert fits.keys() == TRAIN.keys()
     for tap in TAPS:
         train, test = TRAIN[tap], TEST[tap]
@@ -44,7 +44,7 @@ def test_predictions_are_those_of_the_steps_done_by_hand(protocol, jobs):
 
 
 def test_the_iteration_limit_is_the_protocols():
-    fits = dict(get_probe("sklearn_logistic")(TRAIN, LABELS, TEST, replace(PAPER, max_iter=3), 1))
+    fits = dict(get_probe("sklearn_logistic")(TRAIN, LABELS, TEST, None, replace(PAPER, max_iter=3), "cpu", 1))
     assert {fit.iterations for fit in fits.values()} == {3}
 
 

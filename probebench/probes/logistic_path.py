@@ -1,0 +1,158 @@
+"""The probe of `default@1`: a path of regularisation strengths solved to the optimum, the best chosen on held-out data.
+
+C is chosen by the accuracy on the held-out part of train, the strongest regularisation among equals; then the probe is
+fitted on all of train with that C.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probebench.errors import DataError, FeatureError
+from probebench.probes import Fit
+from probebench.probes.axes import PrincipalAxes, principal_axes
+from probebench.probes.lbfgs import Solution, solve_path
+from probebench.probes.plan import free_memory, make_plan
+from probebench.protocols import Protocol
+from probebench.sites import Tap
+
+Features = npt.NDArray[np.float32]
+
+
+def fit(
+    train: Mapping[Tap, Features],
+    train_labels: npt.NDArray[np.int64],
+    test: Mapping[Tap, Features],
+    held_out: npt.NDArray[np.bool_] | None,
+    protocol: Protocol,
+    device: str,
+    jobs: int,
+) -> Iterator[tuple[Tap, Fit]]:
+    """See `probebench.probes.Probe`. On a CPU each batch of taps runs on one thread.
+
+    Raises:
+        DataError: if there are fewer than two classes
+        FeatureError: if the features of a tap are not finite, or a probe does not fit into memory
+    """
+    assert held_out is not None
+    if len(np.unique(train_labels[~held_out])) < 2:
+        raise DataError("a probe needs training images of at least two classes")
+    if device != "cpu":
+        jobs = 1
+    classes, strengths = len(np.unique(train_labels)), len(_path(protocol))
+    budget = int(0.8 * free_memory(device)) // jobs
+    batches: list[list[Tap]] = []
+    for width in sorted({features.shape[1] for features in train.values()}, reverse=True):
+        taps = [tap for tap, features in train.items() if features.shape[1] == width]
+        plan = make_plan(len(train_labels), len(next(iter(test.values()))), width, classes, strengths, budget, device)
+        batches += [taps[i : i + plan.taps] for i in range(0, len(taps), plan.taps)]
+
+    def run(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
+        torch.set_num_threads(1)  # of this thread
+        return _fit_batch(taps, train, train_labels, test, held_out, protocol, device)
+
+    # Threads, not processes: the time is spent inside torch, and the features need no copy.
+    pool = ThreadPoolExecutor(jobs)
+    threads = torch.get_num_threads()
+    try:
+        for done in as_completed([pool.submit(run, taps) for taps in batches]):
+            yield from done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _path(protocol: Protocol) -> tuple[float, ...]:
+    assert protocol.path is not None
+    return protocol.path
+
+
+def _fit_batch(
+    taps: list[Tap],
+    train: Mapping[Tap, Features],
+    labels: npt.NDArray[np.int64],
+    test: Mapping[Tap, Features],
+    held_out: npt.NDArray[np.bool_],
+    protocol: Protocol,
+    device: str,
+) -> list[tuple[Tap, Fit]]:
+    """Taps of equal width."""
+    start = time.thread_time()
+    path = np.array(_path(protocol))
+    fitted = ~held_out
+    axes = _axes(taps, [train[tap][fitted] for tap in taps], protocol, device)
+    repeated = np.tile(path, (len(taps), 1))
+    known, solution = _solve(axes, labels[fitted], repeated, protocol)
+    choice = np.zeros(len(taps), dtype=np.int64)
+    accuracies = np.full((len(taps), len(path)), np.nan)
+    if held_out.any():
+        predicted = _predict(axes, [train[tap][held_out] for tap in taps], solution.weights, known)
+        accuracies = (predicted == labels[held_out]).mean(axis=2)
+        choice = accuracies.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
+    chosen = torch.from_numpy(choice).to(solution.weights.device)[:, None, None, None]
+    best = solution.weights.take_along_dim(chosen, dim=1)
+    coefficients = axes.coefficients(best)
+    del axes
+
+    axes = _axes(taps, [train[tap] for tap in taps], protocol, device)
+    all_known = np.unique(labels)
+    begin = None
+    if len(known) == len(all_known):
+        begin = axes.weights(*coefficients)
+    known, final = _solve(axes, labels, path[choice][:, None], protocol, begin)
+    predictions = _predict(axes, [test[tap] for tap in taps], final.weights, known)[:, 0]
+
+    seconds = (time.thread_time() - start) / len(taps)
+    iterations = (solution.iterations.sum(dim=1) + final.iterations.sum(dim=1)).tolist()
+    gaps = torch.maximum(solution.gap.amax(dim=1), final.gap.amax(dim=1)).tolist()
+    fits = []
+    for i, tap in enumerate(taps):
+        accuracy = float(accuracies[i, choice[i]]) if held_out.any() else None
+        fits.append(
+            (tap, Fit(predictions[i], seconds, iterations[i], float(path[choice[i]]), float(gaps[i]), accuracy))
+        )
+    return fits
+
+
+def _axes(taps: list[Tap], features: Sequence[Features], protocol: Protocol, device: str) -> PrincipalAxes:
+    try:
+        return principal_axes(features, standardize=protocol.standardize, device=device)
+    except FeatureError as error:
+        names = ", ".join(tap.id for tap in taps)
+        raise FeatureError(f"probe at {names}: {error}") from error
+
+
+def _solve(
+    axes: PrincipalAxes,
+    labels: npt.NDArray[np.int64],
+    C: npt.NDArray[np.float64],
+    protocol: Protocol,
+    begin: torch.Tensor | None = None,
+) -> tuple[npt.NDArray[np.int64], Solution]:
+    """The classes there are, and the optimum at every C, of shape (taps, strengths)."""
+    known, encoded = np.unique(labels, return_inverse=True)
+    strengths = torch.from_numpy(1 / (C * len(labels))).to(axes.rows.device)
+    if len(known) == 2:
+        # scikit-learn penalises the difference of the two classes' weights, which is twice as long as each.
+        strengths = 2 * strengths
+    target = torch.from_numpy(encoded.astype(np.int64)).to(axes.rows.device)
+    solution = solve_path(axes.rows, target, len(known), strengths, start=begin, max_iter=protocol.max_iter)
+    return known, solution
+
+
+def _predict(
+    axes: PrincipalAxes, features: Sequence[Features], weights: torch.Tensor, known: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Class indices, shape (taps, strengths, n); of equal logits the first class."""
+    rows = axes.transform(features)
+    taps, count, classes, size = weights.shape
+    logits = rows @ weights.to(rows.dtype).reshape(taps, count * classes, size).transpose(1, 2)
+    best = logits.view(taps, -1, count, classes).argmax(dim=3).transpose(1, 2)
+    predicted: npt.NDArray[np.int64] = known[best.cpu().numpy()]
+    return predicted
