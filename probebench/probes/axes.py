@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,38 @@ import torch
 
 from probebench.errors import FeatureError
 
-Features = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+@dataclass(frozen=True)
+class Selected:
+    """Some rows of an array, copied a chunk at a time: the array may be large, or lie in a file.
+
+    Attributes:
+        array: shape (m, width), float32 or float64
+        index: int64, shape (n,), which rows
+    """
+
+    array: npt.NDArray[Any]
+    index: npt.NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.index), self.array.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.array.dtype
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, part: slice) -> npt.NDArray[Any]:
+        return self.array[self.index[part]]
+
+
+Features = npt.NDArray[np.float32] | npt.NDArray[np.float64] | Selected
+
+CHUNK_VALUES = 1 << 21
+"""Most values of features held in float64 at once."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +69,13 @@ class PrincipalAxes:
     axes: torch.Tensor
     variance: torch.Tensor
 
-    def transform(self, features: Sequence[Features], chunk: int = 8192) -> torch.Tensor:
+    def transform(self, features: Sequence[Features]) -> torch.Tensor:
         """Other features, one array of shape (n, width) per tap, in the same coordinates: (taps, n, 1 + axes)."""
         n = len(features[0])
         rows = self.rows.new_empty(len(features), n, 1 + self.axes.shape[2])
         rows[..., 0] = 1
         for tap, values in enumerate(features):
-            for first in range(0, n, chunk):
-                part = slice(first, min(first + chunk, n))
+            for part in _chunks(values):
                 standard = _standard(values[part], self.mean[tap], self.scale[tap], rows.dtype)
                 rows[tap, part, 1:] = standard @ self.axes[tap]
         return rows
@@ -75,7 +106,6 @@ def principal_axes(
     weights: npt.NDArray[np.float64] | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-    chunk: int = 8192,
 ) -> PrincipalAxes:
     """Standardise features with their own statistics and rotate them into their principal axes.
 
@@ -93,32 +123,30 @@ def principal_axes(
     share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
     mean, scale = (torch.empty(len(features), width, dtype=torch.float64, device=device) for _ in range(2))
     for tap, values in enumerate(features):
-        mean[tap], scale[tap] = (
-            torch.from_numpy(statistic).to(device) for statistic in _statistics(values, share, chunk)
-        )
+        mean[tap], scale[tap] = (torch.from_numpy(statistic).to(device) for statistic in _statistics(values, share))
     if not standardize:
         scale.fill_(1)
     build = _dual if n <= width else _primal
     rows, axes, variance = zip(
-        *(build(values, mean[tap], scale[tap], dtype, chunk) for tap, values in enumerate(features)), strict=True
+        *(build(values, mean[tap], scale[tap], dtype) for tap, values in enumerate(features)), strict=True
     )
     # Ranks may differ between taps: the narrower are filled up with axes that nothing lies along.
     return PrincipalAxes(_stack(rows), mean, scale, _stack(axes), _stack(variance))
 
 
 def _statistics(
-    values: Features, share: npt.NDArray[np.float64], chunk: int
+    values: Features, share: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Weighted mean and standard deviation; one for constant features, by scikit-learn's rule for rounding errors."""
     n, width = values.shape
     mean, square = np.zeros(width), np.zeros(width)
-    for first in range(0, n, chunk):
-        mean += share[first : first + chunk] @ np.asarray(values[first : first + chunk], dtype=np.float64)
+    for part in _chunks(values):
+        mean += share[part] @ np.asarray(values[part], dtype=np.float64)
     if not np.isfinite(mean).all():
         raise FeatureError(f"features contain NaN or infinity (column {int(np.argmin(np.isfinite(mean)))})")
-    for first in range(0, n, chunk):
-        centred = np.asarray(values[first : first + chunk], dtype=np.float64) - mean
-        square += share[first : first + chunk] @ np.square(centred)
+    for part in _chunks(values):
+        centred = np.asarray(values[part], dtype=np.float64) - mean
+        square += share[part] @ np.square(centred, out=centred)
     if not np.isfinite(square).all():
         raise FeatureError(f"features are too large to square (column {int(np.argmin(np.isfinite(square)))})")
     eps = np.finfo(values.dtype).eps if values.dtype.kind == "f" else np.finfo(np.float64).eps
@@ -127,36 +155,39 @@ def _statistics(
     return mean, np.sqrt(np.where(constant, 1.0, square))
 
 
-def _standard(values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _chunks(values: Features) -> list[slice]:
+    step = max(256, CHUNK_VALUES // values.shape[1])
+    return [slice(first, min(first + step, len(values))) for first in range(0, len(values), step)]
+
+
+def _standard(values: npt.NDArray[Any], mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Rows with the mean subtracted and divided by the scale, in float64 and rounded once to `dtype`."""
-    raw = torch.from_numpy(np.ascontiguousarray(values)).to(mean.device, torch.float64)
-    return ((raw - mean) / scale).to(dtype)
+    raw = torch.from_numpy(np.array(values)).to(mean.device, torch.float64)  # a copy, which may be overwritten
+    return raw.sub_(mean).div_(scale).to(dtype)
 
 
 def _primal(
-    values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype, chunk: int
+    values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     n, width = values.shape
     rows = torch.empty(n, 1 + width, dtype=dtype, device=mean.device)
     gram = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
-    for first in range(0, n, chunk):
-        part = slice(first, min(first + chunk, n))
+    for part in _chunks(values):
         standard = _standard(values[part], mean, scale, dtype)
         rows[part, 1:] = standard
         gram += standard.T @ standard
     variance, axes = _eigh((gram / n).to(dtype))
     rows[:, 0] = 1
-    for first in range(0, n, chunk):
-        part = slice(first, min(first + chunk, n))
+    for part in _chunks(values):
         rows[part, 1:] = rows[part, 1:] @ axes
     return rows, axes, variance
 
 
 def _dual(
-    values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype, chunk: int
+    values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     n = len(values)
-    standard = _standard(values, mean, scale, torch.float64)
+    standard = _standard(values[:], mean, scale, torch.float64)
     # float64: the square roots of small eigenvalues would not survive float32. n is small here.
     eigenvalues, vectors = _eigh(standard @ standard.T)
     top = float(eigenvalues[0])

@@ -91,6 +91,7 @@ def solve_path(
     if not bool((prior > 0).all()):
         raise ValueError(f"class {int(prior.argmin())} of {classes} has no row: renumber the classes that are there")
     prior = (prior / prior.sum()).log()
+    null = float(-(prior.exp() * prior).sum())
     path = torch.zeros(taps, count, classes, axes, dtype=torch.float64, device=rows.device)
     gap = torch.zeros(taps, count, dtype=torch.float64, device=rows.device)
     iterations = torch.zeros(taps, count, dtype=torch.int64, device=rows.device)
@@ -110,7 +111,7 @@ def solve_path(
             if first > 1:
                 # The path is smooth in log(lambda); further than one step ahead extrapolation is worse than none.
                 begin += path[:, first - 1 : first] - path[:, first - 2 : first - 1]
-        found = _solve(problem, begin, strengths[:, part], tol, max_iter)
+        found = _solve(problem, begin, strengths[:, part], null, tol, max_iter)
         path[:, part], gap[:, part], iterations[:, part] = found
         stuck = ~(gap[:, part] <= tol)
         if stuck.any() and rows.dtype == torch.float32:
@@ -120,7 +121,7 @@ def solve_path(
                 where = first + which
                 again = _Problem(rows[tap : tap + 1], labels, classes, share, chunk, torch.float64)
                 begin = path[tap : tap + 1, where]
-                better = _solve(again, begin, strengths[tap : tap + 1, where], tol, max_iter)
+                better = _solve(again, begin, strengths[tap : tap + 1, where], null, tol, max_iter)
                 path[tap, where], gap[tap, where] = better[0][0], better[1][0]
                 iterations[tap, where] += better[2][0]
                 double[tap, where] = True
@@ -321,9 +322,13 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _solve(
-    problem: _Problem, w: torch.Tensor, strengths: torch.Tensor, tol: float, max_iter: int
+    problem: _Problem, w: torch.Tensor, strengths: torch.Tensor, null: float, tol: float, max_iter: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weights, gaps and iterations of all problems of a group; gaps above `tol` where it got no further."""
+    """Weights, gaps and iterations of all problems of a group; gaps above `tol` where it got no further.
+
+    Args:
+        null: the objective of the intercepts alone
+    """
     device = w.device
     out, out_gap = w.clone(), torch.full(w.shape[:2], torch.inf, dtype=torch.float64, device=device)
     out_iterations = torch.zeros(w.shape[:2], dtype=torch.int64, device=device)
@@ -363,8 +368,11 @@ def _solve(
         better = gap < 0.7 * best
         best = torch.where(better, gap, best)
         stale = torch.where(better, 0, stale + 1)
-        # The estimates have been seen up to seven times too small, so stop at a tenth of what is asked for.
-        newly = ~finished & ((gap <= 0.1 * tol) | (stale >= patience) | ~(slope < 0))
+        # The estimates have been seen up to seven times too small, so stop at a tenth of what is asked for. Where
+        # regularisation leaves little but the intercepts, what predicts is the little that is gained on them.
+        gained = ((null - f) / f.clamp(min=1e-300)).clamp(1e-3, 1.0)
+        enough = (gap <= 0.1 * tol) & (gap <= tol * gained)
+        newly = ~finished & (enough | (stale >= patience) | ~(slope < 0))
         finished |= newly
         if iteration == max_iter:
             newly |= ~finished

@@ -16,7 +16,7 @@ import torch
 
 from probebench.errors import DataError, FeatureError
 from probebench.probes import Fit
-from probebench.probes.axes import PrincipalAxes, principal_axes
+from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected, principal_axes
 from probebench.probes.lbfgs import Solution, solve_path
 from probebench.probes.plan import free_memory, make_plan
 from probebench.protocols import Protocol
@@ -50,7 +50,7 @@ def fit(
     batches: list[list[Tap]] = []
     for width in sorted({features.shape[1] for features in train.values()}, reverse=True):
         taps = [tap for tap, features in train.items() if features.shape[1] == width]
-        plan = make_plan(len(train_labels), len(next(iter(test.values()))), width, classes, strengths, budget, device)
+        plan = make_plan(len(train_labels), width, classes, strengths, budget, device)
         batches += [taps[i : i + plan.taps] for i in range(0, len(taps), plan.taps)]
 
     def run(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
@@ -85,15 +85,15 @@ def _fit_batch(
     """Taps of equal width."""
     start = time.thread_time()
     path = np.array(_path(protocol))
-    fitted = ~held_out
-    axes = _axes(taps, [train[tap][fitted] for tap in taps], protocol, device)
+    fitted, rest = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    axes = _axes(taps, [Selected(train[tap], fitted) for tap in taps], protocol, device)
     repeated = np.tile(path, (len(taps), 1))
     known, solution = _solve(axes, labels[fitted], repeated, protocol)
     choice = np.zeros(len(taps), dtype=np.int64)
     accuracies = np.full((len(taps), len(path)), np.nan)
-    if held_out.any():
-        predicted = _predict(axes, [train[tap][held_out] for tap in taps], solution.weights, known)
-        accuracies = (predicted == labels[held_out]).mean(axis=2)
+    if len(rest):
+        predicted = _predict(axes, [Selected(train[tap], rest) for tap in taps], solution.weights, known)
+        accuracies = (predicted == labels[rest]).mean(axis=2)
         choice = accuracies.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
     chosen = torch.from_numpy(choice).to(solution.weights.device)[:, None, None, None]
     best = solution.weights.take_along_dim(chosen, dim=1)
@@ -113,14 +113,14 @@ def _fit_batch(
     gaps = torch.maximum(solution.gap.amax(dim=1), final.gap.amax(dim=1)).tolist()
     fits = []
     for i, tap in enumerate(taps):
-        accuracy = float(accuracies[i, choice[i]]) if held_out.any() else None
+        accuracy = float(accuracies[i, choice[i]]) if len(rest) else None
         fits.append(
             (tap, Fit(predictions[i], seconds, iterations[i], float(path[choice[i]]), float(gaps[i]), accuracy))
         )
     return fits
 
 
-def _axes(taps: list[Tap], features: Sequence[Features], protocol: Protocol, device: str) -> PrincipalAxes:
+def _axes(taps: list[Tap], features: Sequence[Selected | Features], protocol: Protocol, device: str) -> PrincipalAxes:
     try:
         return principal_axes(features, standardize=protocol.standardize, device=device)
     except FeatureError as error:
@@ -147,12 +147,16 @@ def _solve(
 
 
 def _predict(
-    axes: PrincipalAxes, features: Sequence[Features], weights: torch.Tensor, known: npt.NDArray[np.int64]
+    axes: PrincipalAxes, features: Sequence[Selected | Features], weights: torch.Tensor, known: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """Class indices, shape (taps, strengths, n); of equal logits the first class."""
-    rows = axes.transform(features)
     taps, count, classes, size = weights.shape
-    logits = rows @ weights.to(rows.dtype).reshape(taps, count * classes, size).transpose(1, 2)
-    best = logits.view(taps, -1, count, classes).argmax(dim=3).transpose(1, 2)
-    predicted: npt.NDArray[np.int64] = known[best.cpu().numpy()]
+    flat = weights.to(axes.rows.dtype).reshape(taps, count * classes, size).transpose(1, 2)
+    predicted = np.empty((taps, count, len(features[0])), dtype=np.int64)
+    step = max(1, CHUNK_VALUES // max(size, count * classes))
+    for first in range(0, len(features[0]), step):
+        part = slice(first, min(first + step, len(features[0])))
+        logits = axes.transform([values[part] for values in features]) @ flat
+        best = logits.view(taps, -1, count, classes).argmax(dim=3).transpose(1, 2)
+        predicted[:, :, part] = known[best.cpu().numpy()]
     return predicted

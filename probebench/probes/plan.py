@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probebench.errors import FeatureError
+from probebench.probes.axes import CHUNK_VALUES
 from probebench.probes.lbfgs import MEMORY, PAIRS, default_group, leading_axes
-
-CHUNK = 8192
-"""Rows per product."""
 
 SMALL = 2 << 20
 """On a CPU, taps with fewer bytes of rows are batched up to this size; beyond it products are large enough."""
@@ -29,38 +27,47 @@ class Plan:
     bytes: int
 
 
-def path_bytes(n: int, m: int, width: int, classes: int, strengths: int) -> int:
+def path_bytes(n: int, width: int, classes: int, strengths: int) -> int:
     """Most memory, in bytes, of solving one tap's path and predicting with it.
 
     Args:
-        n, m: rows that are fitted on and predicted
+        n: rows that are fitted on
         width: features
         classes: of the labels
         strengths: in the path
     """
     axes = 1 + min(n, width)
-    group = min(strengths, default_group(classes))
-    columns = group * classes
-    rows = 4 * (n + m) * axes
-    # The Gram matrix and its eigenvectors, workspace of the decomposition included; in the dual form in float64.
-    gram = (8 + 4 + 4 * 4) * width * width if n > width else 8 * (n * n * 6 + 2 * n * width)
-    chunk = min(n, CHUNK) * width * (8 + 8 + 4 + 4)
-    # Logits, their change, the trial and its probabilities, and one temporary.
-    logits = 5 * 4 * n * columns
+    columns = min(strengths, default_group(classes)) * classes
+    rows = 4 * n * axes
+    chunk = min(n * width, CHUNK_VALUES)
+    # In the dual form float64: the features three times, the Gram matrix, its eigenvectors, their workspace. Else the
+    # Gram matrix and a product's share of it, its eigenvectors in both orders, their workspace, and a chunk of rows.
+    making = 8 * (3 * n * width + 7 * n * n) if n <= width else 40 * width * width + 20 * chunk
     lead = leading_axes(axes)
-    pairs = 4 * 4 * PAIRS + 3 * 8 * columns * lead * lead
-    history = 8 * columns * axes * (2 * 3 * MEMORY + 8)
-    path = 3 * 8 * strengths * classes * axes
-    return rows + max(gram + chunk, logits + pairs + history) + path + 4 * m * strengths * classes
+    solving = (
+        # Logits, their change, the trial, its probabilities, two temporaries; float64 if it must be.
+        6 * 8 * n * columns
+        # Products of leading coordinates; blocks, their factors and inverses, and the inverses they replace.
+        + 3 * 4 * PAIRS
+        + 6 * 8 * columns * lead * lead
+        # Pairs of steps and gradients, preconditioned gradients, all while one is added; and a dozen vectors.
+        + 8 * columns * axes * (2 * 3 * MEMORY + 12)
+    )
+    # glibc keeps freed blocks of less than 32 MB in its heap, and blocks of many sizes come and go here: its peak was
+    # measured at up to twice what was in use.
+    solving *= 2
+    # The path as it is solved, the path that C was chosen from, and coefficients.
+    path = 8 * classes * (2 * strengths * axes + 2 * width)
+    return rows + 4 * width * min(n, width) + max(making, solving) + path
 
 
-def make_plan(n: int, m: int, width: int, classes: int, strengths: int, budget: int, device: str) -> Plan:
+def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, device: str) -> Plan:
     """The plan for taps of one width within `budget` bytes.
 
     Raises:
         FeatureError: if not even one tap fits
     """
-    one = path_bytes(n, m, width, classes, strengths)
+    one = path_bytes(n, width, classes, strengths)
     if one > budget:
         raise FeatureError(
             f"a probe on {n} x {width} features with {classes} classes takes {one / 1e9:.1f} GB, and "

@@ -1,0 +1,142 @@
+"""Memory of the logistic path beside what its plan says, and a ViT-B sized fit from disk.
+
+    python benchmarks/performance/probe_memory.py             # the plan against the peak, case by case
+    python benchmarks/performance/probe_memory.py --vit-b 6 2   # N = 50,000 from disk: taps of width 768 and 3,072
+
+Every case runs in a process of its own. The peak is that of anonymous memory (features lie in files, whose pages
+the system may drop at any time), sampled every 2 ms, less what the process held before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from probebench.probes.logistic_path import fit
+from probebench.probes.plan import make_plan
+from probebench.protocols import DEFAULT
+from probebench.sites import Tap
+
+CASES = [
+    # training rows, test rows, width, classes
+    (1796, 899, 64, 10),
+    (1552, 1940, 256, 97),
+    (5000, 2000, 768, 10),
+    (20000, 5000, 768, 100),
+    (5000, 2000, 3072, 10),
+    (1000, 2000, 3072, 97),
+    (50000, 10000, 768, 10),
+]
+assert DEFAULT.path is not None
+
+
+def anonymous() -> int:
+    """Bytes of anonymous memory of this process."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no RssAnon: this script needs Linux")
+
+
+class Peak(threading.Thread):
+    """Samples until `stop`."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.before = self.highest = anonymous()
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        while not self._done.wait(0.002):
+            self.highest = max(self.highest, anonymous())
+
+    def stop(self) -> int:
+        self._done.set()
+        self.join()
+        return self.highest - self.before
+
+
+def on_disk(folder: Path, name: str, n: int, width: int) -> np.ndarray:
+    """Random features with variances that fall as 1/k, in a file."""
+    path = folder / f"{name}.npy"
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, width))
+    rng = np.random.default_rng(len(name))
+    scale = (np.arange(1, width + 1) ** -0.5).astype(np.float32)
+    for first in range(0, n, 4096):
+        part = slice(first, min(first + 4096, n))
+        out[part] = rng.standard_normal((part.stop - part.start, width), dtype=np.float32) * scale
+    out.flush()
+    del out
+    return np.load(path, mmap_mode="r")
+
+
+def measure(n: int, m: int, width: int, classes: int) -> None:
+    """In a process of its own: prints the plan and the peak."""
+    with tempfile.TemporaryDirectory() as folder:
+        train = on_disk(Path(folder), "train", n, width)
+        test = on_disk(Path(folder), "test", m, width)
+        labels = np.random.default_rng(0).integers(0, classes, n)
+        labels[:classes] = np.arange(classes)
+        held_out = np.arange(n) % 5 == 4
+        held_out[:classes] = False
+        warm = {Tap(1, "rc2"): np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)}
+        list(fit(warm, np.arange(100) % 3, warm, np.arange(100) % 5 == 0, DEFAULT, "cpu", 1))
+        plan = make_plan(n, width, classes, len(DEFAULT.path), 1 << 40, "cpu")
+        every = {Tap(i + 1, "act"): train for i in range(plan.taps)}
+        peak = Peak()
+        peak.start()
+        list(fit(every, labels, dict.fromkeys(every, test), held_out, DEFAULT, "cpu", 1))
+        print(plan.taps, plan.bytes, peak.stop())
+
+
+def vit_b(narrow: int, wide: int, jobs: int) -> None:
+    n, m, classes = 50000, 10000, 10
+    with tempfile.TemporaryDirectory() as folder:
+        files = {
+            width: [on_disk(Path(folder), f"{name}{width}", rows, width) for name, rows in (("train", n), ("test", m))]
+            for width in (768, 3072)
+        }
+        taps = {Tap(i + 1, "rc2"): 768 for i in range(narrow)} | {Tap(i + 1, "act"): 3072 for i in range(wide)}
+        labels = np.random.default_rng(0).integers(0, classes, n)
+        held_out = np.arange(n) % 5 == 4
+        peak = Peak()
+        peak.start()
+        start = time.perf_counter()
+        train, test = ({tap: files[width][i] for tap, width in taps.items()} for i in (0, 1))
+        for tap, found in fit(train, labels, test, held_out, DEFAULT, "cpu", jobs):
+            print(f"{tap.id}: {found.seconds:.0f} s of processor time, gap {found.gap:.0e}", flush=True)
+        print(f"{len(taps)} taps in {time.perf_counter() - start:.0f} s, {jobs} jobs, peak {peak.stop() / 1e9:.1f} GB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vit-b", type=int, nargs=2, metavar=("NARROW", "WIDE"))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--case", type=int, nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.case:
+        measure(*args.case)
+    elif args.vit_b:
+        vit_b(*args.vit_b, args.jobs)
+    else:
+        rows = []
+        for case in CASES:
+            command = [sys.executable, __file__, "--case", *map(str, case)]
+            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            taps, plan, peak = map(int, out.split())
+            rows.append([*case, taps, f"{plan / 1e6:.0f}", f"{peak / 1e6:.0f}", f"{peak / plan:.2f}"])
+            print(rows[-1], flush=True)
+        columns = ["N", "test", "d", "C", "taps", "plan, MB", "peak, MB", "ratio"]
+        print(tabulate(rows, headers=columns, tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
