@@ -41,7 +41,7 @@ class Protocol:
         selection: what the best tap is picked on: ``test``, or the ``held_out`` part of train
         seed: of the random views and of the splits
         path: the values of C to choose from on the held-out part of train, rising; the probe is then fitted again on
-            all of train
+            all of train (the ridge probe has alpha = 1 / C)
         held_out: the share of train that is held out; per class, and all views of one source image on one side
         interpolation: of the resizing: ``model`` for what the weights were trained with; None for bilinear
     """

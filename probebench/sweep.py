@@ -36,9 +36,10 @@ class TapResult:
         correct: bool, shape (n_test,), which test examples were right
         seconds: attributed: the tap's own fit and its share of the extraction
         iterations: of the probe's solver, over all that it solved
-        C: inverse regularisation strength of the probe
+        C: inverse regularisation strength of the probe; None if it has none
         gap: relative distance to the optimum, as the solver estimates it; None if it does not
-        held_out_accuracy: on the held-out part of train; None if the protocol holds nothing out
+        held_out_accuracy: on the held-out part of train, or leave-one-out if that is what the probe chose by; None if
+            there is neither
     """
 
     tap: Tap
@@ -48,7 +49,7 @@ class TapResult:
     correct: npt.NDArray[np.bool_]
     seconds: float
     iterations: int
-    C: float
+    C: float | None
     gap: float | None
     held_out_accuracy: float | None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 from typing import Protocol as TypingProtocol
 
 import numpy as np
@@ -18,6 +19,11 @@ import numpy.typing as npt
 from probebench.errors import unknown
 from probebench.protocols import Protocol
 from probebench.sites import Tap
+
+if TYPE_CHECKING:
+    from probebench.probes.estimator import LogisticProbe
+
+__all__ = ["Fit", "LogisticProbe", "Probe", "get_probe"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,17 @@ class Fit:
         predictions: int64, shape (n_test,), predicted class indices
         seconds: processor time of the fit and the prediction
         iterations: of the solver, over all that it solved for this tap
-        C: inverse regularisation strength that was used
+        C: inverse regularisation strength that was used; None if the probe has none
         gap: largest relative distance to the optimum of what was solved, as the solver estimates it; None if it does
             not
-        held_out_accuracy: on the held-out part of train at `C`, in [0, 1]; None if nothing was held out
+        held_out_accuracy: on the held-out part of train at `C`, or leave-one-out where `C` was chosen by it;
+            in [0, 1]; None if there is neither
     """
 
     predictions: npt.NDArray[np.int64]
     seconds: float
     iterations: int
-    C: float
+    C: float | None
     gap: float | None = None
     held_out_accuracy: float | None = None
 
@@ -72,7 +79,9 @@ class Probe(TypingProtocol):
 
 
 _PROBES = {
+    "knn": "probebench.probes.knn",
     "logistic_path": "probebench.probes.logistic_path",
+    "ridge_path": "probebench.probes.ridge",
     "sklearn_logistic": "probebench.probes.sklearn_logistic",
 }
 
@@ -87,3 +96,10 @@ def get_probe(name: str) -> Probe:
         raise unknown("probe", name, _PROBES)
     probe: Probe = import_module(_PROBES[name]).fit
     return probe
+
+
+def __getattr__(name: str) -> Any:
+    # The estimator imports torch and scikit-learn, which an unused plugin must not.
+    if name == "LogisticProbe":
+        return import_module("probebench.probes.estimator").LogisticProbe
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

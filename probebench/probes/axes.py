@@ -80,6 +80,25 @@ class PrincipalAxes:
                 rows[tap, part, 1:] = standard @ self.axes[tap]
         return rows
 
+    def predict(self, features: Sequence[Features], weights: torch.Tensor) -> npt.NDArray[np.int64]:
+        """Places of the largest logits, int64, shape (taps, strengths, n); of equal logits the first.
+
+        Args:
+            features: one array of shape (n, width) per tap
+            weights: float64, shape (taps, strengths, classes, 1 + axes), column 0 the intercept
+        """
+        taps, count, classes, size = weights.shape
+        flat = weights.to(self.rows.dtype).reshape(taps, count * classes, size).transpose(1, 2)
+        n = len(features[0])
+        predicted = np.empty((taps, count, n), dtype=np.int64)
+        step = max(1, CHUNK_VALUES // max(size, count * classes))
+        for first in range(0, n, step):
+            part = slice(first, min(first + step, n))
+            logits = self.transform([values[part] for values in features]) @ flat
+            best = logits.view(taps, -1, count, classes).argmax(dim=3).transpose(1, 2)
+            predicted[:, :, part] = best.cpu().numpy()
+        return predicted
+
     def coefficients(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights on the axes as weights on the features as they were given.
 
@@ -112,7 +131,7 @@ def principal_axes(
     Args:
         features: per tap an array of shape (n, width), the same for all; may be memory-mapped, rows are read in chunks
         standardize: divide by the standard deviation; the mean is subtracted in any case
-        weights: shape (n,), positive, of the rows in mean and deviation
+        weights: shape (n,), positive, of the rows in mean, deviation and variance along the axes
         dtype: of the rows and the products; sums over chunks are float64
 
     Raises:
@@ -120,25 +139,32 @@ def principal_axes(
     """
     n, width = features[0].shape
     device = torch.device(device)
-    share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
     mean, scale = (torch.empty(len(features), width, dtype=torch.float64, device=device) for _ in range(2))
     for tap, values in enumerate(features):
-        mean[tap], scale[tap] = (torch.from_numpy(statistic).to(device) for statistic in _statistics(values, share))
+        mean[tap], scale[tap] = (torch.from_numpy(statistic).to(device) for statistic in statistics(values, weights))
     if not standardize:
         scale.fill_(1)
+    share = None if weights is None else torch.from_numpy(n * weights / weights.sum()).to(device)
     build = _dual if n <= width else _primal
     rows, axes, variance = zip(
-        *(build(values, mean[tap], scale[tap], dtype) for tap, values in enumerate(features)), strict=True
+        *(build(values, mean[tap], scale[tap], share, dtype) for tap, values in enumerate(features)), strict=True
     )
     # Ranks may differ between taps: the narrower are filled up with axes that nothing lies along.
     return PrincipalAxes(_stack(rows), mean, scale, _stack(axes), _stack(variance))
 
 
-def _statistics(
-    values: Features, share: npt.NDArray[np.float64]
+def statistics(
+    values: Features, weights: npt.NDArray[np.float64] | None = None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Weighted mean and standard deviation; one for constant features, by scikit-learn's rule for rounding errors."""
+    """Weighted mean and standard deviation per feature, float64; a deviation of one for constant features.
+
+    What counts as constant is scikit-learn's rule for rounding errors.
+
+    Raises:
+        FeatureError: if a feature is NaN, infinite, or too large to square
+    """
     n, width = values.shape
+    share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
     mean, square = np.zeros(width), np.zeros(width)
     for part in _chunks(values):
         mean += share[part] @ np.asarray(values[part], dtype=np.float64)
@@ -167,7 +193,7 @@ def _standard(values: npt.NDArray[Any], mean: torch.Tensor, scale: torch.Tensor,
 
 
 def _primal(
-    values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
+    values: Features, mean: torch.Tensor, scale: torch.Tensor, share: torch.Tensor | None, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     n, width = values.shape
     rows = torch.empty(n, 1 + width, dtype=dtype, device=mean.device)
@@ -175,7 +201,7 @@ def _primal(
     for part in _chunks(values):
         standard = _standard(values[part], mean, scale, dtype)
         rows[part, 1:] = standard
-        gram += standard.T @ standard
+        gram += standard.T @ (standard if share is None else standard * share[part, None].to(dtype))
     variance, axes = _eigh((gram / n).to(dtype))
     rows[:, 0] = 1
     for part in _chunks(values):
@@ -184,10 +210,13 @@ def _primal(
 
 
 def _dual(
-    values: Features, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
+    values: Features, mean: torch.Tensor, scale: torch.Tensor, share: torch.Tensor | None, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     n = len(values)
     standard = _standard(values[:], mean, scale, torch.float64)
+    root_share = None if share is None else share.sqrt()[:, None]
+    if root_share is not None:
+        standard *= root_share
     # float64: the square roots of small eigenvalues would not survive float32. n is small here.
     eigenvalues, vectors = _eigh(standard @ standard.T)
     top = float(eigenvalues[0])
@@ -196,6 +225,8 @@ def _dual(
     vectors = vectors[:, :rank]
     axes = standard.T @ (vectors / root)
     rows = torch.cat([torch.ones(n, 1, dtype=torch.float64, device=mean.device), vectors * root], dim=1)
+    if root_share is not None:
+        rows[:, 1:] /= root_share
     return rows.to(dtype), axes.to(dtype), eigenvalues[:rank] / n
 
 

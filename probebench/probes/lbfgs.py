@@ -10,18 +10,24 @@ It is convex with one optimum up to a constant over classes, which the solver ke
 Method: L-BFGS (Nocedal and Wright, *Numerical Optimization*, 2nd edition, algorithm 7.5) whose initial inverse Hessian
 is the exact Hessian's diagonal blocks, one per class: in full over the intercept and the leading axes, diagonal on the
 rest. Logits are linear in the step, so the line search needs no further product with the data. Strengths run from
-strong to weak in groups; each group starts from the extrapolated path of the one before.
+strong to weak in groups; each group starts from the extrapolated path of the one before. Where float32 products get no
+further, or where the estimated distance to the optimum cannot be relied on, Newton steps in float64 finish
+(Nocedal and Wright, algorithm 7.1: conjugate gradients on the exact Hessian, preconditioned by itself if it is small).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 MEMORY = 10
 """Pairs of steps and gradient differences that L-BFGS keeps."""
+
+PATIENCE = 20
+"""Iterations without progress after which L-BFGS is given up."""
 
 PAIRS = 1 << 19
 """Most products of leading coordinates held at once while Hessian blocks are built."""
@@ -34,14 +40,14 @@ class Solution:
     Attributes:
         weights: float64, shape (taps, strengths, classes, axes), column 0 the intercept; sums to zero over classes
         gap: float64, shape (taps, strengths), estimate of (objective - optimum) / objective
-        iterations: int64, shape (taps, strengths); each is two products with the data
-        double: bool, shape (taps, strengths), whether products had to be float64 to get there
+        iterations: int64, shape (taps, strengths), conjugate gradients included; each is two products with the data
+        newton: bool, shape (taps, strengths), whether Newton steps in float64 were needed
     """
 
     weights: torch.Tensor
     gap: torch.Tensor
     iterations: torch.Tensor
-    double: torch.Tensor
+    newton: torch.Tensor
 
 
 def leading_axes(axes: int) -> int:
@@ -76,7 +82,7 @@ def solve_path(
         weights: float64, shape (n,), positive; uniform by default
         start: float64, shape (taps, 1, classes, axes), where the first group starts
         tol: relative gap to stop at
-        max_iter: most iterations per problem; float32 and float64 each
+        max_iter: most iterations per problem; of Newton steps as many again, where L-BFGS did not use all
         group: strengths solved at once, see `default_group`
         chunk: rows per product; sums over chunks are float64
 
@@ -95,7 +101,7 @@ def solve_path(
     path = torch.zeros(taps, count, classes, axes, dtype=torch.float64, device=rows.device)
     gap = torch.zeros(taps, count, dtype=torch.float64, device=rows.device)
     iterations = torch.zeros(taps, count, dtype=torch.int64, device=rows.device)
-    double = torch.zeros(taps, count, dtype=torch.bool, device=rows.device)
+    newton = torch.zeros(taps, count, dtype=torch.bool, device=rows.device)
     group = group or default_group(classes)
     for first in range(0, count, group):
         part = slice(first, min(first + group, count))
@@ -111,21 +117,17 @@ def solve_path(
             if first > 1:
                 # The path is smooth in log(lambda); further than one step ahead extrapolation is worse than none.
                 begin += path[:, first - 1 : first] - path[:, first - 2 : first - 1]
-        found = _solve(problem, begin, strengths[:, part], null, tol, max_iter)
-        path[:, part], gap[:, part], iterations[:, part] = found
-        stuck = ~(gap[:, part] <= tol)
-        if stuck.any() and rows.dtype == torch.float32:
-            # float32 cannot resolve the gap, which happens at weak regularisation: go on from there in float64.
-            for tap in torch.nonzero(stuck.any(dim=1)).flatten().tolist():
-                which = torch.nonzero(stuck[tap]).flatten()
-                where = first + which
-                again = _Problem(rows[tap : tap + 1], labels, classes, share, chunk, torch.float64)
-                begin = path[tap : tap + 1, where]
-                better = _solve(again, begin, strengths[tap : tap + 1, where], null, tol, max_iter)
-                path[tap, where], gap[tap, where] = better[0][0], better[1][0]
-                iterations[tap, where] += better[2][0]
-                double[tap, where] = True
-    return Solution(path, gap, iterations, double)
+        path[:, part], gap[:, part], iterations[:, part], sure = _solve(
+            problem, begin, strengths[:, part], null, tol, max_iter
+        )
+        for tap, j in torch.nonzero(~sure & (iterations[:, part] < max_iter)).tolist():
+            at = tap, first + j
+            alone = problem.alone(tap)
+            better = _newton(alone, path[at], float(strengths[at]), tol, max_iter)
+            path[at], gap[at] = better[0], better[1]
+            iterations[at] += better[2]
+            newton[at] = True
+    return Solution(path, gap, iterations, newton)
 
 
 class _Problem:
@@ -138,14 +140,14 @@ class _Problem:
         classes: int,
         share: torch.Tensor | None,
         chunk: int,
-        dtype: torch.dtype | None = None,
     ) -> None:
         self.rows, self.labels, self.classes = rows, labels, classes
-        self.dtype = dtype or rows.dtype
-        self.share = None if share is None else share.to(self.dtype)
+        self.dtype = rows.dtype
+        self.share = share if share is None else share.to(rows.dtype)
         self.n = rows.shape[1]
         self.chunks = [slice(i, min(i + chunk, self.n)) for i in range(0, self.n, chunk)]
         self.lead = leading_axes(rows.shape[2])
+        self.tiny = self.n * classes * rows.shape[2] < 1 << 17
         self.pairs = torch.triu_indices(self.lead, self.lead, device=rows.device)
         step = max(256, min(chunk, PAIRS // self.pairs.shape[1]))
         self.narrow = [slice(i, min(i + step, self.n)) for i in range(0, self.n, step)]
@@ -155,6 +157,13 @@ class _Problem:
         problem = object.__new__(_Problem)
         problem.__dict__.update(self.__dict__)
         problem.rows = self.rows[taps]
+        return problem
+
+    def alone(self, tap: int) -> _Problem:
+        """One of the taps, with products in float64."""
+        problem = self.take(torch.tensor([tap], device=self.rows.device))
+        problem.dtype = torch.float64
+        problem.share = None if self.share is None else self.share.double()
         return problem
 
     def logits(self, w: torch.Tensor) -> torch.Tensor:
@@ -262,6 +271,46 @@ class _Preconditioner:
         return part
 
 
+class _FullHessian:
+    """The inverse of one problem's whole Hessian, for problems that are small."""
+
+    LARGEST = 1024
+    """Most weights."""
+
+    def __init__(self, problem: _Problem, probabilities: torch.Tensor, strength: float) -> None:
+        _, _, classes, n = probabilities.shape
+        axes = problem.rows.shape[2]
+        hessian = probabilities.new_zeros(classes * axes, classes * axes)
+        own = probabilities.new_zeros(classes, axes, axes)
+        step = max(256, PAIRS // (classes * axes))
+        for first in range(0, n, step):
+            part = slice(first, min(first + step, n))
+            z, p = problem.rows[0, part].double(), probabilities[0, 0, :, part]
+            share = 1 / n if problem.share is None else problem.share[part, None]
+            each = (p.T[:, :, None] * z[:, None, :]).reshape(len(z), -1)
+            hessian -= each.T @ (each * share)
+            own += torch.einsum("cn,ni,nj->cij", p, z * share, z)
+        view = hessian.view(classes, axes, classes, axes)
+        index = torch.arange(classes, device=hessian.device)
+        view[index, :, index] += own
+        # Only differences of intercepts matter: this settles their sum.
+        view[:, 0, :, 0] += own[:, 0, 0].mean()
+        ridge = hessian.new_full((classes, axes), strength)
+        ridge[:, 0] = 0
+        diagonal = hessian.diagonal()
+        diagonal += ridge.flatten() + 1e-14 * diagonal.amax() + 1e-300
+        factor, failed = torch.linalg.cholesky_ex(hessian)
+        while failed:
+            # Rounding errors have made it indefinite.
+            diagonal += 1e-12 * diagonal.amax()
+            factor, failed = torch.linalg.cholesky_ex(hessian)
+        self._factor = factor
+
+    def __call__(self, g: torch.Tensor) -> torch.Tensor:
+        out = torch.cholesky_solve(g.reshape(-1, 1), self._factor).view(g.shape)
+        return out - out.mean(dim=-2, keepdim=True)
+
+
 class _History:
     """The last steps and gradient differences, and the inverse Hessian that they make of a preconditioner.
 
@@ -323,8 +372,8 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def _solve(
     problem: _Problem, w: torch.Tensor, strengths: torch.Tensor, null: float, tol: float, max_iter: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weights, gaps and iterations of all problems of a group; gaps above `tol` where it got no further.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weights, gaps and iterations of all problems of a group, and whether the gaps are sure to be within `tol`.
 
     Args:
         null: the objective of the intercepts alone
@@ -332,12 +381,11 @@ def _solve(
     device = w.device
     out, out_gap = w.clone(), torch.full(w.shape[:2], torch.inf, dtype=torch.float64, device=device)
     out_iterations = torch.zeros(w.shape[:2], dtype=torch.int64, device=device)
+    sure = torch.zeros(w.shape[:2], dtype=torch.bool, device=device)
     taps, cols = torch.arange(w.shape[0], device=device), torch.arange(w.shape[1], device=device)
     ridge = strengths[..., None, None] * torch.ones(w.shape[-1], dtype=torch.float64, device=device)
     ridge[..., 0] = 0
 
-    # float32 is given up early, because float64 comes behind it.
-    patience = 20 if problem.dtype == torch.float32 else 100
     logits = problem.logits(w)
     p, loss = problem.probabilities(logits.clone())
     f = loss + 0.5 * _dot(ridge * w, w)
@@ -372,13 +420,24 @@ def _solve(
         # regularisation leaves little but the intercepts, what predicts is the little that is gained on them.
         gained = ((null - f) / f.clamp(min=1e-300)).clamp(1e-3, 1.0)
         enough = (gap <= 0.1 * tol) & (gap <= tol * gained)
-        newly = ~finished & (enough | (stale >= patience) | ~(slope < 0))
+        newly = ~finished & (enough | (stale >= PATIENCE) | ~(slope < 0))
         finished |= newly
         if iteration == max_iter:
             newly |= ~finished
             finished[:] = True
         if newly.any():
+            # The objective is strongly convex in the penalised weights, which bounds the gap however wrong the estimate
+            # is. Where the bound is far off, the estimate may be, too; in tiny problems, where looking again costs
+            # nothing, it was seen to be soonest. And of a loss of next to nothing, which separable classes have,
+            # float32 cannot tell the last digits.
+            bound = _dot(g[..., 1:], g[..., 1:]) / (2 * strengths * f.clamp(min=1e-300))
+            safe = (
+                enough
+                & (bound <= (tol if problem.tiny else 30 * tol))
+                & ((f >= 1e-2 * null) | (problem.dtype == torch.float64))
+            )
             for i, j in torch.nonzero(newly).tolist():
+                sure[taps[i], cols[j]] = safe[i, j]
                 out[taps[i], cols[j]], out_gap[taps[i], cols[j]] = w[i, j], gap[i, j]
                 out_iterations[taps[i], cols[j]] = iteration
             keep_t, keep_s = ~finished.all(dim=1), ~finished.all(dim=0)
@@ -418,7 +477,7 @@ def _solve(
             built, since = f.clone(), 0
             history = history and history.rebased(precondition)
         history = _History.extended(history, s, y, precondition)
-    return out, out_gap, out_iterations
+    return out, out_gap, out_iterations, sure
 
 
 def _search(
@@ -458,3 +517,89 @@ def _search(
         beyond = torch.where(low > 0, low * (slope / (slope - slope_low).clamp(max=-1e-300)).clamp(1.5, 8), 0.5 * t)
         t = torch.where(good, t, torch.where(torch.isfinite(high), inside, beyond))
     return t, at, r, fn
+
+
+def _newton(
+    problem: _Problem, w: torch.Tensor, strength: float, tol: float, max_iter: int
+) -> tuple[torch.Tensor, float, int]:
+    """Weights, gap and iterations of one problem, from weights (classes, axes) on.
+
+    What conjugate gradients find for the decrease that the quadratic model allows grows towards it from below, on the
+    exact Hessian; so it says what the gap is.
+    """
+    w = w[None, None].clone()
+    strengths = w.new_full((1, 1), strength)
+    ridge = w.new_full(w.shape[-1:], strength)
+    ridge[0] = 0
+    logits = problem.logits(w)
+    small = w.numel() <= _FullHessian.LARGEST
+    used, whole = 0, False
+    while True:
+        p, loss = problem.probabilities(logits.clone())
+        f = float(loss) + 0.5 * float(_dot(ridge * w, w))
+        g = problem.gradient(problem.residuals(p.clone())) + ridge * w
+        g -= g.mean(dim=-2, keepdim=True)
+        if whole:
+            precondition: _FullHessian | _Preconditioner = _FullHessian(problem, p, strength)
+        else:
+            precondition = _Preconditioner(*problem.curvature(p), strengths)
+
+        def hessian(v: torch.Tensor, p: torch.Tensor = p) -> torch.Tensor:
+            u = problem.logits(v).mul_(p)
+            u -= p * u.sum(dim=2, keepdim=True)
+            return problem.gradient(u if problem.share is None else u.mul_(problem.share)) + ridge * v
+
+        # From so many iterations on a whole Hessian costs less.
+        limit = min(max_iter, w.numel() // 2) if small and not whole else max_iter
+        step, model, count = _conjugate_gradients(hessian, g, precondition, f, limit - used)
+        used += count
+        whole |= small and used >= limit
+        gap = model / max(f, 1e-300)
+        change = problem.logits(step)
+        shift, square = float(_dot(ridge * w, step)), float(_dot(ridge * step, step))
+        t = 1.0
+        while t > 1e-8:
+            value = float(problem.probabilities(logits - t * change)[1])
+            value += 0.5 * float(_dot(ridge * w, w)) - t * shift + 0.5 * t * t * square
+            if value <= f - 0.2 * t * model:
+                break
+            t /= 2
+        else:
+            return w[0, 0], gap, used
+        w, logits = w - t * step, logits - t * change
+        if gap <= 0.3 * tol or used >= max_iter:
+            return w[0, 0], gap, used
+
+
+def _conjugate_gradients(
+    hessian: Callable[[torch.Tensor], torch.Tensor],
+    g: torch.Tensor,
+    precondition: Callable[[torch.Tensor], torch.Tensor],
+    f: float,
+    limit: int,
+) -> tuple[torch.Tensor, float, int]:
+    """The Newton step about so far as it pays, the decrease that the model promises for it, and the iterations."""
+    step, r, course = torch.zeros_like(g), g, [0.0]
+    d = z = precondition(r)
+    first = rz = float(_dot(r, z))
+    count = 0
+    while count < limit:
+        count += 1
+        hd = hessian(d)
+        curvature = float(_dot(d, hd))
+        if not (rz > 0 and curvature > 0):
+            break
+        alpha = rz / curvature
+        step += alpha * d
+        course.append(course[-1] + 0.5 * alpha * rz)
+        r = r - alpha * hd
+        r -= r.mean(dim=-2, keepdim=True)
+        z = precondition(r)
+        rz, before = float(_dot(r, z)), rz
+        # Far from the optimum a rough step will do.
+        close = rz < (1e-2 if course[-1] > 1e-3 * f else 1e-4) * first
+        slow = len(course) > 4 and course[-1] - course[-4] < 0.01 * course[-1]
+        if close and (slow or rz < 1e-8 * first):
+            break
+        d = z + (rz / before) * d
+    return step, course[-1], count

@@ -7,16 +7,16 @@ fitted on all of train with that C.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from probebench.errors import DataError, FeatureError
+from probebench.errors import DataError
 from probebench.probes import Fit
-from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected, principal_axes
+from probebench.probes.axes import PrincipalAxes, Selected
+from probebench.probes.batches import axes_of, encode, fit_batches
 from probebench.probes.lbfgs import Solution, solve_path
 from probebench.probes.plan import free_memory, make_plan
 from probebench.protocols import Protocol
@@ -43,29 +43,17 @@ def fit(
     assert held_out is not None
     if len(np.unique(train_labels[~held_out])) < 2:
         raise DataError("a probe needs training images of at least two classes")
-    if device != "cpu":
-        jobs = 1
+    cores = jobs if device == "cpu" else 1
     classes, strengths = len(np.unique(train_labels)), len(_path(protocol))
-    budget = int(0.8 * free_memory(device)) // jobs
-    batches: list[list[Tap]] = []
-    for width in sorted({features.shape[1] for features in train.values()}, reverse=True):
-        taps = [tap for tap, features in train.items() if features.shape[1] == width]
-        plan = make_plan(len(train_labels), width, classes, strengths, budget, device)
-        batches += [taps[i : i + plan.taps] for i in range(0, len(taps), plan.taps)]
+    budget = int(0.8 * free_memory(device)) // cores
 
-    def run(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
-        torch.set_num_threads(1)  # of this thread
+    def size(width: int) -> int:
+        return make_plan(len(train_labels), width, classes, strengths, budget, device).taps
+
+    def fit_batch(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
         return _fit_batch(taps, train, train_labels, test, held_out, protocol, device)
 
-    # Threads, not processes: the time is spent inside torch, and the features need no copy.
-    pool = ThreadPoolExecutor(jobs)
-    threads = torch.get_num_threads()
-    try:
-        for done in as_completed([pool.submit(run, taps) for taps in batches]):
-            yield from done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+    yield from fit_batches(train, size, fit_batch, cores)
 
 
 def _path(protocol: Protocol) -> tuple[float, ...]:
@@ -86,27 +74,27 @@ def _fit_batch(
     start = time.thread_time()
     path = np.array(_path(protocol))
     fitted, rest = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    axes = _axes(taps, [Selected(train[tap], fitted) for tap in taps], protocol, device)
+    axes = axes_of(train, taps, fitted, protocol.standardize, device)
     repeated = np.tile(path, (len(taps), 1))
     known, solution = _solve(axes, labels[fitted], repeated, protocol)
     choice = np.zeros(len(taps), dtype=np.int64)
     accuracies = np.full((len(taps), len(path)), np.nan)
     if len(rest):
-        predicted = _predict(axes, [Selected(train[tap], rest) for tap in taps], solution.weights, known)
-        accuracies = (predicted == labels[rest]).mean(axis=2)
+        predicted = axes.predict([Selected(train[tap], rest) for tap in taps], solution.weights)
+        accuracies = (known[predicted] == labels[rest]).mean(axis=2)
         choice = accuracies.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
     chosen = torch.from_numpy(choice).to(solution.weights.device)[:, None, None, None]
     best = solution.weights.take_along_dim(chosen, dim=1)
     coefficients = axes.coefficients(best)
     del axes
 
-    axes = _axes(taps, [train[tap] for tap in taps], protocol, device)
+    axes = axes_of(train, taps, np.arange(len(labels)), protocol.standardize, device)
     all_known = np.unique(labels)
     begin = None
     if len(known) == len(all_known):
         begin = axes.weights(*coefficients)
     known, final = _solve(axes, labels, path[choice][:, None], protocol, begin)
-    predictions = _predict(axes, [test[tap] for tap in taps], final.weights, known)[:, 0]
+    predictions = known[axes.predict([test[tap] for tap in taps], final.weights)[:, 0]]
 
     seconds = (time.thread_time() - start) / len(taps)
     iterations = (solution.iterations.sum(dim=1) + final.iterations.sum(dim=1)).tolist()
@@ -120,14 +108,6 @@ def _fit_batch(
     return fits
 
 
-def _axes(taps: list[Tap], features: Sequence[Selected | Features], protocol: Protocol, device: str) -> PrincipalAxes:
-    try:
-        return principal_axes(features, standardize=protocol.standardize, device=device)
-    except FeatureError as error:
-        names = ", ".join(tap.id for tap in taps)
-        raise FeatureError(f"probe at {names}: {error}") from error
-
-
 def _solve(
     axes: PrincipalAxes,
     labels: npt.NDArray[np.int64],
@@ -136,27 +116,11 @@ def _solve(
     begin: torch.Tensor | None = None,
 ) -> tuple[npt.NDArray[np.int64], Solution]:
     """The classes there are, and the optimum at every C, of shape (taps, strengths)."""
-    known, encoded = np.unique(labels, return_inverse=True)
+    known, encoded = encode(labels)
     strengths = torch.from_numpy(1 / (C * len(labels))).to(axes.rows.device)
     if len(known) == 2:
         # scikit-learn penalises the difference of the two classes' weights, which is twice as long as each.
         strengths = 2 * strengths
-    target = torch.from_numpy(encoded.astype(np.int64)).to(axes.rows.device)
+    target = encoded.to(axes.rows.device)
     solution = solve_path(axes.rows, target, len(known), strengths, start=begin, max_iter=protocol.max_iter)
     return known, solution
-
-
-def _predict(
-    axes: PrincipalAxes, features: Sequence[Selected | Features], weights: torch.Tensor, known: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Class indices, shape (taps, strengths, n); of equal logits the first class."""
-    taps, count, classes, size = weights.shape
-    flat = weights.to(axes.rows.dtype).reshape(taps, count * classes, size).transpose(1, 2)
-    predicted = np.empty((taps, count, len(features[0])), dtype=np.int64)
-    step = max(1, CHUNK_VALUES // max(size, count * classes))
-    for first in range(0, len(features[0]), step):
-        part = slice(first, min(first + step, len(features[0])))
-        logits = axes.transform([values[part] for values in features]) @ flat
-        best = logits.view(taps, -1, count, classes).argmax(dim=3).transpose(1, 2)
-        predicted[:, :, part] = known[best.cpu().numpy()]
-    return predicted

@@ -1,0 +1,120 @@
+"""Weighted k-nearest neighbours as DINO uses them (Caron et al. 2021, arXiv 2104.14294, appendix).
+
+Features are scaled to unit length; the k training images of highest cosine similarity vote for their class with weight
+exp(similarity / temperature). As a probe k is 20 and the temperature 0.07, DINO's, whatever the protocol: nothing is
+trained or chosen, so the protocol's C, path and max_iter have no meaning. Its `standardize` and `held_out` do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probebench.errors import FeatureError
+from probebench.probes import Fit
+from probebench.probes.axes import CHUNK_VALUES, Selected, statistics
+from probebench.probes.batches import encode, fit_batches
+from probebench.protocols import Protocol
+from probebench.sites import Tap
+
+NEIGHBOURS = 20
+TEMPERATURE = 0.07
+
+SIMILARITIES = 1 << 23
+"""Most similarities held at once."""
+
+
+def knn_predict(
+    train: torch.Tensor,
+    labels: torch.Tensor,
+    test: torch.Tensor,
+    classes: int,
+    k: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+) -> torch.Tensor:
+    """Predicted classes, int64 of shape (m,); of equal votes the first class.
+
+    Args:
+        train, test: float32 or float64, shapes (n, width) and (m, width), finite, on one device. A row of zeros has
+            similarity zero to every other; as test row, where that leaves no neighbour nearer, all training rows vote
+        labels: int64, shape (n,), in 0 .. classes - 1
+        k: neighbours that vote; all, if there are fewer. Which of equally similar ones at the edge is left open
+        temperature: of the votes
+
+    Raises:
+        ValueError: if k or the temperature is not positive, or there is no training row
+    """
+    if not (k > 0 and temperature > 0 and len(train)):
+        raise ValueError(f"k ({k}), temperature ({temperature}) and training rows ({len(train)}) must be positive")
+    nowhere = ~test.any(dim=1)
+    train, test = (torch.nn.functional.normalize(features, dim=1) for features in (train, test))
+    k = min(k, len(train))
+    step = max(1, SIMILARITIES // len(train))
+    predicted = labels.new_empty(len(test))
+    for first in range(0, len(test), step):
+        part = slice(first, first + step)
+        similarity, nearest = (test[part] @ train.T).topk(k, dim=1)
+        # Relative to the nearest, which changes no winner and cannot overflow.
+        votes = ((similarity - similarity[:, :1]).double() / temperature).exp()
+        tally = votes.new_zeros(len(votes), classes).scatter_add_(1, labels[nearest], votes)
+        predicted[part] = tally.argmax(dim=1)
+    predicted[nowhere] = torch.bincount(labels, minlength=classes).argmax()
+    return predicted
+
+
+def fit(
+    train: Mapping[Tap, npt.NDArray[np.float32]],
+    train_labels: npt.NDArray[np.int64],
+    test: Mapping[Tap, npt.NDArray[np.float32]],
+    held_out: npt.NDArray[np.bool_] | None,
+    protocol: Protocol,
+    device: str,
+    jobs: int,
+) -> Iterator[tuple[Tap, Fit]]:
+    """See `probebench.probes.Probe`. `Fit.C` is None. The held-out part is predicted from the rest of train.
+
+    Raises:
+        FeatureError: if the features of a tap are not finite
+    """
+    known, labels = encode(train_labels)
+    labels = labels.to(device)
+    everything = np.arange(len(train_labels))
+    mask = np.zeros(len(train_labels), dtype=bool) if held_out is None else held_out
+    fitted, rest = np.flatnonzero(~mask), np.flatnonzero(mask)
+
+    def predict(tap: Tap, index: npt.NDArray[np.int64], unseen: Selected) -> npt.NDArray[np.int64]:
+        known_part = Selected(train[tap], index)
+        try:
+            mean, scale = statistics(known_part)
+        except FeatureError as error:
+            raise FeatureError(f"probe at {tap.id}: {error}") from error
+        if not protocol.standardize:
+            mean, scale = np.zeros_like(mean), np.ones_like(scale)
+        near, far = (_prepare(features, mean, scale).to(device) for features in (known_part, unseen))
+        places = knn_predict(near, labels[torch.from_numpy(index).to(device)], far, len(known))
+        return np.asarray(known[places.cpu().numpy()])
+
+    def fit_one(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
+        (tap,) = taps
+        start = time.thread_time()
+        accuracy = None
+        if len(rest):
+            accuracy = float((predict(tap, fitted, Selected(train[tap], rest)) == train_labels[rest]).mean())
+        predictions = predict(tap, everything, Selected(test[tap], np.arange(len(test[tap]))))
+        return [(tap, Fit(predictions, time.thread_time() - start, 0, None, None, accuracy))]
+
+    yield from fit_batches(train, lambda width: 1, fit_one, jobs if device == "cpu" else 1)
+
+
+def _prepare(features: Selected, mean: npt.NDArray[np.float64], scale: npt.NDArray[np.float64]) -> torch.Tensor:
+    """Features less `mean` over `scale`, computed in float64 a chunk at a time, as float32."""
+    values = np.empty(features.shape, dtype=np.float32)
+    step = max(1, CHUNK_VALUES // features.shape[1])
+    for first in range(0, len(features), step):
+        part = slice(first, first + step)
+        values[part] = (features[part] - mean) / scale
+    return torch.from_numpy(values)

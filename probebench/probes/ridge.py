@@ -1,0 +1,190 @@
+"""Ridge classification: a path of regularisation strengths in closed form, for many taps at once.
+
+Least squares on the targets +1 for the own class and -1 for the others, with the form and the alpha of scikit-learn's
+RidgeClassifier; s are row weights, all one unless given::
+
+    minimise over W:   sum_i s_i * ||y_i - W z_i||^2  +  alpha * ||W without the intercept||^2
+
+For two classes scikit-learn fits the second class's column alone; the first's is its negative.
+
+In principal axes (`probebench.probes.axes`) the Gram matrix is diagonal, so a strength costs one product, and what each
+example would be predicted without itself follows from the diagonal of the hat matrix (leave-one-out; Hastie, Tibshirani
+and Friedman, *The Elements of Statistical Learning*, 2nd edition, equation 7.64).
+
+As a probe the path is that of the protocol with alpha = 1 / C. The best C is that of highest accuracy on the held-out
+part of train, then fitted again on all of it; or of highest leave-one-out accuracy, if the protocol holds nothing out.
+Leave-one-out leaves out one row: if other rows are views of the same source image, it flatters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probebench.errors import DataError, FeatureError
+from probebench.probes import Fit
+from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected
+from probebench.probes.batches import axes_of, encode, fit_batches
+from probebench.probes.plan import SMALL, free_memory
+from probebench.protocols import Protocol
+from probebench.sites import Tap
+
+
+@dataclass(frozen=True)
+class RidgeSolution:
+    """Solutions for every strength.
+
+    Attributes:
+        weights: float64, shape (taps, strengths, classes, 1 + axes), column 0 the intercept
+        loo_accuracy: float64, shape (taps, strengths), share of the rows whose class the model without them predicts
+        loo_error: float64, shape (taps, strengths), squared error of the same predictions, mean over rows and classes
+    """
+
+    weights: torch.Tensor
+    loo_accuracy: torch.Tensor
+    loo_error: torch.Tensor
+
+    def best(self, by: Literal["accuracy", "error"] = "accuracy") -> torch.Tensor:
+        """Place of the best strength by leave-one-out, int64, shape (taps,); the first of equals."""
+        return self.loo_accuracy.argmax(dim=1) if by == "accuracy" else self.loo_error.argmin(dim=1)
+
+
+def ridge_path(
+    rows: torch.Tensor, labels: torch.Tensor, classes: int, alphas: torch.Tensor, weights: torch.Tensor | None = None
+) -> RidgeSolution:
+    """Solve all strengths of all taps. Leave-one-out keeps the statistics that features were standardised with.
+
+    Args:
+        rows: shape (taps, n, 1 + axes), `PrincipalAxes.rows` made with the same `weights`: column 0 is one, the others
+            have mean zero and are orthogonal to each other. They are so up to rounding, which in float32 makes
+            solutions inexact where alpha is less than about 1e-6 of the largest eigenvalue of the Gram matrix: prefer
+            float64.
+        labels: int64, shape (n,), in 0 .. classes - 1
+        alphas: float64, shape (taps, strengths), positive; falling, if the strongest of equals is to be the best
+        weights: float64, shape (n,), positive; ones by default. Leave-one-out means are weighted by them, too
+
+    Raises:
+        ValueError: if a strength is not positive
+    """
+    if not bool((alphas > 0).all()):
+        raise ValueError("every alpha must be positive")
+    taps, n, size = rows.shape
+    count, device = alphas.shape[1], rows.device
+    share = torch.ones(n, dtype=torch.float64) if weights is None else weights.double()
+    share, labels, alphas = share.to(device), labels.to(device), alphas.to(device)
+    total = share.sum()
+    targets = torch.full((n, classes), -1.0, dtype=torch.float64, device=device)
+    targets.scatter_(1, labels[:, None], 1.0)
+    intercept = share @ targets / total
+    step = max(1, CHUNK_VALUES // max(size, count * classes))
+    chunks = [slice(first, min(first + step, n)) for first in range(0, n, step)]
+
+    norms = torch.zeros(taps, 1, size - 1, dtype=torch.float64, device=device)
+    moment = torch.zeros(taps, classes, size - 1, dtype=torch.float64, device=device)
+    for part in chunks:
+        z = rows[:, part, 1:].double()
+        weighted = z * share[part, None]
+        norms += (weighted * z).sum(dim=1, keepdim=True)
+        moment += (targets[part] - intercept).T @ weighted
+    inverse = 1 / (norms + alphas[:, :, None])
+    slopes = moment[:, None] * inverse[:, :, None]
+
+    accuracy, error = (torch.zeros(taps, count, dtype=torch.float64, device=device) for _ in range(2))
+    for part in chunks:
+        z, own = rows[:, part, 1:].double(), share[part, None]
+        hat = own * (1 / total + z.square() @ inverse.transpose(1, 2))
+        fitted = intercept + (z @ slopes.flatten(1, 2).transpose(1, 2)).view(taps, -1, count, classes)
+        truth = targets[part, None]
+        # A row that alone decides its own fit (a hat value of one) would divide zero by zero.
+        left_out = truth - (truth - fitted) / (1 - hat).clamp(min=1e-12)[..., None]
+        accuracy += (own * (left_out.argmax(dim=3) == labels[part, None])).sum(dim=1)
+        error += (own * (truth - left_out).square().mean(dim=3)).sum(dim=1)
+    solution = torch.cat([intercept.expand(taps, count, -1)[..., None], slopes], dim=3)
+    return RidgeSolution(solution, accuracy / total, error / total)
+
+
+def fit(
+    train: Mapping[Tap, npt.NDArray[np.float32]],
+    train_labels: npt.NDArray[np.int64],
+    test: Mapping[Tap, npt.NDArray[np.float32]],
+    held_out: npt.NDArray[np.bool_] | None,
+    protocol: Protocol,
+    device: str,
+    jobs: int,
+) -> Iterator[tuple[Tap, Fit]]:
+    """See `probebench.probes.Probe`. `Fit.gap` is zero: the solution is exact. On a CPU each batch runs on one thread.
+
+    Raises:
+        DataError: if there are fewer than two classes
+        FeatureError: if the features of a tap are not finite, or a probe does not fit into memory
+    """
+    assert protocol.path is not None
+    path = np.array(protocol.path)
+    known, labels = encode(train_labels)
+    everything = np.arange(len(train_labels))
+    mask = np.zeros(len(train_labels), dtype=bool) if held_out is None else held_out
+    fitted, rest = np.flatnonzero(~mask), np.flatnonzero(mask)
+    if len(np.unique(train_labels[fitted])) < 2:
+        raise DataError("a probe needs training images of at least two classes")
+    cores = jobs if device == "cpu" else 1
+    budget = int(0.8 * free_memory(device)) // cores
+
+    def size(width: int) -> int:
+        return _taps_at_once(len(train_labels), width, len(known), len(path), budget, device)
+
+    def solve(
+        taps: list[Tap], index: npt.NDArray[np.int64], C: npt.NDArray[np.float64]
+    ) -> tuple[PrincipalAxes, RidgeSolution]:
+        axes = axes_of(train, taps, index, protocol.standardize, device, torch.float64)
+        return axes, ridge_path(axes.rows, labels[torch.from_numpy(index)], len(known), torch.from_numpy(1 / C))
+
+    def fit_batch(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
+        start = time.thread_time()
+        axes, found = solve(taps, fitted, np.tile(path, (len(taps), 1)))
+        if len(rest):
+            predicted = axes.predict([Selected(train[tap], rest) for tap in taps], found.weights)
+            scores = (known[predicted] == train_labels[rest]).mean(axis=2)
+            choice = scores.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
+            del axes, found  # before the next are made
+            axes, found = solve(taps, everything, path[choice][:, None])
+            weights = found.weights
+        else:
+            scores, best = found.loo_accuracy.cpu().numpy(), found.best()
+            choice = best.cpu().numpy()
+            weights = found.weights.take_along_dim(best[:, None, None, None], dim=1)
+        predictions = known[axes.predict([test[tap] for tap in taps], weights)[:, 0]]
+        seconds = (time.thread_time() - start) / len(taps)
+        return [
+            (tap, Fit(predictions[i], seconds, 0, float(path[choice[i]]), 0.0, float(scores[i, choice[i]])))
+            for i, tap in enumerate(taps)
+        ]
+
+    yield from fit_batches(train, size, fit_batch, cores)
+
+
+def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int, device: str) -> int:
+    axes = 1 + min(n, width)
+    chunk = max(CHUNK_VALUES, axes, strengths * classes)
+    one = 8 * (
+        n * axes
+        + width * axes
+        # The dual form has the features three times, the Gram matrix, its eigenvectors and their workspace. Else the
+        # Gram matrix and a product's share of it, its eigenvectors in both orders, their workspace, a chunk of rows.
+        + (3 * n * width + 7 * n * n if n <= width else 7 * width * width + 3 * chunk)
+        # Rows, squares and weighted rows; fitted values, those left out, their difference and its square.
+        + 7 * chunk
+        + classes * (2 * n + 4 * strengths * axes)
+    )
+    if one > budget:
+        raise FeatureError(
+            f"a ridge probe on {n} x {width} features with {classes} classes takes {one / 1e9:.1f} GB, and "
+            f"{budget / 1e9:.1f} GB are free for it: use fewer --probe-jobs or training images, or a larger machine"
+        )
+    wanted = max(1, SMALL // (8 * n * width)) if device == "cpu" else 64
+    return max(1, min(wanted, budget // one))
