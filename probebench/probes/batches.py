@@ -1,75 +1,84 @@
-"""Fit taps of equal width together, a batch at a time, each batch on a thread of its own."""
+"""Fit taps of equal width together, a batch at a time, each batch on one core."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from joblib import Parallel, delayed, parallel_config
 
 from probebench.errors import FeatureError
 from probebench.probes import Fit
 from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
 from probebench.sites import Tap
 
+Features = Mapping[Tap, npt.NDArray[Any]]
+Results = list[tuple[Tap, Fit]]
+
 
 def fit_batches(
-    features: Mapping[Tap, npt.NDArray[Any]],
+    fit: Callable[[Features, Features], Results],
+    train: Features,
+    test: Features,
     size: Callable[[int], int],
-    fit: Callable[[list[Tap]], list[tuple[Tap, Fit]]],
     jobs: int,
 ) -> Iterator[tuple[Tap, Fit]]:
     """Results as batches finish.
 
     Args:
-        features: per tap, of shape (n, width)
+        fit: given the train and test features of a batch; its torch operations run on one thread. For more than one
+            job it is sent to other processes, with whatever it holds
+        train, test: per tap, of shapes (n, width) and (m, width)
         size: how many taps of a width go into a batch
-        fit: what to do with a batch; its torch operations run on one thread
         jobs: batches at a time
     """
     batches: list[list[Tap]] = []
     # Wide taps take longest: start them first so that the cores finish together.
-    for width in sorted({values.shape[1] for values in features.values()}, reverse=True):
-        taps = [tap for tap, values in features.items() if values.shape[1] == width]
+    for width in sorted({values.shape[1] for values in train.values()}, reverse=True):
+        taps = [tap for tap, values in train.items() if values.shape[1] == width]
         step = size(width)
         batches += [taps[i : i + step] for i in range(0, len(taps), step)]
+    parts = (({tap: train[tap] for tap in taps}, {tap: test[tap] for tap in taps}) for taps in batches)
+    if jobs == 1:
+        for part in parts:
+            yield from _on_one_thread(fit, *part)
+        return
+    # Processes, not threads: many operations are so small that threads would wait for each other to call them.
+    with parallel_config("loky", inner_max_num_threads=1):
+        tasks = (delayed(_on_one_thread)(fit, *part) for part in parts)
+        for results in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
+            yield from results
 
-    def run(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
-        torch.set_num_threads(1)  # of this thread
-        return fit(taps)
 
-    # Threads, not processes: the time is spent inside torch, and the features need no copy.
-    pool = ThreadPoolExecutor(jobs)
+def _on_one_thread(fit: Callable[[Features, Features], Results], train: Features, test: Features) -> Results:
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        for done in as_completed([pool.submit(run, taps) for taps in batches]):
-            yield from done.result()
+        return fit(train, test)
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
 def axes_of(
-    features: Mapping[Tap, npt.NDArray[Any]],
-    taps: Sequence[Tap],
+    features: Features,
     index: npt.NDArray[np.int64],
     standardize: bool,
     device: str,
     dtype: torch.dtype = torch.float32,
 ) -> PrincipalAxes:
-    """The principal axes of some rows of the taps of a batch.
+    """The principal axes of some rows of all taps of a batch.
 
     Raises:
         FeatureError: naming the taps, if a feature is NaN or infinite
     """
-    chosen = [Selected(features[tap], index) for tap in taps]
+    chosen = [Selected(values, index) for values in features.values()]
     try:
         return principal_axes(chosen, standardize=standardize, device=device, dtype=dtype)
     except FeatureError as error:
-        raise FeatureError(f"probe at {', '.join(tap.id for tap in taps)}: {error}") from error
+        raise FeatureError(f"probe at {', '.join(tap.id for tap in features)}: {error}") from error
 
 
 def encode(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], torch.Tensor]:

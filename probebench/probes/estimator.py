@@ -90,7 +90,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weight = _check_sample_weight(sample_weight, features, dtype=np.float64, ensure_non_negative=True)
         weight = weight * compute_sample_weight(self.class_weight, y)
         if not weight.any():
-            raise ValueError("all sample weights are zero: there is nothing to fit")
+            raise ValueError("sample weights and class weights leave no row to fit: at least one must be positive")
         there = weight > 0
         weight = weight[there]
         self.classes_, labels = np.unique(np.asarray(y)[there], return_inverse=True)

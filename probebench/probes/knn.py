@@ -17,7 +17,7 @@ import torch
 from probebench.errors import FeatureError
 from probebench.probes import Fit
 from probebench.probes.axes import CHUNK_VALUES, Selected, statistics
-from probebench.probes.batches import encode, fit_batches
+from probebench.probes.batches import Features, Results, encode, fit_batches
 from probebench.protocols import Protocol
 from probebench.sites import Tap
 
@@ -86,8 +86,7 @@ def fit(
     mask = np.zeros(len(train_labels), dtype=bool) if held_out is None else held_out
     fitted, rest = np.flatnonzero(~mask), np.flatnonzero(mask)
 
-    def predict(tap: Tap, index: npt.NDArray[np.int64], unseen: Selected) -> npt.NDArray[np.int64]:
-        known_part = Selected(train[tap], index)
+    def predict(tap: Tap, known_part: Selected, unseen: Selected) -> npt.NDArray[np.int64]:
         try:
             mean, scale = statistics(known_part)
         except FeatureError as error:
@@ -95,19 +94,21 @@ def fit(
         if not protocol.standardize:
             mean, scale = np.zeros_like(mean), np.ones_like(scale)
         near, far = (_prepare(features, mean, scale).to(device) for features in (known_part, unseen))
-        places = knn_predict(near, labels[torch.from_numpy(index).to(device)], far, len(known))
+        places = knn_predict(near, labels[torch.from_numpy(known_part.index).to(device)], far, len(known))
         return np.asarray(known[places.cpu().numpy()])
 
-    def fit_one(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
-        (tap,) = taps
+    def fit_one(train: Features, test: Features) -> Results:
+        ((tap, seen),) = train.items()
         start = time.thread_time()
         accuracy = None
         if len(rest):
-            accuracy = float((predict(tap, fitted, Selected(train[tap], rest)) == train_labels[rest]).mean())
-        predictions = predict(tap, everything, Selected(test[tap], np.arange(len(test[tap]))))
+            predicted = predict(tap, Selected(seen, fitted), Selected(seen, rest))
+            accuracy = float((predicted == train_labels[rest]).mean())
+        unseen = Selected(test[tap], np.arange(len(test[tap])))
+        predictions = predict(tap, Selected(seen, everything), unseen)
         return [(tap, Fit(predictions, time.thread_time() - start, 0, None, None, accuracy))]
 
-    yield from fit_batches(train, lambda width: 1, fit_one, jobs if device == "cpu" else 1)
+    yield from fit_batches(fit_one, train, test, lambda width: 1, jobs if device == "cpu" else 1)
 
 
 def _prepare(features: Selected, mean: npt.NDArray[np.float64], scale: npt.NDArray[np.float64]) -> torch.Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ def fit(
     device: str,
     jobs: int,
 ) -> Iterator[tuple[Tap, Fit]]:
-    """See `probebench.probes.Probe`. On a CPU each batch of taps runs on one thread.
+    """See `probebench.probes.Probe`. On a CPU each batch of taps runs on one core.
 
     Raises:
         DataError: if there are fewer than two classes
@@ -50,10 +51,8 @@ def fit(
     def size(width: int) -> int:
         return make_plan(len(train_labels), width, classes, strengths, budget, device).taps
 
-    def fit_batch(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
-        return _fit_batch(taps, train, train_labels, test, held_out, protocol, device)
-
-    yield from fit_batches(train, size, fit_batch, cores)
+    fit_batch = partial(_fit_batch, labels=train_labels, held_out=held_out, protocol=protocol, device=device)
+    yield from fit_batches(fit_batch, train, test, size, cores)
 
 
 def _path(protocol: Protocol) -> tuple[float, ...]:
@@ -62,10 +61,9 @@ def _path(protocol: Protocol) -> tuple[float, ...]:
 
 
 def _fit_batch(
-    taps: list[Tap],
     train: Mapping[Tap, Features],
-    labels: npt.NDArray[np.int64],
     test: Mapping[Tap, Features],
+    labels: npt.NDArray[np.int64],
     held_out: npt.NDArray[np.bool_],
     protocol: Protocol,
     device: str,
@@ -73,14 +71,15 @@ def _fit_batch(
     """Taps of equal width."""
     start = time.thread_time()
     path = np.array(_path(protocol))
+    taps = list(train)
     fitted, rest = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    axes = axes_of(train, taps, fitted, protocol.standardize, device)
+    axes = axes_of(train, fitted, protocol.standardize, device)
     repeated = np.tile(path, (len(taps), 1))
     known, solution = _solve(axes, labels[fitted], repeated, protocol)
     choice = np.zeros(len(taps), dtype=np.int64)
     accuracies = np.full((len(taps), len(path)), np.nan)
     if len(rest):
-        predicted = axes.predict([Selected(train[tap], rest) for tap in taps], solution.weights)
+        predicted = axes.predict([Selected(values, rest) for values in train.values()], solution.weights)
         accuracies = (known[predicted] == labels[rest]).mean(axis=2)
         choice = accuracies.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
     chosen = torch.from_numpy(choice).to(solution.weights.device)[:, None, None, None]
@@ -88,13 +87,13 @@ def _fit_batch(
     coefficients = axes.coefficients(best)
     del axes
 
-    axes = axes_of(train, taps, np.arange(len(labels)), protocol.standardize, device)
+    axes = axes_of(train, np.arange(len(labels)), protocol.standardize, device)
     all_known = np.unique(labels)
     begin = None
     if len(known) == len(all_known):
         begin = axes.weights(*coefficients)
     known, final = _solve(axes, labels, path[choice][:, None], protocol, begin)
-    predictions = known[axes.predict([test[tap] for tap in taps], final.weights)[:, 0]]
+    predictions = known[axes.predict(list(test.values()), final.weights)[:, 0]]
 
     seconds = (time.thread_time() - start) / len(taps)
     iterations = (solution.iterations.sum(dim=1) + final.iterations.sum(dim=1)).tolist()

@@ -10,8 +10,8 @@ from probebench.errors import FeatureError
 from probebench.probes.axes import CHUNK_VALUES
 from probebench.probes.lbfgs import MEMORY, PAIRS, default_group, leading_axes
 
-SMALL = 2 << 20
-"""On a CPU, taps with fewer bytes of rows are batched up to this size; beyond it products are large enough."""
+SMALL = 1 << 20
+"""On a CPU, taps with fewer bytes of rows and of logits are batched up to this size, so that both stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, dev
             f"a probe on {n} x {width} features with {classes} classes takes {one / 1e9:.1f} GB, and "
             f"{budget / 1e9:.1f} GB are free for it: use fewer --probe-jobs or training images, or a larger machine"
         )
-    wanted = max(1, SMALL // (4 * n * width)) if device == "cpu" else 64
+    columns = min(strengths, default_group(classes)) * classes
+    wanted = max(1, SMALL // (4 * n * max(width, columns))) if device == "cpu" else 64
     taps = max(1, min(wanted, budget // one))
     return Plan(taps, taps * one)
 

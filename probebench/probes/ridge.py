@@ -30,7 +30,7 @@ import torch
 from probebench.errors import DataError, FeatureError
 from probebench.probes import Fit
 from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected
-from probebench.probes.batches import axes_of, encode, fit_batches
+from probebench.probes.batches import Features, Results, axes_of, encode, fit_batches
 from probebench.probes.plan import SMALL, free_memory
 from probebench.protocols import Protocol
 from probebench.sites import Tap
@@ -118,7 +118,7 @@ def fit(
     device: str,
     jobs: int,
 ) -> Iterator[tuple[Tap, Fit]]:
-    """See `probebench.probes.Probe`. `Fit.gap` is zero: the solution is exact. On a CPU each batch runs on one thread.
+    """See `probebench.probes.Probe`. `Fit.gap` is zero: the solution is exact. On a CPU each batch runs on one core.
 
     Raises:
         DataError: if there are fewer than two classes
@@ -139,33 +139,34 @@ def fit(
         return _taps_at_once(len(train_labels), width, len(known), len(path), budget, device)
 
     def solve(
-        taps: list[Tap], index: npt.NDArray[np.int64], C: npt.NDArray[np.float64]
+        train: Features, index: npt.NDArray[np.int64], C: npt.NDArray[np.float64]
     ) -> tuple[PrincipalAxes, RidgeSolution]:
-        axes = axes_of(train, taps, index, protocol.standardize, device, torch.float64)
+        axes = axes_of(train, index, protocol.standardize, device, torch.float64)
         return axes, ridge_path(axes.rows, labels[torch.from_numpy(index)], len(known), torch.from_numpy(1 / C))
 
-    def fit_batch(taps: list[Tap]) -> list[tuple[Tap, Fit]]:
+    def fit_batch(train: Features, test: Features) -> Results:
         start = time.thread_time()
-        axes, found = solve(taps, fitted, np.tile(path, (len(taps), 1)))
+        taps = list(train)
+        axes, found = solve(train, fitted, np.tile(path, (len(taps), 1)))
         if len(rest):
-            predicted = axes.predict([Selected(train[tap], rest) for tap in taps], found.weights)
+            predicted = axes.predict([Selected(values, rest) for values in train.values()], found.weights)
             scores = (known[predicted] == train_labels[rest]).mean(axis=2)
             choice = scores.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
             del axes, found  # before the next are made
-            axes, found = solve(taps, everything, path[choice][:, None])
+            axes, found = solve(train, everything, path[choice][:, None])
             weights = found.weights
         else:
             scores, best = found.loo_accuracy.cpu().numpy(), found.best()
             choice = best.cpu().numpy()
             weights = found.weights.take_along_dim(best[:, None, None, None], dim=1)
-        predictions = known[axes.predict([test[tap] for tap in taps], weights)[:, 0]]
+        predictions = known[axes.predict(list(test.values()), weights)[:, 0]]
         seconds = (time.thread_time() - start) / len(taps)
         return [
             (tap, Fit(predictions[i], seconds, 0, float(path[choice[i]]), 0.0, float(scores[i, choice[i]])))
             for i, tap in enumerate(taps)
         ]
 
-    yield from fit_batches(train, size, fit_batch, cores)
+    yield from fit_batches(fit_batch, train, test, size, cores)
 
 
 def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int, device: str) -> int:
