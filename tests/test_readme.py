@@ -29,13 +29,21 @@ def test_every_option_that_the_documents_name_exists(pytestconfig):
 
 
 def test_the_case_file_of_the_readme_works(pytester):
-    case_file, _ = blocks("python")
+    case_file, *_ = blocks("python")
     pytester.makepyfile(test_case=case_file)
     result = pytester.runpytest_inprocess("--probe-layer=final", "--probe-jobs=1")
     result.assert_outcomes(passed=2)
 
 
 def test_the_python_example_of_the_readme_works(capsys):
-    _, example = blocks("python")
+    _, example, _ = blocks("python")
     exec(compile(example, "README.md", "exec"), {})
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["L06-act", "L12-rc2"]
+
+
+def test_the_estimator_example_of_the_readme_works(capsys):
+    *_, example = blocks("python")
+    exec(compile(example, "README.md", "exec"), {})
+    score, gap = map(float, capsys.readouterr().out.split())
+    assert score > 0.9
+    assert gap <= 1e-6

@@ -34,6 +34,7 @@ from probebench.datasets import Split
 from probebench.features import extract
 from probebench.probes.axes import principal_axes
 from probebench.probes.lbfgs import solve_path
+from probebench.probes.plan import make_plan
 from probebench.views import Views
 
 PATH = np.logspace(-4, 2, 10)
@@ -92,7 +93,9 @@ def one_tap(net: models.Model, dataset: str, n: int | None, m: int, tap: Tap) ->
 def wide(weights: Path) -> models.Model:
     """The network that tools/build_embedded_model.py pretrains with --width 192."""
     spec = CATALOG.model("glyphvit")
-    return models.build(replace(spec, name="wide", kwargs=spec.kwargs | {"embed_dim": 192, "num_heads": 3}), weights)
+    return models.build(
+        replace(spec, name="wide", kwargs=spec.kwargs | {"embed_dim": 192, "num_heads": 3}), weights=weights
+    )
 
 
 def random_vit_b() -> models.Model:
@@ -202,8 +205,6 @@ def measure(name: str, data: Data, rounds: int) -> tuple[list[object], list[obje
 
 def all_at_once(dataset: str) -> list[object]:
     """The path at all 98 taps of glyphvit, batched as the plugin does, against one scikit-learn fit at each."""
-    from probebench.probes.plan import SMALL
-
     net = models.build(CATALOG.model("glyphvit"))
     data = datasets.load(CATALOG.dataset(dataset))
     (train,) = features(net, [data.train], all_taps(12))
@@ -212,7 +213,7 @@ def all_at_once(dataset: str) -> list[object]:
     start = time.perf_counter()
     for width in (64, 256):
         taps = [tap for tap, values in train.items() if values.shape[1] == width]
-        size = max(1, SMALL // (4 * len(labels) * width))
+        size = make_plan(len(labels), width, len(known), len(PATH), 1 << 34, "cpu").taps
         for first in range(0, len(taps), size):
             batch = taps[first : first + size]
             axes = principal_axes([train[tap] for tap in batch])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -112,3 +113,14 @@ def test_without_held_out_images_the_strongest_strength_stands_alone():
     alone = replace(DEFAULT, name="alone@1", path=(1.0,))
     found = run(train, labels, test, np.zeros(300, dtype=bool), alone)[Tap(1, "rc2")]
     assert (found.C, found.held_out_accuracy) == (1.0, None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_gives_the_fits_of_the_cpu():
+    train, labels, test = data()
+    cpu, gpu = (dict(fit(train, labels, test, HELD_OUT, DEFAULT, device, 1)) for device in ("cpu", "cuda"))
+    for tap in TAPS:
+        assert gpu[tap].gap <= 1e-6
+        assert gpu[tap].C == cpu[tap].C
+        assert (gpu[tap].predictions == cpu[tap].predictions).mean() >= 0.99
