@@ -281,11 +281,11 @@ def main() -> None:
                 quality.append(good)
                 speed.append(fast)
                 print(name, good[1:], fast[1:], flush=True)
-        print()
-        columns = ["features", "gap", "estimated", "agree %", "sklearn gap", "agree %", "tol 1e-8 gap", "agree %"]
-        print(tabulate(quality, headers=columns, tablefmt="github", disable_numparse=True), "\n")
-        columns = ["features", "N", "d", "C", "path, s", "one sklearn fit, s", "ratio", "to ten fits", "iterations"]
-        print(tabulate(speed, headers=columns, tablefmt="github", disable_numparse=True), "\n")
+        if quality:
+            columns = ["features", "gap", "estimated", "agree %", "sklearn gap", "agree %", "tol 1e-8 gap", "agree %"]
+            print("\n" + tabulate(quality, headers=columns, tablefmt="github", disable_numparse=True), "\n")
+            columns = ["features", "N", "d", "C", "path, s", "one sklearn fit, s", "ratio", "to ten fits", "iterations"]
+            print(tabulate(speed, headers=columns, tablefmt="github", disable_numparse=True), "\n")
         if args.k in "all taps":
             rows = [all_at_once(dataset) for dataset in ("digits", "glyphs")]
             columns = ["98 taps of glyphvit", "N", "C", "paths, s", "98 sklearn fits, s", "ratio"]
