@@ -6,7 +6,7 @@ Implement them by name, as any pytest hook::
     from probebench import ModelSpec
 
     def pytest_probebench_models():
-        return [ModelSpec(name="my_vit", architecture="vit_tiny_patch16_224", depth=12, weights="my_vit.safetensors",
+        return [ModelSpec(name="my_vit", architecture="vit_tiny_patch16_224", depth=12, checkpoint="my_vit.safetensors",
                           input_size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))]
 """
 

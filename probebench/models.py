@@ -54,13 +54,23 @@ def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") 
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks where its spec says {spec.depth}")
     if weights is not None:
         _load(net, spec, weights, sha256=None)
+    elif spec.checkpoint is not None:
+        _load(net, spec, Path(spec.checkpoint), sha256=spec.sha256)
     elif spec.weights.startswith("embedded:"):
         with as_file(files("probebench.embedded") / spec.weights.removeprefix("embedded:")) as path:
             _load(net, spec, path, sha256=spec.sha256)
-    elif spec.weights != "random":
-        _load(net, spec, Path(spec.weights), sha256=spec.sha256)
     net = net.float().eval().requires_grad_(False)
     return Model(spec, net.to(device), _digest(net))
+
+
+def completed(spec: ModelSpec) -> ModelSpec:
+    """The spec with what it leaves out filled in from timm, and with the tag of its weights in `architecture`.
+
+    Raises:
+        UnknownName: if timm has no such architecture or tag
+        ProbebenchError: if timm says nothing of what is missing
+    """
+    raise NotImplementedError
 
 
 def _architecture(spec: ModelSpec) -> nn.Module:

@@ -51,7 +51,7 @@ def test_other_weights_can_be_loaded_on_purpose(tmp_path):
 
 def test_a_spec_may_name_a_file(tmp_path):
     save_file(load_file(WEIGHTS), tmp_path / "w.safetensors")
-    spec = replace(GLYPHVIT, weights=str(tmp_path / "w.safetensors"), sha256=None)
+    spec = replace(GLYPHVIT, checkpoint=str(tmp_path / "w.safetensors"), sha256=None)
     assert build(spec).weights_digest == build(GLYPHVIT).weights_digest
 
 
@@ -69,7 +69,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
 
 def test_a_replaced_file_is_refused_by_its_hash(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(WEIGHTS.read_bytes() + b" ")
-    spec = replace(GLYPHVIT, weights=str(tmp_path / "w.safetensors"))
+    spec = replace(GLYPHVIT, checkpoint=str(tmp_path / "w.safetensors"))
     with pytest.raises(WeightsError, match=r"SHA-256 is .*, expected .*--probe-weights glyphvit=FILE"):
         build(spec)
 

@@ -4,12 +4,13 @@
     python benchmarks/performance/probe_memory.py --vit-b 6 2   # N = 50,000 from disk: taps of width 768 and 3,072
 
 Every case runs in a process of its own. The peak is that of anonymous memory (features lie in files, whose pages
-the system may drop at any time), sampled every 2 ms, less what the process held before.
+the system may drop at any time), sampled every few milliseconds, less what the process held before.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -39,11 +40,16 @@ assert DEFAULT.path is not None
 
 
 def anonymous() -> int:
-    """Bytes of anonymous memory of this process."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no RssAnon: this script needs Linux")
+    """Bytes of anonymous memory of this process and those that it started."""
+    total = 0
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
+        except OSError:  # it has ended
+            continue
+        if os.getpid() in (int(fields["Pid"]), int(fields["PPid"])):
+            total += int(fields.get("RssAnon", "0 kB").split()[0]) * 1024
+    return total
 
 
 class Peak(threading.Thread):
@@ -64,15 +70,18 @@ class Peak(threading.Thread):
         return self.highest - self.before
 
 
-def on_disk(folder: Path, name: str, n: int, width: int) -> np.ndarray:
-    """Random features with variances that fall as 1/k, in a file."""
+def on_disk(folder: Path, name: str, labels: np.ndarray, width: int) -> np.ndarray:
+    """Random features with variances that fall as 1/k around a centre for each class, in a file."""
+    n = len(labels)
     path = folder / f"{name}.npy"
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, width))
     rng = np.random.default_rng(len(name))
     scale = (np.arange(1, width + 1) ** -0.5).astype(np.float32)
+    centres = np.random.default_rng(0).normal(size=(labels.max() + 1, width)).astype(np.float32) * scale / 4
     for first in range(0, n, 4096):
         part = slice(first, min(first + 4096, n))
         out[part] = rng.standard_normal((part.stop - part.start, width), dtype=np.float32) * scale
+        out[part] += centres[labels[part]]
     out.flush()
     del out
     return np.load(path, mmap_mode="r")
@@ -81,12 +90,10 @@ def on_disk(folder: Path, name: str, n: int, width: int) -> np.ndarray:
 def measure(n: int, m: int, width: int, classes: int) -> None:
     """In a process of its own: prints the plan and the peak."""
     with tempfile.TemporaryDirectory() as folder:
-        train = on_disk(Path(folder), "train", n, width)
-        test = on_disk(Path(folder), "test", m, width)
-        labels = np.random.default_rng(0).integers(0, classes, n)
-        labels[:classes] = np.arange(classes)
-        held_out = np.arange(n) % 5 == 4
-        held_out[:classes] = False
+        labels = np.arange(n) % classes
+        train = on_disk(Path(folder), "train", labels, width)
+        test = on_disk(Path(folder), "test", np.arange(m) % classes, width)
+        held_out = np.random.default_rng(0).permutation(n) < n // 5
         warm = {Tap(1, "rc2"): np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)}
         list(fit(warm, np.arange(100) % 3, warm, np.arange(100) % 5 == 0, DEFAULT, "cpu", 1))
         plan = make_plan(n, width, classes, len(DEFAULT.path), 1 << 40, "cpu")
@@ -100,18 +107,18 @@ def measure(n: int, m: int, width: int, classes: int) -> None:
 def vit_b(narrow: int, wide: int, jobs: int) -> None:
     n, m, classes = 50000, 10000, 10
     with tempfile.TemporaryDirectory() as folder:
+        labels = {"train": np.arange(n) % classes, "test": np.arange(m) % classes}
         files = {
-            width: [on_disk(Path(folder), f"{name}{width}", rows, width) for name, rows in (("train", n), ("test", m))]
+            width: [on_disk(Path(folder), f"{name}{width}", y, width) for name, y in labels.items()]
             for width in (768, 3072)
         }
         taps = {Tap(i + 1, "rc2"): 768 for i in range(narrow)} | {Tap(i + 1, "act"): 3072 for i in range(wide)}
-        labels = np.random.default_rng(0).integers(0, classes, n)
-        held_out = np.arange(n) % 5 == 4
+        held_out = np.random.default_rng(0).permutation(n) < n // 5
         peak = Peak()
         peak.start()
         start = time.perf_counter()
         train, test = ({tap: files[width][i] for tap, width in taps.items()} for i in (0, 1))
-        for tap, found in fit(train, labels, test, held_out, DEFAULT, "cpu", jobs):
+        for tap, found in fit(train, labels["train"], test, held_out, DEFAULT, "cpu", jobs):
             print(f"{tap.id}: {found.seconds:.0f} s of processor time, gap {found.gap:.0e}", flush=True)
         print(f"{len(taps)} taps in {time.perf_counter() - start:.0f} s, {jobs} jobs, peak {peak.stop() / 1e9:.1f} GB")
 

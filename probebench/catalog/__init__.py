@@ -1,101 +1,23 @@
-"""Models and datasets as data: the TOML files beside this module, and the frozen specs that they become.
+"""Models and datasets as data: the TOML files beside this module, and what names mean.
 
-No torch here: specs are what pytest collects cases from.
+No torch here: specs are what pytest collects cases from. timm is asked only for a model that the catalog lacks.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from probebench.catalog.specs import Archive, DatasetSpec, ModelSpec
 from probebench.errors import ProbebenchError, unknown
 
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A frozen network.
-
-    Attributes:
-        name: used in ids; letters, digits and underscores
-        architecture: a timm architecture such as ``vit_tiny_patch16_224``, or ``VisionTransformer`` for
-            timm's class itself, built from `kwargs`
-        depth: number of transformer blocks
-        weights: ``random`` (initialised by timm under `seed`), ``embedded:FILE`` (shipped inside the package), or
-            the path of a safetensors file, relative to the directory pytest is started in
-        sha256: of the weights file; checked when given
-        seed: of the random initialisation
-        input_size: side of the square input in pixels
-        mean, std: per channel, of images in [0, 1]: the statistics that the weights were trained with
-        interpolation: of the resizing that the weights were trained with: ``bilinear`` or ``bicubic``
-        control_of: for a random control, the pretrained model it is the control of
-        kwargs: passed to the architecture
-        note: one line about the weights and their licence
-    """
-
-    name: str
-    architecture: str
-    depth: int
-    weights: str
-    input_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str = "bilinear"
-    sha256: str | None = None
-    seed: int | None = None
-    control_of: str | None = None
-    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        _check_name("model", self.name)
-        if self.weights == "random" and self.seed is None:
-            raise ProbebenchError(f"model {self.name!r} has random weights and no seed; give it one")
-        if self.interpolation not in ("bilinear", "bicubic"):
-            raise ProbebenchError(
-                f"model {self.name!r}: interpolation must be bilinear or bicubic, got {self.interpolation!r}"
-            )
-        for name in ("mean", "std"):
-            value = tuple(getattr(self, name))
-            if len(value) != 3:
-                raise ProbebenchError(f"model {self.name!r}: {name} needs three numbers, got {len(value)}")
-            object.__setattr__(self, name, value)
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """A labelled image dataset with its official train and test splits.
-
-    Attributes:
-        name: used in ids; letters, digits and underscores
-        reader: ``module:function`` that returns a `probebench.datasets.Dataset`
-        kwargs: passed to the reader
-        shift: how far the images are from what the embedded model was pretrained on: ``none``, ``shift`` or
-            ``strong``; empty where that has no meaning
-        source, licence: where the images come from and under which terms
-        note: one line about what is in it
-    """
-
-    name: str
-    reader: str
-    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    shift: str = ""
-    source: str = ""
-    licence: str = ""
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        _check_name("dataset", self.name)
-
-
-def _check_name(kind: str, name: str) -> None:
-    # A dash would make ids such as glyphvit-digits-L06-act ambiguous.
-    if not (name.isascii() and name.replace("_", "a").isalnum()):
-        raise ProbebenchError(f"{kind} name {name!r} may hold only ASCII letters, digits and underscores")
+__all__ = ["Archive", "Catalog", "DatasetSpec", "ModelSpec", "builtin_datasets", "builtin_models", "builtin_suites"]
 
 
 _Spec = TypeVar("_Spec", ModelSpec, DatasetSpec)
@@ -105,12 +27,36 @@ def _load(kind: type[_Spec], filename: str) -> dict[str, _Spec]:
     text = files(__package__).joinpath(filename).read_text(encoding="utf-8")
     known = {f.name for f in fields(kind)}
     specs = {}
-    for name, table in tomllib.loads(text).items():
+    for name, table in _expanded(tomllib.loads(text)):
         for key in table:
             if key not in known:
                 raise unknown(f"key in [{name}] of {filename}", key, known)
+        if "archives" in table:
+            table["archives"] = tuple(Archive(**archive) for archive in table["archives"])
         specs[name] = kind(name=name, **table)
     return specs
+
+
+def _expanded(tables: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Tables by name. One with ``each.word = [values]`` stands for one a value, ``{word}`` replaced in all texts."""
+    for name, table in tables.items():
+        each = table.pop("each", None)
+        if each is None:
+            yield name, table
+            continue
+        ((word, values),) = each.items()
+        for value in values:
+            yield name.replace(f"{{{word}}}", value), _filled(table, f"{{{word}}}", value)
+
+
+def _filled(table: Any, mark: str, value: str) -> Any:
+    if isinstance(table, str):
+        return table.replace(mark, value)
+    if isinstance(table, dict):
+        return {key: _filled(item, mark, value) for key, item in table.items()}
+    if isinstance(table, list):
+        return [_filled(item, mark, value) for item in table]
+    return table
 
 
 @cache
@@ -139,6 +85,7 @@ class Catalog:
     models: Mapping[str, ModelSpec]
     datasets: Mapping[str, DatasetSpec]
     suites: Mapping[str, tuple[str, ...]]
+    _used: dict[str, ModelSpec] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def default(cls) -> Catalog:
@@ -153,18 +100,64 @@ class Catalog:
         return Catalog(_merge("model", self.models, models), _merge("dataset", self.datasets, datasets), self.suites)
 
     def model(self, name: str) -> ModelSpec:
-        """Raises UnknownName with the nearest names."""
-        try:
-            return self.models[name]
-        except KeyError:
-            raise unknown("model", name, self.models) from None
+        """The complete spec of a model.
+
+        Args:
+            name: one of `models`; one of them with ``_random`` behind it for its untrained control; or ``timm:`` and
+                a timm model with the tag of its weights, which gets a name made of it
+
+        Raises:
+            UnknownName: with the nearest names
+        """
+        if not isinstance(name, str):
+            raise unknown("model", name, self.models)
+        if name not in self._used:
+            spec = self.models.get(name) or self._control(name)
+            if spec is None and name.startswith("timm:"):
+                spec = ModelSpec(name=re.sub("[^A-Za-z0-9]", "_", name), architecture=name.removeprefix("timm:"))
+            if spec is None:
+                raise unknown("model", name, self.models)
+            if not spec.complete:
+                from probebench.models import completed
+
+                spec = completed(spec)
+            self._used[name] = self._used[spec.name] = spec
+        return self._used[name]
+
+    def _control(self, name: str) -> ModelSpec | None:
+        """``vit_b16_random`` is the architecture of ``vit_b16``, never trained; not listed, for every model has one."""
+        base = self.models.get(name.removesuffix("_random"))
+        if base is None or base.name == name or base.weights == "random":
+            return None
+        return replace(
+            base,
+            name=name,
+            weights="random",
+            seed=0,
+            control_of=base.name,
+            checkpoint=None,
+            sha256=None,
+            download_size=0,
+            pretraining="none",
+            licence="",
+            note=f"The control: the architecture of {base.name}, never trained.",
+        )
 
     def dataset(self, name: str) -> DatasetSpec:
         """Raises UnknownName with the nearest names."""
-        try:
-            return self.datasets[name]
-        except KeyError:
-            raise unknown("dataset", name, [*self.datasets, *self.suites]) from None
+        found = self.datasets.get(name) or self._at_severity(name)
+        if found is None:
+            raise unknown("dataset", name, [*self.datasets, *self.suites])
+        return found
+
+    def _at_severity(self, name: str) -> DatasetSpec | None:
+        """``cifar10_c_fog_s3`` is ``cifar10_c_fog`` at severity 3; not listed, for lists would be five times longer."""
+        match = re.fullmatch("(.+)_s([1-5])", name)
+        base = self.datasets.get(match[1]) if match else None
+        if match is None or base is None or "severity" not in base.kwargs:
+            return None
+        severity = int(match[2])
+        return replace(base, name=name, kwargs={**base.kwargs, "severity": severity})
 
     def dataset_names(self, name: str) -> tuple[str, ...]:
         """The datasets of a suite, or the one dataset of that name. Raises UnknownName with the nearest names."""

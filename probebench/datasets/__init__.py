@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from inspect import signature
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from probebench.catalog import DatasetSpec
+from probebench.datasets.disk import NotOnDisk, how_to_get
+from probebench.datasets.files import ImageFiles
 from probebench.errors import DataError, ProbebenchError
+
+
+class Images(Protocol):
+    """Images that need not be in memory, nor of one size."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
+        """One image: uint8, shape (height, width) for grey or (height, width, 3) for RGB."""
 
 
 @dataclass(frozen=True)
@@ -20,13 +33,13 @@ class Split:
     """One split of a dataset.
 
     Attributes:
-        images: uint8, shape (n, height, width) for grey or (n, height, width, 3) for RGB
+        images: uint8, shape (n, height, width) for grey or (n, height, width, 3) for RGB; or `Images`, read one by one
         labels: int64, shape (n,), class indices from 0
         groups: int64, shape (n,), the same number for views of the same source image, which a held-out part keeps
             together; None where every image is its own
     """
 
-    images: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8] | Images
     labels: npt.NDArray[np.int64]
     groups: npt.NDArray[np.int64] | None = None
 
@@ -35,11 +48,26 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of shapes, pixels and labels, in their order."""
-        h = hashlib.sha256(repr((self.images.shape, self.labels.shape)).encode())
-        h.update(np.ascontiguousarray(self.images).tobytes())
+        """The first 16 hexadecimal digits of the SHA-256 of shapes, images and labels, in their order.
+
+        Of images in an array or in an unknown kind of sequence, the pixels count; of images in files, the names and
+        the bytes, so that nothing is decoded and the digest does not hang on the version of a decoder.
+        """
+        if isinstance(self.images, np.ndarray):
+            h = hashlib.sha256(repr((self.images.shape, self.labels.shape)).encode())
+            h.update(np.ascontiguousarray(self.images).tobytes())
+        else:
+            h = hashlib.sha256(repr((len(self.images), self.labels.shape)).encode())
+            for part in self.images.content() if isinstance(self.images, ImageFiles) else _pixels(self.images):
+                h.update(part)
         h.update(self.labels.astype("<i8").tobytes())
         return h.hexdigest()[:16]
+
+
+def _pixels(images: Images) -> Iterator[bytes]:
+    for index in range(len(images)):
+        image = images[index]
+        yield repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()
 
 
 @dataclass(frozen=True)
@@ -54,13 +82,7 @@ class Dataset:
     def __post_init__(self) -> None:
         for name, split in (("train", self.train), ("test", self.test)):
             where = f"dataset {self.name!r}, {name} split"
-            if split.images.dtype != np.uint8 or split.images.ndim not in (3, 4):
-                raise DataError(
-                    f"{where}: images must be uint8 of shape (n, height, width) or (n, height, width, 3), "
-                    f"got {split.images.dtype} of shape {split.images.shape}"
-                )
-            if split.images.ndim == 4 and split.images.shape[3] != 3:
-                raise DataError(f"{where}: colour images need 3 channels in the last axis, got {split.images.shape}")
+            _check_images(where, split.images)
             if split.labels.dtype != np.int64 or split.labels.shape != (len(split.images),):
                 raise DataError(
                     f"{where}: labels must be int64 of shape ({len(split.images)},), "
@@ -70,6 +92,8 @@ class Dataset:
                 raise DataError(f"{where}: groups must have shape {split.labels.shape}, got {split.groups.shape}")
             if not len(split):
                 raise DataError(f"{where} is empty")
+            if not isinstance(split.images, np.ndarray):
+                _check_first(where, split.images[0])
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= len(self.classes):
                 raise DataError(
@@ -78,17 +102,50 @@ class Dataset:
                 )
 
 
+def _check_images(where: str, images: npt.NDArray[np.uint8] | Images) -> None:
+    if not isinstance(images, np.ndarray):
+        return
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise DataError(
+            f"{where}: images must be uint8 of shape (n, height, width) or (n, height, width, 3), "
+            f"got {images.dtype} of shape {images.shape}"
+        )
+    if images.ndim == 4 and images.shape[3] != 3:
+        raise DataError(f"{where}: colour images need 3 channels in the last axis, got {images.shape}")
+
+
+def _check_first(where: str, image: object) -> None:
+    """Look at one image of a sequence: the others are looked at when they are read."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
+        found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise DataError(f"{where}: an image must be uint8 of shape (height, width) or (height, width, 3), got {found}")
+    if image.ndim == 3 and image.shape[2] != 3:
+        raise DataError(f"{where}: a colour image needs 3 channels in the last axis, got {image.shape}")
+
+
 def load(spec: DatasetSpec) -> Dataset:
     """Read the dataset that a spec describes.
 
     Raises:
-        ProbebenchError: if the reader does not exist
-        DataError: if what it returns is no valid dataset
+        ProbebenchError: if the reader does not exist, or does not take the arguments of the spec
+        NotOnDisk: if the dataset is not on this machine, with what to do about it
+        DataError: if it is damaged, or what the reader returns is no valid dataset
     """
     module, _, function = spec.reader.partition(":")
     try:
         reader = getattr(import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ProbebenchError(f"dataset {spec.name!r}: reader {spec.reader!r} cannot be loaded ({error})") from error
-    classes, train, test = reader(**spec.kwargs)
+    try:
+        signature(reader).bind(**spec.kwargs)
+    except TypeError as error:
+        raise ProbebenchError(
+            f"dataset {spec.name!r}: reader {spec.reader!r} cannot be called with kwargs {dict(spec.kwargs)} ({error})"
+        ) from error
+    try:
+        classes, train, test = reader(**spec.kwargs)
+    except NotOnDisk as error:
+        raise NotOnDisk(f"dataset {spec.name!r} is not on this machine: {error} {how_to_get(spec)}") from error
+    except DataError as error:
+        raise DataError(f"dataset {spec.name!r}: {error}") from error
     return Dataset(spec.name, classes, train, test)

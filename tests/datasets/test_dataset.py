@@ -53,3 +53,12 @@ def test_the_digest_sees_pixels_labels_and_shape():
 def test_a_reader_that_does_not_exist_is_named(reader):
     with pytest.raises(ProbebenchError, match=f"dataset 'd': reader '{reader}' cannot be loaded"):
         load(DatasetSpec("d", reader))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [({}, "missing a required argument: 'root'"), ({"root": ".", "tset": "val"}, "unexpected keyword argument 'tset'")],
+)
+def test_arguments_that_a_reader_does_not_take_are_named(kwargs, message):
+    with pytest.raises(ProbebenchError, match=f"dataset 'd': reader .*image_folder' cannot be called .*{message}"):
+        load(DatasetSpec("d", "probebench.datasets.folder:image_folder", kwargs))

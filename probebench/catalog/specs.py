@@ -1,0 +1,165 @@
+"""What the catalog is made of: frozen descriptions of models, datasets and the files that they come in. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from probebench.errors import ProbebenchError
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A frozen network.
+
+    What is left out of depth, input size and pixel statistics is filled in from timm when the model is first used;
+    catalogued models have it all, so that cases are collected without torch.
+
+    Attributes:
+        name: used in ids; letters, digits and underscores
+        architecture: a timm architecture such as ``vit_tiny_patch16_224``, with the tag of its pretrained weights
+            where those are used (``vit_base_patch16_224.orig_in21k``), or ``VisionTransformer`` for timm's class
+            itself, built from `kwargs`
+        depth: number of transformer blocks
+        weights: ``timm`` (the pretrained weights of the tag), ``random`` (initialised by timm under `seed`), or
+            ``embedded:FILE`` (shipped inside the package)
+        input_size: side of the square input in pixels
+        mean, std: per channel, of images in [0, 1]: the statistics that the weights were trained with
+        interpolation: of the resizing that the weights were trained with: ``bilinear`` or ``bicubic``; if left out,
+            what timm says where it is asked for the rest, or bilinear
+        checkpoint: the path of weights of one's own, used instead of `weights`: safetensors, or a torch file of plain
+            tensors; relative to the directory pytest is started in
+        sha256: of the weights file; checked when given
+        seed: of the random initialisation
+        control_of: for a random control, the pretrained model it is the control of
+        kwargs: passed to the architecture
+        width: of the residual stream
+        parameters: of the network as timm builds it without a classifier
+        download_size: of the weights file in bytes, as float32; 0 where nothing is downloaded
+        pretraining: method and data of the pretraining
+        licence: of the weights, an SPDX id or a name
+        note: one line about the weights
+    """
+
+    name: str
+    architecture: str
+    depth: int = 0
+    weights: str = "timm"
+    input_size: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    interpolation: str = ""
+    checkpoint: str | None = None
+    sha256: str | None = None
+    seed: int | None = None
+    control_of: str | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    width: int = 0
+    parameters: int = 0
+    download_size: int = 0
+    pretraining: str = ""
+    licence: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("model", self.name)
+        if self.weights == "random" and self.seed is None:
+            raise ProbebenchError(f"model {self.name!r} has random weights and no seed; give it one")
+        if self.weights not in ("timm", "random") and not self.weights.startswith("embedded:"):
+            raise ProbebenchError(
+                f"model {self.name!r}: weights must be timm, random or embedded:FILE, got {self.weights!r}; "
+                "a file of your own is named by checkpoint"
+            )
+        if self.interpolation not in ("", "bilinear", "bicubic"):
+            raise ProbebenchError(
+                f"model {self.name!r}: interpolation must be bilinear or bicubic, got {self.interpolation!r}"
+            )
+        for name in ("mean", "std"):
+            value = tuple(getattr(self, name))
+            if len(value) not in (0, 3):
+                raise ProbebenchError(f"model {self.name!r}: {name} needs three numbers, got {len(value)}")
+            object.__setattr__(self, name, value)
+        if self.complete and not self.interpolation:
+            object.__setattr__(self, "interpolation", "bilinear")
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing has to be asked of timm to make cases of it and to preprocess images for it."""
+        return bool(self.depth and self.input_size and self.mean and self.std)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file that a dataset is published in.
+
+    Attributes:
+        url: where its publisher keeps it; the last part is the file's name
+        md5: as published; empty where none is
+        size: in bytes, rounded where no exact figure is published; 0 where none is
+        folder: where it is unpacked, or put if it is no archive, inside the data root
+        makes: what is there afterwards that was not before, a path inside the data root; empty for a plain file, which
+            makes itself
+        manual: why it cannot be fetched by a program (an account, terms to agree to); empty where it can
+    """
+
+    url: str
+    md5: str = ""
+    size: int = 0
+    folder: str = ""
+    makes: str = ""
+    manual: str = ""
+
+    @property
+    def filename(self) -> str:
+        return self.url.rpartition("/")[2]
+
+    @property
+    def result(self) -> str:
+        """`makes`, or where a plain file lies: a path inside the data root."""
+        return self.makes or f"{self.folder}/{self.filename}".removeprefix("/")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A labelled image dataset with its official train and test splits.
+
+    Attributes:
+        name: used in ids; letters, digits and underscores
+        reader: ``module:function`` that returns class names, train and test, the two as `probebench.datasets.Split`
+        kwargs: passed to the reader; where a ``severity`` is among them, a name that ends in ``_s1`` to ``_s5`` is
+            the same dataset at that severity
+        metric: what its publications report: ``top1`` accuracy, or ``mean_per_class`` accuracy
+        archives: what it is published in; it is on this machine when all that they make is in the data root
+        shift: how far the images are from what the embedded model was pretrained on: ``none``, ``shift`` or
+            ``strong``; empty where that has no meaning
+        source, licence: where the images come from and under which terms
+        note: one line about what is in it
+    """
+
+    name: str
+    reader: str
+    kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    shift: str = ""
+    source: str = ""
+    licence: str = ""
+    note: str = ""
+    metric: str = "top1"
+    archives: tuple[Archive, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_name("dataset", self.name)
+        if self.metric not in ("top1", "mean_per_class"):
+            raise ProbebenchError(f"dataset {self.name!r}: metric must be top1 or mean_per_class, got {self.metric!r}")
+
+    @property
+    def download_size(self) -> int:
+        """Bytes of all archives together; 0 where none is published or nothing is to be downloaded."""
+        return sum(archive.size for archive in self.archives)
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raises ProbebenchError for a name that would make ids such as glyphvit-digits-L06-act ambiguous."""
+    if not (name.isascii() and name.replace("_", "a").isalnum()):
+        raise ProbebenchError(f"{kind} name {name!r} may hold only ASCII letters, digits and underscores")

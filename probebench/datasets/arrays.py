@@ -1,0 +1,107 @@
+"""Arrays of one's own, in an npz file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from probebench.datasets import Split
+from probebench.datasets.disk import NotOnDisk
+from probebench.errors import DataError
+
+NAMES = ("x_train", "y_train", "x_test", "y_test")
+SAVE = "np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"
+
+
+def npz(path: str) -> tuple[list[str], Split, Split]:
+    """An npz file with x_train, y_train, x_test and y_test: class names, train, test.
+
+    Images are uint8 of shape (n, height, width), (n, height, width, 1) or (n, height, width, 3). Labels are class
+    names as strings, or integers from 0; an array ``classes`` of strings can name the integers.
+
+    Args:
+        path: relative to the directory that pytest is started in
+    """
+    file = Path(path).expanduser()
+    arrays = _load(file)
+    missing = [name for name in NAMES if name not in arrays]
+    if missing:
+        raise DataError(
+            f"{file} lacks {', '.join(missing)} (it has {', '.join(arrays) or 'nothing'}); save it by {SAVE}"
+        )
+    classes = _classes(file, arrays)
+    splits = [
+        Split(_images(file, f"x_{split}", arrays), _labels(file, f"y_{split}", arrays, classes))
+        for split in ("train", "test")
+    ]
+    return classes, splits[0], splits[1]
+
+
+def _load(file: Path) -> dict[str, npt.NDArray[Any]]:
+    if not file.is_file():
+        raise NotOnDisk(f"there is no file {file.absolute()}; save one by {SAVE}, or correct the path")
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise DataError(f"{file} holds a single array; save one by {SAVE}")
+        with loaded:
+            return {name: loaded[name] for name in loaded.files if name in (*NAMES, "classes")}
+    except DataError:
+        raise
+    except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
+        raise DataError(
+            f"{file} cannot be read ({error}); it may be cut off, or hold Python objects, which are never loaded: "
+            f"save it again by {SAVE}, with arrays of plain types"
+        ) from error
+
+
+def _images(file: Path, name: str, arrays: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.uint8]:
+    images = arrays[name]
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
+        return images
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        cure = f"move the channels last: {name}.transpose(0, 2, 3, 1)"
+    elif images.dtype.kind == "f":
+        cure = f"store 0 to 255, for images in [0, 1] as ({name} * 255).round().astype(np.uint8)"
+    else:
+        cure = "store them so"
+    raise DataError(
+        f"{file}: {name} must be uint8 of shape (n, height, width) or (n, height, width, 3), "
+        f"got {images.dtype} of shape {images.shape}; {cure}"
+    )
+
+
+def _classes(file: Path, arrays: dict[str, npt.NDArray[Any]]) -> list[str]:
+    labels = arrays["y_train"]
+    if "classes" in arrays:
+        return [str(name) for name in np.ravel(arrays["classes"])]
+    if labels.dtype.kind == "U":
+        return [str(name) for name in np.unique(labels)]
+    if labels.dtype.kind in "iu" and labels.size:
+        return [str(label) for label in range(int(labels.max()) + 1)]
+    raise DataError(
+        f"{file}: y_train must hold integers or strings, one for each image, got {labels.dtype} of shape {labels.shape}"
+    )
+
+
+def _labels(file: Path, name: str, arrays: dict[str, npt.NDArray[Any]], classes: list[str]) -> npt.NDArray[np.int64]:
+    labels, count = arrays[name], len(arrays[name.replace("y", "x")])
+    if labels.shape != (count,) or labels.dtype.kind not in "iuU":
+        raise DataError(
+            f"{file}: {name} must hold integers or strings of shape ({count},), one for each image, "
+            f"got {labels.dtype} of shape {labels.shape}"
+        )
+    if labels.dtype.kind != "U":
+        return labels.astype(np.int64)
+    number = {each: label for label, each in enumerate(classes)}
+    if strange := sorted({str(each) for each in labels} - number.keys()):
+        raise DataError(
+            f"{file}: {name} has labels that are no class of the training images: {', '.join(strange[:5])}; "
+            "give those classes training images, or leave them out"
+        )
+    return np.array([number[str(each)] for each in labels], dtype=np.int64)

@@ -1,0 +1,83 @@
+"""Images that stay in their files until they are looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from probebench.datasets.disk import NotOnDisk
+from probebench.errors import DataError
+
+WHAT_TO_DO = "replace it by a whole copy, or remove it from the dataset"
+
+
+class ImageFiles:
+    """Image files as a lazy sequence: uint8 arrays of shape (height, width, 3), each decoded when it is indexed.
+
+    Args:
+        root: the folder that names are relative to
+        names: relative paths with forward slashes, in the order of the labels
+    """
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self.root, self.names = root, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
+        """Raises DataError for a file that is missing, damaged, or that eight bits a channel cannot hold."""
+        path = self.root / self.names[index]
+        try:
+            with Image.open(path) as image:
+                mode = image.mode
+                # Pillow would clip 16 bits at 255 and hand back a white image.
+                pixels = None if mode.startswith(("I", "F")) else np.array(image.convert("RGB"))
+        except FileNotFoundError:
+            raise DataError(f"image {path} is missing; {WHAT_TO_DO}") from None
+        except Exception as error:  # Pillow's decoders raise whatever they trip over
+            raise DataError(f"image {path} cannot be decoded ({error}); {WHAT_TO_DO}") from error
+        if pixels is None:
+            raise DataError(f"image {path} has pixels of mode {mode!r}; convert it to 8 bits a channel")
+        return pixels
+
+    def content(self) -> Iterator[bytes]:
+        """What identifies the images without decoding them: each name and the SHA-256 of its file."""
+        for name in self.names:
+            path = self.root / name
+            try:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").digest()
+            except OSError as error:
+                raise DataError(f"image {path} cannot be read ({error.strerror}); {WHAT_TO_DO}") from error
+            # A name holds no zero byte and a digest has one length: no two lists give the same bytes.
+            yield name.encode() + b"\0" + digest
+
+
+def listed(root: Path, names: Sequence[str]) -> ImageFiles:
+    """Image files that a list names.
+
+    Raises:
+        NotOnDisk: if some are missing, which is how a download or an archive that was stopped half-way looks
+    """
+    # One look at each folder, not one at each file: lists are long and disks may be far away.
+    present: dict[str, set[str]] = {}
+    missing = []
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        if folder not in present:
+            present[folder] = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
+        if file not in present[folder]:
+            missing.append(name)
+    if missing:
+        raise NotOnDisk(
+            f"{len(missing)} of {len(names)} listed images are missing, the first {root / missing[0]}. "
+            "The archive may have been unpacked in part: unpack it again."
+        )
+    return ImageFiles(root, names)

@@ -1,0 +1,121 @@
+"""What is said about a dataset that is not on this machine, and what the catalog knows of it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from probebench.catalog import Archive, Catalog, DatasetSpec
+from probebench.datasets import load
+from probebench.datasets.disk import NotOnDisk, data_root, human
+from probebench.errors import ProbebenchError, UnknownName
+from tests.datasets.ondisk import CATALOG, read
+
+ON_DISK = [name for name in CATALOG.datasets if name not in CATALOG.dataset_names("embedded")]
+
+
+def test_the_data_root_is_a_variable_or_a_folder_of_the_user(monkeypatch):
+    monkeypatch.setenv("PROBEBENCH_DATA", "~/data")
+    assert data_root() == Path.home() / "data"
+    monkeypatch.setenv("PROBEBENCH_DATA", "")
+    assert data_root() == Path.home() / ".cache" / "probebench" / "data"
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_every_catalogued_dataset_says_where_it_should_be_and_where_it_comes_from(root, name):
+    with pytest.raises(NotOnDisk) as caught:
+        read(name)
+    spec, text = CATALOG.dataset(name), str(caught.value)
+    assert text.startswith(f"dataset {name!r} is not on this machine: there is no folder {root}")
+    assert "should hold" in text
+    assert "PROBEBENCH_DATA" in text
+    assert spec.source in text
+    assert all(f"Get {archive.url}" in text for archive in spec.archives)
+    assert spec.licence
+    assert all(len(archive.md5) == 32 for archive in spec.archives)
+
+
+def test_the_message_in_full(root):
+    with pytest.raises(NotOnDisk) as caught:
+        read("cifar10")
+    assert str(caught.value) == (
+        f"dataset 'cifar10' is not on this machine: there is no folder {root}/cifar-10-batches-py. It should hold "
+        "data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch, batches.meta. "
+        "Get https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz (170 MB). "
+        "Official source: https://www.cs.toronto.edu/~kriz/cifar.html. "
+        f"Datasets are looked for under {root}; PROBEBENCH_DATA names another folder."
+    )
+
+
+def test_an_archive_that_was_not_unpacked_is_checked(root):
+    archive = root / "cifar-10-python.tar.gz"
+    archive.write_bytes(b"whole")
+    with pytest.raises(NotOnDisk, match=r"cifar-10-python\.tar\.gz is damaged or another file: its MD5 is .*delete it"):
+        read("cifar10")
+    md5 = hashlib.md5(b"whole").hexdigest()
+    spec = replace(CATALOG.dataset("cifar10"), archives=(Archive("https://example.org/cifar-10-python.tar.gz", md5),))
+    with pytest.raises(NotOnDisk, match=r"cifar-10-python\.tar\.gz is here and whole; unpack it"):
+        load(spec)
+
+
+def test_a_part_that_is_missing_is_named(cifar10):
+    (cifar10 / "data_batch_4").unlink()
+    with pytest.raises(NotOnDisk, match=r"cifar-10-batches-py lacks data_batch_4\. It should hold"):
+        read("cifar10")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(502, "502 B"), (1200, "1.2 kB"), (170_498_071, "170 MB"), (147_897_477_120, "148 GB")]
+)
+def test_sizes_as_people_write_them(size, text):
+    assert human(size) == text
+
+
+def test_suites_are_lists_of_known_datasets_under_names_of_their_own():
+    assert not CATALOG.suites.keys() & CATALOG.datasets.keys()
+    assert {name: len(datasets) for name, datasets in CATALOG.suites.items()} == {
+        "embedded": 9,
+        "paper": 11,
+        "corruptions": 19,
+    }
+    for datasets in CATALOG.suites.values():
+        assert all(name in CATALOG.datasets for name in datasets)
+
+
+def test_severities_are_names_where_a_dataset_has_them():
+    assert CATALOG.dataset("cifar10_c_snow").kwargs["severity"] == 5
+    assert CATALOG.dataset("cifar100_c_snow_s2").kwargs["severity"] == 2
+    assert CATALOG.dataset_names("cifar10_within_snow_s1") == ("cifar10_within_snow_s1",)
+    for name in ("cifar10_s2", "cifar10_c_snow_s6", "cifar10_c_snow_s"):
+        with pytest.raises(UnknownName, match=f"unknown dataset '{name}'"):
+            CATALOG.dataset(name)
+
+
+def test_severities_reach_datasets_that_a_plugin_adds():
+    spec = DatasetSpec("mine", "conftest:reader", {"severity": 1})
+    catalog = Catalog.default().extended(datasets=[spec])
+    assert catalog.dataset("mine_s4").kwargs == {"severity": 4}
+
+
+def test_texts_of_the_catalog_are_filled_in():
+    fog = CATALOG.dataset("cifar10_c_fog")
+    assert fog.kwargs == {"base": "cifar10", "corruption": "fog", "severity": 5}
+    assert "under fog;" in fog.note
+    assert not any("{" in spec.note + spec.name + spec.source for spec in CATALOG.datasets.values())
+
+
+def test_the_metric_is_one_of_two():
+    with pytest.raises(ProbebenchError, match="dataset 'd': metric must be top1 or mean_per_class, got 'top5'"):
+        DatasetSpec("d", "m:f", metric="top5")
+
+
+def test_the_documentation_has_every_dataset():
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    corruptions = "|".join(name.removeprefix("cifar10_c_") for name in CATALOG.dataset_names("corruptions"))
+    for name in ON_DISK:
+        assert re.sub(f"_({corruptions})$", "_CORRUPTION", name) in text, name
+    assert all(f"`{corruption}`" in text for corruption in corruptions.split("|"))

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probebench.datasets import Dataset, Split
+from probebench.datasets.disk import NotOnDisk
+from probebench.datasets.files import ImageFiles, listed
+from probebench.errors import DataError
+from probebench.views import Views
+from tests.datasets.ondisk import jpeg
+
+
+@pytest.fixture
+def folder(tmp_path):
+    jpeg(tmp_path / "a" / "wide.jpg", (200, 10, 10), (40, 16))
+    jpeg(tmp_path / "b" / "tall.jpg", (10, 10, 200), (12, 30))
+    Image.new("L", (8, 8), 77).save(tmp_path / "grey.png")
+    Image.new("P", (8, 8), 3).save(tmp_path / "palette.gif")
+    return tmp_path
+
+
+NAMES = ["a/wide.jpg", "b/tall.jpg", "grey.png"]
+LABELS = np.array([0, 1, 1], dtype=np.int64)
+
+
+def split(folder, names=NAMES, labels=LABELS):
+    return Split(ImageFiles(folder, names), labels)
+
+
+def test_images_of_any_size_and_mode_are_read_as_rgb_when_they_are_indexed(folder):
+    images = ImageFiles(folder, [*NAMES, "palette.gif"])
+    assert len(images) == 4
+    assert [image.shape for image in images] == [(16, 40, 3), (30, 12, 3), (8, 8, 3), (8, 8, 3)]
+    assert all(image.dtype == np.uint8 for image in images)
+    assert images[0][0, 0, 0] > 190 > 20 > images[0][0, 0, 2]
+    assert (images[2] == 77).all()
+
+
+def test_a_dataset_of_files_goes_through_views_unchanged(folder):
+    data = Dataset("d", ["a", "b"], split(folder), split(folder))
+    views = Views(data.train, np.array([2, 0]), "center", 16, seed=0)
+    assert [view.shape for view in views] == [(3, 16, 16)] * 2
+    assert (views[0] == 77).all()
+
+
+def test_the_digest_sees_names_bytes_labels_and_order_and_nothing_else(folder, tmp_path_factory):
+    first = split(folder).digest
+    other = tmp_path_factory.mktemp("elsewhere")
+    for name in NAMES:
+        (other / name).parent.mkdir(exist_ok=True)
+        (other / name).write_bytes((folder / name).read_bytes())
+    assert split(other).digest == first
+    changed = {split(folder, labels=LABELS[::-1].copy()).digest, split(folder, [NAMES[1], NAMES[0], NAMES[2]]).digest}
+    (other / "grey.png").rename(other / "gray.png")
+    changed.add(split(other, ["a/wide.jpg", "b/tall.jpg", "gray.png"]).digest)
+    with (folder / "grey.png").open("ab") as file:
+        file.write(b"\0")
+    changed.add(split(folder).digest)
+    assert len({first, *changed}) == 5
+
+
+def test_the_digest_is_computed_once(folder):
+    one = split(folder)
+    digest = one.digest
+    (folder / "grey.png").unlink()
+    assert one.digest == digest
+    with pytest.raises(DataError, match=r"grey\.png cannot be read \(No such file"):
+        _ = split(folder).digest
+
+
+@pytest.mark.parametrize("keep", [0, 20, 0.5])
+@pytest.mark.parametrize("name", ["a/wide.jpg", "grey.png", "palette.gif"])
+def test_a_damaged_file_is_named_with_what_to_do(folder, name, keep):
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
+    with pytest.raises(DataError, match=rf"image .*{name} cannot be decoded \(.*replace it by a whole copy, or remove"):
+        ImageFiles(folder, [name])[0]
+
+
+def test_a_missing_file_and_one_of_sixteen_bits_are_named(folder):
+    with pytest.raises(DataError, match=r"image .*none\.jpg is missing; replace"):
+        ImageFiles(folder, ["none.jpg"])[0]
+    Image.fromarray(np.full((4, 4), 40_000, dtype=np.uint16)).save(folder / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png has pixels of mode 'I;16'; convert it to 8 bits"):
+        ImageFiles(folder, ["deep.png"])[0]
+
+
+class Lazy(list):
+    """Any sequence of arrays will do."""
+
+
+def test_other_lazy_sequences_are_digested_by_their_pixels():
+    images = [np.full((4 + i, 5, 3), i, dtype=np.uint8) for i in range(3)]
+    first = Split(Lazy(images), LABELS)
+    Dataset("d", ["a", "b"], first, first)
+    assert first.digest == Split(Lazy(images), LABELS).digest
+    other = [images[0].reshape(5, 4, 3), *images[1:]]
+    assert first.digest != Split(Lazy(other), LABELS).digest
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 3)), r"must be uint8 of shape \(height, width\).*got float64 of shape \(4, 4, 3\)"),
+        (np.zeros(4, np.uint8), r"got uint8 of shape \(4,\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"needs 3 channels in the last axis, got \(4, 4, 4\)"),
+        ("a.jpg", "got str"),
+    ],
+)
+def test_lazy_images_of_another_kind_are_refused(image, message):
+    bad = Split(Lazy([image] * 3), LABELS)
+    with pytest.raises(DataError, match=rf"dataset 'd', train split: .*{message}"):
+        Dataset("d", ["a", "b"], bad, bad)
+
+
+def test_lazy_images_and_labels_agree_in_number(folder):
+    good, bad = split(folder), split(folder, NAMES[:2])
+    with pytest.raises(DataError, match=r"dataset 'd', test split: labels must be int64 of shape \(2,\)"):
+        Dataset("d", ["a", "b"], good, bad)
+
+
+def test_lists_are_checked_for_missing_files_before_anything_is_decoded(folder):
+    assert listed(folder, NAMES)[2].shape == (8, 8, 3)
+    names = ["a/wide.jpg", "a/none.jpg", "c/none.jpg"]
+    with pytest.raises(NotOnDisk, match=r"2 of 3 listed images are missing, the first .*a/none\.jpg\. The archive may"):
+        listed(folder, names)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from probebench.catalog import DatasetSpec
+from probebench.datasets import load
+from probebench.datasets.disk import NotOnDisk
+from probebench.errors import DataError
+from tests.datasets.ondisk import jpeg, read
+
+
+def fill(folder, split, classes, count=2, ending=".jpg"):
+    for number, name in enumerate(classes):
+        for i in range(count):
+            jpeg(folder / split / name / f"{i}{ending}", (60 * number, 100, 10 * i))
+
+
+def own(folder, **kwargs):
+    return load(DatasetSpec("mine", "probebench.datasets.folder:image_folder", {"root": str(folder)} | kwargs))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    fill(tmp_path, "train", ["cat", "dog", "Emu"], count=3)
+    fill(tmp_path, "test", ["cat", "dog", "Emu"])
+    return tmp_path
+
+
+def test_a_folder_of_ones_own(folder):
+    data = own(folder)
+    assert list(data.classes) == ["Emu", "cat", "dog"]
+    assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert data.test.images.names[:3] == ["test/Emu/0.jpg", "test/Emu/1.jpg", "test/cat/0.jpg"]
+    assert data.train.images[8].shape == (16, 20, 3)
+
+
+def test_a_root_is_relative_to_where_pytest_starts(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert own(folder.name).test.digest == own(folder).test.digest
+
+
+def test_val_stands_in_for_test_and_can_be_asked_for(folder):
+    fill(folder, "val", ["cat"], count=4)
+    assert len(own(folder).test) == 6
+    assert len(own(folder, test="val").test) == 4
+    (folder / "test").rename(folder / "elsewhere")
+    assert own(folder).test.labels.tolist() == [1] * 4
+
+
+def test_endings_in_capitals_and_deeper_folders_count_and_other_files_do_not(folder):
+    jpeg(folder / "train" / "cat" / "more" / "IMG.JPG", "red")
+    (folder / "train" / "cat" / "notes.txt").write_text("a cat")
+    (folder / "train" / "cat" / "._0.jpg").write_bytes(b"left by a Mac")
+    (folder / "train" / ".ipynb_checkpoints").mkdir()
+    assert len(own(folder).train) == 10
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_missing_split_folder_is_named(folder, split):
+    (folder / split).rename(folder / "other")
+    named = "val" if split == "test" else split
+    with pytest.raises(NotOnDisk, match=rf"dataset 'mine' is not on this machine: there is no folder .*/{named};"):
+        own(folder)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_empty_class_folder_is_named(folder, split):
+    (folder / split / "dog" / "0.jpg").rename(folder / split / "dog" / "0.heic")
+    for i in (1, 2):
+        (folder / split / "dog" / f"{i}.jpg").unlink(missing_ok=True)
+    with pytest.raises(DataError, match=rf"class folder .*/{split}/dog has no image in it .*fill it or remove it"):
+        own(folder)
+
+
+def test_images_that_are_not_sorted_into_classes_are_named(folder):
+    for path in list((folder / "test").glob("*/*.jpg")):
+        path.rename(folder / "test" / f"{path.parent.name}_{path.name}")
+    for path in (folder / "test").glob("*/"):
+        path.rmdir()
+    with pytest.raises(DataError, match=r"/test has no class folders; sort its images"):
+        own(folder)
+
+
+def test_a_class_to_test_that_nothing_trains_is_named(folder):
+    (folder / "test" / "cat").rename(folder / "test" / "cats")
+    with pytest.raises(DataError, match=r"/test has class folders that .*/train has not: cats; names must agree"):
+        own(folder)
+
+
+def test_a_linked_folder_is_followed(folder, tmp_path_factory):
+    link = tmp_path_factory.mktemp("link") / "data"
+    os.symlink(folder, link)
+    assert len(own(link).train) == 9
+
+
+SYNSETS = ["n01440764", "n01443537", "n02102040"]
+
+
+@pytest.fixture
+def imagenet(root):
+    fill(root / "imagenet", "train", SYNSETS, ending=".JPEG")
+    fill(root / "imagenet", "val", SYNSETS, count=1, ending=".JPEG")
+    return root / "imagenet"
+
+
+def test_imagenet_is_named_by_wordnet_and_tested_on_its_validation_set(imagenet):
+    data = load(DatasetSpec("small", "probebench.datasets.folder:imagenet", {"classes": 3}))
+    assert [name.split(",")[0] for name in data.classes] == ["tench", "goldfish", "English springer"]
+    assert data.test.images.names[0] == "val/n01440764/0.JPEG"
+    assert (len(data.train), len(data.test)) == (6, 3)
+
+
+def test_a_part_of_imagenet_does_not_pass_for_the_whole(imagenet):
+    with pytest.raises(DataError, match=r"'imagenet1k': .*/train has 3 class folders, ImageNet-1k has 1000"):
+        read("imagenet1k")
+
+
+def test_a_folder_that_is_no_synset_is_named(imagenet):
+    for split in ("train", "val"):
+        (imagenet / split / SYNSETS[1]).rename(imagenet / split / "goldfish")
+    with pytest.raises(DataError, match="'goldfish' is no synset of ImageNet-1k"):
+        load(DatasetSpec("small", "probebench.datasets.folder:imagenet", {"classes": 3}))
