@@ -110,13 +110,13 @@ class Catalog:
             UnknownName: with the nearest names
         """
         if not isinstance(name, str):
-            raise unknown("model", name, self.models)
+            raise unknown("model", name, self.models, "probebench models")
         if name not in self._used:
             spec = self.models.get(name) or self._control(name)
             if spec is None and name.startswith("timm:"):
                 spec = ModelSpec(name=re.sub("[^A-Za-z0-9]", "_", name), architecture=name.removeprefix("timm:"))
             if spec is None:
-                raise unknown("model", name, self.models)
+                raise unknown("model", name, self.models, "probebench models")
             if not spec.complete:
                 from probebench.models import completed
 
@@ -147,7 +147,7 @@ class Catalog:
         """Raises UnknownName with the nearest names."""
         found = self.datasets.get(name) or self._at_severity(name)
         if found is None:
-            raise unknown("dataset", name, [*self.datasets, *self.suites])
+            raise unknown("dataset", name, [*self.datasets, *self.suites], "probebench datasets")
         return found
 
     def _at_severity(self, name: str) -> DatasetSpec | None:
