@@ -141,6 +141,7 @@ def test_suites_are_lists_of_known_datasets_under_names_of_their_own():
         "embedded": 9,
         "paper": 11,
         "corruptions": 19,
+        "clip": 20,
     }
     for datasets in CATALOG.suites.values():
         assert all(name in CATALOG.datasets for name in datasets)
