@@ -33,6 +33,10 @@ class FetchError(ProbebenchError):
     """Weights or a dataset that could not be downloaded or unpacked."""
 
 
+class Unreachable(FetchError):
+    """There is no network, or no answer from it."""
+
+
 class StoreError(ProbebenchError):
     """A baseline, run record or leaderboard file that cannot be read or written."""
 

@@ -108,6 +108,13 @@ def completed(spec: ModelSpec) -> ModelSpec:
     )
 
 
+def declared(spec: ModelSpec) -> ModelSpec:
+    """The spec with the preprocessing that timm declares for its pretrained weights."""
+    return completed(
+        ModelSpec(spec.name, spec.architecture, spec.depth, kwargs={k: v for k, v in spec.kwargs.items() if k != "img_size"})
+    )
+
+
 def _config(spec: ModelSpec) -> Any:
     """What timm knows of an architecture and the tag of its weights."""
     import timm

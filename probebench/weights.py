@@ -67,8 +67,12 @@ def _url_path(url: str) -> Path:
 def lacking(spec: ModelSpec) -> str:
     """One line about weights that are not here: what they are, how big, how to get them."""
     size = f" ({human(spec.download_size)})" if spec.download_size else ""
-    name = spec.name if spec.name in builtin_models() else f"timm:{spec.architecture}"
-    return f"model {spec.name}{size}: probebench fetch {name}"
+    return f"model {spec.name}{size}: probebench fetch {handle(spec)}"
+
+
+def handle(spec: ModelSpec) -> str:
+    """What a command line outside pytest, which knows no conftest, calls a model."""
+    return spec.name if spec.name in builtin_models() else f"timm:{spec.architecture}"
 
 
 def require(spec: ModelSpec) -> Path:
