@@ -29,6 +29,10 @@ class FeatureError(ProbebenchError):
     """Features that cannot be probed: NaN or infinite values."""
 
 
+class FetchError(ProbebenchError):
+    """Weights or an archive that cannot be fetched, unpacked or put in place."""
+
+
 class StoreError(ProbebenchError):
     """A baseline, run record or leaderboard file that cannot be read or written."""
 
