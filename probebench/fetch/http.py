@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from time import sleep
 from typing import Protocol
 
 import httpx2
@@ -30,7 +30,6 @@ TRIES = 3
 ALL_TRIES = 20
 PATIENCE = 60.0
 """The longest wait, in seconds, that is granted to a server that asks for one."""
-CHUNK = 1 << 18
 
 KEPT = "what has arrived is kept, and the next fetch goes on from there"
 
@@ -236,7 +235,7 @@ def _fetch(part: _Part, size: int, progress: Progress | None, timeout: float) ->
             wait = 2.0**idle / 2 if passing.wait is None else passing.wait
             if idle >= TRIES or tried == ALL_TRIES or wait > PATIENCE:
                 raise passing.error
-            time.sleep(wait)
+            sleep(wait)
 
 
 def _attempt(client: httpx2.Client, part: _Part, size: int, progress: Progress | None, timeout: float) -> None:
@@ -259,18 +258,18 @@ def _attempt(client: httpx2.Client, part: _Part, size: int, progress: Progress |
                 if not have:
                     part.begin(_validator(response), total)
                 _receive(response, part, total, have, progress)
-    except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+    except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
         raise Unreachable(
             f"{url} cannot be reached ({error}): there is no network here, or {_host(url)} is down; "
             "try again later, or put the file here by other means"
         ) from error
     except httpx2.TimeoutException as error:
         raise _Passing(FetchError(f"{url}: time-out, nothing came for {timeout:g} s; {KEPT}")) from error
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
+        raise FetchError(f"{url} cannot be fetched ({error})") from error
     except httpx2.TransportError as error:
         arrived = f"{human(part.size)} of {human(part.total)}" if part.total else human(part.size)
         raise _Passing(FetchError(f"{url} was cut off after {arrived} ({error}); {KEPT}")) from error
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise FetchError(f"{url} cannot be fetched ({error})") from error
     _check_size(url, part.size, size, part)
 
 
@@ -280,7 +279,7 @@ def _receive(response: httpx2.Response, part: _Part, total: int, have: int, prog
         progress.advance(have)
     with part.path.open("ab") as file:
         # Raw: some servers call the compression of a .tar.gz an encoding, and undoing it would change the checksum.
-        for chunk in response.iter_raw(CHUNK):
+        for chunk in response.iter_raw():
             file.write(chunk)
             if progress is not None:
                 progress.advance(len(chunk))
