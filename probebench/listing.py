@@ -15,7 +15,6 @@ from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import human, missing
@@ -160,23 +159,33 @@ def write_table(rows: Sequence[Row], out: TextIO) -> None:
     style = box.SIMPLE_HEAD if "utf" in encoding.lower() else box.ASCII
     width = Console(file=out).width if out.isatty() else None
     columns = [column for column in rows[0].cells if any(row.cells[column] for row in rows)]
-    dispensable = [column for column in _DISPENSABLE if column in columns]
-    left_out: list[str] = []
+    left_out = []
+    for column in _DISPENSABLE:
+        if width is None or _least_width(rows, columns) <= width:
+            break
+        if column in columns:
+            columns.remove(column)
+            left_out.append(column)
     text = _rendered(_table(rows, columns, style), width)
-    while width and dispensable and max(map(cell_len, Text.from_ansi(text).plain.splitlines())) > width:
-        left_out.append(dispensable.pop(0))
-        columns.remove(left_out[-1])
-        text = _rendered(_table(rows, columns, style), width)
     print(text.encode(encoding, "replace").decode(encoding), file=out)
     if left_out:
         print(f"not shown for want of width: {', '.join(left_out)}", file=out)
+
+
+def _least_width(rows: Sequence[Row], columns: Sequence[str]) -> int:
+    """How wide a table must be: narrower, rich makes columns vanish."""
+    widths = [
+        _FOLDED[column][0] if column in _FOLDED else max(map(cell_len, [column, *(row.cells[column] for row in rows)]))
+        for column in columns
+    ]
+    return sum(widths) + 2 * len(widths) + 2
 
 
 def _rendered(table: Table, width: int | None) -> str:
     out = io.StringIO()
     terminal = width is not None
     console = Console(file=out, width=width or 10_000, force_terminal=terminal, markup=False, emoji=False)
-    console.print(table, crop=False)
+    console.print(table)
     # Rich pads to the full width, and puts a blank line on both ends.
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
 
