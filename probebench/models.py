@@ -110,9 +110,8 @@ def completed(spec: ModelSpec) -> ModelSpec:
 
 def declared(spec: ModelSpec) -> ModelSpec:
     """The spec with the preprocessing that timm declares for its pretrained weights."""
-    return completed(
-        ModelSpec(spec.name, spec.architecture, spec.depth, kwargs={k: v for k, v in spec.kwargs.items() if k != "img_size"})
-    )
+    kwargs = {key: value for key, value in spec.kwargs.items() if key != "img_size"}
+    return completed(ModelSpec(spec.name, spec.architecture, kwargs=kwargs))
 
 
 def _config(spec: ModelSpec) -> Any:

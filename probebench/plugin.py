@@ -146,8 +146,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                     pytest.param(sweep, case, id=case.id, marks=pytest.mark.probe(**case.marks)) for case in its_cases
                 ]
             else:
-                mark = pytest.mark.probe(model=sweep.model, dataset=sweep.dataset)
-                params.append(pytest.param(None, withheld, id=sweep.id, marks=mark))
+                its_mark = pytest.mark.probe(model=sweep.model, dataset=sweep.dataset)
+                params.append(pytest.param(None, withheld, id=sweep.id, marks=its_mark))
     except ProbebenchError as error:
         # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
         config.stash[_errors].append(f"{where}: {error}")
@@ -165,19 +165,21 @@ def _list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _param(item: pytest.Item) -> Case | Withheld | None:
+def _param(item: pytest.Item) -> Any:
+    """The `Case`, or the `Withheld` that stands for many, of an item; None for other items."""
     callspec = getattr(item, "callspec", None)
     return callspec.params.get(_CASE) if callspec is not None else None
 
 
+# Both tell by an attribute: their classes are not imported in a run that has no cases.
 def _case(item: pytest.Item) -> Case | None:
     param = _param(item)
-    return param if param is not None and hasattr(param, "tap") else None  # without importing what Case is of
+    return cast("Case", param) if hasattr(param, "tap") else None
 
 
 def _withheld_of(item: pytest.Item) -> Withheld | None:
     param = _param(item)
-    return param if param is not None and hasattr(param, "why") else None
+    return cast("Withheld", param) if hasattr(param, "why") else None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""What is looked at before a sweep runs: is its model here, and its data; may they be downloaded; how images are prepared.
+"""What is looked at before a sweep runs: are weights and images here, may they be downloaded, how are images prepared.
 
 A bare run never downloads: a sweep that lacks its weights or its images is withheld, one item instead of a hundred, and
 told about at the end. What is asked for by name (`probebench.asking`) may be downloaded.
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probebench import weights
+from probebench import fetch, weights
 from probebench.asking import Asked
 from probebench.cases import Sweep
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
@@ -59,7 +59,7 @@ class Preflight:
         self, catalog: Catalog, own: Mapping[str, Path], asked: Asked, offline: bool, licences: Collection[str]
     ) -> None:
         self._catalog, self._own, self._asked, self._licences = catalog, own, asked, licences
-        self._offline = offline or weights.offline()
+        self._offline = offline or fetch.offline()
         self._weights: dict[str, bool] = {}
         self._images: dict[str, bool] = {}
 
@@ -187,7 +187,9 @@ def prepared(spec: ModelSpec, protocol: Protocol) -> tuple[str, list[str]]:
     text = f"{used['input']}, {resizing}, mean {used['mean']}, std {used['std']}"
     if declared.crop != 1:
         text += f", whole centre (evaluated on {100 * declared.crop:.0f}% of it)"
-    differs = [f"{key} {used[key]}, where the weights declare {wanted[key]}" for key in used if used[key] != wanted[key]]
+    differs = [
+        f"{key} {used[key]}, where the weights declare {wanted[key]}" for key in used if used[key] != wanted[key]
+    ]
     return text, differs
 
 

@@ -1,4 +1,4 @@
-"""A progress bar on the terminal while a sweep extracts and fits."""
+"""Progress bars on the terminal: while a sweep extracts and fits, and while files are fetched."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
+
+from probebench.datasets.disk import human
 
 _UNITS = {"extract": "images/s", "fit": "taps/s"}
 
@@ -45,3 +57,46 @@ def bar(file: TextIO, title: str) -> Iterator[_Bar]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=file), transient=True) as progress:
         yield _Bar(progress, title)
+
+
+class _TransferBar:
+    """See `probebench.fetch.Progress`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None, visible=False)
+
+    def start(self, what: str, total: int) -> None:
+        self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(what, total=total or None)
+
+    def advance(self, count: int) -> None:
+        self._progress.advance(self._task, count)
+
+
+class _TransferLines:
+    """The same where there is no terminal: a line at the start, and one for every quarter."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._total = self._done = 0
+
+    def start(self, what: str, total: int) -> None:
+        self._total, self._done = total, 0
+        print(what + (f", {human(total)}" if total else ""), file=self._file, flush=True)
+
+    def advance(self, count: int) -> None:
+        before, self._done = self._done, self._done + count
+        if self._total and 4 * self._done // self._total > 4 * before // self._total:
+            print(f"  {human(self._done)} of {human(self._total)}", file=self._file, flush=True)
+
+
+@contextmanager
+def transfers(file: TextIO) -> Iterator[_TransferBar | _TransferLines]:
+    """A bar on a terminal that disappears when it is done, plain lines elsewhere."""
+    if not file.isatty():
+        yield _TransferLines(file)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(file=file), transient=True) as progress:
+        yield _TransferBar(progress)

@@ -9,26 +9,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from probebench import fetch
 from probebench.catalog import ModelSpec, builtin_models
 from probebench.datasets.disk import human
-from probebench.errors import FetchError, WeightsError
+from probebench.errors import FetchError, Unreachable, WeightsError
+from probebench.fetch import Progress
 
 CONNECT_SECONDS = 5.0
-_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _NAMES = ("model.safetensors", "pytorch_model.bin")
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes that are here and the bytes there will be (0 if unknown)."""
-
-
-def offline() -> bool:
-    """Whether the environment forbids the network: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE."""
-    return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in _OFFLINE)
 
 
 def needs_download(spec: ModelSpec) -> bool:
@@ -97,11 +90,9 @@ def download(spec: ModelSpec, progress: Progress | None = None) -> Path:
     if path is not None:
         return path
     what = f"the weights of model {spec.name!r}"
-    if offline():
-        raise FetchError(f"{what} are not on this machine, and {' or '.join(_OFFLINE)} forbids the network: unset it")
+    if fetch.offline():
+        raise Unreachable(f"{what} are not on this machine, and HF_HUB_OFFLINE forbids the network: unset it")
     if spec.source.startswith("https://"):
-        from probebench import fetch
-
         path = _url_path(spec.source)
         fetch.download(spec.source, path, progress=progress)
         return path
@@ -122,23 +113,23 @@ def _from_hub(spec: ModelSpec, progress: Progress | None) -> Path:
             if (repo, name) == last:
                 raise
             continue
-        bar = _reporting(progress, size) if progress is not None else None
+        bar = _reporting(progress, f"weights of {spec.name}", size) if progress is not None else None
         return Path(hf_hub_download(repo, name, tqdm_class=bar, etag_timeout=CONNECT_SECONDS))
     raise AssertionError("unreachable")
 
 
-def _reporting(progress: Progress, size: int) -> Any:
+def _reporting(progress: Progress, what: str, size: int) -> Any:
     """A class that the hub's client takes for a progress bar and that passes on what it is told."""
-    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+    from huggingface_hub.utils import tqdm
 
-    class Bar(tqdm):
+    class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._here = int(kwargs.get("initial") or 0)
-            super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
+            progress.start(what, size)
+            progress.advance(int(kwargs.get("initial") or 0))
+            super().__init__(*args, **(kwargs | {"disable": True}))
 
         def update(self, n: float | None = 1) -> bool | None:
-            self._here += int(n or 0)
-            progress(self._here, size)
+            progress.advance(int(n or 0))
             return None
 
     return Bar
@@ -164,7 +155,7 @@ def _explained(what: str, spec: ModelSpec) -> Iterator[None]:
             "or run `hf auth login`"
         ) from error
     except LocalEntryNotFoundError as error:
-        raise FetchError(f"{what} could not be downloaded: no answer from the hub ({_reason(error)})") from error
+        raise Unreachable(f"{what} could not be downloaded: no answer from the hub ({_reason(error)})") from error
     except HfHubHTTPError as error:
         raise FetchError(f"{what} could not be downloaded: {_status(error, repo, page)}") from error
     except EntryNotFoundError as error:
@@ -186,7 +177,7 @@ def _explained(what: str, spec: ModelSpec) -> Iterator[None]:
             raise
         late = "Timeout" in type(error).__name__
         said = f"no answer within {CONNECT_SECONDS:.0f} s" if late else f"no network, it seems ({_reason(error)})"
-        raise FetchError(f"{what} could not be downloaded: {said}") from error
+        raise Unreachable(f"{what} could not be downloaded: {said}") from error
     finally:
         logger.setLevel(level)
 
@@ -212,4 +203,4 @@ def _reason(error: BaseException) -> str:
 def _cache() -> str:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    return HF_HUB_CACHE
+    return str(HF_HUB_CACHE)

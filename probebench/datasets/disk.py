@@ -35,9 +35,9 @@ def require(folder: Path, parts: Iterable[str]) -> None:
         raise NotOnDisk(f"{folder} lacks {', '.join(missing)}. {expected}")
 
 
-def missing(spec: DatasetSpec) -> list[Archive]:
-    """The archives of a dataset whose results are not in the data root."""
-    root = data_root()
+def missing(spec: DatasetSpec, root: Path | None = None) -> list[Archive]:
+    """The archives of a dataset whose results are not under `root`, the data root by default."""
+    root = root or data_root()
     return [archive for archive in spec.archives if not (root / archive.result).exists()]
 
 
@@ -84,7 +84,7 @@ def _here(archive: Archive, root: Path) -> str:
     path = root / archive.folder / archive.filename
     if not path.is_file():
         return ""
-    if archive.md5 and (found := _md5(path)) != archive.md5:
+    if archive.md5 and (found := md5_of(path)) != archive.md5:
         return (
             f"{path} is damaged or another file: its MD5 is {found}, the published one {archive.md5}; "
             f"delete it and get {archive.url} again."
@@ -100,7 +100,8 @@ def _by_hand(archive: Archive, root: Path) -> str:
     return f"Get {archive.url}{size} by hand: {archive.manual}; {root / archive.result} should be there afterwards."
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """The MD5 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 

@@ -1,0 +1,236 @@
+"""The command `probebench`: what is in the catalog, and getting it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from probebench import __version__
+from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.datasets.disk import data_root, human, missing
+from probebench.errors import ProbebenchError, UnknownName, unknown
+from probebench.listing import Row, dataset_rows, fetchable, model_rows, write_table
+
+if TYPE_CHECKING:
+    from probebench.fetch import Progress
+
+EXAMPLES = """examples:
+  probebench models                     all models
+  probebench datasets birds             datasets with a word anywhere in their description
+  probebench datasets --all cifar10_c   one row for each corruption
+  probebench fetch cifar10 flowers102   get two datasets
+  probebench fetch paper --dry-run      what the suite `paper` would download
+
+exit codes: 0 all is here, 1 something is not, 2 wrong usage or an unknown name, 130 interrupted
+"""
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with its arguments, those of the process by default; the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+        return code
+    except UnknownName as error:
+        print(f"probebench: {error}", file=sys.stderr)
+        return USAGE
+    except ProbebenchError as error:
+        print(f"probebench: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # such as `probebench datasets | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="probebench",
+        description="List the models and datasets that probebench knows, and fetch them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"probebench {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    models = commands.add_parser("models", help="list models", description="List the models of the catalog.")
+    models.set_defaults(run=_models)
+    datasets = commands.add_parser("datasets", help="list datasets", description="List the datasets of the catalog.")
+    datasets.set_defaults(run=_datasets)
+    for command in (models, datasets):
+        command.add_argument("words", nargs="*", metavar="WORD", help="only rows that have every word somewhere")
+        command.add_argument("--json", action="store_true", help="for programs: all that is known, one object a row")
+    datasets.add_argument("--all", action="store_true", help="a row for every corruption, as when words are given")
+
+    fetch = commands.add_parser(
+        "fetch",
+        help="download models and datasets",
+        description="Download what is not on this machine: pretrained weights, and the archives of datasets, which "
+        "are checked and unpacked. An interrupted download is continued by the same command.",
+    )
+    fetch.set_defaults(run=_fetch)
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="a model, a dataset or a suite of datasets")
+    fetch.add_argument("--root", type=Path, metavar="DIR", help="where datasets go, instead of PROBEBENCH_DATA")
+    fetch.add_argument("--keep-archives", action="store_true", help="leave archives beside what was unpacked")
+    fetch.add_argument("--dry-run", action="store_true", help="only say what would be downloaded")
+    return parser
+
+
+def _models(args: argparse.Namespace) -> int:
+    return _list("model", model_rows(Catalog.default()), args)
+
+
+def _datasets(args: argparse.Namespace) -> int:
+    grouped = not (args.words or args.all or args.json)
+    return _list("dataset", dataset_rows(Catalog.default(), data_root(), grouped), args)
+
+
+def _list(kind: str, rows: list[Row], args: argparse.Namespace) -> int:
+    found = [row for row in rows if row.matches(args.words)]
+    if args.json:
+        print(json.dumps([row.data for row in found], indent=2))
+    elif found:
+        write_table(found, sys.stdout)
+    if found:
+        return OK
+    names = [row.data["name"] for row in rows]
+    near = list(dict.fromkeys(name for word in args.words for name in get_close_matches(word, names, n=3)))
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    print(f"probebench: no {kind} has {' and '.join(map(repr, args.words))} in its row.{hint}", file=sys.stderr)
+    return FAILED
+
+
+@dataclass
+class _Job:
+    """One file to fetch.
+
+    Attributes:
+        names: the models or datasets that it is for
+        host: where it comes from: once that cannot be reached, its other files are not tried
+        error: why it was not fetched; empty before, and if it was
+    """
+
+    title: str
+    size: int
+    host: str
+    run: Callable[[Progress], object]
+    names: list[str] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def wanted_by(self) -> str:
+        first, *others = self.names
+        return f"{first} and {len(others)} more" if len(others) > 1 else " and ".join(self.names)
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    root = (args.root or data_root()).expanduser()
+    names, jobs = _plan(args.names, root, args.keep_archives)
+    waiting = {name for job in jobs for name in job.names}
+    if here := [name for name in names if name not in waiting]:
+        print(f"on this machine: {', '.join(here)}")
+    for job in jobs:
+        print(f"{job.title}: {human(job.size) if job.size else 'size unknown'}, for {job.wanted_by}")
+    if jobs:
+        unknown_sizes = sum(not job.size for job in jobs)
+        more = f" and {unknown_sizes} of unknown size" if unknown_sizes else ""
+        print(f"{len(jobs)} to download: {human(sum(job.size for job in jobs))}{more}; datasets to {root}", flush=True)
+    if args.dry_run or not jobs:
+        return OK
+    try:
+        _run(jobs)
+    except KeyboardInterrupt:
+        print(
+            "probebench: interrupted; what has arrived is kept, and the same command goes on from there",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    return _summary(names, jobs, root)
+
+
+def _plan(asked: Sequence[str], root: Path, keep: bool) -> tuple[list[str], list[_Job]]:
+    """What names stand for, and the files that are missing, each once. Raises UnknownName."""
+    catalog = Catalog.default()
+    names: list[str] = []
+    jobs: dict[str, _Job] = {}
+    for spec in (spec for name in asked for spec in _specs(catalog, name)):
+        if spec.name in names:
+            continue
+        names.append(spec.name)
+        wanted = _weights(spec) if isinstance(spec, ModelSpec) else _archives(spec, root, keep)
+        for key, job in wanted.items():
+            jobs.setdefault(key, job).names.append(spec.name)
+    return names, list(jobs.values())
+
+
+def _specs(catalog: Catalog, name: str) -> list[ModelSpec | DatasetSpec]:
+    try:
+        return [catalog.dataset(each) for each in catalog.dataset_names(name)]
+    except UnknownName:
+        pass
+    try:
+        return [catalog.model(name)]
+    except UnknownName:
+        every = [*catalog.models, *catalog.datasets, *catalog.suites]
+        raise unknown("model, dataset or suite", name, every) from None
+
+
+def _weights(spec: ModelSpec) -> dict[str, _Job]:
+    from probebench import weights
+
+    if not fetchable(spec) or weights.cached(spec) is not None:
+        return {}
+    run = lambda progress: weights.download(spec, progress=progress)  # noqa: E731
+    return {f"weights of {spec.name}": _Job(f"weights of {spec.name}", spec.download_size, "the hub", run)}
+
+
+def _archives(spec: DatasetSpec, root: Path, keep: bool) -> dict[str, _Job]:
+    from probebench.fetch import fetch_archive
+
+    def job(archive: Archive) -> _Job:
+        host = urlsplit(archive.url).hostname or ""
+        return _Job(archive.filename, archive.size, host, lambda progress: fetch_archive(archive, root, progress, keep))
+
+    return {archive.result: job(archive) for archive in missing(spec, root)}
+
+
+def _run(jobs: Sequence[_Job]) -> None:
+    from probebench.fetch import Unreachable
+    from probebench.progress import transfers
+
+    unreachable: set[str] = set()
+    with transfers(sys.stderr) as progress:
+        for job in jobs:
+            if job.host in unreachable:
+                job.error = f"not tried, for {job.host} cannot be reached"
+                continue
+            try:
+                job.run(progress)
+            except Unreachable as error:
+                job.error = str(error)
+                unreachable.add(job.host)
+            except ProbebenchError as error:
+                job.error = str(error)
+
+
+def _summary(names: Sequence[str], jobs: Sequence[_Job], root: Path) -> int:
+    failed = [job for job in jobs if job.error]
+    lacking = {name for job in failed for name in job.names}
+    fetched = [name for name in names if name not in lacking]
+    if fetched:
+        print(f"on this machine: {', '.join(fetched)}")
+    if root != data_root():
+        print(f"readers look in {data_root()}; PROBEBENCH_DATA={root} makes them look there")
+    for job in failed:
+        print(f"probebench: {job.title}, for {job.wanted_by}, was not fetched: {job.error}", file=sys.stderr)
+    return FAILED if failed else OK

@@ -1,0 +1,140 @@
+"""Get what datasets are published in, and unpack it where their readers look."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from probebench.catalog import Archive, DatasetSpec
+from probebench.datasets.disk import missing
+from probebench.errors import FetchError, Unreachable
+from probebench.fetch.archives import Damaged, unpack
+from probebench.fetch.http import (
+    TIMEOUT,
+    Progress,
+    Refused,
+    check_md5,
+    check_room,
+    download,
+    locked,
+    storing,
+    transfer,
+)
+
+__all__ = [
+    "Damaged",
+    "Progress",
+    "Refused",
+    "Unreachable",
+    "download",
+    "fetch_archive",
+    "fetch_dataset",
+    "offline",
+    "unpack",
+]
+
+# Inside the folder of a dataset, so that it is on the same disk where that folder is a link to another one.
+_DOWNLOADS = ".downloads"
+
+
+def offline() -> bool:
+    """Whether HF_HUB_OFFLINE asks to leave the network alone, read as the hub's library reads it."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def fetch_dataset(
+    spec: DatasetSpec,
+    root: Path,
+    progress: Progress | None = None,
+    keep_archives: bool = False,
+    no_network: bool | None = None,
+) -> None:
+    """Fetch and unpack whatever of a dataset is not under `root` yet.
+
+    Args:
+        root: the data root
+        keep_archives: leave downloaded archives beside what they make
+        no_network: do without the network, which still unpacks archives put by hand; by default what `offline` says
+
+    Raises:
+        Unreachable: if there is no network
+        FetchError: after all archives were tried, if there are some that could not be fetched: why, and what to do
+    """
+    errors: list[FetchError] = []
+    for archive in missing(spec, root):
+        try:
+            fetch_archive(archive, root, progress, keep_archives, no_network)
+        except Unreachable as error:
+            errors.append(error)
+            break  # the others would each wait for the same network
+        except FetchError as error:
+            errors.append(error)
+    if errors:
+        kind = Unreachable if isinstance(errors[-1], Unreachable) else FetchError
+        raise kind(f"dataset {spec.name!r} could not be fetched: {'. '.join(map(str, errors))}.") from errors[0]
+
+
+def fetch_archive(
+    archive: Archive,
+    root: Path,
+    progress: Progress | None = None,
+    keep: bool = False,
+    no_network: bool | None = None,
+) -> None:
+    """Fetch and unpack one archive, unless what it makes is there.
+
+    An archive that somebody has put into its folder is used, and left there. Other processes that want the same one
+    wait.
+
+    Raises:
+        FetchError: see `download` and `unpack`; and for an archive that only a person can get
+    """
+    result, folder = root / archive.result, root / archive.folder
+    by_hand = folder / archive.filename
+    if result.exists():
+        return
+    if not by_hand.exists():
+        if archive.manual:
+            raise FetchError(f"{archive.url} cannot be fetched by a program ({archive.manual}). {_by_hand(by_hand)}")
+        if offline() if no_network is None else no_network:
+            raise FetchError(f"{archive.url} is not on this machine, and the network is not to be used")
+    waiting = folder / _DOWNLOADS / archive.filename
+    with locked(waiting, progress):
+        if result.exists():  # by the process that had the lock
+            return
+        if by_hand.exists():
+            with storing(folder):
+                check_md5(by_hand, archive.md5)
+            unpack(by_hand, folder, result, progress)
+            return
+        _get(archive, waiting, by_hand, progress)
+        if not archive.makes:
+            with storing(folder):
+                os.replace(waiting, result)
+            return
+        try:
+            unpack(waiting, folder, result, progress)
+        except Damaged as error:
+            waiting.unlink(missing_ok=True)
+            raise FetchError(f"{error}; it is deleted, fetch it again") from error
+        with storing(folder):
+            if keep:
+                os.replace(waiting, by_hand)
+            else:
+                waiting.unlink()
+
+
+def _get(archive: Archive, waiting: Path, by_hand: Path, progress: Progress | None) -> None:
+    if not waiting.exists():
+        part = waiting.with_name(f"{waiting.name}.part")
+        arrived = part.stat().st_size if part.exists() else 0
+        # Images hardly compress: unpacked, an archive takes about its own size again.
+        check_room(waiting.parent, max(0, archive.size - arrived) + (archive.size if archive.makes else 0))
+    try:
+        transfer(archive.url, waiting, md5=archive.md5, size=archive.size, progress=progress, timeout=TIMEOUT)
+    except Refused as error:
+        raise FetchError(f"{error}. {_by_hand(by_hand)}") from error
+
+
+def _by_hand(place: Path) -> str:
+    return f"Get it in a browser, put it at {place} and fetch again"

@@ -1,0 +1,207 @@
+"""The catalog as tables: which models and datasets there are, and what of them is on this machine. No torch."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+
+from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.datasets.disk import human, missing
+
+_SPLITS = re.compile(r"(?:; )?([\d,]+) train(?: \([^)]*\))?, ([\d,]+) test(?: \([^)]*\))?")
+
+# Texts that may break into lines: at least and at most so wide. Names and numbers never break.
+_FOLDED = {"what": (20, 40), "pretraining": (20, 36), "licence": (14, 32), "here": (10, None), "suites": (11, 20)}
+_RIGHT = ("depth", "width", "parameters", "input", "download", "train", "test", "size")
+# What a narrow terminal does without, the first of them first.
+_DISPENSABLE = ("suites", "metric", "input", "width", "what", "timm", "train", "test", "pretraining")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model or dataset.
+
+    Attributes:
+        cells: what is shown, text by column; ``name`` among them
+        data: what is written as JSON
+    """
+
+    cells: dict[str, str]
+    data: dict[str, Any]
+
+    def matches(self, words: Iterable[str]) -> bool:
+        """Whether every word is somewhere in what is known of it, in upper or lower case."""
+        text = " ".join([*self.cells.values(), *map(str, self.data.values())]).lower()
+        return all(word.lower() in text for word in words)
+
+
+def model_rows(catalog: Catalog) -> list[Row]:
+    """The models of a catalog. Asks `probebench.weights` what is on this machine."""
+    return [_model_row(spec) for spec in catalog.models.values()]
+
+
+def _model_row(spec: ModelSpec) -> Row:
+    from probebench.weights import cached
+
+    path = cached(spec) if fetchable(spec) else None
+    here = path is not None or not fetchable(spec)
+    cells = {
+        "name": spec.name,
+        "timm": spec.architecture if spec.architecture != "VisionTransformer" else "",
+        "depth": _number(spec.depth),
+        "width": _number(spec.width),
+        "parameters": f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "",
+        "input": _number(spec.input_size),
+        "download": human(spec.download_size) if spec.download_size else "",
+        "pretraining": spec.pretraining,
+        "licence": spec.licence,
+        "here": (str(path) if path else "yes") if here else "no",
+    }
+    data = {
+        "name": spec.name,
+        "architecture": spec.architecture,
+        "depth": spec.depth,
+        "width": spec.width,
+        "parameters": spec.parameters,
+        "input_size": spec.input_size,
+        "download_size": spec.download_size,
+        "pretraining": spec.pretraining,
+        "licence": spec.licence,
+        "note": spec.note,
+        "here": here,
+        "path": str(path) if path else None,
+    }
+    return Row(cells, data)
+
+
+def fetchable(spec: ModelSpec) -> bool:
+    """Whether a model has weights that have to be downloaded once."""
+    return spec.weights == "timm" and spec.checkpoint is None
+
+
+def dataset_rows(catalog: Catalog, root: Path, grouped: bool) -> list[Row]:
+    """The datasets of a catalog.
+
+    Args:
+        root: the data root
+        grouped: whether datasets that differ in their corruption only share a row
+    """
+    if not grouped:
+        return [_dataset_row(spec, catalog, root) for spec in catalog.datasets.values()]
+    rows = []
+    for stem, group in groupby(catalog.datasets.values(), _stem):
+        specs = list(group)
+        first, count = specs[0], len(specs)
+        row = _dataset_row(first, catalog, root)
+        if count > 1:
+            what = row.cells["what"].replace(first.kwargs["corruption"], "{corruption}")
+            row = replace(row, cells=row.cells | {"name": f"{stem}{{{count} corruptions}}", "what": what})
+        rows.append(row)
+    return rows
+
+
+def _stem(spec: DatasetSpec) -> str:
+    """What the names of datasets of different corruptions, each with its severities, have in common."""
+    corruption = spec.kwargs.get("corruption", "")
+    return spec.name.removesuffix(corruption) if "severity" in spec.kwargs else spec.name
+
+
+def _dataset_row(spec: DatasetSpec, catalog: Catalog, root: Path) -> Row:
+    absent = missing(spec, root)
+    suites = [suite for suite, names in catalog.suites.items() if spec.name in names]
+    found = _SPLITS.search(spec.note)
+    paths = [str(root / archive.result) for archive in spec.archives]
+    place = os.path.commonpath(paths) if paths else None
+    cells = {
+        "name": spec.name,
+        "what": spec.note.replace(found[0], "") if found else spec.note,
+        "train": found[1] if found else "",
+        "test": found[2] if found else "",
+        "metric": spec.metric,
+        "size": human(spec.download_size) if spec.download_size else "",
+        "licence": spec.licence,
+        "here": "no" if absent else place or "in the package",
+        "suites": ", ".join(suites),
+    }
+    data = {
+        "name": spec.name,
+        "metric": spec.metric,
+        "download_size": spec.download_size,
+        "licence": spec.licence,
+        "source": spec.source,
+        "note": spec.note,
+        "here": not absent,
+        "path": None if absent else place,
+        "missing": [archive.url for archive in absent],
+        "suites": suites,
+    }
+    return Row(cells, data)
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if value else ""
+
+
+def write_table(rows: Sequence[Row], out: TextIO) -> None:
+    """Write rows as a table: as wide as it needs to be, or on a terminal with the columns that fit."""
+    encoding = out.encoding or "ascii"
+    style = box.SIMPLE_HEAD if "utf" in encoding.lower() else box.ASCII
+    width = Console(file=out).width if out.isatty() else None
+    columns = [column for column in rows[0].cells if any(row.cells[column] for row in rows)]
+    left_out = []
+    for column in _DISPENSABLE:
+        if width is None or _least_width(rows, columns) <= width:
+            break
+        if column in columns:
+            columns.remove(column)
+            left_out.append(column)
+    text = _rendered(_table(rows, columns, style), width)
+    print(text.encode(encoding, "replace").decode(encoding), file=out)
+    if left_out:
+        print(f"not shown for want of width: {', '.join(left_out)}", file=out)
+
+
+def _least_width(rows: Sequence[Row], columns: Sequence[str]) -> int:
+    """How wide a table must be: narrower, rich makes columns vanish."""
+    widths = [
+        _FOLDED[column][0] if column in _FOLDED else max(map(cell_len, [column, *(row.cells[column] for row in rows)]))
+        for column in columns
+    ]
+    return sum(widths) + 2 * len(widths) + 2
+
+
+def _rendered(table: Table, width: int | None) -> str:
+    out = io.StringIO()
+    terminal = width is not None
+    console = Console(file=out, width=width or 10_000, force_terminal=terminal, markup=False, emoji=False)
+    console.print(table)
+    # Rich pads to the full width, and puts a blank line on both ends.
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
+
+
+def _table(rows: Sequence[Row], columns: Sequence[str], style: box.Box) -> Table:
+    table = Table(box=style, pad_edge=False, collapse_padding=True)
+    for column in columns:
+        low, high = _FOLDED.get(column, (None, None))
+        table.add_column(
+            column,
+            justify="right" if column in _RIGHT else "left",
+            no_wrap=column not in _FOLDED,
+            overflow="fold",
+            min_width=low,
+            max_width=high,
+        )
+    for row in rows:
+        table.add_row(*(row.cells[column] for column in columns))
+    return table
