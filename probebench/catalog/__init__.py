@@ -24,7 +24,11 @@ _Spec = TypeVar("_Spec", ModelSpec, DatasetSpec)
 
 
 def _load(kind: type[_Spec], filename: str) -> dict[str, _Spec]:
-    text = files(__package__).joinpath(filename).read_text(encoding="utf-8")
+    return parse(kind, files(__package__).joinpath(filename).read_text(encoding="utf-8"), filename)
+
+
+def parse(kind: type[_Spec], text: str, filename: str) -> dict[str, _Spec]:
+    """The specs of a TOML text by name. Raises UnknownName for a key that is no attribute of them."""
     known = {f.name for f in fields(kind)}
     specs = {}
     for name, table in _expanded(tomllib.loads(text)):

@@ -152,7 +152,7 @@ def load(spec: DatasetSpec) -> Dataset:
     try:
         classes, train, test = reader(**spec.kwargs)
     except NotOnDisk as error:
-        raise NotOnDisk(f"dataset {spec.name!r} is not on this machine: {error} {how_to_get(spec)}") from error
+        raise NotOnDisk(f"dataset {spec.name!r} is not on this machine: {error} {how_to_get(spec)}".rstrip()) from error
     except DataError as error:
         raise DataError(f"dataset {spec.name!r}: {error}") from error
     return Dataset(spec.name, classes, train, test)

@@ -75,7 +75,8 @@ def how_to_get(spec: DatasetSpec) -> str:
         steps.insert(0, f"Run: probebench fetch {spec.name} ({f'{human(size)}: ' if size else ''}{urls}).")
     if spec.source:
         steps.append(f"Official source: {spec.source}.")
-    steps.append(f"Datasets are looked for under {root}; PROBEBENCH_DATA names another folder.")
+    if spec.archives:
+        steps.append(f"Datasets are looked for under {root}; PROBEBENCH_DATA names another folder.")
     return " ".join(step for step in steps if step)
 
 

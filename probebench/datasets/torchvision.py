@@ -36,6 +36,11 @@ def dataset(
         classes: class names where torchvision gives none
         first: the smallest label
         together: a regular expression; training files that its group matches alike are views of one thing
+
+    Raises:
+        ProbebenchError: if this torchvision has no such class, or it takes other arguments
+        NotOnDisk: if its files are not there
+        DataError: if torchvision cannot read them, or a class has no training image
     """
     parts = {
         name: [_read(of, options) for options in group] for name, group in (("train", train), ("test", test)) if group
@@ -44,7 +49,7 @@ def dataset(
     # torchvision numbers what it finds in each part: where that differs, so does the meaning of the labels.
     if any(each != found[0] for each in found):
         raise DataError(f"the parts of {of} in {data_root()} have different classes; a list or a folder is cut off")
-    names = list(classes or found[0] or ())
+    names = [name.replace("_", " ") for name in classes or found[0] or ()]
     splits = {name: _join(of, group, first) for name, group in parts.items()}
     trained = set(splits["train"].labels.tolist())
     if untrained := [name for label, name in enumerate(names) if label not in trained]:

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-import io
 import pickle
 import socket
 import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
 from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError, ProbebenchError
+from tests.datasets.ondisk import encoded, parquet
 
 datasets = pytest.importorskip("datasets", reason="needs probebench[hf]")
 
@@ -39,28 +38,14 @@ def caches(tmp_path, monkeypatch):
     assert not asked
 
 
-def encoded(value, mode="RGB", format="PNG"):
-    stream = io.BytesIO()
-    Image.new(mode, (12, 9), value).save(stream, format)
-    return stream.getvalue()
-
-
-def write(path, images, labels, names=("newt", "eft"), image="image", label="label", kind=None):
-    """A parquet file as the Hub keeps them: encoded images, class numbers, and what they mean in its schema."""
-    features = datasets.Features({image: datasets.Image(), label: kind or datasets.ClassLabel(names=list(names))})
-    table = {image: [each and {"bytes": each, "path": None} for each in images], label: labels}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    datasets.Dataset.from_dict(table, features=features).to_parquet(path)
-
-
 RED, BLUE = encoded((200, 0, 0)), encoded((0, 0, 200))
 
 
 @pytest.fixture
 def folder(tmp_path):
     folder = tmp_path / "newts"
-    write(folder / "data" / "train-00000-of-00001.parquet", [RED, BLUE, RED], [0, 1, 0])
-    write(folder / "data" / "test-00000-of-00001.parquet", [BLUE, RED], [1, 0])
+    parquet(folder / "data" / "train-00000-of-00001.parquet", [RED, BLUE, RED], [0, 1, 0])
+    parquet(folder / "data" / "test-00000-of-00001.parquet", [BLUE, RED], [1, 0])
     return folder
 
 
@@ -116,7 +101,7 @@ def test_configurations_and_other_columns_are_asked_for_by_name(tmp_path):
     folder = tmp_path / "newts"
     for config, label in (("coarse", 0), ("fine", 1)):
         for split in ("train", "validation"):
-            write(folder / config / f"{split}.parquet", [RED], [label], image="img", label="fine label")
+            parquet(folder / config / f"{split}.parquet", [RED], [label], image="img", label="fine label")
     files = "".join(
         f"- config_name: {config}\n  data_files:\n"
         + "".join(f"  - split: {split}\n    path: {config}/{split}.parquet\n" for split in ("train", "validation"))
@@ -155,10 +140,10 @@ def test_the_digest_sees_bytes_labels_and_order_and_decodes_nothing(folder):
         ([BLUE, RED], [0, 1]),
         ([BLUE, b"no"], [1, 0]),
     ):
-        write(path, images, labels)
+        parquet(path, images, labels)
         digests.append(read(folder).test.digest)
     assert len(set(digests)) == 4
-    write(path, [BLUE, RED], [1, 0])
+    parquet(path, [BLUE, RED], [1, 0])
     assert read(folder).test.digest == digests[0]
 
 
@@ -172,7 +157,7 @@ def test_the_digest_sees_bytes_labels_and_order_and_decodes_nothing(folder):
     ],
 )
 def test_a_damaged_image_is_named_by_its_row(folder, content, message):
-    write(folder / "data" / "test-00000-of-00001.parquet", [RED, content], [0, 1])
+    parquet(folder / "data" / "test-00000-of-00001.parquet", [RED, content], [0, 1])
     data = read(folder)
     with pytest.raises(DataError, match=message):
         data.test.images[1]
@@ -186,7 +171,7 @@ def test_a_damaged_image_is_named_by_its_row(folder, content, message):
     ],
 )
 def test_labels_that_are_none_are_named(folder, labels, message):
-    write(folder / "data" / "test-00000-of-00001.parquet", [RED, BLUE], labels)
+    parquet(folder / "data" / "test-00000-of-00001.parquet", [RED, BLUE], labels)
     with pytest.raises(DataError, match=message):
         read(folder)
 
@@ -210,7 +195,7 @@ def test_labels_that_are_none_are_named(folder, labels, message):
 )
 def test_columns_that_cannot_be_used_are_named(folder, changes, message):
     for path in (folder / "data").iterdir():
-        write(path, [RED], [1], **changes)
+        parquet(path, [RED], [1], **changes)
     with pytest.raises(DataError, match=message):
         read(folder)
 

@@ -37,7 +37,7 @@ def write_food101(root, counts=(("apple_pie", 3, 2), ("waffles", 2, 1))):
 def test_food101(root):
     write_food101(root)
     data = read("food101")
-    assert list(data.classes) == ["apple_pie", "waffles"]
+    assert list(data.classes) == ["apple pie", "waffles"]
     assert data.train.images.names[0] == "food-101/images/apple_pie/1000.jpg"
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1]
     assert data.test.labels.tolist() == [0, 0, 1]
