@@ -32,6 +32,9 @@ PATIENCE = 20
 PAIRS = 1 << 19
 """Most products of leading coordinates held at once while Hessian blocks are built."""
 
+DOUBLES = 1 << 20
+"""Most values of rows held in float64 at once."""
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -161,8 +164,13 @@ class _Problem:
 
     def alone(self, tap: int) -> _Problem:
         """One of the taps, with products in float64."""
-        problem = self.take(torch.tensor([tap], device=self.rows.device))
+        problem = object.__new__(_Problem)
+        problem.__dict__.update(self.__dict__)
+        problem.rows = self.rows[tap : tap + 1]  # not a copy, as `take` makes
         problem.dtype = torch.float64
+        # Rows are brought into float64 a chunk at a time, and a copy of all of them would be the most memory taken.
+        step = max(256, DOUBLES // self.rows.shape[2])
+        problem.chunks = [slice(i, min(i + step, self.n)) for i in range(0, self.n, step)]
         problem.share = None if self.share is None else self.share.double()
         return problem
 
