@@ -379,7 +379,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Save what was measured, also after an interruption; the terminal summary comes after this."""
     config = session.config
     run = config.stash.get(_run, None)
-    if run is None or not run.measured:
+    if run is None or not any(measured.result or measured.error for measured in run.measured.values()):
         return
     from probebench import results
     from probebench.run import relative
@@ -445,6 +445,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         notes = [note for note in notes if note.startswith(("ERROR", "WARNING"))]
     if text or notes:
         terminalreporter.section("probebench", sep="=")
-        writer.write(text)
+        if text:
+            writer.write(text)
         for note in notes:
             terminalreporter.write_line(note, red=note.startswith("ERROR"), yellow=note.startswith("WARNING"))

@@ -131,7 +131,7 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
         return []
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return [
-        "skipped, because not on this machine (what is asked for by name is downloaded, where there is a network):",
+        "skipped (what is not on this machine is downloaded when it is asked for by name):",
         *(
             f"  {name:<{widths[0]}}  {cases:>{widths[1]}}  {lacks:<{widths[2]}}  {command}".rstrip()
             for name, cases, lacks, command in rows

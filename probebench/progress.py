@@ -28,7 +28,10 @@ _UNITS = {"extract": "images/s", "fit": "taps/s"}
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}")
+        if speed is None:
+            return Text("")
+        unit = task.fields["unit"]
+        return Text(f"{speed:,.0f} {unit}" if unit else f"{human(int(speed))}/s")
 
 
 class _Bar:
@@ -40,7 +43,9 @@ class _Bar:
 
     def start(self, stage: str, total: int) -> None:
         self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(f"{self._title}: {stage}", total=total, unit=_UNITS[stage])
+        self._task = self._progress.add_task(
+            f"{self._title}: {stage}", total=total or None, unit=_UNITS.get(stage, "")
+        )
 
     def advance(self, count: int) -> None:
         self._progress.advance(self._task, count)
