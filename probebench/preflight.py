@@ -152,7 +152,8 @@ def _row(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> tuple[str,
     if datasets:
         archives = {a.url: a for name in datasets for a in disk.missing(catalog.dataset(name))}
         size = sum(archive.size for archive in archives.values())
-        lacks.append(f"{len(datasets)} datasets" + (f" {disk.human(size)}" if size else ""))
+        plural = "s" if len(datasets) > 1 else ""
+        lacks.append(f"{len(datasets)} dataset{plural}" + (f" {disk.human(size)}" if size else ""))
         names += _short(datasets, catalog)
     return spec.name, cases, " + ".join(lacks), f"probebench fetch {' '.join(names)}" if names else ""
 
@@ -186,7 +187,7 @@ def prepared(spec: ModelSpec, protocol: Protocol) -> tuple[str, list[str]]:
     }
     text = f"{used['input']}, {resizing}, mean {used['mean']}, std {used['std']}"
     if declared.crop != 1:
-        text += f", whole centre (evaluated on {100 * declared.crop:.0f}% of it)"
+        text += f", crop 100% (the weights were evaluated at {100 * declared.crop:.0f}%)"
     differs = [
         f"{key} {used[key]}, where the weights declare {wanted[key]}" for key in used if used[key] != wanted[key]
     ]

@@ -156,10 +156,10 @@ def _explained(what: str, spec: ModelSpec) -> Iterator[None]:
         ) from error
     except LocalEntryNotFoundError as error:
         raise Unreachable(f"{what} could not be downloaded: no answer from the hub ({_reason(error)})") from error
-    except HfHubHTTPError as error:
-        raise FetchError(f"{what} could not be downloaded: {_status(error, repo, page)}") from error
     except EntryNotFoundError as error:
         raise FetchError(f"{what}: {repo} has no file {' or '.join(name for _, name in _files(spec))}") from error
+    except HfHubHTTPError as error:
+        raise FetchError(f"{what} could not be downloaded: {_status(error, repo, page)}") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
             size = human(spec.download_size) if spec.download_size else "more room"

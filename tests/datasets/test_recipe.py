@@ -92,19 +92,3 @@ def test_every_snippet_with_a_file_name_is_in_a_recipe_that_is_followed():
     assert set(SECTION) == followed | {"A line in the catalog"}
     count = sum(len(files(text)) for text in (INTRODUCTION, *SECTION.values()))
     assert count == len(re.findall("```(?:python|toml)", DOCS.read_text(encoding="utf-8")))
-
-
-def test_a_dataset_that_is_not_there_fails_with_the_way_to_get_it(pytester: pytest.Pytester, root):
-    pytester.makepyfile(
-        test_cifar="""
-        import pytest
-
-        @pytest.mark.probe(model="glyphvit", dataset="cifar10")
-        def test_probe(probe):
-            probe.check()
-        """
-    )
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", "--probe-layer=final")
-    assert result.ret != 0
-    text = re.sub(r"\s+", " ", result.stdout.str())
-    assert "dataset 'cifar10' is not on this machine" in text

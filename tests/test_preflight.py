@@ -1,0 +1,171 @@
+"""Which sweeps are withheld, what is said about them, and how images are prepared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from probebench import weights
+from probebench.asking import Asked
+from probebench.cases import Sweep
+from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.preflight import Preflight, prepared, report, summary
+from probebench.protocols import get_protocol
+
+NOBODY = Asked.parse((), (), "", "", ())
+SPEC = Catalog.default().model("vit_b16")
+HERE = DatasetSpec("here", "module:function")
+ARCHIVE = Archive("https://example.org/a.zip", size=5_000_000, makes="a")
+GONE = DatasetSpec("gone", "module:function", archives=(ARCHIVE,))
+BY_HAND = replace(GONE, name="by_hand", archives=(replace(ARCHIVE, manual="needs an account"),))
+CATALOG = Catalog.default().extended(datasets=[HERE, GONE, BY_HAND])
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_here(monkeypatch, tmp_path):
+    """An empty data root, and a machine that has the weights of mae_b16 only."""
+    monkeypatch.setenv("PROBEBENCH_DATA", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(weights, "cached", lambda spec: tmp_path if spec.name == "mae_b16" else None)
+
+
+def withheld(model, dataset, keyword="", offline=False, licences=(), own=()):
+    asked = Asked.parse((), (), keyword, "", ())
+    preflight = Preflight(CATALOG, dict.fromkeys(own), asked, offline, licences)
+    return preflight.withhold(Sweep(model, dataset, "default@1"), 98)
+
+
+@pytest.mark.parametrize("model", ["glyphvit", "glyphvit_random", "mae_b16", "mae_b16_random"])
+def test_what_is_here_runs(model):
+    assert withheld(model, "here") is None
+    assert withheld(model, "here", offline=True) is None
+
+
+def test_what_is_not_here_is_withheld_from_a_bare_run():
+    found = withheld("vit_b16", "gone")
+    assert (found.model, found.dataset, found.asked, found.cases) == (True, True, False, 98)
+    assert withheld("vit_b16", "here").dataset is False
+    assert withheld("mae_b16", "gone").model is False
+
+
+def test_a_control_runs_by_itself_only_where_its_model_is():
+    assert withheld("vit_b16_random", "here").model
+    assert withheld("vit_b16_random", "here", "vit_b16_random") is None
+
+
+def test_what_is_asked_for_by_name_may_be_downloaded():
+    assert withheld("vit_b16", "gone", "vit_b16") is None
+    assert withheld("mae_b16", "gone", "gone") is None
+
+
+def test_a_dataset_by_name_downloads_no_weights():
+    found = withheld("vit_b16", "gone", "gone")
+    assert (found.model, found.asked) == (True, True)
+
+
+def test_offline_downloads_nothing(monkeypatch):
+    assert withheld("vit_b16", "gone", "vit_b16", offline=True).asked
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert withheld("vit_b16", "here", "vit_b16").model
+
+
+def test_what_no_program_can_fetch_is_withheld_though_asked_for():
+    assert withheld("mae_b16", "by_hand", "by_hand").dataset
+
+
+def test_weights_of_ones_own_need_no_download():
+    assert withheld("vit_b16", "here", own=["vit_b16"]) is None
+    spec = replace(SPEC, name="tuned", checkpoint="tuned.safetensors")
+    preflight = Preflight(CATALOG.extended([spec]), {}, NOBODY, False, ())
+    assert preflight.withhold(Sweep("tuned", "here", "default@1"), 1) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "licences", "refused"),
+    [
+        ("mae_b16", (), False),
+        ("mae_b16", ("commercial",), True),
+        ("mae_b16", ("cc-by-nc-4.0",), False),
+        ("mae_b16", ("mit", "apache-2.0"), True),
+        ("glyphvit", ("commercial",), False),
+        ("mae_b16_random", ("commercial",), False),
+    ],
+)
+def test_licences_can_be_refused(model, licences, refused):
+    found = withheld(model, "here", "mae_b16", licences=licences)
+    assert (found is not None) == refused
+    if refused:
+        assert found.why == f"licence cc-by-nc-4.0, refused by --probe-licence={','.join(sorted(licences))}"
+
+
+def test_an_unknown_licence_is_not_a_permission():
+    spec = ModelSpec("nameless", "vit_base_patch16_224.mae", 12, "timm", 224, (0.5,) * 3, (0.5,) * 3)
+    preflight = Preflight(CATALOG.extended([spec]), {}, NOBODY, False, ("commercial",))
+    assert preflight.withhold(Sweep("nameless", "here", "default@1"), 1).why.startswith("licence unknown")
+
+
+def test_no_network_once_means_no_further_tries():
+    preflight = Preflight(CATALOG, {}, Asked.parse((), (), "vit_b16", "", ()), False, ())
+    sweep = Sweep("vit_b16", "here", "default@1")
+    assert preflight.withhold(sweep, 98) is None
+    found = preflight.unreachable(sweep, 98)
+    assert (found.model, found.dataset, found.asked) == (True, False, True)
+    assert preflight.withhold(sweep, 98) is not None
+    assert preflight.withhold(Sweep("mae_b16", "here", "default@1"), 98) is None
+
+
+def test_the_summary_is_one_line_per_model():
+    preflight = Preflight(CATALOG, {}, NOBODY, False, ("apache-2.0",))
+    paper = CATALOG.dataset_names("paper")
+    found = [preflight.withhold(Sweep("vit_b16", name, "default@1"), 98) for name in paper]
+    found += [preflight.withhold(Sweep("vit_b16_random", name, "default@1"), 98) for name in paper]
+    found.append(preflight.withhold(Sweep("glyphvit", "gone", "default@1"), 98))
+    found.append(preflight.withhold(Sweep("mae_b16", "gone", "default@1"), 98))
+    found.append(preflight.withhold(Sweep("vit_l16", "here", "default@1"), 194))
+    _, vit_b, embedded, refused, vit_l = summary(found, CATALOG)
+    assert vit_b.startswith("  vit_b16 ")
+    assert "2,156 cases" in vit_b
+    assert "343 MB + 11 datasets " in vit_b
+    assert vit_b.endswith("probebench fetch vit_b16 paper")
+    assert "1 dataset 5.0 MB" in embedded
+    assert embedded.endswith("probebench fetch gone")
+    assert refused.endswith("licence cc-by-nc-4.0, refused by --probe-licence=apache-2.0")
+    assert vit_l.endswith("probebench fetch vit_l16")
+    assert summary([], CATALOG) == []
+
+
+def test_preparation_is_told_beside_what_the_weights_declare():
+    text, differs = prepared(SPEC, get_protocol("default@1"))
+    assert text == "224 px, bicubic, mean 0.5, std 0.5, crop 100% (the weights were evaluated at 90%)"
+    assert differs == []
+    _, differs = prepared(SPEC, get_protocol("paper@1"))
+    assert differs == [
+        "resizing bilinear, where the weights declare bicubic",
+        "mean 0.485/0.456/0.406, where the weights declare 0.5",
+        "std 0.229/0.224/0.225, where the weights declare 0.5",
+    ]
+
+
+def test_a_spec_that_contradicts_its_weights_is_told():
+    spec = replace(SPEC, mean=(0.4, 0.5, 0.6), input_size=384)
+    _, differs = prepared(spec, get_protocol("default@1"))
+    assert differs == [
+        "input 384 px, where the weights declare 224 px",
+        "mean 0.4/0.5/0.6, where the weights declare 0.5",
+    ]
+
+
+def test_the_report_names_weights_and_licence_and_joins_models_that_agree():
+    protocol = get_protocol("default@1")
+    glyphs = [CATALOG.model("glyphvit"), CATALOG.model("glyphvit_random")]
+    assert report(glyphs, protocol, {}) == [
+        "glyphvit, glyphvit_random: 32 px, bilinear, mean 0.485/0.456/0.406, std 0.229/0.224/0.225; "
+        "as the weights declare"
+    ]
+    (line,) = report([SPEC], protocol, {})
+    assert line.startswith("vit_b16: vit_base_patch16_224.orig_in21k, licence apache-2.0; 224 px, bicubic")
+    (line,) = report([SPEC], get_protocol("paper@1"), {})
+    assert "WARNING: mean 0.485/0.456/0.406, where the weights declare 0.5" in line
+    (line,) = report([SPEC], protocol, {"vit_b16": "weights /x.pt"})
+    assert line.startswith("vit_b16: weights /x.pt; 224 px")

@@ -1,0 +1,229 @@
+"""Weights from the hub, against a small server on this machine that speaks its protocol."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub.constants
+import huggingface_hub.file_download
+import pytest
+
+from probebench import weights
+from probebench.catalog import Catalog, ModelSpec
+from probebench.errors import FetchError, Unreachable, WeightsError
+
+CATALOG = Catalog.default()
+SPEC = CATALOG.model("vit_b16")
+CONTENT = bytes(range(256)) * 40
+COMMIT = "0" * 39 + "1"
+
+
+class Hub(ThreadingHTTPServer):
+    """Answers for ``/REPO/resolve/main/FILE``; `files` by path, or a status instead of a file."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files = {}
+        self.status = None
+        self.headers = {}
+        self.delay = 0.0
+        self.requests = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def _answer(self, body):
+        hub = self.server
+        hub.requests.append((self.command, self.path))
+        time.sleep(hub.delay)
+        content = hub.files.get(self.path)
+        status = hub.status or (200 if content is not None else 404)
+        content = content if status == 200 else b""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Repo-Commit", COMMIT)
+        if status == 200:
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        elif status == 404:
+            self.send_header("X-Error-Code", "EntryNotFound" if hub.files else "RepoNotFound")
+        for name, value in hub.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub on this machine, and an empty cache."""
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    at(monkeypatch, server.url)
+    cache = tmp_path / "hub"
+    for module in (huggingface_hub.constants, huggingface_hub.file_download):
+        monkeypatch.setattr(module, "HF_HUB_CACHE", str(cache), raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def at(monkeypatch, url):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+
+
+def path(name="model.safetensors", repo="timm/vit_base_patch16_224.orig_in21k"):
+    return f"/{repo}/resolve/main/{name}"
+
+
+def test_weights_are_downloaded_once_and_found_without_asking(hub):
+    hub.files[path()] = CONTENT
+    assert weights.cached(SPEC) is None
+    with pytest.raises(WeightsError, match=r"model vit_b16 \(343 MB\): probebench fetch vit_b16"):
+        weights.require(SPEC)
+    found = weights.download(SPEC)
+    assert found.read_bytes() == CONTENT
+    asked = len(hub.requests)
+    assert weights.cached(SPEC) == weights.require(SPEC) == weights.download(SPEC) == found
+    assert len(hub.requests) == asked
+
+
+def test_older_repositories_have_a_torch_file(hub):
+    hub.files[path("pytorch_model.bin")] = CONTENT
+    assert weights.download(SPEC).name == "pytorch_model.bin"
+    assert weights.cached(SPEC).read_bytes() == CONTENT
+
+
+def test_a_source_may_name_repository_and_file(hub):
+    spec = ModelSpec("own", "vit_base_patch16_224", source="someone/something:w.safetensors")
+    hub.files[path("w.safetensors", "someone/something")] = CONTENT
+    assert weights.download(spec).read_bytes() == CONTENT
+
+
+def test_a_source_may_be_a_url(hub, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    hub.files["/files/w.pth"] = CONTENT
+    spec = ModelSpec("own", "vit_base_patch16_224", source="https://127.0.0.1/files/w.pth")
+    assert weights.cached(spec) is None
+    target = tmp_path / "torch" / "hub" / "checkpoints" / "w.pth"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(CONTENT)
+    assert weights.cached(spec) == target
+
+
+def test_progress_is_told(hub):
+    class Told:
+        what, total, done = "", 0, 0
+
+        def start(self, what, total):
+            self.what, self.total, self.done = what, total, 0
+
+        def advance(self, count):
+            self.done += count
+
+    told = Told()
+    hub.files[path()] = CONTENT
+    weights.download(SPEC, told)
+    assert (told.what, told.total, told.done) == ("weights of vit_b16", len(CONTENT), len(CONTENT))
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "message"),
+    [
+        (401, {}, "no timm/vit_base_patch16_224.orig_in21k, or does not show it to you .*401.*HF_TOKEN"),
+        (401, {"X-Error-Code": "GatedRepo"}, "only to those who agreed to its terms; agree at https://.*HF_TOKEN"),
+        (403, {}, "does not show it to you .*403"),
+        (404, {}, "does not show it to you .*404"),
+        (429, {}, "fewer requests .*429.*wait some minutes"),
+        (500, {}, "status 500; try again later"),
+    ],
+)
+def test_a_hub_that_refuses_is_explained(hub, status, headers, message):
+    hub.status, hub.headers = status, headers
+    with pytest.raises(FetchError, match=f"weights of model 'vit_b16'.*{message}") as caught:
+        weights.download(SPEC)
+    assert not isinstance(caught.value, Unreachable)
+    assert weights.cached(SPEC) is None
+
+
+def test_a_repository_without_weights_is_explained(hub):
+    hub.files["/something/else"] = b""
+    with pytest.raises(FetchError, match=r"has no file model.safetensors or pytorch_model.bin"):
+        weights.download(SPEC)
+
+
+def test_no_network_is_said_at_once(hub, monkeypatch):
+    at(monkeypatch, "http://127.0.0.1:9")  # nobody listens at the discard port
+    start = time.monotonic()
+    with pytest.raises(Unreachable, match="no network, it seems"):
+        weights.download(SPEC)
+    assert time.monotonic() - start < 20  # its client by itself goes on trying for longer
+
+
+def test_a_hub_that_does_not_answer_is_waited_for_shortly(hub, monkeypatch):
+    monkeypatch.setattr(weights, "CONNECT_SECONDS", 0.2)
+    hub.delay = 1.0
+    with pytest.raises(Unreachable, match="no answer within"):
+        weights.download(SPEC)
+
+
+def test_offline_asks_nobody(hub, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(Unreachable, match="HF_HUB_OFFLINE forbids the network"):
+        weights.download(SPEC)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.ENOSPC, "need 343 MB, and the disk of .* is full; HF_HOME names another"),
+        (errno.EROFS, "cannot be written to .*; HF_HOME names another"),
+        (errno.EACCES, "cannot be written to .*; HF_HOME names another"),
+    ],
+)
+def test_a_disk_that_refuses_is_explained(hub, monkeypatch, code, message):
+    hub.files[path()] = CONTENT
+
+    def refuse(*args, **kwargs):
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(FetchError, match=message):
+        weights.download(SPEC)
+
+
+def test_what_needs_no_download():
+    assert weights.needs_download(SPEC)
+    for name in ("glyphvit", "glyphvit_random", "vit_b16_random"):
+        assert not weights.needs_download(CATALOG.model(name))
+    assert not weights.needs_download(ModelSpec("own", "vit_base_patch16_224", checkpoint="w.safetensors"))
+
+
+def test_what_a_command_line_calls_a_model():
+    assert weights.handle(SPEC) == "vit_b16"
+    assert weights.handle(ModelSpec("own", "vit_base_patch16_224.mae")) == "timm:vit_base_patch16_224.mae"
