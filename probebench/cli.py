@@ -115,6 +115,7 @@ class _Job:
     """One file to fetch.
 
     Attributes:
+        runs: what fetches it, once for each thing that is made of it: all but the first find that it is there
         names: the models or datasets that it is for
         host: where it comes from: once that cannot be reached, its other files are not tried
         error: why it was not fetched; empty before, and if it was
@@ -123,7 +124,7 @@ class _Job:
     title: str
     size: int
     host: str
-    run: Callable[[Progress], object]
+    runs: list[Callable[[Progress], object]]
     names: list[str] = field(default_factory=list)
     error: str = ""
 
@@ -169,6 +170,8 @@ def _plan(asked: Sequence[str], root: Path, keep: bool) -> tuple[list[str], list
         names.append(spec.name)
         wanted = _weights(spec) if isinstance(spec, ModelSpec) else _archives(spec, root, keep)
         for key, job in wanted.items():
+            if key in jobs:
+                jobs[key].runs += job.runs
             jobs.setdefault(key, job).names.append(spec.name)
     return names, list(jobs.values())
 
@@ -182,7 +185,7 @@ def _specs(catalog: Catalog, name: str) -> list[ModelSpec | DatasetSpec]:
         return [catalog.model(name)]
     except UnknownName:
         every = [*catalog.models, *catalog.datasets, *catalog.suites]
-        raise unknown("model, dataset or suite", name, every) from None
+        raise unknown("model, dataset or suite", name, every, "probebench models or datasets") from None
 
 
 def _weights(spec: ModelSpec) -> dict[str, _Job]:
@@ -191,7 +194,7 @@ def _weights(spec: ModelSpec) -> dict[str, _Job]:
     if not fetchable(spec) or weights.cached(spec) is not None:
         return {}
     run = lambda progress: weights.download(spec, progress=progress)  # noqa: E731
-    return {f"weights of {spec.name}": _Job(f"weights of {spec.name}", spec.download_size, "the hub", run)}
+    return {f"weights of {spec.name}": _Job(f"weights of {spec.name}", spec.download_size, "the hub", [run])}
 
 
 def _archives(spec: DatasetSpec, root: Path, keep: bool) -> dict[str, _Job]:
@@ -199,9 +202,10 @@ def _archives(spec: DatasetSpec, root: Path, keep: bool) -> dict[str, _Job]:
 
     def job(archive: Archive) -> _Job:
         host = urlsplit(archive.url).hostname or ""
-        return _Job(archive.filename, archive.size, host, lambda progress: fetch_archive(archive, root, progress, keep))
+        run = lambda progress: fetch_archive(archive, root, progress, keep)  # noqa: E731
+        return _Job(archive.filename, archive.size, host, [run])
 
-    return {archive.result: job(archive) for archive in missing(spec, root)}
+    return {f"{archive.folder} {archive.url}": job(archive) for archive in missing(spec, root)}
 
 
 def _run(jobs: Sequence[_Job]) -> None:
@@ -215,7 +219,8 @@ def _run(jobs: Sequence[_Job]) -> None:
                 job.error = f"not tried, for {job.host} cannot be reached"
                 continue
             try:
-                job.run(progress)
+                for run in job.runs:
+                    run(progress)
             except Unreachable as error:
                 job.error = str(error)
                 unreachable.add(job.host)

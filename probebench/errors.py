@@ -30,18 +30,31 @@ class FeatureError(ProbebenchError):
 
 
 class FetchError(ProbebenchError):
-    """Weights or an archive that cannot be fetched, unpacked or put in place."""
+    """Weights or a dataset that could not be downloaded or unpacked."""
+
+
+class Unreachable(FetchError):
+    """There is no network, or no answer from it."""
 
 
 class StoreError(ProbebenchError):
     """A baseline, run record or leaderboard file that cannot be read or written."""
 
 
-def unknown(kind: str, name: object, known: Iterable[str]) -> UnknownName:
-    """The error for a name that is not one of `known`, with the nearest ones and the whole list."""
+def unknown(kind: str, name: object, known: Iterable[str], listing: str | None = None) -> UnknownName:
+    """The error for a name that is not one of `known`, with the nearest ones, and the whole list if it is short.
+
+    Args:
+        listing: the command that prints a list too long for a message
+    """
     from difflib import get_close_matches
 
     names = sorted(known)
     near = get_close_matches(str(name), names, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+    if listing is None or len(names) <= _SHORT_LIST:
+        return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+    return UnknownName(f"unknown {kind} {name!r}.{hint} {len(names)} are known: {listing} lists them.")
+
+
+_SHORT_LIST = 20

@@ -106,7 +106,14 @@ def dataset_rows(catalog: Catalog, root: Path, grouped: bool) -> list[Row]:
         row = _dataset_row(first, catalog, root)
         if count > 1:
             what = row.cells["what"].replace(first.kwargs["corruption"], "{corruption}")
-            row = replace(row, cells=row.cells | {"name": f"{stem}{{{count} corruptions}}", "what": what})
+            cells = row.cells | {"name": f"{stem}{{{count} corruptions}}", "what": what}
+            sizes = sorted({spec.download_size for spec in specs})
+            if len(sizes) > 1:
+                cells["size"] = f"{human(sizes[0])} to {human(sizes[-1])}"
+            absent = sum(bool(missing(spec, root)) for spec in specs)
+            if 0 < absent < count:
+                cells["here"] = f"{count - absent} of {count}"
+            row = replace(row, cells=cells)
         rows.append(row)
     return rows
 

@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -258,9 +259,18 @@ def test_a_server_that_goes_silent_is_a_time_out(server, tmp_path, waits):
     assert len(server.requests) == 3
 
 
-def test_no_such_host_is_said_at_once(tmp_path, waits):
-    with pytest.raises(Unreachable, match=r"cannot be reached \(.*there is no network here, or nowhere\.invalid is"):
-        download("http://nowhere.invalid/a.bin", tmp_path / "a.bin")
+@pytest.mark.parametrize("error", [socket.gaierror(-2, "Name or service not known"), TimeoutError("timed out")])
+def test_without_a_network_it_is_said_at_once(tmp_path, waits, monkeypatch, error):
+    limits = []
+
+    def connect(address, timeout=None, **kwargs):
+        limits.append(timeout)
+        raise error
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(Unreachable, match=r"cannot be reached \(.*there is no network here, or example\.org is"):
+        download("http://example.org/a.bin", tmp_path / "a.bin")
+    assert limits == [http.CONNECT]
     assert waits == []
 
 
@@ -488,18 +498,19 @@ def test_what_is_no_archive(tmp_path):
         unpack(archive, tmp_path / "out", tmp_path / "out" / "top")
 
 
+TOP = {"top/first": b"1"}
 UNSAFE = {
-    "parent": (tar_of({"../evil": b"x"}), "lies outside"),
-    "inner-parent": (tar_of({"top/../../evil": b"x"}), "lies outside"),
-    "absolute": (tar_of({"/tmp/evil": b"x"}), "lies outside"),
-    "drive": (tar_of({"C:/evil": b"x"}), "lies outside"),
-    "backslash": (tar_of({"top\\..\\..\\evil": b"x"}), "lies outside"),
-    "link-out": (tar_of({}, special("link", tarfile.SYMTYPE, "../out")), "leaves the folder"),
-    "link-absolute": (tar_of({}, special("link", tarfile.SYMTYPE, "/etc")), "leaves the folder"),
-    "link-detour": (tar_of({}, special("link", tarfile.SYMTYPE, "top/../..")), "leaves the folder"),
-    "hard-link-out": (tar_of({}, special("link", tarfile.LNKTYPE, "../out")), "leaves the folder"),
-    "device": (tar_of({}, special("null", tarfile.CHRTYPE)), "is a device or a pipe"),
-    "pipe": (tar_of({}, special("pipe", tarfile.FIFOTYPE)), "is a device or a pipe"),
+    "parent": (tar_of(TOP | {"../evil": b"x"}), "lies outside"),
+    "inner-parent": (tar_of(TOP | {"top/../../evil": b"x"}), "lies outside"),
+    "absolute": (tar_of(TOP | {"/tmp/evil": b"x"}), "lies outside"),
+    "drive": (tar_of(TOP | {"C:/evil": b"x"}), "lies outside"),
+    "backslash": (tar_of(TOP | {"top\\..\\..\\evil": b"x"}), "lies outside"),
+    "link-out": (tar_of(TOP, special("link", tarfile.SYMTYPE, "../out")), "leaves the folder"),
+    "link-absolute": (tar_of(TOP, special("link", tarfile.SYMTYPE, "/etc")), "leaves the folder"),
+    "link-detour": (tar_of(TOP, special("link", tarfile.SYMTYPE, "top/../..")), "leaves the folder"),
+    "hard-link-out": (tar_of(TOP, special("link", tarfile.LNKTYPE, "../out")), "leaves the folder"),
+    "device": (tar_of(TOP, special("null", tarfile.CHRTYPE)), "is a device or a pipe"),
+    "pipe": (tar_of(TOP, special("pipe", tarfile.FIFOTYPE)), "is a device or a pipe"),
 }
 
 
@@ -517,10 +528,10 @@ def test_unsafe_tars_are_refused(tmp_path, case):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (zip_of({"../evil": b"x"}), "lies outside"),
-        (zip_of({"/tmp/evil": b"x"}), "lies outside"),
-        (zip_of({"a": b"x"}, {"link": "../.."}), "leaves the folder"),
-        (zip_of({}, {"link": "/etc"}), "leaves the folder"),
+        (zip_of(TOP | {"../evil": b"x"}), "lies outside"),
+        (zip_of(TOP | {"/tmp/evil": b"x"}), "lies outside"),
+        (zip_of(TOP, {"link": "../.."}), "leaves the folder"),
+        (zip_of(TOP, {"link": "/etc"}), "leaves the folder"),
     ],
 )
 def test_unsafe_zips_are_refused(tmp_path, content, text):
@@ -534,6 +545,7 @@ def test_unsafe_zips_are_refused(tmp_path, content, text):
 def test_nothing_is_written_through_a_link(tmp_path):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("top/first"))
         tar.addfile(special("link", tarfile.SYMTYPE, "top"))
         tar.addfile(tarfile.TarInfo("link/file"))
     with pytest.raises(FetchError, match="'link/file' lies behind a link"):
@@ -549,9 +561,13 @@ def test_links_inside_are_kept(tmp_path, name):
     assert (tmp_path / "out" / "top" / "deep" / "link").read_bytes() == FILES["top/a.txt"]
 
 
-def test_an_archive_without_what_it_should_make(tmp_path):
-    with pytest.raises(FetchError, match=r"a\.tar should make other/part, and holds readme, top"):
-        unpack(packed(tmp_path, "a.tar", KINDS["a.tar"]), tmp_path / "out", tmp_path / "out" / "other" / "part")
+@pytest.mark.parametrize("name", ["a.tar", "a.zip", "a.tar.gz"])
+def test_an_archive_without_what_it_should_make(tmp_path, monkeypatch, name):
+    if name != "a.tar.gz":  # whose names are not quickly read
+        monkeypatch.setattr(shutil, "copyfileobj", lambda *_: pytest.fail("something was unpacked"))
+        monkeypatch.setattr(tarfile, "copyfileobj", lambda *_: pytest.fail("something was unpacked"))
+    with pytest.raises(FetchError, match=rf"{name} should make top/other, and holds readme, top"):
+        unpack(packed(tmp_path, name, KINDS[name]), tmp_path / "out", tmp_path / "out" / "top" / "other")
     assert left(tmp_path / "out") == []
 
 
@@ -659,17 +675,35 @@ def test_an_archive_that_only_a_person_can_get(server, tmp_path):
     with pytest.raises(FetchError) as caught:
         fetch_dataset(spec, tmp_path)
     assert str(caught.value) == (
-        f"dataset 'd' could not be fetched: {server.url}/a.tar.gz cannot be fetched by a program (needs an account). "
-        f"Get it in a browser, put it at {tmp_path}/set/a.tar.gz and fetch again."
+        f"dataset 'd' could not be fetched: {server.url}/a.tar.gz cannot be fetched by a program: needs an account. "
+        f"Get it by hand, put it at {tmp_path}/set/a.tar.gz and fetch again, or unpack it so that "
+        f"{tmp_path}/set/top is there."
     )
     assert missing(spec, tmp_path) == [spec.archives[0]]  # the other one was fetched all the same
 
 
 def test_a_refusal_says_what_to_do_by_hand(server, tmp_path):
     server.usual = Answer(404)
-    text = rf"is not there .*\. Get it in a browser, put it at {tmp_path}/set/a\.tar\.gz and fetch again"
+    text = rf"is not there .*\. Get it by hand, put it at {tmp_path}/set/a\.tar\.gz and fetch again"
     with pytest.raises(FetchError, match=text):
         fetch_archive(archive_of(server), tmp_path)
+    with pytest.raises(FetchError, match=rf"is not there .*\. Get it by hand and put it at {tmp_path}/set/list\.txt$"):
+        fetch_archive(archive_of(server, b"", "list.txt", makes=""), tmp_path)
+    with pytest.raises(FetchError, match=rf"is not there .*\. Get it by hand, so that {tmp_path}/set/top is there$"):
+        fetch_archive(archive_of(server, b"", "data"), tmp_path)
+
+
+def test_an_archive_put_by_hand_that_must_be_unpacked_by_hand(server, tmp_path):
+    archive = archive_of(server, makes="set/other", manual="is an archive in an archive")
+    (tmp_path / "set").mkdir()
+    place = tmp_path / "set" / "a.tar.gz"
+    place.write_bytes(KINDS["a.tar.gz"])
+    text = (
+        r"should make other, and holds readme, top \(is an archive in an archive\); unpack it by hand, so that .*/other"
+    )
+    with pytest.raises(FetchError, match=text):
+        fetch_archive(archive, tmp_path)
+    assert place.exists()
 
 
 @pytest.mark.parametrize("how", ["variable", "parameter"])

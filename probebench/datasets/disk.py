@@ -35,6 +35,12 @@ def require(folder: Path, parts: Iterable[str]) -> None:
         raise NotOnDisk(f"{folder} lacks {', '.join(missing)}. {expected}")
 
 
+def missing(spec: DatasetSpec, root: Path | None = None) -> list[Archive]:
+    """The archives of a dataset whose results are not in the data root, or in another one."""
+    root = root or data_root()
+    return [archive for archive in spec.archives if not (root / archive.result).exists()]
+
+
 def how_to_get(spec: DatasetSpec) -> str:
     """What a user can do about a dataset that is not on this machine."""
     root = data_root()
@@ -50,7 +56,7 @@ def _step(archive: Archive, root: Path) -> str:
     if not path.is_file():
         size = f" ({human(archive.size)})" if archive.size else ""
         return f"Get {archive.url}{size}."
-    if archive.md5 and (found := md5_of(path)) != archive.md5:
+    if archive.md5 and (found := _md5(path)) != archive.md5:
         return (
             f"{path} is damaged or another file: its MD5 is {found}, the published one {archive.md5}; "
             f"delete it and get {archive.url} again."
@@ -58,13 +64,7 @@ def _step(archive: Archive, root: Path) -> str:
     return f"{path} is here and whole; unpack it if you have not."
 
 
-def missing(spec: DatasetSpec, root: Path) -> list[Archive]:
-    """The archives of a dataset of which nothing is made under `root` yet; none of them: it is on this machine."""
-    return [archive for archive in spec.archives if not (root / archive.result).exists()]
-
-
-def md5_of(path: Path) -> str:
-    """The MD5 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
+def _md5(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import httpx2
 from filelock import FileLock, Timeout
 
 from probebench import __version__
-from probebench.datasets.disk import human, md5_of
+from probebench.datasets.disk import human
 from probebench.errors import FetchError
 
 CONNECT = 5.0
@@ -126,6 +127,12 @@ def check_md5(path: Path, md5: str) -> None:
         raise FetchError(
             f"{path} is damaged or another file: its MD5 is {found}, the published one {md5}; delete it and fetch again"
         )
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def check_room(folder: Path, needed: int) -> None:
