@@ -123,6 +123,14 @@ def parse_layers(text: str, deepest: int) -> list[int | str]:
     raise unknown("layer", text, [f"1 to {deepest}", "ranges such as 4-8", *REFERENCES])
 
 
+def by_sweep(cases: Iterable[Case]) -> dict[Sweep, list[Case]]:
+    """Cases grouped by what they share, in their order."""
+    groups: dict[Sweep, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.sweep, []).append(case)
+    return groups
+
+
 def expand(
     catalog: Catalog,
     models: Iterable[str],

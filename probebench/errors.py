@@ -30,11 +30,11 @@ class FeatureError(ProbebenchError):
 
 
 class FetchError(ProbebenchError):
-    """Weights or a dataset that could not be downloaded or unpacked."""
+    """Weights or an archive that cannot be fetched, unpacked or put in place."""
 
 
 class Unreachable(FetchError):
-    """There is no network, or no answer from it."""
+    """No network, no such host, or a host that does not answer."""
 
 
 class StoreError(ProbebenchError):

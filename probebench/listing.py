@@ -52,10 +52,11 @@ def model_rows(catalog: Catalog) -> list[Row]:
 
 
 def _model_row(spec: ModelSpec) -> Row:
-    from probebench.weights import cached
+    from probebench import weights
 
-    path = cached(spec) if fetchable(spec) else None
-    here = path is not None or not fetchable(spec)
+    needed = weights.needs_download(spec)
+    path = weights.cached(spec) if needed else None
+    here = path is not None or not needed
     cells = {
         "name": spec.name,
         "timm": spec.architecture if spec.architecture != "VisionTransformer" else "",
@@ -83,11 +84,6 @@ def _model_row(spec: ModelSpec) -> Row:
         "path": str(path) if path else None,
     }
     return Row(cells, data)
-
-
-def fetchable(spec: ModelSpec) -> bool:
-    """Whether a model has weights that have to be downloaded once."""
-    return spec.weights == "timm" and spec.checkpoint is None
 
 
 def dataset_rows(catalog: Catalog, root: Path, grouped: bool) -> list[Row]:

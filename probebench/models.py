@@ -1,9 +1,12 @@
-"""Build a frozen network from its spec: timm's architecture, weights from a file or from a seed."""
+"""Build a frozen network from its spec: timm's architecture, weights from the hub, from a file or from a seed."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from probebench import weights as pretrained
 from probebench.catalog import ModelSpec
-from probebench.errors import LayoutError, ProbebenchError, WeightsError, unknown
+from probebench.errors import LayoutError, ProbebenchError, UnknownName, WeightsError, unknown
+
+PLAIN = "VisionTransformer"
+"""The architecture that stands for timm's class itself."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +43,28 @@ def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") 
     """Build the network of a spec and load its weights.
 
     Args:
-        weights: a safetensors file to load instead of what the spec names, for instance a new checkpoint that is
-            to be checked against the baselines of the old one
+        weights: a file to load instead of what the spec names, for instance a new checkpoint that is to be checked
+            against the baselines of the old one; of the formats of `ModelSpec.checkpoint`
         device: a torch device
 
     Raises:
         UnknownName: if timm has no such architecture
-        WeightsError: if the weights file is missing, damaged or of another architecture
+        WeightsError: if the weights are not on this machine, damaged, or of another architecture
         LayoutError: if the network's blocks are not as many as the spec says
     """
+    if weights is None and spec.checkpoint is not None:
+        weights = Path(spec.checkpoint)
+    own = weights is not None
+    hub = pretrained.require(spec) if not own and pretrained.needs_download(spec) else None
     # The initialisation draws from torch's global generator; give the caller's state back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed or 0)
-        net = _architecture(spec)
+        net = _from_timm(spec, hub) if hub is not None else _architecture(spec)
     blocks = getattr(net, "blocks", ())
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks where its spec says {spec.depth}")
     if weights is not None:
-        _load(net, spec, weights, sha256=None)
-    elif spec.checkpoint is not None:
-        _load(net, spec, Path(spec.checkpoint), sha256=spec.sha256)
+        _load(net, spec, weights, sha256=spec.sha256 if spec.checkpoint == str(weights) else None)
     elif spec.weights.startswith("embedded:"):
         with as_file(files("probebench.embedded") / spec.weights.removeprefix("embedded:")) as path:
             _load(net, spec, path, sha256=spec.sha256)
@@ -70,22 +79,115 @@ def completed(spec: ModelSpec) -> ModelSpec:
         UnknownName: if timm has no such architecture or tag
         ProbebenchError: if timm says nothing of what is missing
     """
-    raise NotImplementedError
+    if spec.architecture == PLAIN:
+        raise ProbebenchError(f"model {spec.name!r}: {PLAIN} needs depth, input_size, mean and std to be given")
+    config = _config(spec)
+    # Shapes only: a network of any size in a fraction of a second.
+    with torch.device("meta"):
+        net = _architecture(spec)
+    parameters = sum(p.numel() for p in net.parameters())
+    classifier = sum(net.get_parameter(name).numel() for name in _classifier_tensors(net, {}))
+    used = pretrained.needs_download(spec)
+    tag = f".{config.tag}" if used and config.tag and "." not in spec.architecture else ""
+    size = config.input_size[-1]
+    return replace(
+        spec,
+        architecture=spec.architecture + tag,
+        depth=spec.depth or len(getattr(net, "blocks", ())),
+        width=spec.width or int(getattr(net, "embed_dim", 0) or 0),
+        parameters=spec.parameters or parameters - classifier,
+        # Of a file of another code, which may hold more than one network, the size is not known.
+        download_size=spec.download_size or (4 * parameters if used and config.hf_hub_id else 0),
+        input_size=spec.input_size or int(spec.kwargs.get("img_size", size)),
+        mean=spec.mean or tuple(config.mean),
+        std=spec.std or tuple(config.std),
+        interpolation=spec.interpolation or ("bilinear" if config.interpolation == "bilinear" else "bicubic"),
+        crop=spec.crop if spec.crop != 1 else float(config.crop_pct or 1),
+        licence=spec.licence or (config.license or "" if used else ""),
+        source=spec.source or (_source(spec, config) if used else ""),
+    )
+
+
+def declared(spec: ModelSpec) -> ModelSpec:
+    """The spec with the preprocessing that timm declares for its pretrained weights."""
+    kwargs = {key: value for key, value in spec.kwargs.items() if key != "img_size"}
+    return completed(ModelSpec(spec.name, spec.architecture, kwargs=kwargs))
+
+
+def _config(spec: ModelSpec) -> Any:
+    """What timm knows of an architecture and the tag of its weights."""
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    base, _, tag = spec.architecture.partition(".")
+    if not timm.is_model(base):
+        raise _unknown_architecture(spec)
+    if tag and tag not in (tags := _tags(base)):
+        raise unknown(f"pretraining tag of model {spec.name!r}, timm's {base},", tag, tags)
+    config = get_pretrained_cfg(spec.architecture)
+    if config is None or (pretrained.needs_download(spec) and not (config.hf_hub_id or config.url)):
+        tags = _tags(base)
+        hint = f"name one of its tags: {', '.join(tags)}" if tags else "say weights = 'random', or name a checkpoint"
+        raise ProbebenchError(f"model {spec.name!r}: timm has no pretrained weights for {spec.architecture}; {hint}")
+    return config
+
+
+def _tags(base: str) -> list[str]:
+    import timm
+
+    return [name.partition(".")[2] for name in timm.list_models(f"{base}.*", pretrained=True)]
+
+
+def _source(spec: ModelSpec, config: Any) -> str:
+    """As in `ModelSpec.source`."""
+    if not config.hf_hub_id:
+        return str(config.url)
+    if config.hf_hub_filename:
+        return f"{config.hf_hub_id}:{config.hf_hub_filename}"
+    plain = config.hf_hub_id == f"timm/{config.architecture}.{config.tag}"
+    return "" if plain else str(config.hf_hub_id)
+
+
+def _unknown_architecture(spec: ModelSpec) -> UnknownName:
+    import timm
+
+    base = spec.architecture.partition(".")[0]
+    near = get_close_matches(base, timm.list_models("*vit*") + timm.list_models(), n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(map(repr, dict.fromkeys(near)))}?" if near else ""
+    return UnknownName(
+        f"model {spec.name!r}: unknown timm architecture {base!r}.{hint} "
+        f"timm.list_models() has all {len(timm.list_models())}."
+    )
 
 
 def _architecture(spec: ModelSpec) -> nn.Module:
+    """The network of a spec as timm initialises it."""
     import timm
     from timm.models.vision_transformer import VisionTransformer
 
     kwargs: dict[str, Any] = dict(spec.kwargs)
-    if spec.architecture == "VisionTransformer":
-        net = VisionTransformer(depth=spec.depth, **kwargs)
-    elif timm.is_model(spec.architecture):
-        net = timm.create_model(spec.architecture, pretrained=False, **kwargs)
-    else:
-        names = timm.list_models("*vit*") or timm.list_models()
-        short = unknown("timm architecture", spec.architecture, names).args[0].split(" Known:")[0]
-        raise ProbebenchError(f"model {spec.name!r}: {short} See timm.list_models() for all {len(timm.list_models())}.")
+    if spec.architecture == PLAIN:
+        return VisionTransformer(depth=spec.depth, **kwargs)  # type: ignore[no-any-return]
+    if not timm.is_model(spec.architecture.partition(".")[0]):
+        raise _unknown_architecture(spec)
+    net = timm.create_model(spec.architecture, pretrained=False, **kwargs)
+    assert isinstance(net, nn.Module)
+    return net
+
+
+def _from_timm(spec: ModelSpec, path: Path) -> nn.Module:
+    """The network with pretrained weights from a file of the hub, which timm brings into its own form."""
+    import timm
+
+    # custom_load is for original npz files; on the hub they are stored as timm's own tensors.
+    overlay = {"file": str(path), "custom_load": False, "state_dict": None}
+    try:
+        net = timm.create_model(spec.architecture, pretrained=True, pretrained_cfg_overlay=overlay, **spec.kwargs)
+    except Exception as error:  # safetensors, pickle, torch and timm's own checks raise many kinds
+        raise WeightsError(
+            f"weights of model {spec.name!r} ({path}) cannot be loaded ({_first_line(error)}). If the file is "
+            "damaged, delete it and fetch it again"
+        ) from error
     assert isinstance(net, nn.Module)
     return net
 
@@ -94,15 +196,77 @@ def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> No
     where = f"weights of model {spec.name!r} ({path})"
     if not path.is_file():
         raise WeightsError(f"{where}: no such file")
-    if sha256 is not None and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != sha256:
+    if sha256 is not None and (found := _sha256(path)) != sha256:
         raise WeightsError(
             f"{where}: SHA-256 is {found}, expected {sha256}. The file is damaged or was replaced; reinstall "
             f"probebench, or pass another checkpoint on purpose with --probe-weights {spec.name}=FILE"
         )
+    state = _read(path, where)
+    if _problems(net, state):
+        state = _in_timms_form(net, state)
+    want = net.state_dict()
+    # A fine-tuned network has another classifier; nothing is read behind it.
+    for name in _classifier_tensors(net, state):
+        if name not in want or name not in state or state[name].shape != want[name].shape:
+            state.pop(name, None)
+            if name in want:
+                state[name] = want[name]
+    problems = _problems(net, state)
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise WeightsError(
+            f"{where}: another architecture than {spec.architecture} as the catalog builds it: "
+            f"{'; '.join(problems[:3])}{more}"
+        )
+    net.load_state_dict(state)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(path: Path, where: str) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors or torch file by name. Of a torch file only plain data is read."""
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{where}: not a readable safetensors file, or cut short ({error})") from error
+    from timm.models import load_state_dict
+
     try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{where}: not a readable safetensors file, or cut short ({error})") from error
+        # Finds the weights inside what training scripts save, and drops the prefixes of wrappers.
+        state = load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # torch, pickle and zipfile raise many kinds
+        raise WeightsError(
+            f"{where}: not a torch file of plain tensors, or cut short ({_first_line(error)}). Python objects are "
+            "never loaded: save the state_dict alone, best as safetensors"
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{where}: no dictionary of tensors; save the state_dict of the network")
+    return dict(state)
+
+
+def _in_timms_form(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What timm does to checkpoints of other code for this architecture: names, fused matrices, position tables."""
+    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        return dict(convert(dict(state), net))
+    except Exception:  # made for checkpoints that it knows; what does not fit is listed afterwards
+        return state
+
+
+def _classifier_tensors(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
+    config = getattr(net, "pretrained_cfg", None) or {}
+    names = config.get("classifier") or "head"
+    prefixes = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+    return [name for name in {**net.state_dict(), **state} if name.startswith(prefixes)]
+
+
+def _problems(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
     want = net.state_dict()
     problems = [f"{name} is missing" for name in want if name not in state]
     problems += [f"{name} is not part of the network" for name in state if name not in want]
@@ -111,13 +275,11 @@ def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> No
         for name, tensor in want.items()
         if name in state and state[name].shape != tensor.shape
     ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise WeightsError(
-            f"{where}: another architecture than {spec.architecture} as the catalog builds it: "
-            f"{'; '.join(problems[:3])}{more}"
-        )
-    net.load_state_dict(state)
+    return problems
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _digest(net: nn.Module) -> str:

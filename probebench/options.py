@@ -33,6 +33,17 @@ def add_options(parser: pytest.Parser) -> None:
         help="load this safetensors file instead of a model's own weights; its cases are checked against the "
         "model's baselines (may be repeated)",
     )
+    group.addoption(
+        "--probe-offline",
+        action="store_true",
+        help="download nothing, not even what is asked for by name (HF_HUB_OFFLINE=1 does the same)",
+    )
+    group.addoption(
+        "--probe-licence",
+        action="append",
+        metavar="LICENCES",
+        help=f"skip pretrained weights of other licences: apache-2.0, mit, ..., or commercial ({many})",
+    )
     group.addoption("--probe-json", type=Path, metavar="FILE", help="write the run record here as well")
     group.addoption(
         "--probe-baselines", type=Path, metavar="DIR", help="where baselines lie (default: baselines/ under rootdir)"
@@ -97,6 +108,8 @@ class Options:
     sites: tuple[str, ...]
     protocol: str
     weights: dict[str, Path]
+    offline: bool
+    licences: tuple[str, ...]
     json: Path | None
     baselines: Path
     update: Literal["new", "all"] | None
@@ -168,6 +181,8 @@ class Options:
             sites=names("site"),
             protocol=cast("str | None", get("protocol")) or DEFAULT_PROTOCOL,
             weights=weights,
+            offline=bool(get("offline")),
+            licences=tuple(name.lower() for name in names("licence")),
             json=json,
             baselines=baselines or config.rootpath / "baselines",
             update=update,

@@ -6,7 +6,7 @@ Everything heavy is imported inside the hooks that need it, so that a pytest run
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -15,7 +15,11 @@ from probebench.options import Options, add_options
 if TYPE_CHECKING:
     from probebench.cases import Case, Selection
     from probebench.catalog import Catalog
+    from probebench.preflight import Preflight, Withheld
     from probebench.run import Measured, Run
+
+ANY_OF_TIMM = "timm:*"
+"""As a model in a mark: every ``timm:`` model that --probe-model names."""
 
 _SWEEP, _CASE = "_probe_sweep", "_probe_case"
 _UNMEASURED = ("probe", "not measured")
@@ -23,6 +27,8 @@ _UNMEASURED = ("probe", "not measured")
 _options: pytest.StashKey[Options] = pytest.StashKey()
 _catalog: pytest.StashKey[Catalog] = pytest.StashKey()
 _selection: pytest.StashKey[Selection] = pytest.StashKey()
+_preflight: pytest.StashKey[Preflight] = pytest.StashKey()
+_withheld: pytest.StashKey[dict[str, Withheld]] = pytest.StashKey()
 _run: pytest.StashKey[Run] = pytest.StashKey()
 _errors: pytest.StashKey[list[str]] = pytest.StashKey()
 _notes: pytest.StashKey[list[str]] = pytest.StashKey()
@@ -48,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.stash[_errors] = []
     config.stash[_notes] = []
+    config.stash[_withheld] = {}
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -85,15 +92,30 @@ def _prepare(config: pytest.Config) -> tuple[Catalog, Selection]:
     return config.stash[_catalog], config.stash[_selection]
 
 
+def _looked_at(config: pytest.Config) -> Preflight:
+    """What decides which sweeps of this run are withheld, made when first needed."""
+    if _preflight not in config.stash:
+        from probebench.asking import Asked
+        from probebench.preflight import Preflight
+
+        options = config.stash[_options]
+        catalog, selection = _prepare(config)
+        asked = Asked.parse(
+            selection.models or (), selection.datasets or (), config.option.keyword, config.option.markexpr, config.args
+        )
+        config.stash[_preflight] = Preflight(catalog, options.weights, asked, options.offline, options.licences)
+    return config.stash[_preflight]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if _SWEEP not in metafunc.fixturenames:
         return
-    from probebench.cases import Selection, expand
+    from probebench.cases import Selection, by_sweep, expand
     from probebench.errors import ProbebenchError
 
     config = metafunc.config
     where = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"
-    cases: list[Case] = []
+    params = []
     try:
         catalog, selection = _prepare(config)
         marks = list(metafunc.definition.iter_markers("probe"))
@@ -111,15 +133,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if extra := kwargs.keys() - {"model", "dataset", "layer", "site"}:
             raise ProbebenchError(f"the probe mark takes model, dataset, layer and site, not {', '.join(extra)}")
         models, datasets, layers, sites = (_list(kwargs.get(key)) for key in ("model", "dataset", "layer", "site"))
+        if ANY_OF_TIMM in models:
+            models.remove(ANY_OF_TIMM)
+            models += [model for model in config.stash[_options].models if model.startswith("timm:")]
         own = Selection.parse(catalog, models, datasets, layers, sites)
+        models = [catalog.model(model).name for model in models]
         cases = expand(catalog, models, datasets, config.stash[_options].protocol, [own, selection])
+        for sweep, its_cases in by_sweep(cases).items():
+            withheld = _looked_at(config).withhold(sweep, len(its_cases))
+            if withheld is None:
+                params += [
+                    pytest.param(sweep, case, id=case.id, marks=pytest.mark.probe(**case.marks)) for case in its_cases
+                ]
+            else:
+                its_mark = pytest.mark.probe(model=sweep.model, dataset=sweep.dataset)
+                params.append(pytest.param(None, withheld, id=sweep.id, marks=its_mark))
     except ProbebenchError as error:
         # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
         config.stash[_errors].append(f"{where}: {error}")
     metafunc.parametrize(
         (_SWEEP, _CASE),
-        [pytest.param(case.sweep, case, id=case.id, marks=pytest.mark.probe(**case.marks)) for case in cases]
-        or [pytest.param(None, None, id="none")],  # deselected in pytest_collection_modifyitems
+        params or [pytest.param(None, None, id="none")],  # deselected in pytest_collection_modifyitems
         indirect=[_SWEEP],
         scope="session",
     )
@@ -131,10 +165,21 @@ def _list(value: Any) -> list[Any]:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _case(item: pytest.Item) -> Case | None:
+def _param(item: pytest.Item) -> Any:
+    """The `Case`, or the `Withheld` that stands for many, of an item; None for other items."""
     callspec = getattr(item, "callspec", None)
-    case: Case | None = callspec.params.get(_CASE) if callspec is not None else None
-    return case
+    return callspec.params.get(_CASE) if callspec is not None else None
+
+
+# Both tell by an attribute: their classes are not imported in a run that has no cases.
+def _case(item: pytest.Item) -> Case | None:
+    param = _param(item)
+    return cast("Case", param) if hasattr(param, "tap") else None
+
+
+def _withheld_of(item: pytest.Item) -> Withheld | None:
+    param = _param(item)
+    return cast("Withheld", param) if hasattr(param, "why") else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -143,7 +188,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if errors:
         raise pytest.UsageError("\n".join(errors))
     # A function of which the selection leaves no case is deselected, not skipped.
-    empty = [item for item in items if _SWEEP in getattr(item, "fixturenames", ()) and _case(item) is None]
+    empty = [item for item in items if _SWEEP in getattr(item, "fixturenames", ()) and _param(item) is None]
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
@@ -154,7 +199,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(skip)
 
 
-def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | None:
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | list[str] | None:
     cases = [case for item in items if (case := _case(item)) is not None]
     if not cases or config.get_verbosity() < -1:
         return None
@@ -162,16 +207,28 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     from probebench.protocols import get_protocol
 
     protocol = get_protocol(options.protocol)
-    return (
+    header = (
         f"probebench: {len(cases)} cases in {len({case.sweep for case in cases})} sweeps, protocol {protocol.name} "
         f"({protocol.fingerprint}), device {options.device}, baselines {options.baselines}"
     )
+    if config.option.collectonly or config.get_verbosity() < 0:
+        return header
+    from probebench.preflight import report
+
+    models = dict.fromkeys(case.sweep.model for case in cases)
+    own = {name: f"weights {path}" for name, path in options.weights.items()}
+    return [header, *report([config.stash[_catalog].model(name) for name in models], protocol, own)]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     cases = [case for item in session.items if (case := _case(item)) is not None]
-    if not cases or config.option.collectonly or hasattr(config, "workerinput"):
+    if config.option.collectonly or hasattr(config, "workerinput"):
+        return
+    for item in session.items:
+        if (withheld := _withheld_of(item)) is not None:
+            config.stash[_withheld][withheld.sweep.id] = withheld
+    if not cases:
         return
     from probebench.errors import ProbebenchError
     from probebench.run import Run
@@ -188,11 +245,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Measured]:
-    """Measure one sweep: every selected tap of one model on one dataset."""
+def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Measured | None]:
+    """Measure one sweep: every selected tap of one model on one dataset; None for one that is withheld."""
     config, sweep = request.config, request.param
+    if sweep is None:
+        yield None
+        return
     taps = sorted({case.tap for item in request.session.items if (case := _case(item)) and case.sweep == sweep})
     run = config.stash[_run]
+    withheld = _looked_at(config).withhold(sweep, len(taps))
+    if withheld is not None:  # an earlier sweep found that there is no network
+        config.stash[_withheld][sweep.id] = withheld
+        yield None
+        return
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not reporter.isatty or reporter.verbosity < 0:
         yield run.measure(sweep, taps)
@@ -269,9 +334,28 @@ class Ledger:
 
 
 @pytest.fixture
-def probe(request: pytest.FixtureRequest, _probe_sweep: Measured, _probe_case: Case) -> Probe:
+def probe(request: pytest.FixtureRequest, _probe_sweep: Measured | None, _probe_case: Case | Withheld) -> Probe:
     """One case of the matrix that the test function's `probe` mark describes; call its `check()`."""
-    return Probe(request, _probe_sweep, _probe_case)
+    config = request.config
+    if _probe_sweep is not None and _probe_sweep.unreachable:
+        _note_unreachable(config, request.session, _probe_sweep)
+    withheld = config.stash[_withheld].get(_probe_case.sweep.id)
+    if withheld is None:
+        assert _probe_sweep is not None
+        return Probe(request, _probe_sweep, cast("Case", _probe_case))
+    reason = withheld.why or "not on this machine"
+    if withheld.asked and config.stash[_options].strict:
+        pytest.fail(f"{withheld.sweep.id} was asked for and could not be measured: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def _note_unreachable(config: pytest.Config, session: pytest.Session, measured: Measured) -> None:
+    """A sweep should have been downloaded, and there is no network: tell it once, at the end."""
+    sweep = measured.sweep
+    if sweep.id not in config.stash[_withheld]:
+        count = sum(1 for item in session.items if (case := _case(item)) and case.sweep == sweep)
+        config.stash[_withheld][sweep.id] = _looked_at(config).unreachable(sweep, count)
+        config.stash[_notes].append(f"WARNING: {measured.unreachable}")
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -337,26 +421,30 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The leaderboards; first, because pytest-benchmark may raise in its own summary."""
-    record = config.stash.get(_record, None)
-    if record is None:
+    record, withheld = config.stash.get(_record, None), config.stash[_withheld]
+    if record is None and not withheld:
         return
-    from probebench import leaderboard
+    writer, text = terminalreporter._tw, ""
+    if record is not None:
+        from probebench import leaderboard
 
-    writer = terminalreporter._tw
-    options = config.stash[_options]
-    encoding = getattr(writer._file, "encoding", None) or "ascii"
-    text = leaderboard.render(
-        record,
-        level=options.leaderboard,
-        width=writer.fullwidth if terminalreporter.isatty else None,
-        color=writer.hasmarkup,
-        ascii_only=not encoding.lower().startswith("utf"),
-    )
+        encoding = getattr(writer._file, "encoding", None) or "ascii"
+        text = leaderboard.render(
+            record,
+            level=config.stash[_options].leaderboard,
+            width=writer.fullwidth if terminalreporter.isatty else None,
+            color=writer.hasmarkup,
+            ascii_only=not encoding.lower().startswith("utf"),
+        )
     notes = config.stash[_notes]
+    if withheld:
+        from probebench.preflight import summary
+
+        notes += summary(withheld.values(), config.stash[_catalog])
     if config.get_verbosity() < -1:
         notes = [note for note in notes if note.startswith(("ERROR", "WARNING"))]
     if text or notes:
         terminalreporter.section("probebench", sep="=")
         writer.write(text)
         for note in notes:
-            terminalreporter.write_line(note, red=note.startswith("ERROR"))
+            terminalreporter.write_line(note, red=note.startswith("ERROR"), yellow=note.startswith("WARNING"))

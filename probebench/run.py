@@ -19,7 +19,7 @@ from probebench import atomic, baselines, leaderboard, results
 from probebench.baselines import Baseline, Judgement
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
-from probebench.errors import ProbebenchError, StoreError
+from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.options import DEFAULT_PROTOCOL, Options
 from probebench.protocols import get_protocol
 from probebench.sites import Tap, all_taps
@@ -33,6 +33,7 @@ class Measured:
     Attributes:
         result: None if it failed before its first tap
         baseline: what it was compared with
+        unreachable: the explanation if something had to be downloaded and there is no network
         judgements: per tap of `result`
         error: the explanation if it failed, one line
         traceback: of a failure that is not one of probebench's own errors
@@ -44,6 +45,7 @@ class Measured:
     sweep: Sweep
     result: SweepResult | None = None
     baseline: Baseline | None = None
+    unreachable: str = ""
     judgements: dict[Tap, Judgement] | None = None
     error: str | None = None
     traceback: str = ""
@@ -66,7 +68,7 @@ class Run:
     def measure(self, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> Measured:
         """Run one sweep and judge its cases. Failures end up in the result; interruptions pass through."""
         done = self.measured.get(sweep)
-        if done is not None and (done.complete or done.error is not None):
+        if done is not None and (done.complete or done.unreachable or done.error is not None):
             return done  # pytest comes back to a sweep when items were reordered, as --ff does
         measured = self.measured[sweep] = Measured(sweep)
         options = self.options
@@ -91,6 +93,8 @@ class Run:
             )
             self._judge(measured)
             measured.complete = True
+        except Unreachable as error:
+            measured.unreachable = str(error)
         except ProbebenchError as error:
             measured.error = f"{type(error).__name__}: {error}"
         except Exception as error:

@@ -14,9 +14,12 @@ import numpy.typing as npt
 import torch
 
 from probebench import datasets, models
+from probebench import weights as pretrained
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.datasets import disk
 from probebench.errors import DataError, ProbebenchError, unknown
 from probebench.features import extract
+from probebench.fetch import fetch_dataset
 from probebench.probes import get_probe
 from probebench.protocols import Protocol, get_protocol
 from probebench.sites import Tap, all_taps
@@ -86,10 +89,11 @@ class Progress(TypingProtocol):
     """Told what a sweep is doing."""
 
     def start(self, stage: str, total: int) -> None:
-        """A stage begins: ``extract`` with `total` images or ``fit`` with `total` taps."""
+        """A stage begins: ``extract`` with `total` images, ``fit`` with `total` taps, or the download of a file with
+        `total` bytes, 0 if unknown."""
 
     def advance(self, count: int) -> None:
-        """`count` more images or taps are done."""
+        """`count` more images, taps or bytes are done."""
 
 
 class _Silent:
@@ -128,6 +132,7 @@ def run_sweep(
     protocol: str | Protocol = "default@1",
     taps: Sequence[Tap] | None = None,
     weights: Path | None = None,
+    download: bool = True,
     device: str = "auto",
     batch_size: int = 256,
     jobs: int | None = None,
@@ -137,9 +142,10 @@ def run_sweep(
     """Extract features once, fit a probe at every tap, score it on the test split.
 
     Args:
-        model, dataset, protocol: names from the built-in catalog, or specs
+        model, dataset, protocol: names from the built-in catalog, or specs; a model may be ``timm:`` and timm's name
         taps: which taps to probe; all of the model's by default
-        weights: a safetensors file to load instead of the model's own
+        weights: a file to load instead of the model's own, of the formats of `ModelSpec.checkpoint`
+        download: get weights and archives that are not on this machine; without, they are an error
         device: a torch device or ``auto``
         batch_size: images per forward pass
         jobs: processor cores for the probes; all that there are by default
@@ -152,10 +158,12 @@ def run_sweep(
 
     Raises:
         UnknownName: for a name that the catalog does not have
-        WeightsError, LayoutError, DataError, FeatureError: see `probebench.errors`
+        WeightsError, LayoutError, DataError, FeatureError, FetchError: see `probebench.errors`
     """
     catalog = Catalog.default()
     model_spec = catalog.model(model) if isinstance(model, str) else model
+    if not model_spec.complete:
+        model_spec = models.completed(model_spec)
     dataset_spec = catalog.dataset(dataset) if isinstance(dataset, str) else dataset
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     taps = all_taps(model_spec.depth) if taps is None else sorted(set(taps))
@@ -165,6 +173,11 @@ def run_sweep(
     device = choose_device(device)
     progress = progress or _Silent()
 
+    if download:
+        if weights is None and pretrained.needs_download(model_spec):
+            pretrained.download(model_spec, progress)
+        if not disk.on_disk(dataset_spec):
+            fetch_dataset(dataset_spec, disk.data_root(), progress)
     data = datasets.load(dataset_spec)
     chosen = train_indices(len(data.train), protocol)
     train_labels, test_labels = data.train.labels[chosen], data.test.labels

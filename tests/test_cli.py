@@ -264,6 +264,20 @@ def test_the_others_are_fetched_when_one_fails(catalog, server, root, capsys):
     assert capsys.readouterr().out.endswith("on this machine: photos, drawings\n")
 
 
+def test_what_only_a_person_can_get_is_not_counted(catalog, root, capsys):
+    assert main(["fetch", "drawings", "secret", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "secret.tar: size unknown, for secret; by hand: needs an account\n" in out
+    assert "2 to download: " in out
+    assert "unknown size;" not in out
+    root.mkdir()
+    (root / "secret.tar").write_bytes(tar_of({"secret/1": b"1"}))
+    assert main(["fetch", "secret"]) == 0
+    out = capsys.readouterr().out
+    assert out == "secret.tar: size unknown, for secret; is here, to be unpacked\non this machine: secret\n"
+    assert (root / "secret" / "1").exists()
+
+
 def test_an_archive_that_several_datasets_use_parts_of_is_fetched_once(server, root, monkeypatch, capsys):
     url = server.add("a.tar.gz", KINDS["a.tar.gz"])
     specs = [

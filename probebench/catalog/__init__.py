@@ -24,7 +24,11 @@ _Spec = TypeVar("_Spec", ModelSpec, DatasetSpec)
 
 
 def _load(kind: type[_Spec], filename: str) -> dict[str, _Spec]:
-    text = files(__package__).joinpath(filename).read_text(encoding="utf-8")
+    return parse(kind, files(__package__).joinpath(filename).read_text(encoding="utf-8"), filename)
+
+
+def parse(kind: type[_Spec], text: str, filename: str) -> dict[str, _Spec]:
+    """The specs of a TOML text by name. Raises UnknownName for a key that is no attribute of them."""
     known = {f.name for f in fields(kind)}
     specs = {}
     for name, table in _expanded(tomllib.loads(text)):
@@ -110,13 +114,13 @@ class Catalog:
             UnknownName: with the nearest names
         """
         if not isinstance(name, str):
-            raise unknown("model", name, self.models)
+            raise unknown("model", name, self.models, "probebench models")
         if name not in self._used:
             spec = self.models.get(name) or self._control(name)
             if spec is None and name.startswith("timm:"):
                 spec = ModelSpec(name=re.sub("[^A-Za-z0-9]", "_", name), architecture=name.removeprefix("timm:"))
             if spec is None:
-                raise unknown("model", name, self.models)
+                raise unknown("model", name, self.models, "probebench models")
             if not spec.complete:
                 from probebench.models import completed
 
@@ -147,7 +151,7 @@ class Catalog:
         """Raises UnknownName with the nearest names."""
         found = self.datasets.get(name) or self._at_severity(name)
         if found is None:
-            raise unknown("dataset", name, [*self.datasets, *self.suites])
+            raise unknown("dataset", name, [*self.datasets, *self.suites], "probebench datasets")
         return found
 
     def _at_severity(self, name: str) -> DatasetSpec | None:

@@ -29,8 +29,12 @@ class ModelSpec:
         mean, std: per channel, of images in [0, 1]: the statistics that the weights were trained with
         interpolation: of the resizing that the weights were trained with: ``bilinear`` or ``bicubic``; if left out,
             what timm says where it is asked for the rest, or bilinear
+        crop: share of the resized image that the centre crop kept when the weights were evaluated; told beside what a
+            protocol does
         checkpoint: the path of weights of one's own, used instead of `weights`: safetensors, or a torch file of plain
             tensors; relative to the directory pytest is started in
+        source: where pretrained weights lie: a hub repository, one and a file name after a colon, or a URL; empty for
+            the repository ``timm/`` and the architecture
         sha256: of the weights file; checked when given
         seed: of the random initialisation
         control_of: for a random control, the pretrained model it is the control of
@@ -51,7 +55,9 @@ class ModelSpec:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     interpolation: str = ""
+    crop: float = 1.0
     checkpoint: str | None = None
+    source: str = ""
     sha256: str | None = None
     seed: int | None = None
     control_of: str | None = None

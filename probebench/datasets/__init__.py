@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from inspect import signature
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets.disk import NotOnDisk, how_to_get
-from probebench.datasets.files import ImageFiles
 from probebench.errors import DataError, ProbebenchError
 
 
@@ -26,6 +25,14 @@ class Images(Protocol):
 
     def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
         """One image: uint8, shape (height, width) for grey or (height, width, 3) for RGB."""
+
+
+@runtime_checkable
+class Content(Protocol):
+    """`Images` that can be told from others without being decoded."""
+
+    def content(self) -> Iterator[bytes]:
+        """What identifies the images, in their order."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +57,15 @@ class Split:
     def digest(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of shapes, images and labels, in their order.
 
-        Of images in an array or in an unknown kind of sequence, the pixels count; of images in files, the names and
-        the bytes, so that nothing is decoded and the digest does not hang on the version of a decoder.
+        Of images that have a method `content`, as those in files do, what it gives counts: names and bytes, so that
+        nothing is decoded and the digest does not hang on the version of a decoder. Of others, the pixels count.
         """
         if isinstance(self.images, np.ndarray):
             h = hashlib.sha256(repr((self.images.shape, self.labels.shape)).encode())
             h.update(np.ascontiguousarray(self.images).tobytes())
         else:
             h = hashlib.sha256(repr((len(self.images), self.labels.shape)).encode())
-            for part in self.images.content() if isinstance(self.images, ImageFiles) else _pixels(self.images):
+            for part in self.images.content() if isinstance(self.images, Content) else _pixels(self.images):
                 h.update(part)
         h.update(self.labels.astype("<i8").tobytes())
         return h.hexdigest()[:16]
@@ -145,7 +152,7 @@ def load(spec: DatasetSpec) -> Dataset:
     try:
         classes, train, test = reader(**spec.kwargs)
     except NotOnDisk as error:
-        raise NotOnDisk(f"dataset {spec.name!r} is not on this machine: {error} {how_to_get(spec)}") from error
+        raise NotOnDisk(f"dataset {spec.name!r} is not on this machine: {error} {how_to_get(spec)}".rstrip()) from error
     except DataError as error:
         raise DataError(f"dataset {spec.name!r}: {error}") from error
     return Dataset(spec.name, classes, train, test)

@@ -9,35 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.datasets import Split
+from probebench.datasets.corruptions import SEVERITIES, check_corruption
 from probebench.datasets.disk import data_root, require
 from probebench.datasets.pickles import AGAIN, load_pickle
 from probebench.errors import DataError, unknown
 
 SIDE = 32
-SEVERITIES = 5
-
-CORRUPTIONS = (
-    "brightness",
-    "contrast",
-    "defocus_blur",
-    "elastic_transform",
-    "fog",
-    "frost",
-    "gaussian_blur",
-    "gaussian_noise",
-    "glass_blur",
-    "impulse_noise",
-    "jpeg_compression",
-    "motion_blur",
-    "pixelate",
-    "saturate",
-    "shot_noise",
-    "snow",
-    "spatter",
-    "speckle_noise",
-    "zoom_blur",
-)
-"""The files of CIFAR-10-C and CIFAR-100-C: the 15 corruptions of the benchmark and the 4 extra ones."""
 
 
 def cifar10() -> tuple[list[str], Split, Split]:
@@ -58,17 +35,14 @@ def corrupted(
 
     Args:
         base: ``cifar10`` or ``cifar100``
-        corruption: one of `CORRUPTIONS`
+        corruption: one of `probebench.datasets.corruptions.CORRUPTIONS`
         severity: 1 to 5
         train: ``clean`` to train on the clean training images and test on all 10,000 corrupted ones; ``corrupted``
             to train on four fifths of the corrupted images and test on every fifth
     """
     if base not in ("cifar10", "cifar100"):
         raise unknown("base of corrupted images", base, ["cifar10", "cifar100"])
-    if corruption not in CORRUPTIONS:
-        raise unknown("corruption", corruption, CORRUPTIONS)
-    if severity not in range(1, SEVERITIES + 1):
-        raise unknown("severity", severity, map(str, range(1, SEVERITIES + 1)))
+    check_corruption(corruption, severity)
     if train not in ("clean", "corrupted"):
         raise unknown("training images", train, ["clean", "corrupted"])
     folder = data_root() / ("CIFAR-10-C" if base == "cifar10" else "CIFAR-100-C")

@@ -36,35 +36,73 @@ def require(folder: Path, parts: Iterable[str]) -> None:
 
 
 def missing(spec: DatasetSpec, root: Path | None = None) -> list[Archive]:
-    """The archives of a dataset whose results are not in the data root, or in another one."""
+    """The archives of a dataset whose results are not under `root`, the data root by default."""
     root = root or data_root()
     return [archive for archive in spec.archives if not (root / archive.result).exists()]
 
 
+def on_disk(spec: DatasetSpec) -> bool:
+    """Whether all that the archives of a dataset make is in the data root; nothing is opened."""
+    return not missing(spec)
+
+
+def lacking(spec: DatasetSpec) -> str:
+    """One line for a dataset that is not on this machine: its name, what is to be got, and how; empty if it is here.
+
+    ``dataset cifar10: 170 MB, probebench fetch cifar10``
+    """
+    archives = missing(spec)
+    if not archives:
+        return ""
+    size = sum(archive.size for archive in archives)
+    parts = [human(size)] if size else []
+    parts += dict.fromkeys(archive.manual for archive in archives if archive.manual)
+    if not all(archive.manual for archive in archives):
+        parts.append(f"probebench fetch {spec.name}")
+    return f"dataset {spec.name}: {', '.join(parts)}"
+
+
 def how_to_get(spec: DatasetSpec) -> str:
-    """What a user can do about a dataset that is not on this machine."""
+    """What a user can do about a dataset that is not on this machine, or not whole."""
     root = data_root()
-    steps = [_step(archive, root) for archive in spec.archives]
+    # Where all results are there and the reader misses a part of them, each archive may be the one to get again.
+    archives = missing(spec) or spec.archives
+    steps = [_here(archive, root) or _by_hand(archive, root) for archive in archives]
+    fetched = [archive for archive, step in zip(archives, steps, strict=True) if not step]
+    if fetched:
+        size = sum(archive.size for archive in fetched)
+        urls = ", ".join(archive.url for archive in fetched)
+        steps.insert(0, f"Run: probebench fetch {spec.name} ({f'{human(size)}: ' if size else ''}{urls}).")
     if spec.source:
         steps.append(f"Official source: {spec.source}.")
-    steps.append(f"Datasets are looked for under {root}; PROBEBENCH_DATA names another folder.")
-    return " ".join(steps)
+    if spec.archives:
+        steps.append(f"Datasets are looked for under {root}; PROBEBENCH_DATA names another folder.")
+    return " ".join(step for step in steps if step)
 
 
-def _step(archive: Archive, root: Path) -> str:
-    path = root / archive.filename
+def _here(archive: Archive, root: Path) -> str:
+    """What is to be done with an archive that lies in the data root; empty if none does."""
+    path = root / archive.folder / archive.filename
     if not path.is_file():
-        size = f" ({human(archive.size)})" if archive.size else ""
-        return f"Get {archive.url}{size}."
-    if archive.md5 and (found := _md5(path)) != archive.md5:
+        return ""
+    if archive.md5 and (found := md5_of(path)) != archive.md5:
         return (
             f"{path} is damaged or another file: its MD5 is {found}, the published one {archive.md5}; "
             f"delete it and get {archive.url} again."
         )
-    return f"{path} is here and whole; unpack it if you have not."
+    return f"{path} is here and whole; unpack it if you have not, so that {root / archive.result} is there."
 
 
-def _md5(path: Path) -> str:
+def _by_hand(archive: Archive, root: Path) -> str:
+    """How to get an archive that no program can fetch; empty for the others."""
+    if not archive.manual:
+        return ""
+    size = f" ({human(archive.size)})" if archive.size else ""
+    return f"Get {archive.url}{size} by hand: {archive.manual}; {root / archive.result} should be there afterwards."
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
 

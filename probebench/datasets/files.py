@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -34,18 +35,7 @@ class ImageFiles:
     def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
         """Raises DataError for a file that is missing, damaged, or that eight bits a channel cannot hold."""
         path = self.root / self.names[index]
-        try:
-            with Image.open(path) as image:
-                mode = image.mode
-                # Pillow would clip 16 bits at 255 and hand back a white image.
-                pixels = None if mode.startswith(("I", "F")) else np.array(image.convert("RGB"))
-        except FileNotFoundError:
-            raise DataError(f"image {path} is missing; {WHAT_TO_DO}") from None
-        except Exception as error:  # Pillow's decoders raise whatever they trip over
-            raise DataError(f"image {path} cannot be decoded ({error}); {WHAT_TO_DO}") from error
-        if pixels is None:
-            raise DataError(f"image {path} has pixels of mode {mode!r}; convert it to 8 bits a channel")
-        return pixels
+        return decode(path, f"image {path}")
 
     def content(self) -> Iterator[bytes]:
         """What identifies the images without decoding them: each name and the SHA-256 of its file."""
@@ -58,6 +48,30 @@ class ImageFiles:
                 raise DataError(f"image {path} cannot be read ({error.strerror}); {WHAT_TO_DO}") from error
             # A name holds no zero byte and a digest has one length: no two lists give the same bytes.
             yield name.encode() + b"\0" + digest
+
+
+def decode(file: Path | IO[bytes], where: str) -> npt.NDArray[np.uint8]:
+    """An image file as an array: uint8, shape (height, width, 3).
+
+    Args:
+        file: a path, or an open file
+        where: what to call it in errors
+
+    Raises:
+        DataError: if it is missing, damaged, or eight bits a channel cannot hold it
+    """
+    try:
+        with Image.open(file) as image:
+            mode = image.mode
+            # Pillow would clip 16 bits at 255 and hand back a white image.
+            pixels = None if mode.startswith(("I", "F")) else np.array(image.convert("RGB"))
+    except FileNotFoundError:
+        raise DataError(f"{where} is missing; {WHAT_TO_DO}") from None
+    except Exception as error:  # Pillow's decoders raise whatever they trip over
+        raise DataError(f"{where} cannot be decoded ({error}); {WHAT_TO_DO}") from error
+    if pixels is None:
+        raise DataError(f"{where} has pixels of mode {mode!r}; convert it to 8 bits a channel")
+    return pixels
 
 
 def listed(root: Path, names: Sequence[str]) -> ImageFiles:

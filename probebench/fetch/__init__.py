@@ -7,13 +7,12 @@ from pathlib import Path
 
 from probebench.catalog import Archive, DatasetSpec
 from probebench.datasets.disk import missing
-from probebench.errors import FetchError
+from probebench.errors import FetchError, Unreachable
 from probebench.fetch.archives import Damaged, is_archive, unpack
 from probebench.fetch.http import (
     TIMEOUT,
     Progress,
     Refused,
-    Unreachable,
     check_md5,
     check_room,
     download,
@@ -58,6 +57,7 @@ def fetch_dataset(
         no_network: do without the network, which still unpacks archives put by hand; by default what `offline` says
 
     Raises:
+        Unreachable: if there is no network
         FetchError: after all archives were tried, if there are some that could not be fetched: why, and what to do
     """
     errors: list[FetchError] = []
@@ -70,7 +70,8 @@ def fetch_dataset(
         except FetchError as error:
             errors.append(error)
     if errors:
-        raise FetchError(f"dataset {spec.name!r} could not be fetched: {'. '.join(map(str, errors))}.") from errors[0]
+        kind = Unreachable if isinstance(errors[-1], Unreachable) else FetchError
+        raise kind(f"dataset {spec.name!r} could not be fetched: {'. '.join(map(str, errors))}.") from errors[0]
 
 
 def fetch_archive(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -19,8 +18,8 @@ import httpx2
 from filelock import FileLock, Timeout
 
 from probebench import __version__
-from probebench.datasets.disk import human
-from probebench.errors import FetchError
+from probebench.datasets.disk import human, md5_of
+from probebench.errors import FetchError, Unreachable
 
 CONNECT = 5.0
 """Seconds to reach a server: without a network, this is how long it takes to say so."""
@@ -33,10 +32,6 @@ PATIENCE = 60.0
 """The longest wait, in seconds, that is granted to a server that asks for one."""
 
 KEPT = "what has arrived is kept, and the next fetch goes on from there"
-
-
-class Unreachable(FetchError):
-    """No network, no such host, or a host that does not answer."""
 
 
 class Refused(FetchError):
@@ -127,12 +122,6 @@ def check_md5(path: Path, md5: str) -> None:
         raise FetchError(
             f"{path} is damaged or another file: its MD5 is {found}, the published one {md5}; delete it and fetch again"
         )
-
-
-def md5_of(path: Path) -> str:
-    """The MD5 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def check_room(folder: Path, needed: int) -> None:

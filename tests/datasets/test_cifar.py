@@ -7,7 +7,7 @@ import pytest
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.cifar import CORRUPTIONS
+from probebench.datasets.corruptions import CORRUPTIONS
 from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError, UnknownName
 from tests.datasets.ondisk import CATALOG, CIFAR10, batch, python2_pickle, read

@@ -11,7 +11,7 @@ import pytest
 
 from probebench.catalog import Archive, Catalog, DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.disk import NotOnDisk, data_root, human
+from probebench.datasets.disk import NotOnDisk, data_root, human, lacking, missing, on_disk
 from probebench.errors import ProbebenchError, UnknownName
 from tests.datasets.ondisk import CATALOG, read
 
@@ -30,13 +30,32 @@ def test_every_catalogued_dataset_says_where_it_should_be_and_where_it_comes_fro
     with pytest.raises(NotOnDisk) as caught:
         read(name)
     spec, text = CATALOG.dataset(name), str(caught.value)
-    assert text.startswith(f"dataset {name!r} is not on this machine: there is no folder {root}")
-    assert "should hold" in text
+    assert text.startswith(f"dataset {name!r} is not on this machine: ")
+    assert str(root) in text.partition("machine: ")[2].partition("PROBEBENCH_DATA")[0]
     assert "PROBEBENCH_DATA" in text
     assert spec.source in text
-    assert all(f"Get {archive.url}" in text for archive in spec.archives)
     assert spec.licence
-    assert all(len(archive.md5) == 32 for archive in spec.archives)
+    assert spec.archives
+    assert all(archive.url in text for archive in spec.archives)
+    assert f"probebench fetch {name} (" in text or all(archive.manual for archive in spec.archives)
+    assert all(archive.manual in text for archive in spec.archives)
+
+
+@pytest.mark.parametrize("name", ON_DISK)
+def test_archives_say_what_they_make_and_where(name):
+    for archive in CATALOG.dataset(name).archives:
+        assert re.fullmatch("[0-9a-f]{32}|", archive.md5), archive
+        assert archive.result.startswith(f"{archive.folder}/" if archive.folder else archive.result), archive
+        packed = archive.filename.endswith((".tar", ".tgz", ".gz", ".zip"))
+        assert bool(archive.makes) == packed or archive.manual, archive
+
+
+def test_archives_of_one_address_agree_wherever_they_are_named():
+    seen = {}
+    for name in ON_DISK:
+        for archive in CATALOG.dataset(name).archives:
+            fields = (archive.md5, archive.size, archive.folder, archive.manual)
+            assert seen.setdefault(archive.url, fields) == fields, name
 
 
 def test_the_message_in_full(root):
@@ -45,10 +64,44 @@ def test_the_message_in_full(root):
     assert str(caught.value) == (
         f"dataset 'cifar10' is not on this machine: there is no folder {root}/cifar-10-batches-py. It should hold "
         "data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch, batches.meta. "
-        "Get https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz (170 MB). "
+        "Run: probebench fetch cifar10 (170 MB: https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz). "
         "Official source: https://www.cs.toronto.edu/~kriz/cifar.html. "
         f"Datasets are looked for under {root}; PROBEBENCH_DATA names another folder."
     )
+
+
+def test_what_no_program_can_fetch_is_said_to_be_got_by_hand(root):
+    with pytest.raises(NotOnDisk) as caught:
+        read("imagenet1k")
+    assert (
+        "Get https://image-net.org/data/ILSVRC/2012/ILSVRC2012_img_val.tar (6.7 GB) by hand: needs an account at "
+        f"image-net.org; {root}/imagenet/val should be there afterwards." in str(caught.value)
+    )
+    assert "probebench fetch" not in str(caught.value)
+
+
+def test_a_dataset_is_on_disk_when_all_that_its_archives_make_is_there(root):
+    spec = CATALOG.dataset("flowers102")
+    assert not on_disk(spec)
+    assert lacking(spec) == "dataset flowers102: 345 MB, probebench fetch flowers102"
+    (root / "flowers-102" / "jpg").mkdir(parents=True)
+    (root / "flowers-102" / "setid.mat").touch()
+    assert [archive.filename for archive in missing(spec)] == ["imagelabels.mat"]
+    assert lacking(spec) == "dataset flowers102: 502 B, probebench fetch flowers102"
+    (root / "flowers-102" / "imagelabels.mat").touch()
+    assert on_disk(spec)
+    assert lacking(spec) == ""
+
+
+def test_one_line_for_what_is_lacking(root):
+    assert lacking(CATALOG.dataset("imagenet1k")) == "dataset imagenet1k: 155 GB, needs an account at image-net.org"
+    assert lacking(CATALOG.dataset("cifar10_c_fog_s3")).endswith("3.1 GB, probebench fetch cifar10_c_fog_s3")
+    archives = (Archive("https://example.org/a.zip", makes="a"), Archive("https://example.org/b", manual="ask them"))
+    assert lacking(DatasetSpec("d", "m:f", archives=archives)) == "dataset d: ask them, probebench fetch d"
+
+
+def test_a_dataset_without_archives_needs_nothing():
+    assert on_disk(CATALOG.dataset("digits"))
 
 
 def test_an_archive_that_was_not_unpacked_is_checked(root):
@@ -60,6 +113,13 @@ def test_an_archive_that_was_not_unpacked_is_checked(root):
     spec = replace(CATALOG.dataset("cifar10"), archives=(Archive("https://example.org/cifar-10-python.tar.gz", md5),))
     with pytest.raises(NotOnDisk, match=r"cifar-10-python\.tar\.gz is here and whole; unpack it"):
         load(spec)
+
+
+def test_an_archive_is_looked_for_where_it_would_be_unpacked(root):
+    (root / "flowers-102").mkdir()
+    (root / "flowers-102" / "102flowers.tgz").write_bytes(b"cut off")
+    with pytest.raises(NotOnDisk, match=r"flowers-102/102flowers\.tgz is damaged or another file"):
+        read("flowers102")
 
 
 def test_a_part_that_is_missing_is_named(cifar10):
@@ -81,6 +141,7 @@ def test_suites_are_lists_of_known_datasets_under_names_of_their_own():
         "embedded": 9,
         "paper": 11,
         "corruptions": 19,
+        "clip": 20,
     }
     for datasets in CATALOG.suites.values():
         assert all(name in CATALOG.datasets for name in datasets)

@@ -8,13 +8,7 @@ from probebench.catalog import DatasetSpec
 from probebench.datasets import load
 from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
-from tests.datasets.ondisk import jpeg, read
-
-
-def fill(folder, split, classes, count=2, ending=".jpg"):
-    for number, name in enumerate(classes):
-        for i in range(count):
-            jpeg(folder / split / name / f"{i}{ending}", (60 * number, 100, 10 * i))
+from tests.datasets.ondisk import fill, jpeg
 
 
 def own(folder, **kwargs):
@@ -95,30 +89,10 @@ def test_a_linked_folder_is_followed(folder, tmp_path_factory):
     assert len(own(link).train) == 9
 
 
-SYNSETS = ["n01440764", "n01443537", "n02102040"]
-
-
-@pytest.fixture
-def imagenet(root):
-    fill(root / "imagenet", "train", SYNSETS, ending=".JPEG")
-    fill(root / "imagenet", "val", SYNSETS, count=1, ending=".JPEG")
-    return root / "imagenet"
-
-
-def test_imagenet_is_named_by_wordnet_and_tested_on_its_validation_set(imagenet):
-    data = load(DatasetSpec("small", "probebench.datasets.folder:imagenet", {"classes": 3}))
-    assert [name.split(",")[0] for name in data.classes] == ["tench", "goldfish", "English springer"]
-    assert data.test.images.names[0] == "val/n01440764/0.JPEG"
-    assert (len(data.train), len(data.test)) == (6, 3)
-
-
-def test_a_part_of_imagenet_does_not_pass_for_the_whole(imagenet):
-    with pytest.raises(DataError, match=r"'imagenet1k': .*/train has 3 class folders, ImageNet-1k has 1000"):
-        read("imagenet1k")
-
-
-def test_a_folder_that_is_no_synset_is_named(imagenet):
-    for split in ("train", "val"):
-        (imagenet / split / SYNSETS[1]).rename(imagenet / split / "goldfish")
-    with pytest.raises(DataError, match="'goldfish' is no synset of ImageNet-1k"):
-        load(DatasetSpec("small", "probebench.datasets.folder:imagenet", {"classes": 3}))
+def test_a_published_folder_lies_in_the_data_root(root):
+    fill(root / "beans", "train", ["healthy", "rust"])
+    fill(root / "beans", "validation", ["healthy", "rust"], count=1)
+    kwargs = {"folder": "beans", "test": "validation"}
+    data = load(DatasetSpec("beans", "probebench.datasets.folder:published_folder", kwargs))
+    assert list(data.classes) == ["healthy", "rust"]
+    assert data.test.images.names[0] == "validation/healthy/0.jpg"

@@ -1,34 +1,97 @@
-"""The recipe for one's own data in docs/datasets.md, followed to the letter."""
+"""The recipes of docs/adding-a-dataset.md, each followed to the letter."""
 
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.datasets.ondisk import jpeg
+from probebench.catalog import DatasetSpec, parse
+from probebench.datasets import load
+from probebench.datasets.disk import lacking
+from tests.datasets.ondisk import encoded, fill, jpeg, parquet
 
-DOCS = Path(__file__).parents[2] / "docs" / "datasets.md"
+DOCS = Path(__file__).parents[2] / "docs" / "adding-a-dataset.md"
+INTRODUCTION, *SECTIONS = re.split("^## ", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE)
+SECTION = {section.partition("\n")[0]: section for section in SECTIONS}
 
 
-def test_own_data_become_cases(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+def files(text):
+    """The snippets that have a file name, by it."""
+    return dict(re.findall(r"`([\w.]+)`:\n```\w+\n(.*?)```", text, re.DOTALL))
+
+
+@pytest.fixture
+def follow(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    """Save the snippets of a section, and probe the dataset that they add."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    _, conftest, cases = re.findall("```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    pytester.makeconftest(conftest)
-    pytester.makepyfile(test_own=cases)
+
+    def run(title, name):
+        snippets = files(INTRODUCTION) | files(SECTION[title])
+        snippets["test_own.py"] = snippets["test_own.py"].replace("my_flowers", name)
+        for file, text in snippets.items():
+            (pytester.path / file).write_text(text, encoding="utf-8")
+            if file.startswith("save_"):
+                exec(compile(text, file, "exec"), {})
+        args = ["-p", "no:cacheprovider", "--probe-jobs=1", "--probe-layer=final", "--probe-update=new", "-v"]
+        result = pytester.runpytest_inprocess("test_own.py", *args)
+        result.assert_outcomes(passed=1)
+        result.stdout.fnmatch_lines([f"*glyphvit-{name}-final*PASSED*"])
+
+    return run
+
+
+def test_a_folder_of_images(follow, pytester):
     for split in ("train", "test"):
         for name, colour in (("daisy", "white"), ("tulip", "red")):
             for i in range(4):
                 jpeg(pytester.path / "flowers" / split / name / f"{i}.jpg", colour, (20 + i, 24))
-    names = np.array(["round", "long"] * 4)
-    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16), dtype=np.uint8)
-    np.savez(pytester.path / "cells.npz", x_train=images, y_train=names, x_test=images, y_test=names)
-    args = ["-p", "no:cacheprovider", "--probe-jobs=1", "--probe-layer=final", "--probe-update=new"]
-    result = pytester.runpytest_inprocess(*args, "-v")
-    result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*glyphvit-my_flowers-final*PASSED*", "*glyphvit-my_cells-final*PASSED*"])
+    follow("A folder of images", "my_flowers")
+
+
+def test_arrays_in_an_npz_file(follow):
+    follow("Arrays in an npz file", "my_cells")
+
+
+def test_a_function_of_ones_own(follow):
+    follow("A function of your own", "my_stripes")
+
+
+def test_a_hugging_face_dataset(follow, pytester, monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="needs probebench[hf]")
+    from huggingface_hub import constants
+
+    def ask(*_, **__):
+        raise AssertionError("something asks the network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(pytester.path / "hub"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", pytester.path / "prepared")
+    (commit,) = re.findall("[0-9a-f]{40}", SECTION["A Hugging Face dataset"])
+    snapshot = pytester.path / "hub" / "datasets--someone--newts" / "snapshots" / commit
+    images = [encoded((200, 0, 0)), encoded((0, 0, 200))] * 4
+    for split in ("train", "validation"):
+        parquet(snapshot / f"{split}.parquet", images, [0, 1] * 4, image="photo", label="species")
+    follow("A Hugging Face dataset", "my_newts")
+
+
+def test_a_line_in_the_catalog(root):
+    (spec,) = parse(DatasetSpec, files(SECTION["A line in the catalog"])["datasets.toml"], "datasets.toml").values()
+    assert lacking(spec) == "dataset leaves: 162 MB, needs an account at example.org, probebench fetch leaves"
+    fill(root / "leaves", "train", ["green", "yellow"])
+    assert lacking(spec) == "dataset leaves: 19 MB, needs an account at example.org"
+    fill(root / "leaves", "val", ["green", "yellow"])
+    assert lacking(spec) == ""
+    assert len(load(spec).test) == 4
+
+
+def test_every_snippet_with_a_file_name_is_in_a_recipe_that_is_followed():
+    followed = {"A folder of images", "Arrays in an npz file", "A function of your own", "A Hugging Face dataset"}
+    assert set(SECTION) == followed | {"A line in the catalog"}
+    count = sum(len(files(text)) for text in (INTRODUCTION, *SECTION.values()))
+    assert count == len(re.findall("```(?:python|toml)", DOCS.read_text(encoding="utf-8")))
 
 
 def test_a_dataset_that_is_not_there_fails_with_the_way_to_get_it(pytester: pytest.Pytester, root):

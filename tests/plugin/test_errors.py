@@ -16,9 +16,9 @@ USAGE = pytest.ExitCode.USAGE_ERROR
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--probe-model=tinny"], "*unknown model 'tinny'. Did you mean 'tiny'*Known: glyphvit, *"),
+        (["--probe-model=tinny"], "*unknown model 'tinny'. Did you mean 'tiny'*probebench models lists them*"),
         (["--probe-dataset=blob"], "*unknown dataset 'blob'. Did you mean 'blobs'*"),
-        (["--probe-layer=13"], "*unknown layer '13'*Known: 1 to 12*"),
+        (["--probe-layer=51"], "*unknown layer '51'*Known: 1 to 50*"),
         (["--probe-model=tiny", "--probe-layer=3"], "*unknown layer '3'*Known: 1 to 2*"),
         (["--probe-site=atc"], "*unknown site 'atc'. Did you mean 'act'*"),
         (["--probe-protocol=defualt@1"], "*unknown protocol 'defualt@1'. Did you mean 'default@1'*"),

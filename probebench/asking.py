@@ -1,0 +1,90 @@
+"""Which models and datasets a command line asks for by name, and so may download."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from probebench.sites import REFERENCES, SITES
+
+_SHORT = 3  # letters: a shorter word of -k is in too many names to be meant for one
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was named by ``--probe-model``, ``--probe-dataset``, ``-k``, ``-m`` and node ids.
+
+    Attributes:
+        models, datasets: exact names
+        words: parts of names, in lower case, as ``-k`` matches them
+    """
+
+    models: frozenset[str]
+    datasets: frozenset[str]
+    words: frozenset[str]
+
+    def model(self, name: str) -> bool:
+        """Whether a model is asked for."""
+        return name in self.models or self._word_in(name)
+
+    def dataset(self, name: str) -> bool:
+        """Whether a dataset is asked for."""
+        return name in self.datasets or self._word_in(name)
+
+    def _word_in(self, name: str) -> bool:
+        return any(word in name.lower() for word in self.words)
+
+    @classmethod
+    def parse(
+        cls, models: Iterable[str], datasets: Iterable[str], keyword: str, mark: str, arguments: Iterable[str]
+    ) -> Asked:
+        """From the exact selections, the expressions of ``-k`` and ``-m``, and the arguments of a pytest run.
+
+        What stands under a ``not`` is not asked for.
+        """
+        ids = [part for argument in arguments for part in re.findall(r"\[([^\]]+)\]", argument)]
+        exact = {"model": set(models), "dataset": set(datasets)}
+        for kind, name in re.findall(r"""(model|dataset)\s*=\s*["']([^"']+)["']""", _positive(mark)):
+            exact[kind].add(name)
+        for each in ids:
+            model, _, rest = each.partition("-")
+            exact["model"].add(model)
+            exact["dataset"].add(rest.partition("-")[0])
+        words = {
+            part.lower()
+            for word in re.findall(r"[^\s()]+", _positive(keyword))
+            if word not in ("and", "or")
+            for part in word.strip("[]").split("-")
+        }
+        return cls(frozenset(exact["model"]), frozenset(exact["dataset"]), frozenset(filter(_is_a_name, words)))
+
+
+def _is_a_name(word: str) -> bool:
+    return len(word) >= _SHORT and word not in (*SITES, *REFERENCES) and not re.fullmatch(r"l\d+", word)
+
+
+def _positive(expression: str) -> str:
+    """An expression of -k or -m without what stands under a ``not``."""
+    return "".join(_kept(expression))
+
+
+def _kept(expression: str) -> Iterator[str]:
+    depth, negated, skipping = 0, False, -1  # skipping: the depth of brackets that a negation covers, or -1
+    for piece in re.findall(r"""\w+\([^()]*\)|\(|\)|[^\s()]+|\s+""", expression):
+        if piece == "(":
+            if negated and skipping < 0:
+                skipping = depth
+            depth, negated = depth + 1, False
+        elif piece == ")":
+            depth -= 1
+            if depth == skipping:
+                skipping = -1
+        elif piece == "not":
+            negated = True
+        elif piece.isspace():
+            yield " "
+        else:
+            if not negated and skipping < 0:
+                yield piece
+            negated = False

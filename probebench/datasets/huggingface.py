@@ -1,0 +1,145 @@
+"""Datasets of the Hugging Face Hub, or in its formats on disk, by the library `datasets`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from probebench.datasets import Split
+from probebench.datasets.disk import NotOnDisk
+from probebench.datasets.files import decode
+from probebench.errors import DataError, ProbebenchError
+
+
+def dataset(
+    repo: str,
+    revision: str | None = None,
+    config: str | None = None,
+    train: str = "train",
+    test: str = "test",
+    image: str = "image",
+    label: str = "label",
+) -> tuple[list[str], Split, Split]:
+    """A dataset with a column of images and a column of class labels: class names, train, test.
+
+    Nothing is downloaded, and no code of the repository is run.
+
+    Args:
+        repo: ``owner/name`` on the Hub, in the cache of this machine; or a folder or a parquet file, relative to the
+            directory that pytest is started in
+        revision: the full hash of a commit, for a repository of the Hub
+        config: one of its configurations
+        train, test: names of splits, or parts of them such as ``train[:80%]``; a file is one split, ``train``
+        image, label: names of columns; labels are a `ClassLabel`
+
+    Raises:
+        ProbebenchError: if `datasets` is not installed, or the revision is no commit
+        NotOnDisk: if that revision is not in the cache
+        DataError: if there are no such splits or columns
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise ProbebenchError(f"{repo} is read by the library datasets: pip install 'probebench[hf]'") from None
+    parts = _load(datasets, repo, _source(repo, revision), config, [train, test], image, label)
+    of_train, of_test = (
+        Split(Rows(part, image, f"{repo}, {split}"), _labels(part, label, f"{repo}, {split}"))
+        for part, split in zip(parts, (train, test), strict=True)
+    )
+    # The library gives the splits of a dataset one meaning of labels: that of its README or its first file.
+    return list(parts[0].features[label].names), of_train, of_test
+
+
+class Rows:
+    """A column of images as a lazy sequence: uint8 arrays of shape (height, width, 3)."""
+
+    def __init__(self, rows: Any, column: str, where: str) -> None:
+        self.rows, self.column, self.where = rows, column, where
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
+        """Raises DataError for an image that is missing, damaged, or that eight bits a channel cannot hold."""
+        return decode(io.BytesIO(self._bytes(index)), f"image {index} of {self.where}")
+
+    def content(self) -> Iterator[bytes]:
+        """What identifies the images without decoding them: the SHA-256 of the bytes of each."""
+        for index in range(len(self)):
+            yield hashlib.sha256(self._bytes(index)).digest()
+
+    def _bytes(self, index: int) -> bytes:
+        if index >= len(self):  # the library would say so by an error of its own
+            raise IndexError(index)
+        value = self.rows[index][self.column]
+        if value is None:
+            raise DataError(f"image {index} of {self.where} is missing; remove the row from the dataset")
+        if value["bytes"] is not None:
+            return bytes(value["bytes"])
+        try:
+            return Path(value["path"]).read_bytes()
+        except OSError as error:
+            raise DataError(f"image {index} of {self.where} cannot be read ({error})") from error
+
+
+def _source(repo: str, revision: str | None) -> Path:
+    """Where the files of a repository are on this machine."""
+    path = Path(repo).expanduser()
+    if path.exists():
+        return path
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise NotOnDisk(f"there is no folder or file {path.absolute()}.")
+    if not re.fullmatch("[0-9a-f]{40}", revision or ""):
+        raise ProbebenchError(
+            f"{repo} needs a revision: the 40 hexadecimal digits of one of its commits, got {revision!r}; "
+            "a branch or a tag may be another dataset tomorrow"
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, repo_type="dataset", revision=revision, local_files_only=True))
+    except Exception as error:  # its errors for this changed from version to version
+        raise NotOnDisk(
+            f"revision {revision} of {repo} is not in the Hugging Face cache. "
+            f"Run: hf download {repo} --repo-type dataset --revision {revision}."
+        ) from error
+
+
+def _load(
+    datasets: Any, repo: str, source: Path, config: str | None, splits: list[str], image: str, label: str
+) -> list[Any]:
+    """The splits, their images not decoded."""
+    try:
+        if source.is_file():
+            # load_dataset("parquet", ...) would tell a server that it was called.
+            parts = datasets.Dataset.from_parquet({"train": str(source)}, split=splits)
+        else:
+            # A README may name files elsewhere, and what lies there may change.
+            local = datasets.DownloadConfig(local_files_only=True)
+            parts = datasets.load_dataset(str(source), name=config, split=splits, download_config=local)
+    except Exception as error:  # a damaged file, an unknown split or configuration: many kinds
+        cause = error.__cause__ or error
+        raise DataError(f"{repo} cannot be read ({type(cause).__name__}: {cause})") from error
+    features = parts[0].features
+    for name, kind in ((image, datasets.Image), (label, datasets.ClassLabel)):
+        if not isinstance(features.get(name), kind):
+            columns = ", ".join(f"{each} ({type(feature).__name__})" for each, feature in features.items())
+            raise DataError(
+                f"{repo} has no column {name!r} of type {kind.__name__}; it has {columns}. "
+                "Name another column by image or label, or cast it by Dataset.cast_column and save the dataset anew"
+            )
+    return [part.select_columns([image, label]).cast_column(image, datasets.Image(decode=False)) for part in parts]
+
+
+def _labels(part: Any, label: str, where: str) -> npt.NDArray[np.int64]:
+    labels = part.with_format(None)[label][:]
+    if None in labels:
+        raise DataError(f"{where}: row {labels.index(None)} has no label; remove it from the dataset")
+    return np.asarray(labels, dtype=np.int64)

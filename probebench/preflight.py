@@ -1,0 +1,220 @@
+"""What is looked at before a sweep runs: are weights and images here, may they be downloaded, how are images prepared.
+
+A bare run never downloads: a sweep that lacks its weights or its images is withheld, one item instead of a hundred, and
+told about at the end. What is asked for by name (`probebench.asking`) may be downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from probebench import fetch, weights
+from probebench.asking import Asked
+from probebench.cases import Sweep
+from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.datasets import disk
+from probebench.protocols import Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMERCIAL = "commercial"
+_COMMERCIAL_LICENCES = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0"})
+"""Those that allow commercial use without terms of the publisher's own."""
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """A sweep that is not run.
+
+    Attributes:
+        cases: how many there would be
+        model: whether its weights are not on this machine
+        dataset: whether its images are not
+        asked: whether it was asked for by name
+        why: another reason than what is missing; empty if there is none
+    """
+
+    sweep: Sweep
+    cases: int
+    model: bool
+    dataset: bool
+    asked: bool
+    why: str = ""
+
+
+class Preflight:
+    """Decides for each sweep of a run whether it runs.
+
+    Args:
+        own: models whose weights come from a file named on the command line
+        asked: what the command line names
+        offline: whether downloads are forbidden
+        licences: those that weights may have, or ``commercial``; empty for any
+    """
+
+    def __init__(
+        self, catalog: Catalog, own: Mapping[str, Path], asked: Asked, offline: bool, licences: Collection[str]
+    ) -> None:
+        self._catalog, self._own, self._asked, self._licences = catalog, own, asked, licences
+        self._offline = offline or fetch.offline()
+        self._weights: dict[str, bool] = {}
+        self._images: dict[str, bool] = {}
+
+    def _lacks_weights(self, spec: ModelSpec) -> bool:
+        if spec.name in self._own or not weights.needs_download(spec):
+            return False
+        if spec.name not in self._weights:
+            self._weights[spec.name] = weights.cached(spec) is not None
+        return not self._weights[spec.name]
+
+    def _lacks_images(self, spec: DatasetSpec) -> bool:
+        if spec.name not in self._images:
+            self._images[spec.name] = disk.on_disk(spec)
+        return not self._images[spec.name]
+
+    def unreachable(self, sweep: Sweep, cases: int) -> Withheld:
+        """A sweep that was let through to be downloaded, and there is no network: from now on nothing is tried."""
+        self._offline = True
+        self._weights.clear()
+        self._images.clear()
+        model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
+        return Withheld(sweep, cases, self._lacks_weights(model), self._lacks_images(dataset), asked=True)
+
+    def withhold(self, sweep: Sweep, cases: int) -> Withheld | None:
+        """Why a sweep is not to be run; None if it is."""
+        model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
+        named = self._asked.model(model.name)
+        asked = named or self._asked.dataset(dataset.name)
+        why = self._refused(model)
+        if why:
+            return Withheld(sweep, cases, model=False, dataset=False, asked=asked, why=why)
+        lacks_model, lacks_dataset = self._lacks_weights(model), self._lacks_images(dataset)
+        if not named and self._is_control_of_absent(model):
+            # It needs no weights, and would otherwise run wherever there are images, for a hundred models.
+            lacks_model = True
+        may_get_model = named and not self._offline
+        may_get_dataset = asked and not self._offline and not any(a.manual for a in disk.missing(dataset))
+        if (lacks_model and not may_get_model) or (lacks_dataset and not may_get_dataset):
+            return Withheld(sweep, cases, lacks_model, lacks_dataset, asked)
+        return None
+
+    def _is_control_of_absent(self, spec: ModelSpec) -> bool:
+        base = self._catalog.models.get(spec.control_of or "")
+        return spec.name not in self._catalog.models and base is not None and self._lacks_weights(base)
+
+    def _refused(self, spec: ModelSpec) -> str:
+        """Why the licence of a model's weights is refused; empty if it is not."""
+        if not self._licences or spec.name in self._own or not weights.needs_download(spec):
+            return ""
+        allowed = set(self._licences)
+        if COMMERCIAL in allowed:
+            allowed |= _COMMERCIAL_LICENCES
+        if spec.licence.lower() in allowed:
+            return ""
+        return f"licence {spec.licence or 'unknown'}, refused by --probe-licence={','.join(sorted(self._licences))}"
+
+
+def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
+    """One line per model about the sweeps that were withheld: how many cases, what they lack, the command that gets it.
+
+    Controls are counted with their models.
+    """
+    by_model: dict[str, list[Withheld]] = {}
+    for each in withheld:
+        spec = catalog.model(each.sweep.model)
+        by_model.setdefault(spec.control_of or spec.name, []).append(each)
+    rows = [_row(catalog.model(name), group, catalog) for name, group in by_model.items()]
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return [
+        "skipped, because not on this machine (what is asked for by name is downloaded, where there is a network):",
+        *(
+            f"  {name:<{widths[0]}}  {cases:>{widths[1]}}  {lacks:<{widths[2]}}  {command}".rstrip()
+            for name, cases, lacks, command in rows
+        ),
+    ]
+
+
+def _row(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> tuple[str, str, str, str]:
+    cases = f"{sum(each.cases for each in group):,} cases"
+    reasons = list(dict.fromkeys(each.why for each in group if each.why))
+    if reasons:
+        return spec.name, cases, "; ".join(reasons), ""
+    lacks, names = [], []
+    if any(each.model for each in group):
+        lacks.append(disk.human(spec.download_size) if spec.download_size else "weights")
+        names.append(weights.handle(spec))
+    datasets = list(dict.fromkeys(each.sweep.dataset for each in group if each.dataset))
+    if datasets:
+        archives = {a.url: a for name in datasets for a in disk.missing(catalog.dataset(name))}
+        size = sum(archive.size for archive in archives.values())
+        lacks.append(f"{len(datasets)} datasets" + (f" {disk.human(size)}" if size else ""))
+        names += _short(datasets, catalog)
+    return spec.name, cases, " + ".join(lacks), f"probebench fetch {' '.join(names)}" if names else ""
+
+
+def _short(datasets: list[str], catalog: Catalog) -> list[str]:
+    """Datasets by the name of the suite that they are all from, or by their own if they are few."""
+    if len(datasets) <= 2:
+        return datasets
+    suites = [name for name, members in catalog.suites.items() if set(datasets) <= set(members)]
+    return [min(suites, key=lambda name: len(catalog.suites[name]))] if suites else datasets
+
+
+def prepared(spec: ModelSpec, protocol: Protocol) -> tuple[str, list[str]]:
+    """How images are prepared for a model, in one line, and where that differs from what its weights declare.
+
+    The declaration is timm's for weights from the hub, the spec's own for others. Imports torch.
+    """
+    declared = spec
+    if weights.needs_download(spec):
+        from probebench.models import declared as ask_timm
+
+        declared = ask_timm(spec)
+    mean, std = protocol.pixel_mean or spec.mean, protocol.pixel_std or spec.std
+    resizing = spec.interpolation if protocol.interpolation == "model" else "bilinear"
+    used = {"input": f"{spec.input_size} px", "resizing": resizing, "mean": _numbers(mean), "std": _numbers(std)}
+    wanted = {
+        "input": f"{declared.input_size} px",
+        "resizing": declared.interpolation,
+        "mean": _numbers(declared.mean),
+        "std": _numbers(declared.std),
+    }
+    text = f"{used['input']}, {resizing}, mean {used['mean']}, std {used['std']}"
+    if declared.crop != 1:
+        text += f", whole centre (evaluated on {100 * declared.crop:.0f}% of it)"
+    differs = [
+        f"{key} {used[key]}, where the weights declare {wanted[key]}" for key in used if used[key] != wanted[key]
+    ]
+    return text, differs
+
+
+def _numbers(values: Iterable[float]) -> str:
+    """Three numbers, or one where all are the same."""
+    texts = [f"{value:.4g}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else "/".join(texts)
+
+
+def report(specs: Iterable[ModelSpec], protocol: Protocol, own: Mapping[str, str]) -> list[str]:
+    """A line per model: weights, licence and preparation of images; models that agree in all of it share one.
+
+    Args:
+        own: by model, weights that the command line names instead
+    """
+    names: dict[str, list[str]] = {}
+    for spec in specs:
+        text, differs = prepared(spec, protocol)
+        if spec.name in own:
+            origin = [own[spec.name]]
+        elif weights.needs_download(spec):
+            origin = [spec.architecture, f"licence {spec.licence or 'unknown'}"]
+        else:
+            origin = []
+        agreed = "; ".join(f"WARNING: {each}" for each in differs) if differs else "as the weights declare"
+        line = "; ".join([*([", ".join(origin)] if origin else []), text, agreed])
+        names.setdefault(line, []).append(spec.name)
+    return [f"{', '.join(models)}: {line}" for line, models in names.items()]
