@@ -19,15 +19,16 @@ import sys
 import tarfile
 import time
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
-from probebench.catalog import Archive, DatasetSpec
+from probebench.catalog import Archive, Catalog, DatasetSpec
 from probebench.datasets import load
 from probebench.datasets.disk import missing
 from probebench.errors import FetchError
 from probebench.fetch import Refused, Unreachable, download, fetch_archive, fetch_dataset, http, unpack
+from probebench.fetch.archives import is_archive
 from tests.datasets.ondisk import CIFAR10, batch, python2_pickle
 from tests.server import Answer, Server
 
@@ -351,7 +352,7 @@ def test_a_folder_that_cannot_be_written_to(server, tmp_path, monkeypatch, funct
 
 CHILD = """
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from probebench.fetch import download
 download(sys.argv[1], Path(sys.argv[2]), md5=sys.argv[3])
 """
@@ -571,6 +572,11 @@ def test_an_archive_without_what_it_should_make(tmp_path, monkeypatch, name):
     assert left(tmp_path / "out") == []
 
 
+def test_what_it_makes_must_be_in_its_folder(tmp_path):
+    with pytest.raises(FetchError, match=r"is unpacked into .*/out, and cannot make .*/other: correct folder or makes"):
+        unpack(packed(tmp_path, "a.tar", KINDS["a.tar"]), tmp_path / "out", tmp_path / "other")
+
+
 def test_archives_unpack_into_the_same_folder(tmp_path):
     out = tmp_path / "out"
     unpack(packed(tmp_path, "a.tar", tar_of({"set/images/1": b"1", "set/list": b"old"})), out, out / "set" / "images")
@@ -771,6 +777,14 @@ def test_unpacking_that_is_interrupted_is_not_taken_for_whole(server, tmp_path, 
     assert len(server.requests) == 1  # what had arrived was unpacked
 
 
+def test_every_catalogued_archive_can_be_unpacked_into_its_folder():
+    for spec in Catalog.default().datasets.values():
+        for archive in spec.archives:
+            if archive.makes:
+                assert PurePosixPath(archive.makes).is_relative_to(archive.folder), archive
+                assert archive.manual or is_archive(Path(archive.filename)), archive
+
+
 def cifar10_archive(folder: Path) -> bytes:
     for i in range(1, 6):
         python2_pickle(folder / f"data_batch_{i}", batch(range(10), "labels", seed=i))
@@ -797,7 +811,7 @@ def test_a_fetched_cifar10_is_read(server, tmp_path, monkeypatch, waits):
 
 FETCH = """
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from probebench.catalog import Archive
 from probebench.fetch import fetch_archive
 fetch_archive(Archive(sys.argv[1], md5=sys.argv[2], folder="set", makes="set/top"), Path(sys.argv[3]))

@@ -52,8 +52,11 @@ def unpack(archive: Path, folder: Path, makes: Path, progress: Progress | None =
     Raises:
         Damaged: if the archive is cut off or garbled, does not hold `makes`, or has a member that would lie outside
             the folder, is a device, or is reached through a link; nothing is left behind
-        FetchError: if the disk is full or cannot be written to; nothing is left behind
+        FetchError: if the disk is full or cannot be written to, nothing is left behind then, too; or if the file is no
+            archive, or `makes` not inside `folder`
     """
+    if not makes.is_relative_to(folder):
+        raise FetchError(f"{archive} is unpacked into {folder}, and cannot make {makes}: correct folder or makes")
     temporary = folder / f".{archive.name}.unpacking"
     last = PurePosixPath(makes.relative_to(folder).as_posix())
     extract = _extractor(archive)
@@ -96,7 +99,7 @@ def _check_names(archive: Path, last: PurePosixPath) -> None:
     else:
         return
     wanted = str(last)
-    names = [name.removeprefix("./").rstrip("/") for name in names]
+    names = [name.replace("\\", "/").removeprefix("./").rstrip("/") for name in names]
     if not any(name == wanted or name.startswith(f"{wanted}/") for name in names):
         raise _lacks(archive, last, {name.partition("/")[0] for name in names})
 
