@@ -23,8 +23,8 @@ from probebench.errors import FetchError
 from probebench.fetch import Unreachable
 from probebench.listing import dataset_rows, write_table
 from probebench.progress import transfers
+from tests.fetch.helpers import KINDS, tar_of
 from tests.server import Answer, Server
-from tests.test_fetch import KINDS, tar_of
 
 VIT = ModelSpec(
     "vit_x16",
