@@ -17,7 +17,7 @@ from probebench import __version__
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import data_root, human, missing
 from probebench.errors import ProbebenchError, UnknownName, unknown
-from probebench.listing import Row, dataset_rows, fetchable, model_rows, write_table
+from probebench.listing import Row, dataset_rows, model_rows, write_table
 
 if TYPE_CHECKING:
     from probebench.fetch import Progress
@@ -115,6 +115,8 @@ class _Job:
     """One file to fetch.
 
     Attributes:
+        runs: what fetches it, once for each thing that is made of it: all but the first find that it is there
+        instead: why it is not downloaded, where it is not: only a person can get it, or one already has
         names: the models or datasets that it is for
         host: where it comes from: once that cannot be reached, its other files are not tried
         error: why it was not fetched; empty before, and if it was
@@ -123,7 +125,8 @@ class _Job:
     title: str
     size: int
     host: str
-    run: Callable[[Progress], object]
+    runs: list[Callable[[Progress], object]]
+    instead: str = ""
     names: list[str] = field(default_factory=list)
     error: str = ""
 
@@ -140,11 +143,13 @@ def _fetch(args: argparse.Namespace) -> int:
     if here := [name for name in names if name not in waiting]:
         print(f"on this machine: {', '.join(here)}")
     for job in jobs:
-        print(f"{job.title}: {human(job.size) if job.size else 'size unknown'}, for {job.wanted_by}")
-    if jobs:
-        unknown_sizes = sum(not job.size for job in jobs)
+        size = human(job.size) if job.size else "size unknown"
+        print(f"{job.title}: {size}, for {job.wanted_by}" + (f"; {job.instead}" if job.instead else ""))
+    if downloads := [job for job in jobs if not job.instead]:
+        unknown_sizes = sum(not job.size for job in downloads)
         more = f" and {unknown_sizes} of unknown size" if unknown_sizes else ""
-        print(f"{len(jobs)} to download: {human(sum(job.size for job in jobs))}{more}; datasets to {root}", flush=True)
+        print(f"{len(downloads)} to download: {human(sum(job.size for job in downloads))}{more}; datasets to {root}")
+    sys.stdout.flush()
     if args.dry_run or not jobs:
         return OK
     try:
@@ -169,6 +174,8 @@ def _plan(asked: Sequence[str], root: Path, keep: bool) -> tuple[list[str], list
         names.append(spec.name)
         wanted = _weights(spec) if isinstance(spec, ModelSpec) else _archives(spec, root, keep)
         for key, job in wanted.items():
+            if key in jobs:
+                jobs[key].runs += job.runs
             jobs.setdefault(key, job).names.append(spec.name)
     return names, list(jobs.values())
 
@@ -182,16 +189,16 @@ def _specs(catalog: Catalog, name: str) -> list[ModelSpec | DatasetSpec]:
         return [catalog.model(name)]
     except UnknownName:
         every = [*catalog.models, *catalog.datasets, *catalog.suites]
-        raise unknown("model, dataset or suite", name, every) from None
+        raise unknown("model, dataset or suite", name, every, "probebench models or datasets") from None
 
 
 def _weights(spec: ModelSpec) -> dict[str, _Job]:
     from probebench import weights
 
-    if not fetchable(spec) or weights.cached(spec) is not None:
+    if not weights.needs_download(spec) or weights.cached(spec) is not None:
         return {}
     run = lambda progress: weights.download(spec, progress=progress)  # noqa: E731
-    return {f"weights of {spec.name}": _Job(f"weights of {spec.name}", spec.download_size, "the hub", run)}
+    return {f"weights of {spec.name}": _Job(f"weights of {spec.name}", spec.download_size, "the hub", [run])}
 
 
 def _archives(spec: DatasetSpec, root: Path, keep: bool) -> dict[str, _Job]:
@@ -199,9 +206,12 @@ def _archives(spec: DatasetSpec, root: Path, keep: bool) -> dict[str, _Job]:
 
     def job(archive: Archive) -> _Job:
         host = urlsplit(archive.url).hostname or ""
-        return _Job(archive.filename, archive.size, host, lambda progress: fetch_archive(archive, root, progress, keep))
+        by_hand = (root / archive.folder / archive.filename).exists()
+        instead = "is here, to be unpacked" if by_hand else archive.manual and f"by hand: {archive.manual}"
+        run = lambda progress: fetch_archive(archive, root, progress, keep)  # noqa: E731
+        return _Job(archive.filename, archive.size, host, [run], instead)
 
-    return {archive.result: job(archive) for archive in missing(spec, root)}
+    return {f"{archive.folder} {archive.url}": job(archive) for archive in missing(spec, root)}
 
 
 def _run(jobs: Sequence[_Job]) -> None:
@@ -215,7 +225,8 @@ def _run(jobs: Sequence[_Job]) -> None:
                 job.error = f"not tried, for {job.host} cannot be reached"
                 continue
             try:
-                job.run(progress)
+                for run in job.runs:
+                    run(progress)
             except Unreachable as error:
                 job.error = str(error)
                 unreachable.add(job.host)

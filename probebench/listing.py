@@ -52,10 +52,11 @@ def model_rows(catalog: Catalog) -> list[Row]:
 
 
 def _model_row(spec: ModelSpec) -> Row:
-    from probebench.weights import cached
+    from probebench import weights
 
-    path = cached(spec) if fetchable(spec) else None
-    here = path is not None or not fetchable(spec)
+    needed = weights.needs_download(spec)
+    path = weights.cached(spec) if needed else None
+    here = path is not None or not needed
     cells = {
         "name": spec.name,
         "timm": spec.architecture if spec.architecture != "VisionTransformer" else "",
@@ -85,11 +86,6 @@ def _model_row(spec: ModelSpec) -> Row:
     return Row(cells, data)
 
 
-def fetchable(spec: ModelSpec) -> bool:
-    """Whether a model has weights that have to be downloaded once."""
-    return spec.weights == "timm" and spec.checkpoint is None
-
-
 def dataset_rows(catalog: Catalog, root: Path, grouped: bool) -> list[Row]:
     """The datasets of a catalog.
 
@@ -106,7 +102,14 @@ def dataset_rows(catalog: Catalog, root: Path, grouped: bool) -> list[Row]:
         row = _dataset_row(first, catalog, root)
         if count > 1:
             what = row.cells["what"].replace(first.kwargs["corruption"], "{corruption}")
-            row = replace(row, cells=row.cells | {"name": f"{stem}{{{count} corruptions}}", "what": what})
+            cells = row.cells | {"name": f"{stem}{{{count} corruptions}}", "what": what}
+            sizes = sorted({spec.download_size for spec in specs})
+            if len(sizes) > 1:
+                cells["size"] = f"{human(sizes[0])} to {human(sizes[-1])}"
+            absent = sum(bool(missing(spec, root)) for spec in specs)
+            if 0 < absent < count:
+                cells["here"] = f"{count - absent} of {count}"
+            row = replace(row, cells=cells)
         rows.append(row)
     return rows
 

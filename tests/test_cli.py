@@ -22,8 +22,9 @@ from probebench.cli import main
 from probebench.errors import FetchError
 from probebench.fetch import Unreachable
 from probebench.listing import dataset_rows, write_table
+from probebench.progress import transfers
+from tests.fetch.helpers import KINDS, tar_of
 from tests.server import Answer, Server
-from tests.test_fetch import KINDS, tar_of
 
 VIT = ModelSpec(
     "vit_x16",
@@ -95,7 +96,8 @@ def test_models_are_listed(catalog, capsys, monkeypatch):
     row = next(line for line in out.splitlines() if line.startswith(" vit_x16"))
     assert row.split()[:8] == ["vit_x16", "vit_tiny_patch16_224.augreg", "12", "192", "5.5", "M", "224", "22"]
     assert row.split()[-2:] == ["Apache-2.0", "no"]
-    assert lines(out)[2] == ["glyphvit", "12", "32", "yes"]
+    row = next(line for line in lines(out) if line[:1] == ["glyphvit"])
+    assert row[-1] == "yes"
     monkeypatch.setattr(weights, "cached", lambda spec: Path("/hub/model.safetensors"))
     main(["models", "X16"])
     assert "/hub/model.safetensors" in capsys.readouterr().out
@@ -113,6 +115,23 @@ def test_datasets_are_listed_with_corruptions_in_one_row(catalog, root, capsys):
     size = len(KINDS["a.tar.gz"]) + 6
     assert row.split() == ["photos", "pictures", "7", "5", "top1", str(size), "B", "CC0", str(root / "set"), "both"]
     assert next(line for line in lines(out) if line[:1] == ["drawings"])[-2:] == ["no", "both"]
+
+
+def test_a_row_of_corruptions_says_where_they_differ(root, monkeypatch, capsys):
+    def spec(corruption, size):
+        archive = Archive(f"https://example.org/{size}.tar", size=size, makes=f"set/{corruption}")
+        kwargs = {"corruption": corruption, "severity": 5}
+        return DatasetSpec(f"set_c_{corruption}", "m:f", kwargs, note=f"under {corruption}", archives=(archive,))
+
+    (root / "set" / "fog").mkdir(parents=True)
+    made = Catalog.default().extended(datasets=[spec("fog", 10), spec("snow", 2000)])
+    monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: made))
+    assert main(["datasets"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if "set_c_" in line)
+    assert row.split("  ", 1)[0] == " set_c_{2 corruptions}"
+    assert "under {corruption}" in row
+    assert "10 B to 2.0 kB" in row
+    assert "1 of 2" in row
 
 
 @pytest.mark.parametrize("args", [["--all"], ["fog"], ["CIFAR10_C", "under"]])
@@ -182,13 +201,25 @@ def test_lists_import_no_torch():
     code = (
         "import sys; from probebench.cli import main; main(['datasets']); main(['models']);"
         "main(['fetch', 'paper', 'glyphvit', '--dry-run']);"
-        "print([name for name in ('torch', 'timm', 'sklearn', 'scipy', 'huggingface_hub') if name in sys.modules])"
+        "print([name for name in ('torch', 'timm', 'sklearn', 'scipy') if name in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
 
 
 # Fetching
+
+
+def test_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    out = Out("utf-8", terminal=True)
+    with transfers(out) as progress:
+        progress.start("a.tar", 0)
+        progress.advance(10)
+        progress.start("b.tar", 4000)
+        progress.advance(1000)
+    assert "b.tar" in out.getvalue()
+    assert "1.0/4.0 kB" in out.getvalue()
 
 
 def test_a_suite_is_fetched_and_shared_archives_once(catalog, server, root, capsys):
@@ -225,12 +256,39 @@ def test_the_others_are_fetched_when_one_fails(catalog, server, root, capsys):
     assert "probebench: shared.tar.gz, for photos and drawings, was not fetched: http://127.0.0.1:" in err
     assert "the file is deleted" in err
     assert "probebench: secret.tar, for secret, was not fetched: " in err
-    assert "cannot be fetched by a program (needs an account). Get it in a browser" in err
+    assert "cannot be fetched by a program: needs an account. Get it by hand" in err
     assert (root / "set" / "own" / "1").exists()
     assert "on this machine" not in out
     server.files["shared.tar.gz"] = KINDS["a.tar.gz"]
     assert main(["fetch", "photos", "secret", "drawings"]) == 1
     assert capsys.readouterr().out.endswith("on this machine: photos, drawings\n")
+
+
+def test_what_only_a_person_can_get_is_not_counted(catalog, root, capsys):
+    assert main(["fetch", "drawings", "secret", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "secret.tar: size unknown, for secret; by hand: needs an account\n" in out
+    assert "2 to download: " in out
+    assert "unknown size;" not in out
+    root.mkdir()
+    (root / "secret.tar").write_bytes(tar_of({"secret/1": b"1"}))
+    assert main(["fetch", "secret"]) == 0
+    out = capsys.readouterr().out
+    assert out == "secret.tar: size unknown, for secret; is here, to be unpacked\non this machine: secret\n"
+    assert (root / "secret" / "1").exists()
+
+
+def test_an_archive_that_several_datasets_use_parts_of_is_fetched_once(server, root, monkeypatch, capsys):
+    url = server.add("a.tar.gz", KINDS["a.tar.gz"])
+    specs = [
+        DatasetSpec(f"d_{part}", "m:f", archives=(Archive(url, size=len(KINDS["a.tar.gz"]), makes=makes),))
+        for part, makes in [("text", "top/a.txt"), ("deep", "top/deep"), ("readme", "readme")]
+    ]
+    made = Catalog.default().extended(datasets=specs)
+    monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: made))
+    assert main(["fetch", "d_text", "d_deep", "d_readme"]) == 0
+    assert "for d_text and 2 more" in capsys.readouterr().out
+    assert len(server.requests) == 1
 
 
 def test_another_root_and_archives_that_are_kept(catalog, root, tmp_path, capsys):

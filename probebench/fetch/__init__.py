@@ -8,7 +8,7 @@ from pathlib import Path
 from probebench.catalog import Archive, DatasetSpec
 from probebench.datasets.disk import missing
 from probebench.errors import FetchError, Unreachable
-from probebench.fetch.archives import Damaged, unpack
+from probebench.fetch.archives import Damaged, is_archive, unpack
 from probebench.fetch.http import (
     TIMEOUT,
     Progress,
@@ -93,9 +93,11 @@ def fetch_archive(
     by_hand = folder / archive.filename
     if result.exists():
         return
-    if not by_hand.exists():
+    if not by_hand.exists():  # which is another path than the result: that is not there
         if archive.manual:
-            raise FetchError(f"{archive.url} cannot be fetched by a program ({archive.manual}). {_by_hand(by_hand)}")
+            raise FetchError(
+                f"{archive.url} cannot be fetched by a program: {archive.manual}. {_by_hand(archive, root)}"
+            )
         if offline() if no_network is None else no_network:
             raise FetchError(f"{archive.url} is not on this machine, and the network is not to be used")
     waiting = folder / _DOWNLOADS / archive.filename
@@ -103,11 +105,9 @@ def fetch_archive(
         if result.exists():  # by the process that had the lock
             return
         if by_hand.exists():
-            with storing(folder):
-                check_md5(by_hand, archive.md5)
-            unpack(by_hand, folder, result, progress)
+            _unpack_by_hand(archive, by_hand, result, progress)
             return
-        _get(archive, waiting, by_hand, progress)
+        _get(archive, root, waiting, progress)
         if not archive.makes:
             with storing(folder):
                 os.replace(waiting, result)
@@ -124,7 +124,19 @@ def fetch_archive(
                 waiting.unlink()
 
 
-def _get(archive: Archive, waiting: Path, by_hand: Path, progress: Progress | None) -> None:
+def _unpack_by_hand(archive: Archive, path: Path, result: Path, progress: Progress | None) -> None:
+    if progress is not None:
+        progress.start(f"check {path.name}", 0)
+    with storing(path.parent):
+        check_md5(path, archive.md5)
+    try:
+        unpack(path, path.parent, result, progress)
+    except Damaged as error:
+        more = f" ({archive.manual})" if archive.manual else ""
+        raise FetchError(f"{error}{more}; unpack it by hand, so that {result} is there, or get it again") from error
+
+
+def _get(archive: Archive, root: Path, waiting: Path, progress: Progress | None) -> None:
     if not waiting.exists():
         part = waiting.with_name(f"{waiting.name}.part")
         arrived = part.stat().st_size if part.exists() else 0
@@ -133,8 +145,13 @@ def _get(archive: Archive, waiting: Path, by_hand: Path, progress: Progress | No
     try:
         transfer(archive.url, waiting, md5=archive.md5, size=archive.size, progress=progress, timeout=TIMEOUT)
     except Refused as error:
-        raise FetchError(f"{error}. {_by_hand(by_hand)}") from error
+        raise FetchError(f"{error}. {_by_hand(archive, root)}") from error
 
 
-def _by_hand(place: Path) -> str:
-    return f"Get it in a browser, put it at {place} and fetch again"
+def _by_hand(archive: Archive, root: Path) -> str:
+    place, result = root / archive.folder / archive.filename, root / archive.result
+    if not archive.makes:
+        return f"Get it by hand and put it at {place}"
+    if not is_archive(place):
+        return f"Get it by hand, so that {result} is there"
+    return f"Get it by hand, put it at {place} and fetch again, or unpack it so that {result} is there"

@@ -13,7 +13,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -52,8 +52,11 @@ def unpack(archive: Path, folder: Path, makes: Path, progress: Progress | None =
     Raises:
         Damaged: if the archive is cut off or garbled, does not hold `makes`, or has a member that would lie outside
             the folder, is a device, or is reached through a link; nothing is left behind
-        FetchError: if the disk is full or cannot be written to; nothing is left behind
+        FetchError: if the disk is full or cannot be written to, nothing is left behind then, too; or if the file is no
+            archive, or `makes` not inside `folder`
     """
+    if not makes.is_relative_to(folder):
+        raise FetchError(f"{archive} is unpacked into {folder}, and cannot make {makes}: correct folder or makes")
     temporary = folder / f".{archive.name}.unpacking"
     last = PurePosixPath(makes.relative_to(folder).as_posix())
     extract = _extractor(archive)
@@ -62,32 +65,60 @@ def unpack(archive: Path, folder: Path, makes: Path, progress: Progress | None =
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         try:
-            _extract(extract, archive, temporary, progress)
+            _extract(extract, archive, temporary, last, progress)
             if not (temporary / last).exists():
-                found = ", ".join(sorted(os.listdir(temporary))[:5]) or "nothing"
-                raise Damaged(f"{archive} should make {last}, and holds {found}")
+                raise _lacks(archive, last, os.listdir(temporary))
             _merge(temporary, folder, last)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a name says that `unpack` can unpack the file."""
+    return path.name.lower().endswith((*_TARS, ".zip", ".gz"))
+
+
 def _extractor(archive: Path) -> Callable[[Path, IO[bytes], Path], None]:
     name = archive.name.lower()
+    if not is_archive(archive):
+        endings = ", ".join((*_TARS, ".zip", ".gz"))
+        raise FetchError(f"{archive} is no archive that can be unpacked: its name ends in none of {endings}")
     if name.endswith(_TARS):
         return _untar
-    if name.endswith(".zip"):
-        return _unzip
-    if name.endswith(".gz"):
-        return _gunzip
-    raise FetchError(
-        f"{archive} is no archive that can be unpacked: its name should end in {', '.join(_TARS)}, .zip, .gz"
-    )
+    return _unzip if name.endswith(".zip") else _gunzip
+
+
+def _check_names(archive: Path, last: PurePosixPath) -> None:
+    """Raises Damaged for an archive without what it should make, before any work, where names are quickly read."""
+    if archive.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(archive) as zipped:
+            names = zipped.namelist()
+    elif archive.name.lower().endswith(".tar"):
+        with tarfile.open(archive, "r:") as tar:
+            names = tar.getnames()
+    else:
+        return
+    wanted = str(last)
+    names = [name.replace("\\", "/").removeprefix("./").rstrip("/") for name in names]
+    if not any(name == wanted or name.startswith(f"{wanted}/") for name in names):
+        raise _lacks(archive, last, {name.partition("/")[0] for name in names})
+
+
+def _lacks(archive: Path, last: PurePosixPath, found: Iterable[str]) -> Damaged:
+    names = sorted(found)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return Damaged(f"{archive} should make {last}, and holds {', '.join(names[:3]) or 'nothing'}{more}")
 
 
 def _extract(
-    extract: Callable[[Path, IO[bytes], Path], None], archive: Path, folder: Path, progress: Progress | None
+    extract: Callable[[Path, IO[bytes], Path], None],
+    archive: Path,
+    folder: Path,
+    last: PurePosixPath,
+    progress: Progress | None,
 ) -> None:
     try:
+        _check_names(archive, last)
         with _Counted(archive, progress) as raw:
             extract(archive, raw, folder)
     except _BROKEN as error:
