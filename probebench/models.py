@@ -15,6 +15,7 @@ from torch import nn
 
 from probebench.catalog import ModelSpec
 from probebench.errors import LayoutError, ProbebenchError, WeightsError, unknown
+from probebench.layouts import blocks_of
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") 
     Raises:
         UnknownName: if timm has no such architecture
         WeightsError: if the weights file is missing, damaged or of another architecture
-        LayoutError: if the network's blocks are not as many as the spec says
+        LayoutError: if the network's blocks cannot be read, or are not as many as the spec says
     """
     # The initialisation draws from torch's global generator; give the caller's state back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed or 0)
         net = _architecture(spec)
-    blocks = getattr(net, "blocks", ())
+    blocks = blocks_of(net)
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks where its spec says {spec.depth}")
     if weights is not None:
