@@ -144,10 +144,10 @@ _POST_BLOCKS = (
 )
 
 PRE_NORM = Layout("pre-norm", _PRE_BLOCKS, _PRE | _packed(_LN2) | _RC2, _ATTENTION | _PACKED)
-PRE_NORM_SPLIT = Layout("pre-norm, split gate", _PRE_BLOCKS, _PRE | _split(_LN2) | _RC2, _ATTENTION | _SPLIT)
-PRE_NORM_GEGLU = Layout("pre-norm, GeGLU", _PRE_BLOCKS, _PRE | _geglu() | _RC2, _ATTENTION | _GEGLU)
+PRE_NORM_SPLIT = Layout("pre-norm split gate", _PRE_BLOCKS, _PRE | _split(_LN2) | _RC2, _ATTENTION | _SPLIT)
+PRE_NORM_GEGLU = Layout("pre-norm GeGLU", _PRE_BLOCKS, _PRE | _geglu() | _RC2, _ATTENTION | _GEGLU)
 POST_NORM = Layout("post-norm", _POST_BLOCKS, _POST | _packed(_STREAM) | _RC2, _ATTENTION | _PACKED)
-POST_NORM_SPLIT = Layout("post-norm, split gate", _POST_BLOCKS, _POST | _split(_STREAM) | _RC2, _ATTENTION | _SPLIT)
+POST_NORM_SPLIT = Layout("post-norm split gate", _POST_BLOCKS, _POST | _split(_STREAM) | _RC2, _ATTENTION | _SPLIT)
 
 
 def _parallel(name: str, blocks: tuple[str, ...], mha: Affine, fc2: Affine, projections: tuple[str, ...]) -> Layout:
@@ -177,7 +177,7 @@ PARALLEL = _parallel(
 
 _SIDE_BY_SIDE = Read("out_proj", "input")
 PARALLEL_FUSED = _parallel(
-    "parallel, one projection",
+    "parallel one projection",
     (
         "timm.models.vision_transformer.ParallelScalingBlock",
         "timm.models.vision_transformer.DiffParallelScalingBlock",
