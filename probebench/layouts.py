@@ -282,8 +282,7 @@ def find_layout(block: nn.Module, layouts: Iterable[Layout] = LAYOUTS) -> Layout
         if not wrong:
             return layout
         reasons.append(f"layout {layout.name!r} does not fit: {'; '.join(wrong)}")
-    known = ", ".join(f"{layout.name} for {' and '.join(layout.blocks)}" for layout in layouts)
-    detail = ". ".join(reasons) or f"layouts known: {known}"
+    detail = ". ".join(reasons) or f"layouts known: {', '.join(layout.name for layout in layouts)}"
     raise LayoutError(
         f"no layout says where the sites of {_kind(block)} lie ({detail}). "
         "To add one, write a Layout for it in probebench/layouts.py and append it to LAYOUTS; "

@@ -18,7 +18,7 @@ from timm.models.vitamin import VitCfg, VitConvCfg
 from probebench.features import Taps
 from probebench.sites import Tap, all_taps
 from tests.by_hand import recompute
-from tools.coverage import MODULES, architectures, report, survey
+from tools.count_architectures import MODULES, architectures, report, survey
 
 DEPTH = 2
 EMBED, FINAL = Tap("embed", "embed"), Tap("final", "final")

@@ -1,6 +1,6 @@
 """Count which of timm's plain vision transformers probebench can read, and why it refuses the others.
 
-    python tools/coverage.py
+    python tools/count_architectures.py
 
 Prints the tables of docs/architectures.md for the timm that is installed, in a minute. Networks are built without
 memory for their weights, two blocks deep where the constructor lets choose. That a covered tap has the right *value* is
