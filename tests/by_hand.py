@@ -51,14 +51,14 @@ def merged(x):
     return x.permute(0, 2, 1, 3).flatten(2)
 
 
-def differential(attn, q, k, v, x_heads):
+def differential(attn, q, k, v, count):
     """The difference of two attention maps, of the even and of the odd heads of halved width."""
     first, second = (weights(q[:, i::2], k[:, i::2], None) for i in (0, 1))
     if attn.lambda_a is not None:
         lam = attn.lambda_a.exp() - attn.lambda_b.exp()
     else:
         lam = (attn.lambda_q1 @ attn.lambda_k1).exp() - (attn.lambda_q2 @ attn.lambda_k2).exp()
-    mixed = (first - (lam + attn.lambda_init) * second) @ heads(v, x_heads)
+    mixed = (first - (lam + attn.lambda_init) * second) @ heads(v, count)
     return attn.sub_norm(mixed) * (1 - attn.lambda_init)
 
 
@@ -153,7 +153,7 @@ def parallel(block, x, given):
         q, k = block.q_norm(heads(q, 2 * block.num_heads)), block.k_norm(heads(k, 2 * block.num_heads))
         mixed = merged(differential(block, q, k, v, block.num_heads))
     else:
-        q, k, v = block.q_norm(heads(q, block.num_heads)), block.k_norm(heads(k, block.num_heads)), v
+        q, k = block.q_norm(heads(q, block.num_heads)), block.k_norm(heads(k, block.num_heads))
         mixed = merged(weights(q, k, None) @ heads(v, block.num_heads))
     if block.out_proj is None:
         mha, fc2 = linear(block.attn_out_proj, mixed), linear(block.mlp_out_proj, act)
