@@ -1,6 +1,6 @@
 """Any model of timm, without a table in the catalog.
 
-    pytest benchmarks/ --probe-model=timm:vit_small_patch16_224.augreg_in21k --probe-dataset=cifar10
+pytest benchmarks/ --probe-model=timm:vit_small_patch16_224.augreg_in21k --probe-dataset=cifar10
 """
 
 import pytest

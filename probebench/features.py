@@ -1,8 +1,8 @@
 """Read pooled features from many taps in one forward pass.
 
 Tokens are pooled on the device inside the forward pass, as a module makes them; no token tensor is kept, so memory
-beyond a bare forward pass is one vector per image and tap. Sites that are affine images of another site are computed
-from its pooled vector (see `probebench.sites.Affine`).
+beyond a bare forward pass is one vector per image and tap. Sites that follow from others by affine maps and sums are
+computed from their pooled vectors (see `probebench.layouts`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from probebench.errors import FeatureError, LayoutError
+from probebench.layouts import Affine, Layout, Read, Site, Sum, blocks_of, find_layout, submodule
 from probebench.models import Model
-from probebench.sites import EMBED, FINAL, Affine, Layout, Read, Tap, find_layout, submodule
+from probebench.sites import EMBED, FINAL, Tap
 from probebench.views import Views
 
 Pool = Callable[[torch.Tensor], torch.Tensor]
@@ -31,14 +32,16 @@ def make_pool(net: nn.Module, pooling: str) -> Pool:
     """The function that pools tokens of shape (batch, tokens, width) to float32 of shape (batch, width).
 
     Args:
-        pooling: ``mean`` over all tokens, ``patch_mean`` over all but the prefix tokens, ``cls`` for the class token
+        pooling: ``mean`` over all tokens, ``patch_mean`` over all but the prefix tokens (class, distillation and
+            register tokens, however many), ``cls`` for the class token
 
     Raises:
         LayoutError: for ``cls`` on a network without a class token
     """
     prefix = int(getattr(net, "num_prefix_tokens", 0))
     if pooling == "cls":
-        if getattr(net, "cls_token", None) is None:
+        # NaFlexVit keeps its tokens in the module that embeds. Wherever there is a class token, timm puts it first.
+        if all(getattr(owner, "cls_token", None) is None for owner in (net, getattr(net, "embeds", None))):
             raise LayoutError(f"{type(net).__name__} has no class token to pool; choose mean or patch_mean")
         return lambda tokens: _checked(tokens)[:, 0].float()
     skip = prefix if pooling == "patch_mean" else 0
@@ -59,64 +62,78 @@ class _Source:
     read: Read
 
 
-_EMBED_SOURCE = _Source(0, Read("", "input"))
-_FINAL_SOURCE = _Source(-1, Read("norm", "output"))
-
-
 class Taps:
     """Hooks that pool the tokens of the chosen taps while a network runs.
 
+    The tap ``final`` is what the network's own head pools: tokens after the final norm; where timm has moved that norm
+    behind the pooling, it is applied to the pooled vector. Attention pooling is part of a head and is not applied.
+
     Args:
-        net: a timm vision transformer with ``blocks`` and ``norm``
+        net: a timm vision transformer in evaluation mode, with a flat list ``blocks`` and a final ``norm``
         taps: which taps to read
         pooling: see `make_pool`
 
     Raises:
-        LayoutError: if no layout describes a block that is to be read
+        LayoutError: if no layout describes a block that is to be read, or if the network is in training mode, where
+            dropping patches and paths changes what is read
     """
 
     def __init__(self, net: nn.Module, taps: Sequence[Tap], pooling: str) -> None:
+        if net.training:
+            raise LayoutError(f"{type(net).__name__} is in training mode; call eval() on it before reading features")
         self.taps = list(taps)
         self._net = net
         self._pool = make_pool(net, pooling)
         self._pooled: dict[_Source, torch.Tensor] = {}
-        blocks = net.get_submodule("blocks")
-        assert isinstance(blocks, nn.Sequential | nn.ModuleList)
-        self._blocks = list(blocks)
+        self._sources: dict[_Source, None] = {}  # in the order of the taps
+        self._blocks = blocks_of(net)
         layouts: dict[int, Layout] = {}
-        self._plan: list[tuple[_Source, nn.Module | None]] = []
+        self._values: list[Callable[[], torch.Tensor]] = []
         for tap in self.taps:
             if tap.layer == EMBED:
-                self._plan.append((_EMBED_SOURCE, None))
+                self._values.append(self._value(0, Read("", "input")))
             elif tap.layer == FINAL:
-                # timm moves the norm behind the pooling for some networks; it is applied to the pooled vector then.
-                if submodule(net, "norm") is None:
-                    raise LayoutError(f"{type(net).__name__} has no final norm to read the tap 'final' from")
-                after = submodule(net, "fc_norm")
-                if isinstance(after, nn.Identity) or after is None:
-                    self._plan.append((_FINAL_SOURCE, None))
-                else:
-                    self._plan.append((_FINAL_SOURCE, deepcopy(after).float()))
+                self._values.append(self._final())
             else:
                 assert isinstance(tap.layer, int)
                 index = tap.layer - 1
                 if index >= len(self._blocks):
                     raise LayoutError(f"tap {tap.id}: the network has {len(self._blocks)} layers")
-                block = self._blocks[index]
                 if index not in layouts:
-                    layouts[index] = find_layout(block)
-                site = layouts[index].sites[tap.site]
-                if isinstance(site, Affine):
-                    self._plan.append((_Source(index, site.of), block.get_submodule(site.module)))
-                else:
-                    self._plan.append((_Source(index, site), None))
+                    layouts[index] = find_layout(self._blocks[index])
+                self._values.append(self._value(index, layouts[index].sites[tap.site]))
+
+    def _value(self, index: int, site: Site) -> Callable[[], torch.Tensor]:
+        """What gives the pooled vectors of a site after a forward pass, float32 of shape (batch, width)."""
+        if isinstance(site, Read):
+            source = _Source(index, site)
+            self._sources[source] = None
+            return lambda: self._pooled[source]
+        if isinstance(site, Affine):
+            module, part, of = self._blocks[index].get_submodule(site.module), site.part, self._value(index, site.of)
+            return lambda: _apply(module, of(), part)
+        parts = [self._value(index, one) for one in site.of]
+        if isinstance(site, Sum):
+            return lambda: torch.stack([part() for part in parts]).sum(dim=0)
+        return lambda: torch.cat([part() for part in parts], dim=1)
+
+    def _final(self) -> Callable[[], torch.Tensor]:
+        if submodule(self._net, "norm") is None:
+            raise LayoutError(f"{type(self._net).__name__} has no final norm to read the tap 'final' from")
+        pooled = self._value(-1, Read("norm", "output"))
+        # timm moves the norm behind the pooling for some networks; it is applied to the pooled vector then.
+        after = submodule(self._net, "fc_norm")
+        if isinstance(after, nn.Identity) or after is None:
+            return pooled
+        norm = deepcopy(after).float()
+        return lambda: norm(pooled())
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Hooks are on the network inside this block and gone after it."""
         handles: list[Any] = []
         try:
-            for source in dict.fromkeys(source for source, _ in self._plan):
+            for source in self._sources:
                 root = self._net if source.block < 0 else self._blocks[source.block]
                 module = root.get_submodule(source.read.module)
                 if source.read.what == "input":
@@ -143,21 +160,20 @@ class Taps:
 
     def collect(self) -> list[torch.Tensor]:
         """The pooled features of the last forward pass, one float32 tensor of shape (batch, width) per tap."""
-        features = []
-        for source, module in self._plan:
-            vector = self._pooled[source]
-            if module is not None:
-                vector = _apply(module, vector)
-            features.append(vector)
-        return features
+        return [value() for value in self._values]
 
 
-def _apply(module: nn.Module, vector: torch.Tensor) -> torch.Tensor:
-    """A module on float32 vectors, also where the network's own weights are of lower precision."""
+def _apply(module: nn.Module, vector: torch.Tensor, part: Literal["whole", "first", "rest"]) -> torch.Tensor:
+    """An affine module on float32 vectors, also where the network's own weights are of other precision."""
     if not isinstance(module, nn.Linear):
-        return module(vector)  # type: ignore[no-any-return]
+        return module(vector).float()  # type: ignore[no-any-return]
+    weight, width = module.weight.float(), module.out_features
     bias = None if module.bias is None else module.bias.float()
-    return nn.functional.linear(vector, module.weight.float(), bias)
+    if part == "first":
+        return nn.functional.linear(vector[:, :width], weight[:, :width])
+    if part == "rest":
+        return nn.functional.linear(vector[:, width:], weight[:, width:], bias)
+    return nn.functional.linear(vector, weight, bias)
 
 
 class Store:

@@ -19,6 +19,7 @@ from torch import nn
 from probebench import weights as pretrained
 from probebench.catalog import ModelSpec
 from probebench.errors import LayoutError, ProbebenchError, UnknownName, WeightsError, unknown
+from probebench.layouts import blocks_of
 
 PLAIN = "VisionTransformer"
 """The architecture that stands for timm's class itself."""
@@ -50,7 +51,7 @@ def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") 
     Raises:
         UnknownName: if timm has no such architecture
         WeightsError: if the weights are not on this machine, damaged, or of another architecture
-        LayoutError: if the network's blocks are not as many as the spec says
+        LayoutError: if the network's blocks cannot be read, or are not as many as the spec says
     """
     if weights is None and spec.checkpoint is not None:
         weights = Path(spec.checkpoint)
@@ -60,7 +61,7 @@ def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed or 0)
         net = _from_timm(spec, hub) if hub is not None else _architecture(spec)
-    blocks = getattr(net, "blocks", ())
+    blocks = blocks_of(net)
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks where its spec says {spec.depth}")
     if weights is not None:
@@ -77,6 +78,7 @@ def completed(spec: ModelSpec) -> ModelSpec:
 
     Raises:
         UnknownName: if timm has no such architecture or tag
+        LayoutError: if its blocks cannot be read
         ProbebenchError: if timm says nothing of what is missing
     """
     if spec.architecture == PLAIN:
@@ -93,7 +95,7 @@ def completed(spec: ModelSpec) -> ModelSpec:
     return replace(
         spec,
         architecture=spec.architecture + tag,
-        depth=spec.depth or len(getattr(net, "blocks", ())),
+        depth=spec.depth or len(blocks_of(net)),
         width=spec.width or int(getattr(net, "embed_dim", 0) or 0),
         parameters=spec.parameters or parameters - classifier,
         # Of a file of another code, which may hold more than one network, the size is not known.

@@ -43,9 +43,7 @@ class _Bar:
 
     def start(self, stage: str, total: int) -> None:
         self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(
-            f"{self._title}: {stage}", total=total or None, unit=_UNITS.get(stage, "")
-        )
+        self._task = self._progress.add_task(f"{self._title}: {stage}", total=total or None, unit=_UNITS.get(stage, ""))
 
     def advance(self, count: int) -> None:
         self._progress.advance(self._task, count)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from timm.layers import Mlp
 from timm.models.vision_transformer import VisionTransformer
 
 from probebench.catalog import ModelSpec
@@ -113,16 +114,23 @@ def test_pooling_the_class_token_needs_one():
         make_pool(make_net(class_token=False, global_pool="avg"), "cls")
 
 
-def test_blocks_of_another_module_with_the_same_class_name_are_refused():
-    from timm.models.vision_transformer_sam import VisionTransformerSAM
-
-    net = VisionTransformerSAM(img_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_classes=0)
-    with pytest.raises(LayoutError, match=r"vision_transformer_sam\.Block"):
-        Taps(net, [Tap(1, "act")], "mean")
-    with pytest.raises(LayoutError, match="no final norm"):
+def test_final_needs_a_final_norm():
+    net = make_net()
+    del net.norm
+    with pytest.raises(LayoutError, match="VisionTransformer has no final norm"):
         Taps(net, [Tap("final", "final")], "mean")
+
+
+def test_tokens_in_a_grid_are_refused():
+    net = make_net()
+    net.norm = torch.nn.Unflatten(1, (1, -1))
     with pytest.raises(LayoutError, match=r"shape \(batch, tokens, width\)"):
-        pooled(net, torch.zeros(2, 3, 32, 32), [Tap("embed", "embed")], "mean")
+        pooled(net, torch.zeros(2, 3, 16, 16), [Tap("final", "final")], "mean")
+
+
+def test_a_network_in_training_mode_is_refused():
+    with pytest.raises(LayoutError, match="training mode"):
+        Taps(make_net(patch_drop_rate=0.5).train(), all_taps(DEPTH), "mean")
 
 
 def test_a_layer_that_the_network_does_not_have_is_refused():
@@ -202,8 +210,9 @@ def test_a_gpu_gives_the_features_of_the_cpu():
 
 
 def test_references_need_no_layout():
-    from timm.layers import GluMlp
+    class OddMlp(Mlp):
+        pass
 
-    model, views = model_and_views(mlp_layer=GluMlp)
+    model, views = model_and_views(mlp_layer=OddMlp)
     features = run_extract(model, views, [Tap("embed", "embed"), Tap("final", "final")])
     assert {tap.id: values.shape for tap, values in features.items()} == {"embed": (20, 12), "final": (20, 12)}

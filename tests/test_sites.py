@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from torch import nn
 
-from probebench.errors import LayoutError, UnknownName
-from probebench.sites import EMBED, FINAL, SITES, Tap, all_taps, find_layout
+from probebench.errors import UnknownName
+from probebench.sites import EMBED, FINAL, SITES, Tap, all_taps
 
 
 def test_all_taps_are_eight_a_layer_and_two_references_in_the_order_of_the_data():
@@ -36,19 +35,3 @@ def test_reference_taps_have_their_name_as_site():
     assert Tap(EMBED, EMBED) < Tap(1, "ln1") < Tap(99, "rc2") < Tap(FINAL, FINAL)
     with pytest.raises(UnknownName):
         Tap(EMBED, "act")
-
-
-def test_an_unknown_block_is_refused_by_class_name_with_what_to_do():
-    class OddBlock(nn.Module):
-        pass
-
-    with pytest.raises(LayoutError, match=r"OddBlock.*LAYOUTS"):
-        find_layout(OddBlock())
-
-
-def test_a_block_with_another_feed_forward_network_says_what_does_not_fit():
-    from timm.layers import GluMlp
-    from timm.models.vision_transformer import Block
-
-    with pytest.raises(LayoutError, match="mlp is GluMlp, not Mlp"):
-        find_layout(Block(8, 2, mlp_layer=GluMlp))

@@ -1,0 +1,120 @@
+"""Count which of timm's plain vision transformers probebench can read, and why it refuses the others.
+
+    python tools/count_architectures.py
+
+Prints the tables of docs/architectures.md for the timm that is installed, in a minute. Networks are built without
+memory for their weights, two blocks deep where the constructor lets choose. That a covered tap has the right *value* is
+what tests/test_architectures.py checks, on a shrunken network of each covered architecture.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import timm
+import torch
+
+from probebench.errors import LayoutError
+from probebench.features import Taps
+from probebench.layouts import blocks_of, find_layout
+from probebench.sites import all_taps
+
+# timm's modules of vision transformers that keep one resolution and width throughout.
+MODULES = (
+    "vision_transformer",
+    "vision_transformer_hybrid",
+    "vision_transformer_relpos",
+    "deit",
+    "beit",
+    "eva",
+    "naflexvit",
+    "vitamin",
+    "deepseek_vit",
+    "qwen3_vit",
+    "gemma4_vit",
+    "vision_transformer_sam",
+    "cait",
+    "convit",
+    "crossvit",
+    "tnt",
+    "volo",
+    "xcit",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about one architecture.
+
+    Attributes:
+        layout: the name of the layout of its blocks; empty if it is refused
+        reason: why it is refused; empty if it is covered
+    """
+
+    module: str
+    architecture: str
+    layout: str
+    reason: str
+
+
+def architectures(module: str) -> list[str]:
+    """The architectures that timm registers for one of its modules."""
+    return timm.list_models(module=module)
+
+
+def build(architecture: str) -> torch.nn.Module:
+    """A network without memory for its weights, in evaluation mode."""
+    with torch.device("meta"):
+        try:
+            net = timm.create_model(architecture, depth=2)
+        except (TypeError, AssertionError):  # no such argument, or one that other arguments must agree with
+            net = timm.create_model(architecture)
+    return net.eval()
+
+
+def examine(module: str, architecture: str) -> Finding:
+    net = build(architecture)
+    try:
+        blocks = blocks_of(net)
+        Taps(net, all_taps(len(blocks))[::-1], "mean")
+    except LayoutError as error:
+        return Finding(module, architecture, "", str(error))
+    (layout,) = {find_layout(block).name for block in blocks}
+    return Finding(module, architecture, layout, "")
+
+
+def survey() -> list[Finding]:
+    return [examine(module, name) for module in MODULES for name in architectures(module)]
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[str]:
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
+
+
+def report(findings: list[Finding]) -> str:
+    """The tables: modules with their numbers, then the refused with their reasons."""
+    tried = Counter(f.module for f in findings)
+    covered = Counter(f.module for f in findings if f.layout)
+    layouts = Counter((f.module, f.layout) for f in findings if f.layout)
+    rows: list[tuple[object, ...]] = []
+    for m in MODULES:
+        named = ", ".join(f"{count} {name}" for (where, name), count in layouts.most_common() if where == m)
+        rows.append((m, tried[m], covered[m], tried[m] - covered[m], named))
+    rows.append(("all", tried.total(), covered.total(), tried.total() - covered.total(), ""))
+    reasons = Counter((f.module, f.reason) for f in findings if f.reason)
+    return "\n".join(
+        [
+            *table(("timm module", "tried", "covered", "refused", "layouts"), rows),
+            "",
+            *table(("timm module", "refused", "why"), [(m, count, why) for (m, why), count in reasons.items()]),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    print(f"timm {timm.__version__}\n\n{report(survey())}")
