@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
+import timm
+import torch
 
 from probebench.catalog import Catalog, ModelSpec
 from probebench.errors import ProbebenchError, UnknownName
+from probebench.features import Taps
+from probebench.models import completed
+from probebench.sites import all_taps
+from probebench.weights import needs_download
 
 CATALOG = Catalog.default()
 
@@ -59,3 +68,63 @@ def test_random_weights_need_a_seed_and_statistics_three_channels():
         spec(interpolation="nearest")
     with pytest.raises(ProbebenchError, match="mean needs three numbers"):
         spec(mean=(0.5,))
+
+
+HUB = [name for name, spec in CATALOG.models.items() if needs_download(spec)]
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_table_says_what_timm_says_and_its_network_can_be_read(name):
+    spec = CATALOG.model(name)
+    told = completed(ModelSpec(name, spec.architecture, kwargs=spec.kwargs))
+    differs = {
+        key: (getattr(spec, key), getattr(told, key))
+        for key in ("architecture", "depth", "width", "parameters", "download_size", "input_size", "mean", "std")
+        + ("interpolation", "crop", "source", "licence")
+        if getattr(spec, key) != getattr(told, key)
+    }
+    assert not differs
+    assert spec.pretraining
+    with torch.device("meta"):
+        net = timm.create_model(spec.architecture, pretrained=False, **spec.kwargs).eval()
+    Taps(net, all_taps(spec.depth), "mean")  # refuses a network that no layout fits
+
+
+def test_the_catalog_has_the_families_that_people_use():
+    families = ["vit", "augreg", "deit3", "mae", "dino", "dinov2", "dinov2_reg", "dinov3", "clip", "siglip", "siglip2"]
+    families += ["beitv2", "eva02", "pe_core", "aimv2"]
+    assert all(any(name.startswith(f"{family}_") for name in HUB) for family in families)
+    assert CATALOG.model("vit_b16").architecture == "vit_base_patch16_224.orig_in21k"
+
+
+def test_every_model_has_a_control():
+    control = CATALOG.model("vit_b16_random")
+    assert (control.weights, control.seed, control.control_of) == ("random", 0, "vit_b16")
+    assert control.architecture == CATALOG.model("vit_b16").architecture
+    assert (control.licence, control.download_size) == ("", 0)
+    with pytest.raises(UnknownName):
+        CATALOG.model("vit_b16_random_random")
+
+
+def test_any_model_of_timm_can_be_named():
+    spec = CATALOG.model("timm:vit_tiny_patch16_224")
+    assert spec.name == "timm_vit_tiny_patch16_224"
+    assert spec.architecture == "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    assert CATALOG.model(spec.name) is spec
+    with pytest.raises(UnknownName, match="Did you mean 'vit_tiny_patch16_224'"):
+        CATALOG.model("timm:vit_tiny_patch16_242")
+
+
+def test_a_spec_of_name_and_architecture_is_enough():
+    catalog = CATALOG.extended([ModelSpec("mine", "vit_tiny_patch16_224.augreg_in21k")])
+    assert catalog.model("mine").depth == 12
+
+
+def test_weights_are_of_a_known_kind():
+    with pytest.raises(ProbebenchError, match="a file of your own is named by checkpoint"):
+        spec(weights="mine.safetensors")
+
+
+def test_every_model_has_a_case_file_and_no_case_file_another():
+    text = "".join(path.read_text() for path in (Path(__file__).parent.parent / "benchmarks").glob("test_*.py"))
+    assert sorted(re.findall(r'^    "(\w+)",$', text, re.MULTILINE)) == sorted(HUB)

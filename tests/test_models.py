@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from probebench.catalog import builtin_models
+from probebench.catalog import Catalog, ModelSpec, builtin_models
 from probebench.errors import LayoutError, ProbebenchError, WeightsError
-from probebench.models import build
+from probebench.models import build, completed
 
 GLYPHVIT = builtin_models()["glyphvit"]
 RANDOM = builtin_models()["glyphvit_random"]
@@ -93,3 +93,113 @@ def test_a_wrong_depth_is_refused():
 def test_an_unknown_architecture_gets_the_nearest_names():
     with pytest.raises(ProbebenchError, match=r"vit_tiny_patch16_225.*Did you mean 'vit_tiny_patch16_224'"):
         build(replace(RANDOM, architecture="vit_tiny_patch16_225", kwargs={}))
+
+
+def tiny(**changes):
+    """A small network of timm's by its name."""
+    kwargs = {"img_size": 32, "patch_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    fields = {"name": "mine", "architecture": "vit_tiny_patch16_224", "kwargs": kwargs | changes.pop("kwargs", {})}
+    return ModelSpec(**(fields | changes), depth=2, input_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+@pytest.fixture
+def tuned():
+    """Weights of that network as somebody fine-tuned it, with five classes of its own."""
+    spec = tiny(kwargs={"num_classes": 5})
+    return build(replace(spec, weights="random", seed=3)).net.state_dict()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {"state_dict_ema": state, "state_dict": {}},
+    ],
+)
+def test_checkpoints_of_training_scripts_are_read(tmp_path, tuned, wrap):
+    torch.save(wrap(tuned), tmp_path / "w.pt")
+    net = build(tiny(checkpoint=str(tmp_path / "w.pt"))).net
+    assert all(net.state_dict()[name].equal(tuned[name]) for name in tuned if not name.startswith("head."))
+    assert net.head.out_features == 1000
+
+
+def test_a_fine_tuned_network_is_loaded_without_its_classifier(tmp_path, tuned):
+    save_file(tuned, tmp_path / "w.safetensors")
+    first, second = (build(tiny(checkpoint=str(tmp_path / "w.safetensors"))) for _ in range(2))
+    assert first.net.blocks[1].mlp.fc1.weight.equal(tuned["blocks.1.mlp.fc1.weight"])
+    assert first.weights_digest == second.weights_digest
+    without = {name: tensor for name, tensor in tuned.items() if not name.startswith("head.")}
+    save_file(without, tmp_path / "w.safetensors")
+    assert build(tiny(checkpoint=str(tmp_path / "w.safetensors"))).weights_digest == first.weights_digest
+
+
+def test_a_checkpoint_on_another_grid_of_patches_is_brought_onto_this_one(tmp_path):
+    large = build(tiny(weights="random", seed=3, kwargs={"img_size": 64})).net.state_dict()
+    save_file(large, tmp_path / "w.safetensors")
+    net = build(tiny(checkpoint=str(tmp_path / "w.safetensors"))).net
+    assert net.pos_embed.shape == (1, 5, 16)
+    assert net.cls_token.equal(large["cls_token"])
+
+
+class Code:
+    def __reduce__(self):
+        return print, ("this must not run",)
+
+
+def test_no_code_in_a_checkpoint_is_run(tmp_path, capsys):
+    torch.save({"state_dict": {}, "args": Code()}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="Python objects are never loaded: save the state_dict alone"):
+        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not much more", b"<html>not found</html>"])
+def test_a_damaged_torch_file_is_refused(tmp_path, content):
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"weights of model 'mine' \(.*w.pt\): not a torch file"):
+        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+
+
+def test_a_torch_file_of_something_else_is_refused(tmp_path):
+    torch.save({"losses": [1.0, 2.0]}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="no dictionary of tensors"):
+        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+
+
+def test_pretrained_weights_that_are_damaged_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"cut off")
+    monkeypatch.setattr("probebench.weights.cached", lambda spec: tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=r"model 'vit_b16' \(.*\) cannot be loaded .*delete it and fetch it again"):
+        build(Catalog.default().model("vit_b16"))
+
+
+def test_pretrained_weights_that_are_not_here_are_an_error_with_the_command(monkeypatch):
+    monkeypatch.setattr("probebench.weights.cached", lambda spec: None)
+    with pytest.raises(WeightsError, match=r"vit_b16 \(343 MB\): probebench fetch vit_b16"):
+        build(Catalog.default().model("vit_b16"))
+
+
+def test_what_a_spec_leaves_out_is_filled_in_and_a_bare_name_gets_its_tag():
+    spec = completed(ModelSpec("mine", "vit_tiny_patch16_224"))
+    assert spec.architecture == "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    assert (spec.depth, spec.width, spec.input_size, spec.interpolation) == (12, 192, 224, "bicubic")
+    assert (spec.mean, spec.crop, spec.licence) == ((0.5,) * 3, 0.9, "apache-2.0")
+    kept = completed(ModelSpec("mine", "vit_tiny_patch16_224.augreg_in21k", mean=(0.1, 0.2, 0.3), licence="mit"))
+    assert (kept.mean, kept.licence, kept.std) == ((0.1, 0.2, 0.3), "mit", (0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (ModelSpec("m", "vit_tiny_patch61_224"), "unknown timm architecture 'vit_tiny_patch61_224'. Did you mean"),
+        (ModelSpec("m", "vit_tiny_patch16_224.augreg_in12k"), "unknown pretraining tag .* Did you mean 'augreg_in21k'"),
+        (ModelSpec("m", "vit_small_patch16_18x2_224"), "timm has no pretrained weights .*weights = 'random'"),
+        (ModelSpec("m", "VisionTransformer"), "needs depth, input_size, mean and std"),
+        (ModelSpec("m", "resnet50"), "ResNet has no list of transformer blocks"),
+    ],
+)
+def test_what_timm_does_not_have_is_said(spec, message):
+    with pytest.raises(ProbebenchError, match=message):
+        completed(spec)

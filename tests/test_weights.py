@@ -3,97 +3,19 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import huggingface_hub.constants
-import huggingface_hub.file_download
+import huggingface_hub
 import pytest
 
 from probebench import weights
 from probebench.catalog import Catalog, ModelSpec
 from probebench.errors import FetchError, Unreachable, WeightsError
+from tests.hub import at
 
 CATALOG = Catalog.default()
 SPEC = CATALOG.model("vit_b16")
 CONTENT = bytes(range(256)) * 40
-COMMIT = "0" * 39 + "1"
-
-
-class Hub(ThreadingHTTPServer):
-    """Answers for ``/REPO/resolve/main/FILE``; `files` by path, or a status instead of a file."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.files = {}
-        self.status = None
-        self.headers = {}
-        self.delay = 0.0
-        self.requests = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self):
-        self._answer(body=False)
-
-    def do_GET(self):
-        self._answer(body=True)
-
-    def _answer(self, body):
-        hub = self.server
-        hub.requests.append((self.command, self.path))
-        time.sleep(hub.delay)
-        content = hub.files.get(self.path)
-        status = hub.status or (200 if content is not None else 404)
-        content = content if status == 200 else b""
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Repo-Commit", COMMIT)
-        if status == 200:
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        elif status == 404:
-            self.send_header("X-Error-Code", "EntryNotFound" if hub.files else "RepoNotFound")
-        for name, value in hub.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A hub on this machine, and an empty cache."""
-    server = Hub()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    at(monkeypatch, server.url)
-    cache = tmp_path / "hub"
-    for module in (huggingface_hub.constants, huggingface_hub.file_download):
-        monkeypatch.setattr(module, "HF_HUB_CACHE", str(cache), raising=False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def at(monkeypatch, url):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
-    monkeypatch.setattr(
-        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
 
 
 def path(name="model.safetensors", repo="timm/vit_base_patch16_224.orig_in21k"):

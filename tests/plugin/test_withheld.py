@@ -1,0 +1,167 @@
+"""What is not on this machine: withheld from a bare run, downloaded when asked for by name, told in a line a model."""
+
+from __future__ import annotations
+
+import time
+import xml.etree.ElementTree as ET
+
+import pytest
+import timm
+from safetensors.torch import save_file
+
+from probebench import results, weights
+from tests.datasets.ondisk import CIFAR10, batch, python2_pickle
+from tests.hub import at
+
+CASES = """
+import pytest
+
+@pytest.mark.probe(model=["vit_b16", "vit_b16_random", "mae_b16"], dataset="paper")
+def test_paper(probe):
+    probe.check()
+
+@pytest.mark.probe(model="tiny", dataset="blobs")
+def test_probe(probe):
+    probe.check()
+"""
+VIT_B = "  vit_b16  2,156 cases  343 MB + 11 datasets *  probebench fetch vit_b16 paper"
+MAE_B = "  mae_b16  1,078 cases  343 MB + 11 datasets *  probebench fetch mae_b16 paper"
+
+
+@pytest.fixture
+def bare(project, run, tmp_path, monkeypatch, hub):
+    """A project with models that are not here, no data, and a hub that has nothing."""
+    monkeypatch.setenv("PROBEBENCH_DATA", str(tmp_path / "data"))
+    project.makepyfile(test_tiny=CASES)
+    return run
+
+
+def test_a_bare_run_downloads_nothing_and_tells_one_line_a_model(bare, hub):
+    result = bare()
+    result.assert_outcomes(passed=18, skipped=33)
+    result.stdout.fnmatch_lines(["skipped (*", VIT_B, MAE_B], consecutive=True)
+    assert hub.requests == []
+
+
+def test_what_is_withheld_is_one_item_a_sweep(bare):
+    lines = bare("--collect-only", "-q").stdout.lines
+    assert "test_tiny.py::test_paper[vit_b16-cifar10]" in lines
+    assert sum("test_paper" in line for line in lines) == 33
+    lines = bare("--collect-only", "-q", "-k", "vit_b16-cifar10-L06").stdout.lines
+    assert sum("test_paper[vit_b16-cifar10-L06" in line for line in lines) == 8
+
+
+def test_other_items_do_not_hear_of_it(bare):
+    bare("-k", "blobs").stdout.no_fnmatch_line("*probebench fetch*")
+
+
+@pytest.mark.parametrize("args", [["-k", "vit_b16"], ["--probe-model=vit_b16,vit_b16_random"]])
+def test_a_name_without_a_network_ends_in_seconds_with_the_summary(bare, monkeypatch, args):
+    at(monkeypatch, "http://127.0.0.1:9")
+    start = time.monotonic()
+    result = bare(*args, "--probe-site=act,rc2", "-q")
+    assert time.monotonic() - start < 60
+    result.assert_outcomes(skipped=22 * 24, deselected=result.parseoutcomes()["deselected"])
+    result.stdout.fnmatch_lines(["WARNING: *weights of model 'vit_b16' could not be downloaded: no network*"])
+    result.stdout.fnmatch_lines(["  vit_b16  528 cases  343 MB + 11 datasets *  probebench fetch vit_b16 paper"])
+
+
+def test_offline_is_honoured_without_asking(bare, hub):
+    bare("-k", "vit_b16", "--probe-offline").stdout.fnmatch_lines([VIT_B])
+    assert hub.requests == []
+
+
+def test_strict_fails_what_was_asked_for_and_could_not_be_had(bare):
+    args = ("--probe-strict", "--probe-offline", "-k", "vit_b16-cifar10")
+    result = bare(*args)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["vit_b16-cifar10 was asked for and could not be measured: not on this machine"])
+    bare("--probe-strict", "--probe-update=new").assert_outcomes(passed=18, skipped=33)
+
+
+def test_a_hub_that_refuses_is_a_failure_and_not_a_skip(bare, hub):
+    hub.status = 404
+    result = bare("--probe-model=vit_b16", "--probe-dataset=cifar10", "--probe-site=act")
+    result.stdout.fnmatch_lines(["sweep vit_b16-cifar10 could not be measured.", "FetchError: *status 404*"])
+    result.assert_outcomes(failed=1)
+
+
+def test_licences_are_refused_and_the_reason_told(bare, monkeypatch):
+    result = bare("-k", "mae_b16", "--probe-licence=commercial")
+    result.stdout.fnmatch_lines(["  mae_b16  1,078 cases  licence cc-by-nc-4.0, refused by --probe-licence=commercial"])
+    result.assert_outcomes(skipped=11)
+
+
+@pytest.fixture
+def cifar10(tmp_path):
+    """A tiny CIFAR-10 in the data root."""
+    folder = tmp_path / "data" / "cifar-10-batches-py"
+    for i in range(1, 6):
+        python2_pickle(folder / f"data_batch_{i}", batch(list(range(10)) * 2, "labels", seed=i))
+    python2_pickle(folder / "test_batch", batch(range(10), "labels", seed=9))
+    python2_pickle(folder / "batches.meta", {"label_names": CIFAR10})
+
+
+def test_weights_are_downloaded_by_name_and_cases_run(bare, project, hub, cifar10, tmp_path):
+    name = "vit_tiny_patch16_224.augreg_in21k"
+    net = timm.create_model(name, pretrained=False)
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    hub.files[f"/timm/{name}/resolve/main/model.safetensors"] = (tmp_path / "w.safetensors").read_bytes()
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model=["augreg_ti16", "timm:*"], dataset="cifar10")
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    bare("--probe-site=final").assert_outcomes(skipped=1)
+    assert hub.requests == []
+    result = bare("--probe-site=final", "--probe-model=augreg_ti16", "--probe-json=r.json", "--probe-update=new")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "augreg_ti16: vit_tiny_patch16_224.augreg_in21k, licence apache-2.0; 224 px, bicubic, mean 0.5, std 0.5, "
+            "crop 100% (the weights were evaluated at 90%); as the weights declare"
+        ]
+    )
+    asked = len(hub.requests)
+    # From now on it is here: a bare run measures it, and timm's own name for it gives the same network.
+    bare("--probe-site=final").assert_outcomes(passed=1)
+    result = bare("--probe-site=final", f"--probe-model=timm:{name}", "--probe-json=t.json")
+    result.assert_outcomes(passed=1)
+    assert len(hub.requests) == asked
+    first, second = (results.load(project.path / file)["sweeps"][0] for file in ("r.json", "t.json"))
+    assert second["model"] == "timm_vit_tiny_patch16_224_augreg_in21k"
+    assert first["weights"] == second["weights"]
+    result = bare("--probe-site=final", "--probe-protocol=paper@1")
+    result.stdout.fnmatch_lines(["*WARNING: resizing bilinear, where the weights declare bicubic; WARNING: mean *"])
+
+
+def test_a_control_runs_all_taps_on_a_dataset_on_disk(bare, project, cifar10):
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model=["augreg_ti16", "augreg_ti16_random"], dataset="cifar10")
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    bare().assert_outcomes(skipped=2)
+    bare("-k", "augreg_ti16_random").assert_outcomes(passed=98, deselected=1)
+
+
+def test_machines_get_the_reason(bare, project):
+    bare("--junitxml=j.xml", "-k", "cifar100")
+    skipped = ET.parse(project.path / "j.xml").getroot().iter("skipped")
+    assert {each.get("message") for each in skipped} == {"not on this machine"}
+
+
+def test_the_commercial_licences_are_those_without_terms_of_their_own():
+    from probebench.catalog import builtin_models
+    from probebench.preflight import _COMMERCIAL_LICENCES
+
+    used = {spec.licence for spec in builtin_models().values() if weights.needs_download(spec)}
+    assert used - _COMMERCIAL_LICENCES == {"cc-by-nc-4.0", "dinov3-license", "apple-ascl"}
