@@ -97,8 +97,8 @@ def cifar10(tmp_path):
     """A tiny CIFAR-10 in the data root."""
     folder = tmp_path / "data" / "cifar-10-batches-py"
     for i in range(1, 6):
-        python2_pickle(folder / f"data_batch_{i}", batch(list(range(10)) * 2, "labels", seed=i))
-    python2_pickle(folder / "test_batch", batch(range(10), "labels", seed=9))
+        python2_pickle(folder / f"data_batch_{i}", batch(range(3), "labels", seed=i))
+    python2_pickle(folder / "test_batch", batch(range(3), "labels", seed=9))
     python2_pickle(folder / "batches.meta", {"label_names": CIFAR10})
 
 
@@ -144,13 +144,13 @@ def test_a_control_runs_all_taps_on_a_dataset_on_disk(bare, project, cifar10):
         test_tiny="""
         import pytest
 
-        @pytest.mark.probe(model=["augreg_ti16", "augreg_ti16_random"], dataset="cifar10")
+        @pytest.mark.probe(model=["vit_b16", "vit_b16_random"], dataset="cifar10")
         def test_probe(probe):
             probe.check()
         """
     )
     bare().assert_outcomes(skipped=2)
-    bare("-k", "augreg_ti16_random").assert_outcomes(passed=98, deselected=1)
+    bare("-k", "vit_b16_random").assert_outcomes(passed=98, deselected=1)
 
 
 def test_machines_get_the_reason(bare, project):
