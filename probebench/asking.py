@@ -48,9 +48,10 @@ class Asked:
         for kind, name in re.findall(r"""(model|dataset)\s*=\s*["']([^"']+)["']""", _positive(mark)):
             exact[kind].add(name)
         for each in ids:
-            model, _, rest = each.partition("-")
-            exact["model"].add(model)
-            exact["dataset"].add(rest.partition("-")[0])
+            model, *rest = each.split("-")
+            if len(rest) > 1:  # without a tap it is the id of a withheld sweep, which names nothing to download
+                exact["model"].add(model)
+                exact["dataset"].add(rest[0])
         words = {
             part.lower()
             for word in re.findall(r"[^\s()]+", _positive(keyword))

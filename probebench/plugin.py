@@ -195,7 +195,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         skip = pytest.mark.skip(reason="probebench measures in one process for now: run without -n")
         for item in items:
-            if _case(item) is not None:
+            if _param(item) is not None:
                 item.add_marker(skip)
 
 
@@ -339,7 +339,7 @@ def probe(request: pytest.FixtureRequest, _probe_sweep: Measured | None, _probe_
     config = request.config
     if _probe_sweep is not None and _probe_sweep.unreachable:
         _note_unreachable(config, request.session, _probe_sweep)
-    withheld = config.stash[_withheld].get(_probe_case.sweep.id)
+    withheld = _withheld_of(request.node) or config.stash[_withheld].get(_probe_case.sweep.id)
     if withheld is None:
         assert _probe_sweep is not None
         return Probe(request, _probe_sweep, cast("Case", _probe_case))

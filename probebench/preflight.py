@@ -140,7 +140,8 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
 
 
 def _row(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> tuple[str, str, str, str]:
-    cases = f"{sum(each.cases for each in group):,} cases"
+    count = sum(each.cases for each in group)
+    cases = f"{count:,} case{'s' if count > 1 else ''}"
     reasons = list(dict.fromkeys(each.why for each in group if each.why))
     if reasons:
         return spec.name, cases, "; ".join(reasons), ""
