@@ -43,7 +43,7 @@ def _interval(case: dict[str, Any]) -> str:
 
 COLUMNS = (
     *("dataset", "rank", "model", "layer", "site", "accuracy", "ci95 low", "ci95 high"),
-    *("vs final", "vs last rc2", "width", "verdict", "baseline"),
+    *("vs final", "vs last rc2", "width", "verdict", "baseline", "mean per class"),
 )
 
 
@@ -65,10 +65,12 @@ def to_text(record: dict[str, Any], kind: str) -> str:
     style = {"md": "github", "tex": "latex_booktabs"}[kind]
     cells = []
     for row in rows:
-        dataset, place, model, layer, site, acc, low, high, final, rc2, width, verdict, baseline = _cells(row)
+        dataset, place, model, layer, site, acc, low, high, final, rc2, width, verdict, baseline, per_class = _cells(
+            row
+        )
         cells.append(
             [dataset, place, model, layer, site, *map(_percent, (acc, low, high)), _signed(final), _signed(rc2)]
-            + [width, verdict, _percent(baseline)]
+            + [width, verdict, _percent(baseline), _percent(per_class)]
         )
     parts = [tabulate(cells, headers=COLUMNS, tablefmt=style, disable_numparse=True)]
     for model in _models(record):
@@ -94,6 +96,7 @@ def _cells(row: Row) -> list[Any]:
         case["width"],
         case["verdict"],
         case["baseline_accuracy"],
+        case.get("mean_per_class"),
     ]
 
 
@@ -223,7 +226,10 @@ def _ranking_table(record: dict[str, Any], dataset: str, rows: list[Row], top: i
     shift = _shifts(record)[dataset]
     about = {"none": ", no shift", "shift": ", shifted", "strong": ", strongly shifted"}.get(shift, "")
     title = f"{dataset}{about}: {rows[0].case['n_test']} test images, {rows[0].case['protocol']}"
-    table = _table(ascii_only, ("#", "model", "tap", "acc %", "95% CI", "vs final", "vs rc2", "verdict"))
+    # Beside the accuracy, which rankings and verdicts go by, where publications report the other.
+    per_class = any(s["dataset"] == dataset and s.get("metric") == "mean_per_class" for s in record["sweeps"])
+    more = ("per class %",) if per_class else ()
+    table = _table(ascii_only, ("#", "model", "tap", "acc %", "95% CI", *more, "vs final", "vs rc2", "verdict"))
     shown = rows[:top]
     # Whoever does not reach the top shows with its best tap.
     present = {row.case["model"] for row in shown}
@@ -244,6 +250,7 @@ def _ranking_table(record: dict[str, Any], dataset: str, rows: list[Row], top: i
             row.tap.id,
             _percent(row.case["accuracy"]),
             _interval(row.case),
+            *([_percent(row.case.get("mean_per_class"))] if per_class else []),
             _signed(row.gain_final),
             _signed(row.gain_rc2),
             _verdict(row.case),

@@ -15,6 +15,17 @@ def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def mean_per_class(correct: npt.NDArray[np.bool_], labels: npt.NDArray[np.int64]) -> float:
+    """Accuracy averaged over the classes that are there, so that rare ones count as much as common ones.
+
+    Args:
+        correct, labels: shape (n,), of the same examples
+    """
+    count = np.bincount(labels)
+    there = count > 0
+    return float((np.bincount(labels, weights=correct)[there] / count[there]).mean())
+
+
 def mcnemar(lost: int, gained: int) -> float:
     """Exact one-sided p-value of McNemar's test that an accuracy has dropped (Q. McNemar, Psychometrika 12, 1947).
 

@@ -23,7 +23,7 @@ from probebench.fetch import fetch_dataset
 from probebench.probes import get_probe
 from probebench.protocols import Protocol, get_protocol
 from probebench.sites import Tap, all_taps
-from probebench.stats import wilson
+from probebench.stats import mean_per_class, wilson
 from probebench.views import Views, held_out_part, pixel_statistics, train_indices
 
 
@@ -36,6 +36,7 @@ class TapResult:
         width: number of features
         accuracy: top-1 on the test split, in [0, 1]
         ci95: Wilson's 95% interval of the accuracy
+        mean_per_class: accuracy on the test split averaged over its classes
         correct: bool, shape (n_test,), which test examples were right
         seconds: attributed: the tap's own fit and its share of the extraction
         iterations: of the probe's solver, over all that it solved
@@ -49,6 +50,7 @@ class TapResult:
     width: int
     accuracy: float
     ci95: tuple[float, float]
+    mean_per_class: float
     correct: npt.NDArray[np.bool_]
     seconds: float
     iterations: int
@@ -237,6 +239,7 @@ def run_sweep(
             width=train[tap].shape[1],
             accuracy=right / len(correct),
             ci95=wilson(right, len(correct)),
+            mean_per_class=mean_per_class(correct, test_labels),
             correct=correct,
             seconds=share + fit.seconds,
             iterations=fit.iterations,

@@ -42,7 +42,7 @@ def result(taps, **changes):
     )
     for tap, correct in taps.items():
         found.taps[tap] = TapResult(
-            tap, 64, correct.mean(), (0.0, 1.0), correct, 0.1, 10, C=1.0, gap=None, held_out_accuracy=None
+            tap, 64, correct.mean(), (0.0, 1.0), 0.5, correct, 0.1, 10, C=1.0, gap=None, held_out_accuracy=None
         )
     return found
 

@@ -132,6 +132,21 @@ def test_changes_come_first_the_largest_drop_on_top():
     assert changed == ["L01-rc2", "embed", "L01-act"]
 
 
+def test_the_mean_per_class_stands_beside_the_accuracy_where_it_is_the_metric():
+    some = record()
+    for sweep in some["sweeps"]:
+        sweep["metric"] = "mean_per_class" if sweep["dataset"] == "easy" else "top1"
+    for case in some["cases"]:
+        case["mean_per_class"] = 0.123
+    text = show(some)
+    easy, hard = text[text.index("easy") : text.index("hard")], text[text.index("hard") :]
+    assert "per class %" in easy
+    assert "12.3" in easy
+    assert "per class %" not in hard
+    first = next(csv.DictReader(io.StringIO(to_text(some, "csv"))))
+    assert float(first["mean_per_class"]) == 0.123
+
+
 def test_markdown_and_latex_have_every_case_and_the_papers_table():
     md, tex = to_text(record(), "md"), to_text(record(), "tex")
     assert sum(line.startswith("| easy ") for line in md.splitlines()) == 12
