@@ -65,11 +65,9 @@ def to_text(record: dict[str, Any], kind: str) -> str:
     style = {"md": "github", "tex": "latex_booktabs"}[kind]
     cells = []
     for row in rows:
-        dataset, place, model, layer, site, acc, low, high, final, rc2, width, verdict, baseline, per_class = _cells(
-            row
-        )
+        *where, acc, low, high, final, rc2, width, verdict, baseline, per_class = _cells(row)
         cells.append(
-            [dataset, place, model, layer, site, *map(_percent, (acc, low, high)), _signed(final), _signed(rc2)]
+            [*where, *map(_percent, (acc, low, high)), _signed(final), _signed(rc2)]
             + [width, verdict, _percent(baseline), _percent(per_class)]
         )
     parts = [tabulate(cells, headers=COLUMNS, tablefmt=style, disable_numparse=True)]

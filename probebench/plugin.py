@@ -15,6 +15,7 @@ from probebench.options import Options, add_options
 if TYPE_CHECKING:
     from probebench.cases import Case, Selection
     from probebench.catalog import Catalog
+    from probebench.fixture import Probe
     from probebench.preflight import Preflight, Withheld
     from probebench.run import Measured, Run
 
@@ -22,7 +23,8 @@ ANY_OF_TIMM = "timm:*"
 """As a model in a mark: every ``timm:`` model that --probe-model names."""
 
 _SWEEP, _CASE = "_probe_sweep", "_probe_case"
-_UNMEASURED = ("probe", "not measured")
+UNMEASURED = ("probe", "not measured")
+"""The property of a case whose sweep failed, and was explained by another one."""
 
 _options: pytest.StashKey[Options] = pytest.StashKey()
 _catalog: pytest.StashKey[Catalog] = pytest.StashKey()
@@ -271,68 +273,6 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Measured | None]:
     yield measured
 
 
-class Probe:
-    """What the `probe` fixture gives a test: one measured case."""
-
-    def __init__(self, request: pytest.FixtureRequest, measured: Measured, case: Case) -> None:
-        self._request, self._measured, self.case = request, measured, case
-
-    def check(self) -> None:
-        """Fail if the case regressed against its baseline, or could not be measured."""
-        __tracebackhide__ = True
-        item, measured = self._request.node, self._measured
-        if measured.error is not None or measured.result is None or self.case.tap not in measured.result.taps:
-            if measured.explained_by is None:
-                measured.explained_by = item.nodeid
-                if measured.traceback:
-                    item.add_report_section("call", "traceback", measured.traceback)
-                pytest.fail(f"sweep {self.case.sweep.id} could not be measured.\n{measured.error}", pytrace=False)
-            item.user_properties.append(_UNMEASURED)
-            pytest.fail(f"not measured: the sweep failed, see {measured.explained_by}", pytrace=False)
-        assert measured.judgements is not None
-        result, judgement = measured.result.taps[self.case.tap], measured.judgements[self.case.tap]
-        item.user_properties += [
-            ("probe_accuracy", result.accuracy),
-            ("probe_verdict", judgement.verdict),
-        ]
-        if judgement.baseline_accuracy is not None:
-            item.user_properties.append(("probe_baseline_accuracy", judgement.baseline_accuracy))
-        self._benchmark(result, judgement)
-        complaint = self._request.config.stash[_run].complaint(self.case)
-        if complaint is not None:
-            pytest.fail(complaint, pytrace=False)
-
-    def _benchmark(self, result: Any, judgement: Any) -> None:
-        """Enter the attributed time into pytest-benchmark, if it is there and was not told to stay out."""
-        config = self._request.config
-        if not config.pluginmanager.has_plugin("benchmark") or getattr(config.option, "benchmark_skip", False):
-            return
-        clock = Ledger()
-        self._request.node.add_marker(pytest.mark.benchmark(group=f"probe {self.case.sweep.id}", timer=clock))
-        benchmark = self._request.getfixturevalue("benchmark")
-        benchmark.extra_info.update(
-            self.case.marks,
-            probe=self.case.id,
-            protocol=self.case.sweep.protocol,
-            accuracy=result.accuracy,
-            verdict=judgement.verdict,
-        )
-        benchmark.pedantic(clock.charge, args=(result.seconds,), rounds=1, iterations=1)
-
-
-class Ledger:
-    """A clock that runs only when it is charged: what a case cost is known, not measured again."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-
-    def __call__(self) -> float:
-        return self._seconds
-
-    def charge(self, seconds: float) -> None:
-        self._seconds += seconds
-
-
 @pytest.fixture
 def probe(request: pytest.FixtureRequest, _probe_sweep: Measured | None, _probe_case: Case | Withheld) -> Probe:
     """One case of the matrix that the test function's `probe` mark describes; call its `check()`."""
@@ -342,7 +282,9 @@ def probe(request: pytest.FixtureRequest, _probe_sweep: Measured | None, _probe_
     withheld = _withheld_of(request.node) or config.stash[_withheld].get(_probe_case.sweep.id)
     if withheld is None:
         assert _probe_sweep is not None
-        return Probe(request, _probe_sweep, cast("Case", _probe_case))
+        from probebench.fixture import Probe
+
+        return Probe(request, config.stash[_run], _probe_sweep, cast("Case", _probe_case))
     reason = withheld.why or "not on this machine"
     if withheld.asked and config.stash[_options].strict:
         pytest.fail(f"{withheld.sweep.id} was asked for and could not be measured: {reason}", pytrace=False)
@@ -360,7 +302,7 @@ def _note_unreachable(config: pytest.Config, session: pytest.Session, measured: 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
     """A failed sweep is explained once; its other cases fail under a category of their own, without a section each."""
-    if report.when == "call" and report.failed and _UNMEASURED in report.user_properties:
+    if report.when == "call" and report.failed and UNMEASURED in report.user_properties:
         return "not measured", "n", ("NOT MEASURED", {"red": True})
     return None
 
