@@ -13,6 +13,8 @@ rest. Logits are linear in the step, so the line search needs no further product
 strong to weak in groups; each group starts from the extrapolated path of the one before. Where float32 products get no
 further, or where the estimated distance to the optimum cannot be relied on, Newton steps in float64 finish
 (Nocedal and Wright, algorithm 7.1: conjugate gradients on the exact Hessian, preconditioned by itself if it is small).
+On large data they take over early where regularisation is weak: there most rows are certain of their class and have no
+part in the Hessian, so that its products need the few others only.
 """
 
 from __future__ import annotations
@@ -34,6 +36,16 @@ PAIRS = 1 << 19
 
 DOUBLES = 1 << 20
 """Most values of rows held in float64 at once."""
+
+
+UNCERTAIN_BLOCKS = 1 << 20
+"""Most values of the Hessian blocks of Newton steps on large data."""
+
+LARGE = 1 << 21
+"""Values of rows from which on Newton steps leave out certain rows, and take over from L-BFGS after `EARLY`."""
+
+EARLY = 40
+"""Iterations of L-BFGS on large data. Where these do not suffice, Newton steps cost less."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +138,11 @@ def solve_path(
         for tap, j in torch.nonzero(~sure & (iterations[:, part] < max_iter)).tolist():
             at = tap, first + j
             alone = problem.alone(tap)
-            better = _newton(alone, path[at], float(strengths[at]), tol, max_iter)
+            begin = path[at][None]
+            if problem.large and first + j > 1:
+                before, last = path[tap, first + j - 2], path[tap, first + j - 1]
+                begin = torch.stack([path[at], 2 * last - before])
+            better = _newton(alone, begin, float(strengths[at]), tol, max_iter)
             path[at], gap[at] = better[0], better[1]
             iterations[at] += better[2]
             newton[at] = True
@@ -151,6 +167,7 @@ class _Problem:
         self.chunks = [slice(i, min(i + chunk, self.n)) for i in range(0, self.n, chunk)]
         self.lead = leading_axes(rows.shape[2])
         self.tiny = self.n * classes * rows.shape[2] < 1 << 17
+        self.large = self.n * rows.shape[2] >= LARGE
         self.pairs = torch.triu_indices(self.lead, self.lead, device=rows.device)
         step = max(256, min(chunk, PAIRS // self.pairs.shape[1]))
         self.narrow = [slice(i, min(i + step, self.n)) for i in range(0, self.n, step)]
@@ -319,6 +336,53 @@ class _FullHessian:
         return out - out.mean(dim=-2, keepdim=True)
 
 
+class _Uncertain:
+    """Products with one problem's Hessian in float32, over the rows that are not certain of their class.
+
+    A row z whose largest probability is 1 - m adds at most 2 m z z' to the Hessian. With m below lambda it adds less
+    than the penalty along an axis of unit variance. A Hessian without such rows is the smaller one: steps are rather
+    too long, which the line search sees, and the decrease that they promise is rather too large. Intercepts have no
+    penalty; along them nothing is left out.
+    """
+
+    CERTAIN = 1e-4
+    """A row whose largest probability is further from one is uncertain in any case."""
+
+    def __init__(self, problem: _Problem, probabilities: torch.Tensor, strength: float) -> None:
+        p = probabilities[0, 0]
+        uncertain = 1 - p.amax(dim=0) > min(strength, self.CERTAIN)
+        chosen = torch.nonzero(uncertain).flatten()
+        every = len(chosen) > 0.9 * problem.n
+        rows = problem.rows[0]
+        self._rows = rows.float() if every else rows[chosen].float()
+        self._p = (p if every else p[:, chosen]).float().contiguous()
+        share = problem.share if problem.share is None or every else problem.share[chosen]
+        self._share = torch.full((1,), 1 / problem.n, device=p.device) if share is None else share.float()
+        left_out = torch.nonzero(~uncertain).flatten()[: 0 if every else None]
+        q = p[:, left_out]
+        weighted = q / problem.n if problem.share is None else q * problem.share[left_out]
+        self._intercepts = torch.diag(weighted.sum(dim=1)) - weighted @ q.T
+
+    def __call__(self, v: torch.Tensor) -> torch.Tensor:
+        """The Hessian of the loss times weights: float64, (1, 1, classes, axes)."""
+        u = (v[0, 0].float() @ self._rows.T).mul_(self._p)
+        u.sub_(self._p * u.sum(dim=0)).mul_(self._share)
+        out = (u @ self._rows).double()
+        out[:, 0] += self._intercepts @ v[0, 0, :, 0]
+        return out[None, None]
+
+    def curvature(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_Problem.curvature`, over more leading axes: here they are cheap."""
+        classes, axes = len(self._p), self._rows.shape[1]
+        lead = min(axes, 256, math.isqrt(UNCERTAIN_BLOCKS // classes))
+        w = self._p * (1 - self._p) * self._share
+        front = self._rows[:, :lead]
+        blocks = torch.stack([(front * each[:, None]).T @ front for each in w]).double()
+        blocks[:, 0, 0] += self._intercepts.diagonal()
+        tail = (w @ self._rows[:, lead:].square()).double()
+        return blocks[None, None], tail[None, None]
+
+
 class _History:
     """The last steps and gradient differences, and the inverse Hessian that they make of a preconditioner.
 
@@ -406,7 +470,8 @@ def _solve(
     best = torch.full_like(f, torch.inf)
     stale = torch.zeros_like(f, dtype=torch.int64)
     finished = torch.zeros_like(f, dtype=torch.bool)
-    for iteration in range(max_iter + 1):
+    most = min(max_iter, EARLY) if problem.large else max_iter
+    for iteration in range(most + 1):
         g -= g.mean(dim=-2, keepdim=True)
         q = precondition(g) if history is None else history.apply(precondition, g)
         slope = -_dot(g, q)
@@ -430,7 +495,7 @@ def _solve(
         enough = (gap <= 0.1 * tol) & (gap <= tol * gained)
         newly = ~finished & (enough | (stale >= PATIENCE) | ~(slope < 0))
         finished |= newly
-        if iteration == max_iter:
+        if iteration == most:
             newly |= ~finished
             finished[:] = True
         if newly.any():
@@ -530,16 +595,19 @@ def _search(
 def _newton(
     problem: _Problem, w: torch.Tensor, strength: float, tol: float, max_iter: int
 ) -> tuple[torch.Tensor, float, int]:
-    """Weights, gap and iterations of one problem, from weights (classes, axes) on.
+    """Weights, gap and iterations of one problem, from the best of some weights (starts, classes, axes) on.
 
     What conjugate gradients find for the decrease that the quadratic model allows grows towards it from below, on the
     exact Hessian; so it says what the gap is.
     """
-    w = w[None, None].clone()
     strengths = w.new_full((1, 1), strength)
     ridge = w.new_full(w.shape[-1:], strength)
     ridge[0] = 0
-    logits = problem.logits(w)
+    logits = problem.logits(w[None])
+    if len(w) > 1:
+        start = int((problem.probabilities(logits.clone())[1][0] + 0.5 * _dot(ridge * w, w)).argmin())
+        w, logits = w[start : start + 1], logits[:, start : start + 1].clone()
+    w = w[None].clone()
     small = w.numel() <= _FullHessian.LARGEST
     # Where an iteration costs nothing: what is left over may hide much of the gap if there are only few rows.
     residual = 1e-6 if problem.tiny else 1e-3
@@ -549,12 +617,16 @@ def _newton(
         f = float(loss) + 0.5 * float(_dot(ridge * w, w))
         g = problem.gradient(problem.residuals(p.clone())) + ridge * w
         g -= g.mean(dim=-2, keepdim=True)
+        uncertain = _Uncertain(problem, p, strength) if problem.large else None
         if whole:
             precondition: _FullHessian | _Preconditioner = _FullHessian(problem, p, strength)
         else:
-            precondition = _Preconditioner(*problem.curvature(p), strengths)
+            curvature = problem.curvature(p) if uncertain is None else uncertain.curvature()
+            precondition = _Preconditioner(*curvature, strengths)
 
-        def hessian(v: torch.Tensor, p: torch.Tensor = p) -> torch.Tensor:
+        def hessian(v: torch.Tensor, p: torch.Tensor = p, uncertain: _Uncertain | None = uncertain) -> torch.Tensor:
+            if uncertain is not None:
+                return uncertain(v) + ridge * v
             u = problem.logits(v).mul_(p)
             u -= p * u.sum(dim=2, keepdim=True)
             return problem.gradient(u if problem.share is None else u.mul_(problem.share)) + ridge * v

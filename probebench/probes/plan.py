@@ -8,7 +8,7 @@ from pathlib import Path
 
 from probebench.errors import FeatureError
 from probebench.probes.axes import CHUNK_VALUES
-from probebench.probes.lbfgs import MEMORY, PAIRS, default_group, leading_axes
+from probebench.probes.lbfgs import DOUBLES, LARGE, MEMORY, PAIRS, UNCERTAIN_BLOCKS, default_group, leading_axes
 
 SMALL = 1 << 20
 """On a CPU, taps with fewer bytes of rows and of logits are batched up to this size, so that both stay in the cache."""
@@ -56,6 +56,11 @@ def path_bytes(n: int, width: int, classes: int, strengths: int) -> int:
     # glibc keeps freed blocks of less than 32 MB in its heap, and blocks of many sizes come and go here: its peak was
     # measured at up to twice what was in use.
     solving *= 2
+    if n * axes >= LARGE:
+        # Newton steps, after that: logits and the like of one strength, the rows that are uncertain, blocks over more
+        # axes with their factors and inverses, and rows in float64, a chunk at a time.
+        newton = 10 * 8 * n * classes + rows + 4 * 8 * UNCERTAIN_BLOCKS + 3 * 8 * DOUBLES
+        solving = max(solving, newton)
     # The path as it is solved, the path that C was chosen from, and coefficients.
     path = 8 * classes * (2 * strengths * axes + 2 * width)
     return rows + 4 * width * min(n, width) + max(making, solving) + path

@@ -8,6 +8,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from probebench.probes import lbfgs
 from probebench.probes.axes import principal_axes
 from probebench.probes.lbfgs import default_group, leading_axes, solve_path
 from tests.probes.newton import newton, objective
@@ -77,6 +78,31 @@ def test_the_optimum_is_reached_and_the_gap_is_honest(problem):
     assert (found.gap <= 1e-6).all()
     assert (gaps <= 1e-6).all()
     assert (gaps >= -1e-8).all()  # else the reference is not the optimum
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """Treat every problem as large: few iterations of L-BFGS, then Newton steps over uncertain rows."""
+    monkeypatch.setattr(lbfgs, "LARGE", 1)
+    monkeypatch.setattr(lbfgs, "EARLY", 3)
+
+
+@pytest.mark.parametrize("distance", [0.3, 1.0, 6.0])
+@pytest.mark.parametrize(("n", "d", "classes"), [(400, 20, 2), (600, 30, 5), (300, 12, 12)])
+def test_large_problems_reach_their_optimum(large, n, d, classes, distance):
+    x, labels = blobs(n, d, classes, seed=n, distance=distance)
+    gaps, found = true_gaps(x, labels, np.logspace(-3, 4, 8))
+    assert found.newton.any()
+    assert (gaps <= 1e-6).all()
+    assert (gaps <= np.maximum(2 * found.gap[0].numpy(), 1e-9)).all()
+
+
+def test_large_weighted_problems_reach_their_optimum(large):
+    x, labels = blobs(500, 20, 4, seed=1)
+    share = np.random.default_rng(0).uniform(0.1, 3, 500)
+    gaps, found = true_gaps(x, labels, np.logspace(-2, 3, 6), share)
+    assert found.newton.any()
+    assert (gaps <= 1e-6).all()
 
 
 def test_two_hundred_classes():
