@@ -181,6 +181,8 @@ def _plan(asked: Sequence[str], root: Path, keep: bool) -> tuple[list[str], list
 
 
 def _specs(catalog: Catalog, name: str) -> list[ModelSpec | DatasetSpec]:
+    if name.startswith("timm:"):
+        return [catalog.model(name)]  # whose error names the nearest of timm's
     try:
         return [catalog.dataset(each) for each in catalog.dataset_names(name)]
     except UnknownName:

@@ -356,6 +356,11 @@ def test_severities_are_names(catalog, capsys):
     assert "CIFAR-10-C.tar: 2.9 GB, for cifar10_c_fog_s3" in capsys.readouterr().out
 
 
+def test_unknown_names_of_timm_get_the_nearest_of_timms(capsys):
+    assert main(["fetch", "timm:vit_tiny_patch16_242"]) == 2
+    assert "Did you mean 'vit_tiny_patch16_224'" in capsys.readouterr().err
+
+
 def test_unknown_names_are_refused_before_any_work(catalog, server, capsys):
     assert main(["fetch", "photos", "drawing"]) == 2
     assert "unknown model, dataset or suite 'drawing'. Did you mean 'drawings'?" in capsys.readouterr().err
