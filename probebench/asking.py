@@ -48,10 +48,10 @@ class Asked:
         for kind, name in re.findall(r"""(model|dataset)\s*=\s*["']([^"']+)["']""", _positive(mark)):
             exact[kind].add(name)
         for each in ids:
-            model, *rest = each.split("-")
-            if len(rest) > 1:  # without a tap it is the id of a withheld sweep, which names nothing to download
-                exact["model"].add(model)
-                exact["dataset"].add(rest[0])
+            parts = each.split("-")
+            if len(parts) > 2:  # without a tap it is the id of a withheld sweep, which names nothing to download
+                for names in exact.values():  # other parameters may stand before or behind
+                    names.update(parts)
         words = {
             part.lower()
             for word in re.findall(r"[^\s()]+", _positive(keyword))
@@ -72,7 +72,7 @@ def _positive(expression: str) -> str:
 
 def _kept(expression: str) -> Iterator[str]:
     depth, negated, skipping = 0, False, -1  # skipping: the depth of brackets that a negation covers, or -1
-    for piece in re.findall(r"""\w+\([^()]*\)|\(|\)|[^\s()]+|\s+""", expression):
+    for piece in re.findall(r"""(?!(?:not|and|or)\b)\w+\([^()]*\)|\(|\)|[^\s()]+|\s+""", expression):
         if piece == "(":
             if negated and skipping < 0:
                 skipping = depth

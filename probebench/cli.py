@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from probebench import __version__
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import data_root, human, missing
-from probebench.errors import ProbebenchError, UnknownName, unknown
+from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
 from probebench.listing import Row, dataset_rows, model_rows, write_table
 
 if TYPE_CHECKING:
@@ -137,7 +137,9 @@ class _Job:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    root = (args.root or data_root()).expanduser()
+    root = (args.root or data_root()).expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        raise FetchError(f"{root} is a file; datasets need a folder: name one by --root or PROBEBENCH_DATA")
     names, jobs = _plan(args.names, root, args.keep_archives)
     waiting = {name for job in jobs for name in job.names}
     if here := [name for name in names if name not in waiting]:

@@ -53,10 +53,10 @@ def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") 
         WeightsError: if the weights are not on this machine, damaged, or of another architecture
         LayoutError: if the network's blocks cannot be read, or are not as many as the spec says
     """
+    sha256 = None if weights is not None else spec.sha256
     if weights is None and spec.checkpoint is not None:
         weights = Path(spec.checkpoint)
-    own = weights is not None
-    hub = pretrained.require(spec) if not own and pretrained.needs_download(spec) else None
+    hub = pretrained.require(spec) if weights is None and pretrained.needs_download(spec) else None
     # The initialisation draws from torch's global generator; give the caller's state back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed or 0)
@@ -65,10 +65,11 @@ def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") 
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks where its spec says {spec.depth}")
     if weights is not None:
-        _load(net, spec, weights, sha256=spec.sha256 if spec.checkpoint == str(weights) else None)
+        _load(net, spec, weights, sha256)
     elif spec.weights.startswith("embedded:"):
         with as_file(files("probebench.embedded") / spec.weights.removeprefix("embedded:")) as path:
-            _load(net, spec, path, sha256=spec.sha256)
+            _load(net, spec, path, sha256)
+    _check_input_size(net, spec)
     net = net.float().eval().requires_grad_(False)
     return Model(spec, net.to(device), _digest(net))
 
@@ -100,7 +101,7 @@ def completed(spec: ModelSpec) -> ModelSpec:
         parameters=spec.parameters or parameters - classifier,
         # Of a file of another code, which may hold more than one network, the size is not known.
         download_size=spec.download_size or (4 * parameters if used and config.hf_hub_id else 0),
-        input_size=spec.input_size or int(spec.kwargs.get("img_size", size)),
+        input_size=spec.input_size or _side(spec, spec.kwargs.get("img_size", size)),
         mean=spec.mean or tuple(config.mean),
         std=spec.std or tuple(config.std),
         interpolation=spec.interpolation or ("bilinear" if config.interpolation == "bilinear" else "bicubic"),
@@ -110,10 +111,20 @@ def completed(spec: ModelSpec) -> ModelSpec:
     )
 
 
+def _side(spec: ModelSpec, size: Any) -> int:
+    """Of a square input, given as a number or a pair."""
+    sides = set(size) if isinstance(size, tuple | list) else {size}
+    if len(sides) != 1:
+        raise ProbebenchError(f"model {spec.name!r}: img_size is {size}; only square inputs are read")
+    return int(sides.pop())
+
+
 def declared(spec: ModelSpec) -> ModelSpec:
     """The spec with the preprocessing that timm declares for its pretrained weights."""
     kwargs = {key: value for key, value in spec.kwargs.items() if key != "img_size"}
-    return completed(ModelSpec(spec.name, spec.architecture, kwargs=kwargs))
+    told = completed(ModelSpec(spec.name, spec.architecture, kwargs=kwargs, source=spec.source))
+    # Of weights from elsewhere timm knows nothing.
+    return told if spec.source in ("", _source(told, _config(told))) else spec
 
 
 def _config(spec: ModelSpec) -> Any:
@@ -124,10 +135,11 @@ def _config(spec: ModelSpec) -> Any:
     base, _, tag = spec.architecture.partition(".")
     if not timm.is_model(base):
         raise _unknown_architecture(spec)
-    if tag and tag not in (tags := _tags(base)):
+    if "." in spec.architecture and tag not in (tags := _tags(base)):
         raise unknown(f"pretraining tag of model {spec.name!r}, timm's {base},", tag, tags)
     config = get_pretrained_cfg(spec.architecture)
-    if config is None or (pretrained.needs_download(spec) and not (config.hf_hub_id or config.url)):
+    needed = pretrained.needs_download(spec) and not spec.source
+    if config is None or (needed and not (config.hf_hub_id or config.url)):
         tags = _tags(base)
         hint = f"name one of its tags: {', '.join(tags)}" if tags else "say weights = 'random', or name a checkpoint"
         raise ProbebenchError(f"model {spec.name!r}: timm has no pretrained weights for {spec.architecture}; {hint}")
@@ -172,7 +184,12 @@ def _architecture(spec: ModelSpec) -> nn.Module:
         return VisionTransformer(depth=spec.depth, **kwargs)  # type: ignore[no-any-return]
     if not timm.is_model(spec.architecture.partition(".")[0]):
         raise _unknown_architecture(spec)
-    net = timm.create_model(spec.architecture, pretrained=False, **kwargs)
+    try:
+        net = timm.create_model(spec.architecture, pretrained=False, **kwargs)
+    except Exception as error:  # constructors raise whatever they trip over
+        raise ProbebenchError(
+            f"model {spec.name!r}: {spec.architecture} cannot be built with kwargs {kwargs} ({_first_line(error)})"
+        ) from error
     assert isinstance(net, nn.Module)
     return net
 
@@ -181,14 +198,15 @@ def _from_timm(spec: ModelSpec, path: Path) -> nn.Module:
     """The network with pretrained weights from a file of the hub, which timm brings into its own form."""
     import timm
 
+    where = f"weights of model {spec.name!r} ({path})"
+    _check_sha256(path, spec, where, spec.sha256)
     # custom_load is for original npz files; on the hub they are stored as timm's own tensors.
     overlay = {"file": str(path), "custom_load": False, "state_dict": None}
     try:
         net = timm.create_model(spec.architecture, pretrained=True, pretrained_cfg_overlay=overlay, **spec.kwargs)
     except Exception as error:  # safetensors, pickle, torch and timm's own checks raise many kinds
         raise WeightsError(
-            f"weights of model {spec.name!r} ({path}) cannot be loaded ({_first_line(error)}). If the file is "
-            "damaged, delete it and fetch it again"
+            f"{where} cannot be loaded ({_first_line(error)}). If the file is damaged, delete it and fetch it again"
         ) from error
     assert isinstance(net, nn.Module)
     return net
@@ -198,11 +216,7 @@ def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> No
     where = f"weights of model {spec.name!r} ({path})"
     if not path.is_file():
         raise WeightsError(f"{where}: no such file")
-    if sha256 is not None and (found := _sha256(path)) != sha256:
-        raise WeightsError(
-            f"{where}: SHA-256 is {found}, expected {sha256}. The file is damaged or was replaced; reinstall "
-            f"probebench, or pass another checkpoint on purpose with --probe-weights {spec.name}=FILE"
-        )
+    _check_sha256(path, spec, where, sha256)
     state = _read(path, where)
     if _problems(net, state):
         state = _in_timms_form(net, state)
@@ -223,9 +237,29 @@ def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> No
     net.load_state_dict(state)
 
 
-def _sha256(path: Path) -> str:
+def _check_sha256(path: Path, spec: ModelSpec, where: str, sha256: str | None) -> None:
+    if sha256 is None:
+        return
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise WeightsError(
+            f"{where}: SHA-256 is {found}, expected {sha256}. The file is damaged or was replaced; reinstall "
+            f"probebench, or pass another checkpoint on purpose with --probe-weights {spec.name}=FILE"
+        )
+
+
+def _check_input_size(net: nn.Module, spec: ModelSpec) -> None:
+    """Before any image is read: a network of one size refuses others in the middle of its forward pass."""
+    embed = getattr(net, "patch_embed", None)
+    size = getattr(embed, "img_size", None)
+    if size is None or not getattr(embed, "strict_img_size", True) or tuple(size) == (spec.input_size,) * 2:
+        return
+    raise WeightsError(
+        f"model {spec.name!r}: input_size is {spec.input_size}, and {spec.architecture} is built for "
+        f"{size[0]} x {size[1]} pixels; give both, as in input_size={spec.input_size}, "
+        f"kwargs={{'img_size': {spec.input_size}}}"
+    )
 
 
 def _read(path: Path, where: str) -> dict[str, torch.Tensor]:

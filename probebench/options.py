@@ -30,8 +30,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--probe-weights",
         action="append",
         metavar="MODEL=FILE",
-        help="load this safetensors file instead of a model's own weights; its cases are checked against the "
-        "model's baselines (may be repeated)",
+        help="load this file (safetensors or torch) instead of a model's own weights; its cases are checked "
+        "against the model's baselines (may be repeated)",
     )
     group.addoption(
         "--probe-offline",

@@ -6,6 +6,8 @@ Everything heavy is imported inside the hooks that need it, so that a pytest run
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -81,13 +83,20 @@ def _prepare(config: pytest.Config) -> tuple[Catalog, Selection]:
     if _selection not in config.stash:
         from probebench.cases import Selection
         from probebench.catalog import Catalog
+        from probebench.errors import ProbebenchError
 
         options = config.stash[_options]
         models = [spec for specs in config.hook.pytest_probebench_models(config=config) for spec in specs]
         datasets = [spec for specs in config.hook.pytest_probebench_datasets(config=config) for spec in specs]
         catalog = config.stash[_catalog] = Catalog.default().extended(models, datasets)
-        for model in options.weights:
-            catalog.model(model)
+        # By the name that the rest of the run knows a model by, which for one of timm is made of what was typed.
+        own: dict[str, Path] = {}
+        for typed, path in options.weights.items():
+            name = catalog.model(typed).name
+            if name in own:
+                raise ProbebenchError(f"--probe-weights names two files for model {name!r}")
+            own[name] = path
+        config.stash[_options] = replace(options, weights=own)
         config.stash[_selection] = Selection.parse(
             catalog, options.models, options.datasets, options.layers, options.sites
         )
@@ -143,9 +152,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         cases = expand(catalog, models, datasets, config.stash[_options].protocol, [own, selection])
         for sweep, its_cases in by_sweep(cases).items():
             withheld = _looked_at(config).withhold(sweep, len(its_cases))
-            if withheld is None:
+            if withheld is None or withheld.by_model:
+                # What is asked for by name has its cases in any case, so that they can be selected, and skipped one
+                # by one.
                 params += [
-                    pytest.param(sweep, case, id=case.id, marks=pytest.mark.probe(**case.marks)) for case in its_cases
+                    pytest.param(
+                        None if withheld else sweep,
+                        withheld or case,
+                        id=case.id,
+                        marks=pytest.mark.probe(**case.marks),
+                    )
+                    for case in its_cases
                 ]
             else:
                 its_mark = pytest.mark.probe(model=sweep.model, dataset=sweep.dataset)
@@ -213,13 +230,18 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
         f"probebench: {len(cases)} cases in {len({case.sweep for case in cases})} sweeps, protocol {protocol.name} "
         f"({protocol.fingerprint}), device {options.device}, baselines {options.baselines}"
     )
-    if config.option.collectonly or config.get_verbosity() < 0:
+    if config.option.collectonly:
         return header
+    from probebench.errors import ProbebenchError
     from probebench.preflight import report
 
     models = dict.fromkeys(case.sweep.model for case in cases)
     own = {name: f"weights {path}" for name, path in options.weights.items()}
-    return [header, *report([config.stash[_catalog].model(name) for name in models], protocol, own)]
+    try:
+        lines = report([config.stash[_catalog].model(name) for name in models], protocol, own)
+    except ProbebenchError as error:
+        raise pytest.UsageError(str(error)) from error
+    return header if config.get_verbosity() < 0 else [header, *lines]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -230,7 +252,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for item in session.items:
         if (withheld := _withheld_of(item)) is not None:
             config.stash[_withheld][withheld.sweep.id] = withheld
-    if not cases:
+    if not cases and not config.stash[_withheld]:
         return
     from probebench.errors import ProbebenchError
     from probebench.run import Run
@@ -321,7 +343,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Save what was measured, also after an interruption; the terminal summary comes after this."""
     config = session.config
     run = config.stash.get(_run, None)
-    if run is None or not any(measured.result or measured.error for measured in run.measured.values()):
+    if run is None:
+        return
+    empty = not any(measured.result or measured.error for measured in run.measured.values())
+    if empty and run.options.json is None and not run.options.leaderboard_files:
         return
     from probebench import results
     from probebench.run import relative
@@ -364,7 +389,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The leaderboards; first, because pytest-benchmark may raise in its own summary."""
     record, withheld = config.stash.get(_record, None), config.stash[_withheld]
-    if record is None and not withheld:
+    if record is not None and not record["cases"] and not record["failures"]:
+        record = None
+    if record is None and not withheld and not config.stash[_notes]:
         return
     writer, text = terminalreporter._tw, ""
     if record is not None:

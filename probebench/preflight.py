@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from probebench import fetch, weights
 from probebench.asking import Asked
 from probebench.cases import Sweep
-from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.protocols import Protocol
 
@@ -34,6 +35,7 @@ class Withheld:
         model: whether its weights are not on this machine
         dataset: whether its images are not
         asked: whether it was asked for by name
+        by_model: whether its model was
         why: another reason than what is missing; empty if there is none
     """
 
@@ -42,6 +44,7 @@ class Withheld:
     model: bool
     dataset: bool
     asked: bool
+    by_model: bool
     why: str = ""
 
 
@@ -62,6 +65,8 @@ class Preflight:
         self._offline = offline or fetch.offline()
         self._weights: dict[str, bool] = {}
         self._images: dict[str, bool] = {}
+        self._no_hub = False
+        self._dead_hosts: set[str] = set()
 
     def _lacks_weights(self, spec: ModelSpec) -> bool:
         if spec.name in self._own or not weights.needs_download(spec):
@@ -76,12 +81,16 @@ class Preflight:
         return not self._images[spec.name]
 
     def unreachable(self, sweep: Sweep, cases: int) -> Withheld:
-        """A sweep that was let through to be downloaded, and there is no network: from now on nothing is tried."""
-        self._offline = True
+        """A sweep that was let through to be downloaded, and nobody answered: those hosts are not tried again."""
         self._weights.clear()
         self._images.clear()
         model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
-        return Withheld(sweep, cases, self._lacks_weights(model), self._lacks_images(dataset), asked=True)
+        lacks_model, lacks_dataset = self._lacks_weights(model), self._lacks_images(dataset)
+        if lacks_model:  # weights come first
+            self._no_hub = True
+        else:
+            self._dead_hosts |= {urlsplit(archive.url).netloc for archive in disk.missing(dataset)}
+        return Withheld(sweep, cases, lacks_model, lacks_dataset, asked=True, by_model=True)
 
     def withhold(self, sweep: Sweep, cases: int) -> Withheld | None:
         """Why a sweep is not to be run; None if it is."""
@@ -90,16 +99,19 @@ class Preflight:
         asked = named or self._asked.dataset(dataset.name)
         why = self._refused(model)
         if why:
-            return Withheld(sweep, cases, model=False, dataset=False, asked=asked, why=why)
+            return Withheld(sweep, cases, model=False, dataset=False, asked=asked, by_model=named, why=why)
         lacks_model, lacks_dataset = self._lacks_weights(model), self._lacks_images(dataset)
         if not named and self._is_control_of_absent(model):
             # It needs no weights, and would otherwise run wherever there are images, for a hundred models.
             lacks_model = True
-        may_get_model = named and not self._offline
-        may_get_dataset = asked and not self._offline and not any(a.manual for a in disk.missing(dataset))
+        may_get_model = named and not self._offline and not self._no_hub
+        may_get_dataset = asked and not self._offline and not any(map(self._out_of_reach, disk.missing(dataset)))
         if (lacks_model and not may_get_model) or (lacks_dataset and not may_get_dataset):
-            return Withheld(sweep, cases, lacks_model, lacks_dataset, asked)
+            return Withheld(sweep, cases, lacks_model, lacks_dataset, asked, named)
         return None
+
+    def _out_of_reach(self, archive: Archive) -> bool:
+        return bool(archive.manual) or urlsplit(archive.url).netloc in self._dead_hosts
 
     def _is_control_of_absent(self, spec: ModelSpec) -> bool:
         base = self._catalog.models.get(spec.control_of or "")
@@ -125,7 +137,8 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
     by_model: dict[str, list[Withheld]] = {}
     for each in withheld:
         spec = catalog.model(each.sweep.model)
-        by_model.setdefault(spec.control_of or spec.name, []).append(each)
+        base = catalog.models.get(spec.control_of or "", spec)
+        by_model.setdefault(base.name, []).append(each)
     rows = [_row(catalog.model(name), group, catalog) for name, group in by_model.items()]
     if not rows:
         return []

@@ -152,10 +152,10 @@ class Run:
 
     def _update_command(self, sweep: Sweep, how: str) -> str:
         protocol = "" if sweep.protocol == DEFAULT_PROTOCOL else f" --probe-protocol={sweep.protocol}"
-        return (
-            f"pytest benchmarks/ --probe-model={sweep.model} --probe-dataset={sweep.dataset}{protocol} "
-            f"--probe-update={how}"
-        )
+        spec = self.catalog.model(sweep.model)
+        # A name that was made of timm's cannot be typed.
+        name = spec.name if spec.name in self.catalog.models or spec.control_of else f"timm:{spec.architecture}"
+        return f"pytest benchmarks/ --probe-model={name} --probe-dataset={sweep.dataset}{protocol} --probe-update={how}"
 
     def stale(self) -> list[str]:
         """Ids of baseline entries whose tap the model does not have."""

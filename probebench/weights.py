@@ -138,7 +138,13 @@ def _reporting(progress: Progress, what: str, size: int) -> Any:
 @contextmanager
 def _explained(what: str, spec: ModelSpec) -> Iterator[None]:
     """Turn whatever the hub's client raises into one sentence."""
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     repo = next(_files(spec))[0]
     page = f"https://huggingface.co/{repo}"
@@ -154,6 +160,8 @@ def _explained(what: str, spec: ModelSpec) -> Iterator[None]:
             f"{what}: the hub gives {repo} only to those who agreed to its terms; agree at {page}, then set HF_TOKEN "
             "or run `hf auth login`"
         ) from error
+    except OfflineModeIsEnabled as error:
+        raise Unreachable(f"{what} could not be downloaded: the environment forbids the network") from error
     except LocalEntryNotFoundError as error:
         raise Unreachable(f"{what} could not be downloaded: no answer from the hub ({_reason(error)})") from error
     except EntryNotFoundError as error:

@@ -17,10 +17,12 @@ def parse(keyword="", mark="", arguments=(), models=(), datasets=()):
         parse("not mae_b16 and vit_b16"),
         parse("(dino or vit_b16) and act"),
         parse("not (mae or dino) and vit_b16"),
+        parse("not(mae_b16 and L06) and vit_b16"),
         parse("vit_b16-cifar10-L06-act"),
         parse(mark='probe(model="vit_b16", site="act")'),
         parse(mark="probe(model='vit_b16') and not probe(dataset='cifar10')"),
         parse(arguments=["benchmarks/test_vit.py::test_probe[vit_b16-cifar10-L06-act]"]),
+        parse(arguments=["t.py::test[1-vit_b16-cifar10-L06-act]"]),
         parse(models=["vit_b16"]),
     ],
 )
@@ -35,6 +37,7 @@ def test_a_model_is_asked_for_by_its_name(asked):
         parse(),
         parse("not vit_b16"),
         parse("not (mae or vit_b16)"),
+        parse("not(vit_b16) and cifar10"),
         parse("not (mae or (dino and vit_b16))"),
         parse("act or L06 or final or L06-act"),  # places inside a network
         parse("it"),  # in half of all names
@@ -44,7 +47,7 @@ def test_a_model_is_asked_for_by_its_name(asked):
         parse(arguments=["benchmarks/test_vit.py::test_probe[vit_b16-cifar10]"]),  # what a withheld sweep is called
         parse(datasets=["cifar10"]),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_a_model_is_not_asked_for_by_other_words(asked):
     assert not asked.model("vit_b16")

@@ -99,7 +99,8 @@ def tiny(**changes):
     """A small network of timm's by its name."""
     kwargs = {"img_size": 32, "patch_size": 16, "embed_dim": 16, "depth": 2, "num_heads": 2}
     fields = {"name": "mine", "architecture": "vit_tiny_patch16_224", "kwargs": kwargs | changes.pop("kwargs", {})}
-    return ModelSpec(**(fields | changes), depth=2, input_size=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    fields |= {"depth": 2, "input_size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    return ModelSpec(**(fields | changes))
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_a_fine_tuned_network_is_loaded_without_its_classifier(tmp_path, tuned):
 
 
 def test_a_checkpoint_on_another_grid_of_patches_is_brought_onto_this_one(tmp_path):
-    large = build(tiny(weights="random", seed=3, kwargs={"img_size": 64})).net.state_dict()
+    large = build(tiny(weights="random", seed=3, input_size=64, kwargs={"img_size": 64})).net.state_dict()
     save_file(large, tmp_path / "w.safetensors")
     net = build(tiny(checkpoint=str(tmp_path / "w.safetensors"))).net
     assert net.pos_embed.shape == (1, 5, 16)
@@ -181,6 +182,23 @@ def test_pretrained_weights_that_are_not_here_are_an_error_with_the_command(monk
         build(Catalog.default().model("vit_b16"))
 
 
+def test_another_input_size_needs_a_network_of_that_size():
+    spec = ModelSpec("m", "vit_tiny_patch16_224", 12, "random", 32, (0.5,) * 3, (0.5,) * 3, seed=0)
+    with pytest.raises(WeightsError, match=r"input_size is 32, and .* is built for 224 x 224 pixels; give both"):
+        build(spec)
+    assert build(replace(spec, kwargs={"img_size": 32})).net.patch_embed.img_size == (32, 32)
+
+
+def test_the_hash_of_any_weights_file_is_checked_where_it_is_given(tmp_path, tuned, monkeypatch):
+    save_file(tuned, tmp_path / "w.safetensors")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match="SHA-256 is"):
+        build(tiny(checkpoint="./w.safetensors", sha256="0" * 64))
+    monkeypatch.setattr("probebench.weights.cached", lambda spec: tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="SHA-256 is"):
+        build(replace(Catalog.default().model("vit_b16"), sha256="0" * 64))
+
+
 def test_what_a_spec_leaves_out_is_filled_in_and_a_bare_name_gets_its_tag():
     spec = completed(ModelSpec("mine", "vit_tiny_patch16_224"))
     assert spec.architecture == "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
@@ -196,7 +214,10 @@ def test_what_a_spec_leaves_out_is_filled_in_and_a_bare_name_gets_its_tag():
         (ModelSpec("m", "vit_tiny_patch61_224"), "unknown timm architecture 'vit_tiny_patch61_224'. Did you mean"),
         (ModelSpec("m", "vit_tiny_patch16_224.augreg_in12k"), "unknown pretraining tag .* Did you mean 'augreg_in21k'"),
         (ModelSpec("m", "vit_small_patch16_18x2_224"), "timm has no pretrained weights .*weights = 'random'"),
-        (ModelSpec("m", "VisionTransformer"), "needs depth, input_size, mean and std"),
+        (ModelSpec("m", "VisionTransformer", checkpoint="w.pt"), "needs depth, input_size, mean and std"),
+        (ModelSpec("m", "vit_tiny_patch16_224."), "unknown pretraining tag"),
+        (ModelSpec("m", "vit_tiny_patch16_224", kwargs={"foo": 1}), "cannot be built with kwargs .*foo"),
+        (ModelSpec("m", "vit_tiny_patch16_224", kwargs={"img_size": (32, 64)}), "only square inputs are read"),
         (ModelSpec("m", "resnet50"), "ResNet has no list of transformer blocks"),
     ],
 )

@@ -105,6 +105,15 @@ def test_an_unknown_licence_is_not_a_permission():
     assert preflight.withhold(Sweep("nameless", "here", "default@1"), 1).why.startswith("licence unknown")
 
 
+def test_a_dead_host_is_not_taken_for_a_dead_network():
+    live = replace(GONE, name="live", archives=(replace(ARCHIVE, url="https://other.example.org/b.zip", makes="b"),))
+    asked = Asked.parse((), (), "glyphvit", "", ())
+    preflight = Preflight(CATALOG.extended(datasets=[live]), {}, asked, False, ())
+    preflight.unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
+    assert preflight.withhold(Sweep("glyphvit", "gone", "default@1"), 1) is not None
+    assert preflight.withhold(Sweep("glyphvit", "live", "default@1"), 1) is None
+
+
 def test_no_network_once_means_no_further_tries():
     preflight = Preflight(CATALOG, {}, Asked.parse((), (), "vit_b16", "", ()), False, ())
     sweep = Sweep("vit_b16", "here", "default@1")

@@ -78,6 +78,11 @@ class ModelSpec:
                 f"model {self.name!r}: weights must be timm, random or embedded:FILE, got {self.weights!r}; "
                 "a file of your own is named by checkpoint"
             )
+        if self.architecture == "VisionTransformer" and self.weights == "timm" and self.checkpoint is None:
+            raise ProbebenchError(
+                f"model {self.name!r}: timm has no weights for its class VisionTransformer; name a checkpoint, or say "
+                "weights='random' and a seed"
+            )
         if self.interpolation not in ("", "bilinear", "bicubic"):
             raise ProbebenchError(
                 f"model {self.name!r}: interpolation must be bilinear or bicubic, got {self.interpolation!r}"

@@ -96,6 +96,11 @@ def _labels(file: Path, name: str, arrays: dict[str, npt.NDArray[Any]], classes:
             f"{file}: {name} must hold integers or strings of shape ({count},), one for each image, "
             f"got {labels.dtype} of shape {labels.shape}"
         )
+    if labels.dtype.kind != "U" and arrays["y_train"].dtype.kind == "U" and "classes" not in arrays:
+        raise DataError(
+            f"{file}: {name} holds integers and y_train names; nothing says which is which: give both as names, "
+            "or the order of the names in an array 'classes'"
+        )
     if labels.dtype.kind != "U":
         return labels.astype(np.int64)
     number = {each: label for label, each in enumerate(classes)}

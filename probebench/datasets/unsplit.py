@@ -29,6 +29,10 @@ def unsplit_folder(
     """
     if bool(test_every) == bool(train_each):
         raise DataError(f"{folder} has no split of its own: give it either test_every or train_each")
+    if test_every < 0 or test_every == 1 or train_each < 0:
+        raise DataError(
+            f"{folder}: test_every must be at least 2 and train_each at least 1, got {test_every or train_each}"
+        )
     root = data_root() / folder
     if not root.is_dir():
         raise NotOnDisk(f"there is no folder {root}; it should hold one folder of images a class.")

@@ -71,6 +71,47 @@ def test_offline_is_honoured_without_asking(bare, hub):
     assert hub.requests == []
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["-k", "vit_b16-cifar10-L06-act"],
+        ["-m", 'probe(model="vit_b16", dataset="cifar10", layer=6, site="act")'],
+        ["test_tiny.py::test_paper[vit_b16-cifar10-L06-act]"],
+    ],
+)
+def test_what_is_asked_for_is_skipped_by_its_cases_and_fails_under_strict(bare, args):
+    result = bare("--probe-offline", *args)
+    assert result.parseoutcomes()["skipped"] == 1
+    result.stdout.fnmatch_lines(["*probebench fetch vit_b16 cifar10"])
+    assert bare("--probe-offline", "--probe-strict", *args).ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_outputs_that_were_named_are_written_though_nothing_was_measured(bare, project):
+    bare("-k", "mae_b16-cifar10", "--probe-offline", "--probe-json=r.json", "--probe-leaderboard-file=l.csv")
+    assert results.load(project.path / "r.json")["cases"] == []
+    assert (project.path / "l.csv").read_text().startswith("dataset,")
+
+
+def test_a_mistake_in_a_spec_is_a_usage_error(bare, project):
+    text = (project.path / "conftest.py").read_text()
+    spec = 'ModelSpec("typo", "vit_tyni_patch16_224.augreg_in21k", 12, "timm", 16, (0.5,) * 3, (0.5,) * 3)'
+    project.makeconftest(text.replace("return [model(", f"return [{spec}, model("))
+    project.makepyfile(test_tiny=CASES.replace('model="tiny"', 'model="typo"'))
+    for args in ([], ["-q"]):
+        result = bare("-k", "typo", *args)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*unknown timm architecture 'vit_tyni_patch16_224'. Did you mean*"])
+
+
+def test_a_control_of_a_model_that_is_not_there_is_told_under_its_own_name(bare, project):
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(text.replace('control_of="tiny"', 'control_of="nowhere"'))
+    project.makepyfile(
+        test_tiny=CASES.replace('model="tiny", dataset="blobs"', 'model="tiny_other", dataset="cifar10"')
+    )
+    bare("-k", "tiny_other", "--probe-offline").stdout.fnmatch_lines(["  tiny_other  18 cases  1 dataset 170 MB*"])
+
+
 def test_strict_fails_what_was_asked_for_and_could_not_be_had(bare):
     args = ("--probe-strict", "--probe-offline", "-k", "vit_b16-cifar10")
     result = bare(*args)
@@ -89,7 +130,7 @@ def test_a_hub_that_refuses_is_a_failure_and_not_a_skip(bare, hub):
 def test_licences_are_refused_and_the_reason_told(bare, monkeypatch):
     result = bare("-k", "mae_b16", "--probe-licence=commercial")
     result.stdout.fnmatch_lines(["  mae_b16  1,078 cases  licence cc-by-nc-4.0, refused by --probe-licence=commercial"])
-    result.assert_outcomes(skipped=11)
+    result.assert_outcomes(skipped=1078)
 
 
 @pytest.fixture
@@ -132,6 +173,12 @@ def test_weights_are_downloaded_by_name_and_cases_run(bare, project, hub, cifar1
     result = bare("--probe-site=final", f"--probe-model=timm:{name}", "--probe-json=t.json")
     result.assert_outcomes(passed=1)
     assert len(hub.requests) == asked
+    # Weights of one's own can be named for it, too.
+    (project.path / "gone.pt").write_bytes(b"not weights")
+    result = bare("--probe-site=final", f"--probe-model=timm:{name}", f"--probe-weights=timm:{name}=gone.pt")
+    result.stdout.fnmatch_lines(["*WeightsError: *gone.pt*not a torch file*"])
+    result = bare("--probe-site=final", f"--probe-model=timm:{name}", "--probe-strict")
+    result.stdout.fnmatch_lines([f"*To store one: pytest benchmarks/ --probe-model=timm:{name} *"])
     first, second = (results.load(project.path / file)["sweeps"][0] for file in ("r.json", "t.json"))
     assert second["model"] == "timm_vit_tiny_patch16_224_augreg_in21k"
     assert first["weights"] == second["weights"]
