@@ -43,7 +43,13 @@ UPGRADERS: dict[int, Callable[[Table], Table]] = {}
 _HEAD = ("schema", "model", "dataset", "protocol", "fingerprint", "test_set", "n_test", "weights", "correct_sha256")
 _CASE = ("accuracy", "correct")
 _ADVICE = "Restore both files from version control, or measure them anew with --probe-update=all"
-_PAUSES = (0.0, 0.05, 0.2)  # seconds before each look at a pair: another process may be between the two files
+_PAUSES = (
+    0.0,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+)  # seconds before each look at a pair: another process may be between the two files
 _PATIENCE = 60.0  # seconds to wait for a lock that is held for milliseconds
 
 Verdict = Literal["same", "improved", "regressed", "new", "not comparable"]
@@ -162,9 +168,10 @@ def _pair(path: Path, side_path: Path) -> tuple[int, Table, bytes]:
         time.sleep(pause)
         schema, table = _upgraded(path, json.loads(path.read_text(encoding="utf-8")))
         for candidate in (side_path, _ready(side_path, table["correct_sha256"])):
-            if not candidate.exists():
+            try:
+                side = candidate.read_bytes()
+            except FileNotFoundError:
                 continue
-            side = candidate.read_bytes()
             digest = hashlib.sha256(side).hexdigest()
             if digest == table["correct_sha256"]:
                 return schema, table, side

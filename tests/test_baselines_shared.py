@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,19 +48,27 @@ def whose(directory: Path) -> str:
 
 
 def test_a_writer_killed_at_any_time_leaves_one_pair_or_the_other(tmp_path):
-    def write_for_ever():
+    started, start = os.pipe()
+
+    def write_for_ever(order):
         while True:
-            for each in (OLD, NEW):
+            for each in order:
                 with baselines.locked(tmp_path):
+                    os.write(start, b".")
                     baselines.write(tmp_path, each)
 
     baselines.write(tmp_path, OLD)
     rng, seen = np.random.default_rng(0), set()
-    for _ in range(30):
-        child = in_a_child(write_for_ever)
-        time.sleep(rng.uniform(0.005, 0.04))
+    for i in range(30):
+        child = in_a_child(lambda order=((OLD, NEW), (NEW, OLD))[i % 2]: write_for_ever(order))
+        os.read(started, 1)
+        time.sleep(rng.uniform(0, 0.05))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        os.set_blocking(started, False)
+        with suppress(BlockingIOError):
+            os.read(started, 1 << 16)
+        os.set_blocking(started, True)
         seen.add(whose(tmp_path))
     assert seen == {"old", "new"}
     # The lock of the dead is free, and what they left lying is cleared away.
@@ -109,6 +118,7 @@ def test_readers_see_one_pair_or_the_other_while_somebody_writes(tmp_path):
             for each in (NEW, OLD):
                 with baselines.locked(tmp_path):
                     baselines.write(tmp_path, each)
+                time.sleep(0.005)  # a reader looks five times, and nobody writes without a pause
 
     baselines.write(tmp_path, OLD)
     child, reads = in_a_child(write), 0

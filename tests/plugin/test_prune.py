@@ -110,7 +110,7 @@ def test_all_of_a_folder_counts_and_a_part_of_it_does_not(project, run, baseline
 
 def test_a_run_that_stops_early_prunes_nothing(project, run, stored, baselines_dir):
     (baselines_dir / "gone-blobs.json").write_text("{}")
-    project.makepyfile(test_tiny=(project.path / "test_tiny.py").read_text() + "    assert False\n")
+    project.makepyfile(test_tiny=(project.path / "test_tiny.py").read_text() + "\n    assert False\n")
     result = run("--probe-prune", "-x")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["baselines: not pruned, because the run did not get to its end"])
