@@ -3,31 +3,55 @@
 One JSON file per protocol, model and dataset, sorted and with one line per case so that a diff can be read, and
 beside it a safetensors file with one bit per case and test example: which were right. The JSON names the SHA-256 of
 the other file, so that halves of different updates are never taken for a whole.
+
+Writing the JSON is what makes an update valid: the other file lies ready beside it by then, under a name made of its
+digest, and takes its own name afterwards. Whenever a writer dies, what is read is the old pair or the new one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from probebench import atomic
 from probebench.cases import Sweep
+from probebench.catalog import ModelSpec
 from probebench.errors import ProbebenchError, StoreError
+from probebench.options import DEFAULT_PROTOCOL
 from probebench.sites import Tap, all_taps
 from probebench.stats import discordant, holm, mcnemar
 from probebench.sweep import SweepResult, TapResult
 
+Table = dict[str, Any]
+
 SCHEMA = 1
+UPGRADERS: dict[int, Callable[[Table], Table]] = {}
+"""By schema number, what turns the JSON of that schema into the next one's; its number is set by the reader."""
+
+_HEAD = ("schema", "model", "dataset", "protocol", "fingerprint", "test_set", "n_test", "weights", "correct_sha256")
+_CASE = ("accuracy", "correct")
+_ADVICE = "Restore both files from version control, or measure them anew with --probe-update=all"
+_PAUSES = (
+    0.0,
+    0.02,
+    0.05,
+    0.1,
+    0.2,
+)  # seconds before each look at a pair: another process may be between the two files
+_PATIENCE = 60.0  # seconds to wait for a lock that is held for milliseconds
 
 Verdict = Literal["same", "improved", "regressed", "new", "not comparable"]
 
@@ -41,8 +65,9 @@ class Baseline:
         fingerprint: of the protocol that they were measured under
         test_set: digest of the test images and labels
         n_test: number of test examples
-        weights: digest of the network's parameters, for information
+        weights: digest of the network's parameters
         correct: per tap bool of shape (n_test,), which test examples were right
+        schema: of the files that it was read from; any update of older ones writes the present one
     """
 
     sweep: Sweep
@@ -51,6 +76,7 @@ class Baseline:
     n_test: int
     weights: str
     correct: Mapping[Tap, npt.NDArray[np.bool_]] = field(repr=False)
+    schema: int = SCHEMA
 
     def accuracy(self, tap: Tap) -> float:
         return float(np.count_nonzero(self.correct[tap]) / self.n_test)
@@ -82,47 +108,146 @@ def paths(directory: Path, sweep: Sweep) -> tuple[Path, Path]:
     return stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".safetensors")
 
 
-def read(directory: Path, sweep: Sweep) -> Baseline | None:
-    """The baseline of a sweep, or None where there is none.
+class NewerBaseline(StoreError):
+    """Files of a schema that only a newer probebench knows: not damaged, so never replaced."""
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from changing any baseline in a directory, which is made.
 
     Raises:
-        StoreError: if it is damaged or its two files do not belong together
+        StoreError: if another process does not let go, or the lock cannot be made
+    """
+    # The lock file stays: removing one splits those who wait for it from those who come later.
+    lock = FileLock(directory / ".lock")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        raise StoreError(
+            f"baselines in {directory} are being written by another process, for more than {_PATIENCE:.0f} seconds; "
+            "run this update again when it has ended"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"cannot lock {lock.lock_file}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read(directory: Path, sweep: Sweep, *, damaged_is_none: bool = False) -> Baseline | None:
+    """The baseline of a sweep, or None where there is none.
+
+    Args:
+        damaged_is_none: give None for a damaged one, too, for a caller who replaces all of it
+
+    Raises:
+        StoreError: if it is damaged or was edited by hand, or its two files do not belong together
+        NewerBaseline: if only a newer probebench can read it
     """
     path, side_path = paths(directory, sweep)
     if not path.exists() and not side_path.exists():
         return None
-    advice = "Restore both files from version control, or measure them anew with --probe-update=all"
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        if table["schema"] != SCHEMA:
-            raise StoreError(f"baseline {path} has schema {table['schema']}, this probebench reads {SCHEMA}")
-        side = side_path.read_bytes()
-        if (found := hashlib.sha256(side).hexdigest()) != table["correct_sha256"]:
-            raise StoreError(
-                f"baseline {side_path} has SHA-256 {found[:16]}, {path.name} expects {table['correct_sha256'][:16]}: "
-                f"the two do not belong together. {advice}"
-            )
-        n_test = int(table["n_test"])
-        bits = np.unpackbits(load_tensors(side)["correct"], axis=1, count=n_test).astype(bool)
-        cases: dict[str, dict[str, Any]] = table["cases"]
-        if len(bits) != len(cases):
-            raise StoreError(f"baseline {path} lists {len(cases)} cases, {side_path.name} has {len(bits)}. {advice}")
-        correct = {Tap.parse(name): row for name, row in zip(cases, bits, strict=True)}
-        for name, row in zip(cases, bits, strict=True):
-            if cases[name]["correct"] != int(row.sum()):
-                raise StoreError(
-                    f"baseline {path}: case {name} says {cases[name]['correct']} right, {side_path.name} says "
-                    f"{int(row.sum())}; was it edited by hand? {advice}"
-                )
-        return Baseline(sweep, table["fingerprint"], table["test_set"], n_test, table["weights"], correct)
-    except StoreError:
+        return _parsed(path, *_pair(path, side_path), sweep)
+    except NewerBaseline:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, ProbebenchError) as error:
-        raise StoreError(f"baseline {path} cannot be read ({type(error).__name__}: {error}). {advice}") from error
+        if damaged_is_none:
+            return None
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"baseline {path} cannot be read ({type(error).__name__}: {error}). {_ADVICE}") from error
+
+
+def _pair(path: Path, side_path: Path) -> tuple[int, Table, bytes]:
+    """The schema number in the JSON file, its table in the present schema, and the content of the other file."""
+    found = "is missing"
+    for pause in _PAUSES:
+        time.sleep(pause)
+        schema, table = _upgraded(path, json.loads(path.read_text(encoding="utf-8")))
+        for candidate in (side_path, _ready(side_path, table["correct_sha256"])):
+            try:
+                side = candidate.read_bytes()
+            except FileNotFoundError:
+                continue
+            digest = hashlib.sha256(side).hexdigest()
+            if digest == table["correct_sha256"]:
+                return schema, table, side
+            found = f"has SHA-256 {digest[:16]}"
+    raise StoreError(
+        f"baseline {side_path} {found}, {path.name} expects {table['correct_sha256'][:16]}: "
+        f"the two do not belong together. {_ADVICE}"
+    )
+
+
+def _ready(side_path: Path, digest: str) -> Path:
+    """Where the file with the correctness lies until the JSON file that names its digest is in place."""
+    return side_path.with_name(f".{side_path.name}.{digest[:16]}")
+
+
+def _upgraded(path: Path, table: Any) -> tuple[int, Table]:
+    """A table's schema number, and the table in the present schema."""
+    found = table.get("schema") if isinstance(table, dict) else None
+    if type(found) is not int or found < 1:
+        raise StoreError(f"baseline {path} cannot be read: it has no schema number. {_ADVICE}")
+    if found > SCHEMA:
+        raise NewerBaseline(
+            f"baseline {path} was made by a newer probebench: it has schema {found}, this one reads up to {SCHEMA}. "
+            "Upgrade probebench"
+        )
+    for version in range(found, SCHEMA):
+        table = UPGRADERS[version](table) | {"schema": version + 1}
+    return found, table
+
+
+def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) -> Baseline:
+    """A baseline from the contents of its files, each statement in the one checked against the other."""
+
+    def refuse(what: str) -> StoreError:
+        return StoreError(f"baseline {path}: {what}; was it edited by hand? {_ADVICE}")
+
+    def check_keys(what: str, keys: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        for key in known:
+            if key not in keys:
+                raise refuse(f"{what} lacks {key!r}")
+        for key in keys:
+            if key not in known:
+                raise refuse(f"{what} has an entry {key!r}, which probebench does not write")
+
+    check_keys("the file", table, (*_HEAD, "cases"))
+    for name, wanted in (("model", sweep.model), ("dataset", sweep.dataset), ("protocol", sweep.protocol)):
+        if table[name] != wanted:
+            raise refuse(f"it is of {name} {table[name]!r}, its path says {wanted!r}")
+    n_test, cases = int(table["n_test"]), table["cases"]
+    packed = load_tensors(side)["correct"]
+    if packed.shape != (len(cases), -(-n_test // 8)):
+        raise refuse(
+            f"it lists {len(cases)} cases of {n_test} test images, the other file has {len(packed)} cases and bits in "
+            f"the shape {packed.shape}"
+        )
+    taps = [Tap.parse(name) for name in cases]
+    if taps != sorted(taps):
+        raise refuse("its cases are not in order")
+    bits = np.unpackbits(packed, axis=1, count=n_test).astype(bool)
+    correct = dict(zip(taps, bits, strict=True))
+    baseline = Baseline(sweep, table["fingerprint"], table["test_set"], n_test, table["weights"], correct, schema)
+    for tap, (name, case) in zip(taps, cases.items(), strict=True):
+        check_keys(f"case {name}", case, _CASE)
+        for key, value in _case(baseline, tap).items():
+            if case[key] != value:
+                raise refuse(f"case {name} says {key} {case[key]}, the other file {value}")
+    return baseline
+
+
+def _case(baseline: Baseline, tap: Tap) -> Table:
+    return {"accuracy": round(baseline.accuracy(tap), 4), "correct": int(baseline.correct[tap].sum())}
 
 
 def write(directory: Path, baseline: Baseline) -> None:
-    """Store a baseline, replacing the one of the same sweep.
+    """Store a baseline, replacing the one of the same sweep. The caller holds the lock of the directory.
 
     Raises:
         StoreError: if it cannot be written
@@ -130,65 +255,99 @@ def write(directory: Path, baseline: Baseline) -> None:
     taps = sorted(baseline.correct)
     packed = np.packbits(np.stack([baseline.correct[tap] for tap in taps]), axis=1)
     side = save_tensors({"correct": packed})
-    head = {
-        "schema": SCHEMA,
-        "model": baseline.sweep.model,
-        "dataset": baseline.sweep.dataset,
-        "protocol": baseline.sweep.protocol,
-        "fingerprint": baseline.fingerprint,
-        "test_set": baseline.test_set,
-        "n_test": baseline.n_test,
-        "weights": baseline.weights,
-        "correct_sha256": hashlib.sha256(side).hexdigest(),
-    }
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
-    cases = [
-        f"    {json.dumps(tap.id)}: "
-        + json.dumps({"accuracy": round(baseline.accuracy(tap), 4), "correct": int(baseline.correct[tap].sum())})
-        for tap in taps
-    ]
+    digest = hashlib.sha256(side).hexdigest()
+    sweep = baseline.sweep
+    values = (SCHEMA, sweep.model, sweep.dataset, sweep.protocol, baseline.fingerprint, baseline.test_set)
+    head = zip(_HEAD, (*values, baseline.n_test, baseline.weights, digest), strict=True)
+    lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head]
+    cases = [f"    {json.dumps(tap.id)}: {json.dumps(_case(baseline, tap))}" for tap in taps]
     text = "\n".join(["{", *lines, '  "cases": {', ",\n".join(cases), "  }", "}"]) + "\n"
-    path, side_path = paths(directory, baseline.sweep)
-    # The side file first: a crash between the two leaves a JSON file that refuses its neighbour, not a wrong one.
-    atomic.write(side_path, side)
-    atomic.write(path, text)
+    path, side_path = paths(directory, sweep)
+    ready = _ready(side_path, digest)
+    atomic.write(ready, side)
+    atomic.write(path, text)  # from here on the new pair is what is read
+    try:
+        ready.replace(side_path)
+        for name in (path.name, side_path.name):
+            for pattern in (f".{name}.*", f"..{name}.*"):  # of writers that died: what was ready, what was to become so
+                for left in path.parent.glob(pattern):
+                    left.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {side_path}: {error.strerror or error}") from error
 
 
-def merged(old: Baseline | None, sweep: Sweep, result: SweepResult, update: Literal["new", "all"]) -> Baseline | None:
+def remove(directory: Path, sweep: Sweep) -> None:
+    """Delete the files of a sweep's baseline. The caller holds the lock of the directory.
+
+    Raises:
+        StoreError: if they cannot be deleted
+    """
+    try:
+        for path in paths(directory, sweep):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot delete {path}: {error.strerror or error}") from error
+
+
+def update(directory: Path, sweep: Sweep, result: SweepResult, how: Literal["new", "all"]) -> bool:
+    """Bring what a sweep measured into its stored baseline, as it is now: other processes may have changed it since
+    the sweep was compared with it.
+
+    Returns:
+        whether anything changed
+
+    Raises:
+        StoreError: see `merged`, `read` and `write`; the files are then what they were
+    """
+    whole = set(result.taps) == set(all_taps(result.model.depth))
+    with locked(directory):
+        old = read(directory, sweep, damaged_is_none=how == "all" and whole)
+        new = merged(old, sweep, result, how)
+        if new is not None:
+            write(directory, new)
+    return new is not None
+
+
+def update_command(sweep: Sweep, model: ModelSpec, how: str) -> str:
+    """What stores the baselines of all cases of a sweep."""
+    protocol = "" if sweep.protocol == DEFAULT_PROTOCOL else f" --probe-protocol={sweep.protocol}"
+    return (
+        f"pytest benchmarks/ --probe-model={model.typed} --probe-dataset={sweep.dataset}{protocol} --probe-update={how}"
+    )
+
+
+def merged(old: Baseline | None, sweep: Sweep, result: SweepResult, how: Literal["new", "all"]) -> Baseline | None:
     """The baseline after an update with what a sweep measured, or None if nothing changes.
 
     Cases that were not measured keep their entry. Under ``new``, so do all that have one.
 
     Raises:
-        StoreError: if the old entries were measured under another fingerprint, on another test set or, under
-            ``new``, with other weights, and some would stay beside new ones
+        StoreError: if entries of another fingerprint, another test set or other weights would stay beside new ones
     """
     measured = {tap: tap_result.correct for tap, tap_result in result.taps.items()}
+    new = Baseline(sweep, result.protocol.fingerprint, result.test_set, result.n_test, result.weights_digest, measured)
+    if old is None:
+        return new
     taps = set(all_taps(result.model.depth))  # entries of other taps are stale, and dropped
-    kept = {} if old is None else {tap: correct for tap, correct in old.correct.items() if tap in taps}
-    if update == "new" and old is not None:
-        if measured.keys() <= kept.keys():
-            return None
-        if old.weights != result.weights_digest:
+    kept = {tap: correct for tap, correct in old.correct.items() if tap in taps}
+    if how == "new" and measured.keys() <= kept.keys():
+        return None if old.schema == SCHEMA else replace(old, schema=SCHEMA)
+    reason = _incomparable(old, result)
+    if not reason and old.weights != result.weights_digest:
+        reason = f"other weights ({old.weights}, not {result.weights_digest})"
+    if reason:
+        left = kept.keys() - measured.keys() if how == "all" else kept.keys()
+        if left:
             raise StoreError(
-                f"baseline of {sweep.id} is not extended: its entries were measured with other weights "
-                f"({old.weights}, not {result.weights_digest}). Measure all of them with --probe-update=all"
+                f"baseline of {sweep.id} is not updated: it was measured with {reason}, and {len(left)} of its cases "
+                f"would stay. Measure all of them at once: {update_command(sweep, result.model, 'all')}"
             )
-    if old is not None and (reason := _incomparable(old, result)):
-        left = [tap for tap in sorted(kept) if tap not in measured]
-        if update == "new" or left:
-            raise StoreError(
-                f"baseline of {sweep.id} is not updated: it was measured with {reason}, and "
-                f"{len(left) or len(kept)} of its cases would stay. Measure all of them at once: "
-                f"pytest benchmarks/ --probe-model={sweep.model} --probe-dataset={sweep.dataset} --probe-update=all"
-            )
-        kept = {}
-    correct = measured | kept if update == "new" else kept | measured
-    if old is not None and correct.keys() == old.correct.keys() and result.weights_digest == old.weights:
-        unchanged = not _incomparable(old, result)
-        if unchanged and all(np.array_equal(correct[tap], old.correct[tap]) for tap in correct):
-            return None
-    return Baseline(sweep, result.protocol.fingerprint, result.test_set, result.n_test, result.weights_digest, correct)
+        return new
+    correct = measured | kept if how == "new" else kept | measured
+    same = correct.keys() == old.correct.keys() and all(
+        np.array_equal(correct[tap], old.correct[tap]) for tap in correct
+    )
+    return None if same and old.schema == SCHEMA else replace(new, correct=correct)
 
 
 def _incomparable(baseline: Baseline, result: SweepResult) -> str:

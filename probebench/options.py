@@ -54,6 +54,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="store what this run measures as baselines: only cases that have none, or all that it measured",
     )
     group.addoption(
+        "--probe-prune",
+        action="store_true",
+        help="remove baselines without a case; only in a run of all cases, without a filter of any kind",
+    )
+    group.addoption(
         "--probe-strict",
         action="store_true",
         help="cases without a comparable baseline and baselines without a case fail the run, too",
@@ -113,6 +118,7 @@ class Options:
     json: Path | None
     baselines: Path
     update: Literal["new", "all"] | None
+    prune: bool
     strict: bool
     alpha: float
     min_drop: float  # as a fraction, not points
@@ -186,6 +192,7 @@ class Options:
             json=json,
             baselines=baselines or config.rootpath / "baselines",
             update=update,
+            prune=bool(get("prune")),
             strict=bool(get("strict")),
             alpha=alpha,
             min_drop=min_drop / 100,

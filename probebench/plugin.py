@@ -74,6 +74,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             from probebench.protocols import get_protocol
 
             get_protocol(options.protocol)
+        if options.prune:
+            from probebench.pruning import Pruning, check_unfiltered
+
+            check_unfiltered(config)
+            config.pluginmanager.register(Pruning(options, _param, config.stash[_notes]))
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -374,13 +379,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if saved is not None:
         notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
     notes += [f"WARNING: {warning}" for warning in warnings]
-    if record["stale"]:
+    stale = [] if run.options.prune else record["stale"]
+    if stale:
         notes.append(
-            f"stale: {len(record['stale'])} baselines without a case, such as {record['stale'][0]}. Remove them with "
-            "the file they are in, or measure it anew with --probe-update=all"
+            f"stale: {len(stale)} baselines without a case, such as {stale[0]}. A run of all cases with --probe-prune "
+            "removes them, and so does --probe-update=all of their sweep"
         )
     notes += [f"ERROR: {problem}" for problem in problems]
-    failed = problems or (run.options.strict and record["stale"])
+    failed = problems or (run.options.strict and stale)
     if failed and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -20,7 +20,7 @@ from probebench.baselines import Baseline, Judgement
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
 from probebench.errors import ProbebenchError, StoreError, Unreachable
-from probebench.options import DEFAULT_PROTOCOL, Options
+from probebench.options import Options
 from probebench.protocols import get_protocol
 from probebench.sites import Tap, all_taps
 from probebench.sweep import Progress, SweepResult, run_sweep
@@ -106,14 +106,9 @@ class Run:
         return measured
 
     def _read_baseline(self, sweep: Sweep, taps: Sequence[Tap]) -> Baseline | None:
-        try:
-            return baselines.read(self.options.baselines, sweep)
-        except StoreError:
-            # A damaged baseline is replaced when all of it is measured anew on request, and only then.
-            whole = set(taps) == set(all_taps(self.catalog.model(sweep.model).depth))
-            if self.options.update == "all" and whole:
-                return None
-            raise
+        # A damaged baseline is replaced when all of it is measured anew on request, and only then.
+        whole = set(taps) == set(all_taps(self.catalog.model(sweep.model).depth))
+        return baselines.read(self.options.baselines, sweep, damaged_is_none=whole and self.options.update == "all")
 
     def _judge(self, measured: Measured) -> None:
         assert measured.result is not None
@@ -146,16 +141,9 @@ class Run:
             why = f" ({judgement.reason})" if judgement.reason else ""
             return (
                 f"{judgement.verdict}: {case.id} has no baseline to be checked against{why}. To store one: "
-                f"{self._update_command(case.sweep, how)}"
+                f"{baselines.update_command(case.sweep, measured.result.model, how)}"
             )
         return None
-
-    def _update_command(self, sweep: Sweep, how: str) -> str:
-        protocol = "" if sweep.protocol == DEFAULT_PROTOCOL else f" --probe-protocol={sweep.protocol}"
-        spec = self.catalog.model(sweep.model)
-        # A name that was made of timm's cannot be typed.
-        name = spec.name if spec.name in self.catalog.models or spec.control_of else f"timm:{spec.architecture}"
-        return f"pytest benchmarks/ --probe-model={name} --probe-dataset={sweep.dataset}{protocol} --probe-update={how}"
 
     def stale(self) -> list[str]:
         """Ids of baseline entries whose tap the model does not have."""
@@ -209,10 +197,9 @@ class Run:
             atomic.check_writable(options.json, "--probe-json")
         for path in options.leaderboard_files:
             atomic.check_writable(path, "--probe-leaderboard-file")
-        if options.update is not None:
-            atomic.check_writable(
-                options.baselines / options.protocol / "any", "--probe-update (see --probe-baselines)"
-            )
+        if options.update is not None or options.prune:
+            option = "--probe-prune" if options.update is None else "--probe-update"
+            atomic.check_writable(options.baselines / options.protocol / "any", f"{option} (see --probe-baselines)")
 
     def save_record(self, record: results.Record) -> tuple[Path | None, list[str], list[str]]:
         """Write the record to .probebench/runs/ and where it was asked for.
@@ -261,9 +248,7 @@ class Run:
             if not measured.complete or measured.result is None:
                 continue
             try:
-                new = baselines.merged(measured.baseline, measured.sweep, measured.result, self.options.update)
-                if new is not None:
-                    baselines.write(self.options.baselines, new)
+                if baselines.update(self.options.baselines, measured.sweep, measured.result, self.options.update):
                     written.append(baselines.paths(self.options.baselines, measured.sweep)[0])
             except StoreError as error:
                 problems.append(str(error))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import difflib
+import hashlib
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from probebench import baselines
 from probebench.baselines import Baseline, judge, merged
@@ -97,12 +100,66 @@ def damage_side(path, side):
     side.write_bytes(side.read_bytes()[:-1] + b"\xff")
 
 
+def truncate_side(path, side):
+    side.write_bytes(side.read_bytes()[:100])
+
+
+def side_that_is_no_safetensors_but_has_the_digest(path, side):
+    digest = json.loads(path.read_text())["correct_sha256"]
+    side.write_bytes(b"not safetensors")
+    path.write_text(path.read_text().replace(digest, hashlib.sha256(b"not safetensors").hexdigest()))
+
+
+def side_of_another_shape(path, side):
+    digest = json.loads(path.read_text())["correct_sha256"]
+    side.write_bytes(save({"correct": np.zeros(4, np.uint8)}))
+    path.write_text(path.read_text().replace(digest, hashlib.sha256(side.read_bytes()).hexdigest()))
+
+
 def remove_side(path, side):
     side.unlink()
 
 
 def edit_by_hand(path, side):
     path.write_text(path.read_text().replace('"correct": 700', '"correct": 900', 1))
+
+
+def edit_accuracy(path, side):
+    path.write_text(path.read_text().replace('"accuracy": 0.7,', '"accuracy": 0.6,', 1))
+
+
+def edit_n_test(path, side):
+    path.write_text(path.read_text().replace('"n_test": 1000', '"n_test": 999'))
+
+
+def edit_digest(path, side):
+    path.write_text(path.read_text().replace('"correct_sha256": "', '"correct_sha256": "0'))
+
+
+def extra_key(path, side):
+    path.write_text(path.read_text().replace('  "cases"', '  "note": "accepted by me",\n  "cases"'))
+
+
+def extra_key_of_a_case(path, side):
+    path.write_text(path.read_text().replace('"correct": 700', '"correct": 700, "flaky": true'))
+
+
+def drop_a_key(path, side):
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if "fingerprint" not in line))
+
+
+def swap_cases(path, side):
+    table = json.loads(path.read_text())
+    table["cases"] = dict(reversed(table["cases"].items()))
+    path.write_text(json.dumps(table))
+
+
+def of_another_model(path, side):
+    path.write_text(path.read_text().replace('"glyphvit"', '"glyphvit_random"'))
+
+
+def no_schema(path, side):
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": "one"'))
 
 
 def misspell(path, side):
@@ -126,11 +183,23 @@ def not_a_table(path, side):
     [
         (damage_json, "cannot be read"),
         (damage_side, "do not belong together"),
-        (remove_side, "cannot be read .FileNotFoundError"),
-        (edit_by_hand, "edited by hand"),
+        (truncate_side, "do not belong together"),
+        (remove_side, "is missing"),
+        (side_that_is_no_safetensors_but_has_the_digest, "cannot be read .SafetensorError"),
+        (side_of_another_shape, "the shape .4,."),
+        (edit_by_hand, "case L06-act says correct 900, the other file 700; was it edited by hand"),
+        (edit_accuracy, "case L06-act says accuracy 0.6, the other file 0.7; was it edited by hand"),
+        (edit_n_test, "the other file"),
+        (edit_digest, "do not belong together"),
+        (extra_key, "the file has an entry 'note', which probebench does not write"),
+        (extra_key_of_a_case, "case L06-act has an entry 'flaky'"),
+        (drop_a_key, "the file lacks 'fingerprint'"),
+        (swap_cases, "not in order"),
+        (of_another_model, "it is of model 'glyphvit_random', its path says 'glyphvit'"),
+        (no_schema, "no schema number"),
         (misspell, "Did you mean 'act'"),
-        (newer_schema, "has schema 2, this probebench reads 1"),
-        (drop_a_case, "lists 1 cases, .* has 2"),
+        (newer_schema, "made by a newer probebench: it has schema 2, this one reads up to 1"),
+        (drop_a_case, "lists 1 cases .* has 2"),
         (not_a_table, "cannot be read"),
     ],
 )
@@ -139,6 +208,54 @@ def test_a_damaged_baseline_is_refused_and_not_half_used(tmp_path, damage, messa
     damage(*baselines.paths(tmp_path, SWEEP))
     with pytest.raises(StoreError, match=message):
         baselines.read(tmp_path, SWEEP)
+
+
+def test_a_damaged_baseline_is_replaced_by_a_whole_one_and_a_newer_one_never(tmp_path):
+    whole = result({tap: right(700) for tap in all_taps(12)})
+    baselines.write(tmp_path, stored({ACT: right(700)}))
+    damage_side(*baselines.paths(tmp_path, SWEEP))
+    with pytest.raises(StoreError, match="belong together"):
+        baselines.update(tmp_path, SWEEP, result({ACT: right(600)}), "all")
+    with pytest.raises(StoreError, match="belong together"):
+        baselines.update(tmp_path, SWEEP, whole, "new")
+    assert baselines.update(tmp_path, SWEEP, whole, "all")
+    newer_schema(*baselines.paths(tmp_path, SWEEP))
+    with pytest.raises(baselines.NewerBaseline, match="Upgrade probebench"):
+        baselines.update(tmp_path, SWEEP, whole, "all")
+
+
+def test_an_older_schema_is_read_and_any_update_writes_the_present_one(tmp_path, monkeypatch):
+    baselines.write(tmp_path, stored({ACT: right(700)}))
+    path, _ = baselines.paths(tmp_path, SWEEP)
+    # As if schema 1 had called the test images by another name, and schema 2 had changed nothing.
+    path.write_text(path.read_text().replace('"test_set"', '"images"'))
+    monkeypatch.setattr(baselines, "SCHEMA", 3)
+    rename = lambda table: {"test_set" if key == "images" else key: value for key, value in table.items()}  # noqa: E731
+    monkeypatch.setattr(baselines, "UPGRADERS", {1: rename, 2: dict})
+    assert baselines.read(tmp_path, SWEEP).accuracy(ACT) == 0.7
+    assert json.loads(path.read_text())["schema"] == 1
+    assert baselines.update(tmp_path, SWEEP, result({ACT: right(500)}), "new")
+    assert json.loads(path.read_text())["schema"] == 3
+    assert baselines.read(tmp_path, SWEEP).accuracy(ACT) == 0.7
+    assert not baselines.update(tmp_path, SWEEP, result({ACT: right(700)}), "all")
+
+
+def test_every_older_schema_can_be_upgraded():
+    assert sorted(baselines.UPGRADERS) == list(range(1, baselines.SCHEMA))
+
+
+def test_the_diff_of_an_update_is_the_lines_of_its_cases_and_the_digest(tmp_path):
+    baselines.write(tmp_path, stored({tap: right(700) for tap in all_taps(12)}))
+    path, _ = baselines.paths(tmp_path, SWEEP)
+    before = path.read_text().splitlines()
+    assert baselines.update(tmp_path, SWEEP, result({ACT: right(712)}), "all")
+    diff = [line for line in difflib.ndiff(before, path.read_text().splitlines()) if line[0] in "+-"]
+    digests = [line for line in diff if "correct_sha256" in line]
+    assert [line for line in diff if line not in digests] == [
+        '-     "L06-act": {"accuracy": 0.7, "correct": 700},',
+        '+     "L06-act": {"accuracy": 0.712, "correct": 712},',
+    ]
+    assert len(digests) == 2
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):
@@ -230,6 +347,16 @@ def test_update_new_does_not_mix_weights():
     assert merged(old, SWEEP, result({ACT: right(500)}, weights_digest="v" * 16), "new") is None
     with pytest.raises(StoreError, match="measured with other weights"):
         merged(old, SWEEP, result({RC2: right(500)}, weights_digest="v" * 16), "new")
+
+
+def test_update_all_does_not_mix_weights_either():
+    old, other = stored({ACT: right(700), RC2: right(600)}), {"weights_digest": "v" * 16}
+    with pytest.raises(
+        StoreError, match=r"other weights .*1 of its cases would stay.*--probe-protocol=paper@1 --probe-"
+    ):
+        merged(old, SWEEP, result({ACT: right(500)}, **other), "all")
+    new = merged(old, SWEEP, result({ACT: right(500), RC2: right(400)}, **other), "all")
+    assert (new.weights, new.accuracy(RC2)) == ("v" * 16, 0.4)
 
 
 def test_an_update_drops_entries_of_taps_that_do_not_exist():

@@ -14,7 +14,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from probebench.catalog.specs import Archive, DatasetSpec, ModelSpec
+from probebench.catalog.specs import Archive, DatasetSpec, ModelSpec, timm_name
 from probebench.errors import ProbebenchError, unknown
 
 __all__ = ["Archive", "Catalog", "DatasetSpec", "ModelSpec", "builtin_datasets", "builtin_models", "builtin_suites"]
@@ -118,7 +118,7 @@ class Catalog:
         if name not in self._used:
             spec = self.models.get(name) or self._control(name)
             if spec is None and name.startswith("timm:"):
-                spec = ModelSpec(name=re.sub("[^A-Za-z0-9]", "_", name), architecture=name.removeprefix("timm:"))
+                spec = ModelSpec(name=timm_name(name), architecture=name.removeprefix("timm:"))
             if spec is None:
                 raise unknown("model", name, self.models, "probebench models")
             if not spec.complete:

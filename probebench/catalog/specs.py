@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -96,6 +97,12 @@ class ModelSpec:
             object.__setattr__(self, "interpolation", "bilinear")
 
     @property
+    def typed(self) -> str:
+        """What ``--probe-model`` takes for it: the name, or what a name of timm's was made of."""
+        full = f"timm:{self.architecture}"
+        return full[: len(self.name)] if timm_name(full).startswith(self.name) else self.name
+
+    @property
     def complete(self) -> bool:
         """Whether nothing has to be asked of timm to make cases of it and to preprocess images for it."""
         return bool(self.depth and self.input_size and self.mean and self.std)
@@ -168,6 +175,11 @@ class DatasetSpec:
     def download_size(self) -> int:
         """Bytes of all archives together; 0 where none is published or nothing is to be downloaded."""
         return sum(archive.size for archive in self.archives)
+
+
+def timm_name(typed: str) -> str:
+    """The name in ids of what is typed as ``timm:`` and timm's name, character by character."""
+    return re.sub("[^A-Za-z0-9]", "_", typed)
 
 
 def check_name(kind: str, name: str) -> None:

@@ -38,7 +38,7 @@ _DOWNLOADS = ".downloads"
 
 
 def offline() -> bool:
-    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE asks to leave the network alone, as the hub's client reads them."""
+    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids the network, read as the hub's client reads them."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in ("1", "ON", "YES", "TRUE")
 

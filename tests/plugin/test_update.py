@@ -103,3 +103,34 @@ def test_a_case_that_passes_by_another_level_is_the_level_that_was_asked_for(run
     run(*only).assert_outcomes(passed=1)
     run(*only, "--probe-alpha=0.05").assert_outcomes(failed=1)
     run(*only, "--probe-alpha=0.05", "--probe-min-drop=5").assert_outcomes(passed=1)
+
+
+def test_what_another_process_stored_meanwhile_is_kept(project, run, baselines_dir):
+    # The other process is this one's last fixture: it stores its cases after ours are measured and compared.
+    run("--probe-update=new", "-k", "tiny-blobs-L02")
+    other = project.path / "other"
+    baselines_dir.rename(other)
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(
+        text
+        + """
+import pytest, shutil
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    shutil.copytree("other", "baselines/default@1")
+"""
+    )
+    run("--probe-update=new", "-k", "tiny-blobs-L01").assert_outcomes(passed=8, deselected=TINY_COUNT - 8)
+    assert contents(baselines_dir)["tiny-blobs.json"].count(b"accuracy") == 16
+
+
+def test_update_all_of_a_part_with_other_weights_is_refused(project, run, baselines_dir):
+    run("--probe-update=all")
+    before = contents(baselines_dir)
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(text.replace('model("tiny", 0)', 'model("tiny", 7)'))
+    result = run("--probe-update=all", "--probe-model=tiny", "--probe-dataset=blobs", "--probe-site=act")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["ERROR: baseline of tiny-blobs is not updated: *other weights *16 of its cases*"])
+    assert contents(baselines_dir) == before
