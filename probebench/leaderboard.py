@@ -9,13 +9,14 @@ from typing import Any
 
 from rich import box
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from probebench.ranking import Row, optimism, rank, selection_score
 from probebench.sites import EMBED, FINAL, SITES, Tap
+from probebench.terminal import printed
 
 TOP = 5  # rows of a ranking at the normal level
 SHIFTS = ("none", "shift", "strong")
@@ -175,22 +176,7 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
             )
         )
     parts.append(Text(_tally(record)))
-    out = io.StringIO()
-    console = Console(
-        file=out,
-        width=width or 200,
-        force_terminal=color,
-        color_system="256" if color else None,
-        no_color=not color,
-        legacy_windows=False,
-        safe_box=ascii_only,
-        highlight=False,
-        emoji=False,
-    )
-    for part in parts:
-        console.print(part)
-    # Rich pads to the full width; trailing blanks only make logs longer.
-    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+    return printed(parts, width=width, color=color, ascii_only=ascii_only)
 
 
 def _table(ascii_only: bool, columns: Iterable[str]) -> Table:
