@@ -14,7 +14,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from probebench.ranking import Row, optimism, rank, selection_score
+from probebench.ranking import Row, best_taps, optimism, rank, selection_score
 from probebench.sites import EMBED, FINAL, SITES, Tap
 from probebench.terminal import printed
 
@@ -175,7 +175,7 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
                 f"look {100 * gap:.1f} points better, averaged over models and datasets (optimism gap)."
             )
         )
-    parts.append(Text(_tally(record)))
+    parts.append(Text(tally(record)))
     return printed(parts, width=width, color=color, ascii_only=ascii_only)
 
 
@@ -239,13 +239,10 @@ def _ranking_table(record: dict[str, Any], dataset: str, rows: list[Row], top: i
 
 def _best_table(ranking: dict[str, list[Row]], ascii_only: bool) -> RenderableType:
     table = _table(ascii_only, ("dataset", "model", "tap", "acc %", "95% CI", "vs final", "vs rc2"))
-    for dataset, rows in ranking.items():
-        for model in dict.fromkeys(row.case["model"] for row in rows):
-            row = max((row for row in rows if row.case["model"] == model), key=lambda row: selection_score(row.case))
-            gains = (_signed(row.gain_final), _signed(row.gain_rc2))
-            table.add_row(
-                dataset, row.case["model"], row.tap.id, _percent(row.case["accuracy"]), _interval(row.case), *gains
-            )
+    for row in best_taps(ranking):
+        case, gains = row.case, (_signed(row.gain_final), _signed(row.gain_rc2))
+        cells = (case["dataset"], case["model"], row.tap.id, _percent(case["accuracy"]), _interval(case), *gains)
+        table.add_row(*cells)
     return _titled("Best tap of each model", table)
 
 
@@ -326,7 +323,8 @@ def _heat_cell(value: float | None, low: float, high: float) -> Text:
     return Text(f" {100 * value:.0f} ".rjust(5), style=Style(color=ink, bgcolor=_VIRIDIS[step]))
 
 
-def _tally(record: dict[str, Any]) -> str:
+def tally(record: dict[str, Any]) -> str:
+    """One line: how many cases have which verdict."""
     counts: dict[str, int] = {}
     for case in record["cases"]:
         counts[case["verdict"]] = counts.get(case["verdict"], 0) + 1
