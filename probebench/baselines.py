@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +32,10 @@ from probebench.catalog import ModelSpec
 from probebench.errors import ProbebenchError, StoreError
 from probebench.options import DEFAULT_PROTOCOL
 from probebench.sites import Tap, all_taps
-from probebench.stats import discordant, holm, mcnemar
-from probebench.sweep import SweepResult, TapResult
+from probebench.stats import Move, holm, paired
+
+if TYPE_CHECKING:
+    from probebench.sweep import SweepResult, TapResult
 
 Table = dict[str, Any]
 
@@ -52,6 +54,8 @@ _PAUSES = (
     0.2,
 )  # seconds before each look at a pair: another process may be between the two files
 _PATIENCE = 60.0  # seconds to wait for a lock that is held for milliseconds
+
+Key = TypeVar("Key")
 
 Verdict = Literal["same", "improved", "regressed", "new", "not comparable"]
 
@@ -382,21 +386,27 @@ def judge(
         return {tap: Judgement("new") for tap in results}
     if reason := _incomparable(baseline, sweep_result):
         return {tap: Judgement("not comparable", reason=f"baseline has {reason}") for tap in results}
-    known = [tap for tap in results if tap in baseline.correct]
-    counts = {tap: discordant(baseline.correct[tap], results[tap].correct) for tap in known}
-    down = [mcnemar(*counts[tap]) for tap in known]
-    up = [mcnemar(*reversed(counts[tap])) for tap in known]
-    worse = dict(zip(known, holm(down, alpha, family), strict=True))
-    better = dict(zip(known, holm(up, alpha, family), strict=True))
-    judgements = {}
-    for tap, p_down, p_up in zip(known, down, up, strict=True):
-        lost, gained = counts[tap]
-        material = abs(lost - gained) >= min_drop * baseline.n_test
-        verdict: Verdict = "same"
-        if material and lost > gained and worse[tap]:
-            verdict = "regressed"
-        elif material and gained > lost and better[tap]:
-            verdict = "improved"
-        p_value = p_down if lost >= gained else p_up
-        judgements[tap] = Judgement(verdict, baseline.accuracy(tap), lost, gained, p_value)
+    moves = {tap: paired(baseline.correct[tap], now.correct) for tap, now in results.items() if tap in baseline.correct}
+    judgements = verdicts(moves, alpha=alpha, min_drop=min_drop, family=family)
     return {tap: judgements.get(tap, Judgement("new")) for tap in results}
+
+
+def verdicts(moves: Mapping[Key, Move], *, alpha: float, min_drop: float, family: int) -> dict[Key, Judgement]:
+    """The verdicts on cases that can be compared, whatever they are compared with.
+
+    Args:
+        alpha, min_drop, family: as of `judge`
+    """
+    worse = dict(zip(moves, holm([move.p_down for move in moves.values()], alpha, family), strict=True))
+    better = dict(zip(moves, holm([move.p_up for move in moves.values()], alpha, family), strict=True))
+    judgements = {}
+    for key, move in moves.items():
+        material = abs(move.before - move.now) >= min_drop * move.n_test
+        verdict: Verdict = "same"
+        if material and move.now < move.before and worse[key]:
+            verdict = "regressed"
+        elif material and move.now > move.before and better[key]:
+            verdict = "improved"
+        p_value = move.p_down if move.now <= move.before else move.p_up
+        judgements[key] = Judgement(verdict, move.before / move.n_test, move.lost or 0, move.gained or 0, p_value)
+    return judgements

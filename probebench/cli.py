@@ -1,4 +1,4 @@
-"""The command `probebench`: what is in the catalog, and getting it."""
+"""The command `probebench`: what is in the catalog, and getting it; `probebench.cli_records` has what reads runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from probebench import __version__
+from probebench import __version__, cli_records
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import data_root, human, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
@@ -28,8 +28,12 @@ EXAMPLES = """examples:
   probebench datasets --all cifar10_c   one row for each corruption
   probebench fetch cifar10 flowers102   get two datasets
   probebench fetch paper --dry-run      what the suite `paper` would download
+  probebench show latest                the last run in this folder
+  probebench leaderboard a.json b.json --format github
+  probebench compare before.json after.json
 
-exit codes: 0 all is here, 1 something is not, 2 wrong usage or an unknown name, 130 interrupted
+exit codes: 0 done, 1 not all could be done or, of compare, something regressed, 2 wrong usage or an unknown name, 130
+interrupted
 """
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="probebench",
-        description="List the models and datasets that probebench knows, and fetch them.",
+        description="List the models and datasets that probebench knows, fetch them, and read what runs have measured.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--root", type=Path, metavar="DIR", help="where datasets go, instead of PROBEBENCH_DATA")
     fetch.add_argument("--keep-archives", action="store_true", help="leave archives beside what was unpacked")
     fetch.add_argument("--dry-run", action="store_true", help="only say what would be downloaded")
+    cli_records.add_commands(commands)
     return parser
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 from rich import box
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from probebench.ranking import Row, optimism, rank, selection_score
+from probebench.ranking import Row, best_taps, optimism, rank, selection_score
 from probebench.sites import EMBED, FINAL, SITES, Tap
+from probebench.terminal import printed
 
 TOP = 5  # rows of a ranking at the normal level
 SHIFTS = ("none", "shift", "strong")
@@ -175,23 +176,8 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
                 f"look {100 * gap:.1f} points better, averaged over models and datasets (optimism gap)."
             )
         )
-    parts.append(Text(_tally(record)))
-    out = io.StringIO()
-    console = Console(
-        file=out,
-        width=width or 200,
-        force_terminal=color,
-        color_system="256" if color else None,
-        no_color=not color,
-        legacy_windows=False,
-        safe_box=ascii_only,
-        highlight=False,
-        emoji=False,
-    )
-    for part in parts:
-        console.print(part)
-    # Rich pads to the full width; trailing blanks only make logs longer.
-    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+    parts.append(Text(tally(record)))
+    return printed(parts, width=width, color=color, ascii_only=ascii_only)
 
 
 def _table(ascii_only: bool, columns: Iterable[str]) -> Table:
@@ -258,13 +244,10 @@ def _ranking_table(record: dict[str, Any], dataset: str, rows: list[Row], top: i
 
 def _best_table(ranking: dict[str, list[Row]], ascii_only: bool) -> RenderableType:
     table = _table(ascii_only, ("dataset", "model", "tap", "acc %", "95% CI", "vs final", "vs rc2"))
-    for dataset, rows in ranking.items():
-        for model in dict.fromkeys(row.case["model"] for row in rows):
-            row = max((row for row in rows if row.case["model"] == model), key=lambda row: selection_score(row.case))
-            gains = (_signed(row.gain_final), _signed(row.gain_rc2))
-            table.add_row(
-                dataset, row.case["model"], row.tap.id, _percent(row.case["accuracy"]), _interval(row.case), *gains
-            )
+    for row in best_taps(ranking):
+        case, gains = row.case, (_signed(row.gain_final), _signed(row.gain_rc2))
+        cells = (case["dataset"], case["model"], row.tap.id, _percent(case["accuracy"]), _interval(case), *gains)
+        table.add_row(*cells)
     return _titled("Best tap of each model", table)
 
 
@@ -345,7 +328,8 @@ def _heat_cell(value: float | None, low: float, high: float) -> Text:
     return Text(f" {100 * value:.0f} ".rjust(5), style=Style(color=ink, bgcolor=_VIRIDIS[step]))
 
 
-def _tally(record: dict[str, Any]) -> str:
+def tally(record: dict[str, Any]) -> str:
+    """One line: how many cases have which verdict."""
     counts: dict[str, int] = {}
     for case in record["cases"]:
         counts[case["verdict"]] = counts.get(case["verdict"], 0) + 1

@@ -344,8 +344,9 @@ def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, 
     return [(name, benchmarks) for name, benchmarks in rest if benchmarks]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Save what was measured, also after an interruption; the terminal summary comes after this."""
+    """Save what was measured, also after an interruption; the terminal summary and the JUnit report come after this."""
     config = session.config
     run = config.stash.get(_run, None)
     if run is None:
@@ -353,7 +354,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     empty = not any(measured.result or measured.error for measured in run.measured.values())
     if empty and run.options.json is None and not run.options.leaderboard_files:
         return
-    from probebench import results
+    from probebench import junit, results
     from probebench.run import relative
 
     notes = config.stash[_notes]
@@ -376,6 +377,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         record = config.stash[_record] = run.record(interrupted)
     saved, warnings, unsaved = run.save_record(record)
     problems += unsaved
+    junit.add(config.pluginmanager.get_plugins(), junit.suite_properties(record, relative(saved) if saved else None))
     if saved is not None:
         notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
     notes += [f"WARNING: {warning}" for warning in warnings]
@@ -424,3 +426,22 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             writer.write(text)
         for note in notes:
             terminalreporter.write_line(note, red=note.startswith("ERROR"), yellow=note.startswith("WARNING"))
+    if record is not None:
+        _tell_github(terminalreporter, config, record)
+
+
+def _tell_github(terminalreporter: Any, config: pytest.Config, record: dict[str, Any]) -> None:
+    import os
+
+    if os.environ.get("GITHUB_ACTIONS") != "true" or hasattr(config, "workerinput"):
+        return
+    from probebench import github
+
+    run, notes = config.stash[_run], config.stash[_notes]
+    complaints = run.complaints() + [
+        f"was asked for and could not be measured: {name}: {withheld.why or 'not on this machine'}"
+        for name, withheld in config.stash[_withheld].items()
+        if withheld.asked and run.options.strict
+    ]
+    for line in github.report(record, complaints, notes, os.environ):
+        terminalreporter.write_line(line)

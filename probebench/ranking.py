@@ -65,6 +65,15 @@ def selection_score(case: dict[str, Any]) -> float:
     return float(case["accuracy"] if held_out is None else held_out)
 
 
+def best_taps(ranking: dict[str, list[Row]]) -> list[Row]:
+    """On each dataset, the best tap of each model by `selection_score`."""
+    return [
+        max((row for row in rows if row.case["model"] == model), key=lambda row: selection_score(row.case))
+        for rows in ranking.values()
+        for model in dict.fromkeys(row.case["model"] for row in rows)
+    ]
+
+
 def optimism(record: dict[str, Any]) -> float | None:
     """How much choosing the tap on the test images would promise too much, as a fraction, averaged over sweeps.
 

@@ -1,30 +1,45 @@
 """The run record: everything one pytest session measured, as one JSON document.
 
-Its shape is described by ``probebench/schema/run-1.json``.
+Its shape is described by ``probebench/schema/run-1.json``. Beside it lies a safetensors file with one bit per case and
+test example, which were right, so that two runs can be compared in pairs; the record names its SHA-256. No torch is
+imported to read either.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
 from probebench import __version__, atomic
-from probebench.baselines import Judgement
-from probebench.cases import Sweep
 from probebench.errors import StoreError
-from probebench.sites import Tap
-from probebench.sweep import SweepResult
+
+if TYPE_CHECKING:
+    from probebench.baselines import Judgement
+    from probebench.cases import Sweep
+    from probebench.sites import Tap
+    from probebench.sweep import SweepResult
 
 SCHEMA = 1
 
 Record = dict[str, Any]
+
+Correct = Mapping[str, npt.NDArray[np.bool_]]
+"""By id of a case: bool of shape (n_test,), which test examples were right."""
 
 
 def schema() -> dict[str, Any]:
@@ -132,29 +147,80 @@ def to_json(record: Mapping[str, Any]) -> str:
     return json.dumps(record, indent=1, allow_nan=False) + "\n"
 
 
-def save(record: Mapping[str, Any], path: Path) -> None:
-    """Write a record.
+def save(record: Mapping[str, Any], path: Path, correct: Correct | None = None) -> None:
+    """Write a record and, where it is known, which test examples were right.
 
     Raises:
         StoreError: if it cannot be written
     """
-    atomic.write(path, to_json(record))
+    text = {key: value for key, value in record.items() if key != "correct"}
+    if correct:
+        known = [case["id"] for case in record["cases"] if case["id"] in correct]
+        side = save_tensors({name: np.packbits(correct[name]) for name in known})
+        # Not run.safetensors: that may well be the checkpoint which was measured.
+        file = path.with_name(f"{path.name.removesuffix('.json')}.correct.safetensors")
+        text["correct"] = {"file": file.name, "sha256": hashlib.sha256(side).hexdigest()}
+        # The side file first: a crash between the two leaves a record that refuses its neighbour, not a wrong one.
+        atomic.write(file, side)
+    atomic.write(path, to_json(text))
 
 
 def load(path: Path) -> Record:
     """Read a record.
 
     Raises:
-        StoreError: if it cannot be read or has another schema version
+        StoreError: if it cannot be read, is no run record or has another schema version
     """
     try:
         record: Record = json.loads(path.read_text(encoding="utf-8"))
         found = record["schema"]
+        if found != SCHEMA:
+            raise StoreError(f"run record {path} has schema {found}, this probebench reads {SCHEMA}")
+        required = _required()
+        lacking = [key for key in required["run"] if key not in record]
+        for kind in ("sweep", "case"):
+            lacking += [f"{kind} {key}" for one in record[f"{kind}s"] for key in required[kind] if key not in one]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"run record {path} cannot be read ({type(error).__name__}: {error})") from error
-    if found != SCHEMA:
-        raise StoreError(f"run record {path} has schema {found}, this probebench reads {SCHEMA}")
+    if lacking:
+        raise StoreError(f"{path} is no run record: it lacks {', '.join(list(dict.fromkeys(lacking))[:5])}")
     return record
+
+
+@cache
+def _required() -> dict[str, list[str]]:
+    described = schema()
+    return {"run": described["required"]} | {kind: described["$defs"][kind]["required"] for kind in ("sweep", "case")}
+
+
+def load_correct(record: Record, path: Path) -> Correct:
+    """Which test examples were right, by id of a case; nothing for a record that does not have it.
+
+    Raises:
+        StoreError: if the file beside the record is missing, damaged or another run's
+    """
+    if record.get("correct") is None:
+        return {}
+    n_test = {case["id"]: (case["n_test"], case["accuracy"]) for case in record["cases"]}
+    correct = {}
+    try:
+        file = path.with_name(record["correct"]["file"])
+        side = file.read_bytes()
+        if (found := hashlib.sha256(side).hexdigest()) != record["correct"]["sha256"]:
+            raise StoreError(
+                f"{file} has SHA-256 {found[:16]}, {path.name} expects {record['correct']['sha256'][:16]}: "
+                "the two are not of the same run"
+            )
+        for name, bits in load_tensors(side).items():
+            n, accuracy = n_test[name]
+            correct[name] = np.unpackbits(bits, count=n).astype(bool)
+            if round(accuracy * n) != np.count_nonzero(correct[name]):
+                raise StoreError(f"{file} contradicts the accuracy of {name} in {path.name}")
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise StoreError(
+            f"which examples were right in {path} cannot be read ({type(error).__name__}: {error})"
+        ) from error
+    return correct
 
 
 def _versions() -> dict[str, str]:

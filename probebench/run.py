@@ -145,6 +145,20 @@ class Run:
             )
         return None
 
+    def complaints(self) -> list[str]:
+        """Everything that fails the run's cases, beside sweeps that could not be measured."""
+        found = [
+            complaint
+            for sweep, measured in self.measured.items()
+            for tap in measured.judgements or ()
+            if (complaint := self.complaint(Case(sweep, tap))) is not None
+        ]
+        return found + (
+            [f"stale: baseline {name} has no case" for name in self.stale()]
+            if self.options.strict and not self.options.prune
+            else []
+        )
+
     def stale(self) -> list[str]:
         """Ids of baseline entries whose tap the model does not have."""
         found = []
@@ -202,7 +216,7 @@ class Run:
             atomic.check_writable(options.baselines / options.protocol / "any", f"{option} (see --probe-baselines)")
 
     def save_record(self, record: results.Record) -> tuple[Path | None, list[str], list[str]]:
-        """Write the record to .probebench/runs/ and where it was asked for.
+        """Write the record, and which test examples were right, to .probebench/runs/ and where it was asked for.
 
         Returns:
             where it was written to; what could not be written though nobody asked for it by name; what could not be
@@ -211,16 +225,22 @@ class Run:
         home = self.options.root / ".probebench"
         name = f"{self._started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.json"
         warnings, problems, saved = [], [], None
+        correct = {
+            f"{sweep.id}-{tap.id}": found.correct
+            for sweep, measured in self.measured.items()
+            if measured.result is not None
+            for tap, found in measured.result.taps.items()
+        }
         try:
             if not (home / ".gitignore").exists():
                 atomic.write(home / ".gitignore", "# made by probebench\n*\n")
-            results.save(record, home / "runs" / name)
+            results.save(record, home / "runs" / name, correct)
             saved = home / "runs" / name
         except StoreError as error:
             warnings.append(str(error))
         if self.options.json is not None:
             try:
-                results.save(record, self.options.json)
+                results.save(record, self.options.json, correct)
                 saved = self.options.json
             except StoreError as error:
                 problems.append(str(error))

@@ -1,12 +1,13 @@
-"""Intervals and paired tests for accuracies."""
+"""Intervals and tests for accuracies: paired where it is known which examples were right, else of two proportions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, hypergeom
 
 
 def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -42,6 +43,49 @@ def mcnemar(lost: int, gained: int) -> float:
 def discordant(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> tuple[int, int]:
     """How many examples were lost and gained: which were right before and now, shape (n,) each."""
     return int(np.count_nonzero(before & ~now)), int(np.count_nonzero(~before & now))
+
+
+def fisher(before: int, now: int, n: int) -> float:
+    """Exact one-sided p-value of Fisher's test that a proportion has dropped, for two samples of `n` examples each.
+
+    For two runs on the same examples, whose errors go together, it is conservative: it finds less than `mcnemar`.
+
+    Args:
+        before, now: how many examples were right
+    """
+    return float(hypergeom.sf(before - 1, 2 * n, before + now, n))
+
+
+@dataclass(frozen=True)
+class Move:
+    """How one case moved between two measurements on the same test examples.
+
+    Attributes:
+        before, now: how many examples were right
+        n_test: of how many
+        lost, gained: examples that changed sides; None where it is not known which were right
+        p_down, p_up: one-sided p-values of a drop and of a rise
+    """
+
+    before: int
+    now: int
+    n_test: int
+    lost: int | None
+    gained: int | None
+    p_down: float
+    p_up: float
+
+
+def paired(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> Move:
+    """The move of a case by McNemar's test: which examples were right before and now, shape (n,) each."""
+    lost, gained = discordant(before, now)
+    right = int(np.count_nonzero(before)), int(np.count_nonzero(now))
+    return Move(*right, len(before), lost, gained, mcnemar(lost, gained), mcnemar(gained, lost))
+
+
+def unpaired(before: int, now: int, n: int) -> Move:
+    """The move of a case by Fisher's test: how many of `n` examples were right before and now."""
+    return Move(before, now, n, None, None, fisher(before, now, n), fisher(now, before, n))
 
 
 def holm(p_values: Sequence[float], alpha: float, family: int | None = None) -> list[bool]:

@@ -67,6 +67,13 @@ TINY_CASES = dedent(
 TINY_COUNT = 2 * 2 * 18  # models x datasets x taps of a two-layer network
 
 
+@pytest.fixture(autouse=True)
+def _not_on_github(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inner runs do not write into the summary of the step that runs these tests."""
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A directory with a tiny model, two tiny datasets and one case file."""

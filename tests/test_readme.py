@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.commands import check, split
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -26,6 +28,18 @@ def test_every_option_that_the_documents_name_exists(pytestconfig):
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for option in set(re.findall(r"(?<![\w-])--probe-[a-z-]+[a-z]", path.read_text(encoding="utf-8"))):
             assert option in known, f"{path.name} names {option}"
+
+
+def test_every_command_that_the_documents_name_exists(pytestconfig):
+    ours = []
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        commands = [words for block in re.findall(r"```bash\n(.*?)```", text, re.S) for words in split(block)]
+        ours += [words[:2] for words in commands if check(words, pytestconfig)]
+        for command in re.findall(r"`probebench ([a-z]+)[ `]", text):
+            check(["probebench", command, "--help"], pytestconfig)
+    for command in ("show", "leaderboard", "compare", "fetch"):
+        assert ["probebench", command] in ours
 
 
 def test_the_case_file_of_the_readme_works(pytester):

@@ -5,9 +5,10 @@ from math import comb, sqrt
 
 import numpy as np
 import pytest
+from scipy.stats import fisher_exact
 from sklearn.metrics import balanced_accuracy_score
 
-from probebench.stats import discordant, holm, mcnemar, mean_per_class, wilson
+from probebench.stats import Move, discordant, fisher, holm, mcnemar, mean_per_class, paired, unpaired, wilson
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (3, 7), (700, 899), (1, 1)])
@@ -65,3 +66,15 @@ def test_holm_on_a_part_never_rejects_more_than_on_the_whole_family():
 def test_a_family_cannot_be_smaller_than_its_part():
     with pytest.raises(ValueError, match="family of 1"):
         holm([0.1, 0.2], 0.05, family=1)
+
+
+@pytest.mark.parametrize(("before", "now"), [(7, 3), (3, 7), (5, 5), (0, 0), (10, 0), (10, 10)])
+def test_fisher_is_scipys(before, now):
+    table = [[before, 10 - before], [now, 10 - now]]
+    assert fisher(before, now, 10) == pytest.approx(fisher_exact(table, alternative="greater").pvalue)
+
+
+def test_a_move_is_tested_in_both_directions():
+    before, now = np.arange(10) < 7, np.arange(10) < 3
+    assert paired(before, now) == Move(7, 3, 10, 4, 0, mcnemar(4, 0), 1.0)
+    assert unpaired(7, 3, 10) == Move(7, 3, 10, None, None, fisher(7, 3, 10), fisher(3, 7, 10))

@@ -13,7 +13,7 @@ from tests.conftest import TINY_COUNT
 
 
 def load_only_run(project):
-    (path,) = (project.path / ".probebench" / "runs").iterdir()
+    (path,) = (project.path / ".probebench" / "runs").glob("*.json")
     return results.load(path)
 
 

@@ -1,0 +1,209 @@
+"""The commands that read run records: `probebench show`, `leaderboard` and `compare`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probebench.errors import ProbebenchError, UnknownName, unknown
+
+if TYPE_CHECKING:
+    from probebench.merge import Stored
+    from probebench.results import Record
+
+OK, REGRESSED, TROUBLE = 0, 1, 2
+FORMATS = {"terminal": "", "github": "md", "latex": "tex", "csv": "csv", "json": ""}
+LEVELS = ("brief", "normal", "full")
+RUN_HELP = "a run record: a file, or of those in .probebench/runs the start of its name or `latest`"
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the command's subparsers."""
+    show = commands.add_parser(
+        "show", help="show a stored run", description="Show a stored run: its leaderboards, and where they come from."
+    )
+    show.set_defaults(run=_show)
+    show.add_argument("record", metavar="RUN", help=RUN_HELP)
+
+    board = commands.add_parser(
+        "leaderboard",
+        help="the leaderboard of one or more stored runs",
+        description="The leaderboard of one or more runs, of one machine or of many. Of a case that several runs "
+        "measured, the newest counts. Runs of different protocols, test sets or weights are refused.",
+    )
+    board.set_defaults(run=_leaderboard)
+    board.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
+    board.add_argument("--format", choices=list(FORMATS), default="terminal", help="default: %(default)s")
+    board.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it here, not to the terminal")
+    board.add_argument("--protocol", metavar="NAME", help="the one to show, where the runs have several")
+    for command in (show, board):
+        command.add_argument("--level", choices=LEVELS, default="normal", help="of detail (default: %(default)s)")
+
+    compare = commands.add_parser(
+        "compare",
+        help="compare two stored runs, or two models",
+        description="Judge run B with run A as its baseline. A model that both have is compared with itself, tap by "
+        "tap; two models at the taps that both have, and at the taps that each chose on held-out training images.",
+        epilog="exit codes: 0 nothing regressed, 1 something did, 2 wrong usage, or nothing could be compared",
+    )
+    compare.set_defaults(run=_compare)
+    compare.add_argument("a", metavar="RUN_A", help=RUN_HELP)
+    compare.add_argument("b", metavar="RUN_B", help="likewise; it may be the same, to compare two of its models")
+    compare.add_argument("--models", nargs=2, metavar=("A", "B"), help="one of each run, to be compared")
+    compare.add_argument(
+        "--alpha",
+        type=_number(lambda alpha: 0 < alpha < 1, "a level between 0 and 1"),
+        default=0.01,
+        metavar="LEVEL",
+        help="family-wise error level of the verdicts (default: %(default)s)",
+    )
+    compare.add_argument(
+        "--min-drop",
+        type=_number(lambda points: 0 <= points <= 100, "percentage points from 0 to 100"),
+        default=0.5,
+        metavar="POINTS",
+        help="accuracy changes below this many percentage points are never a verdict (default: %(default)s)",
+    )
+    compare.add_argument("--all", action="store_true", help="show every case, not only the largest changes")
+
+
+def _number(allowed: Callable[[float], bool], what: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not allowed(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return parse
+
+
+def find(name: str, start: Path | None = None) -> Path:
+    """The file of a run record.
+
+    Args:
+        name: a path; or, of the records in the nearest ``.probebench/runs`` of `start` and the folders above it, the
+            start of the name of just one, or ``latest``
+        start: a folder, the current one by default
+
+    Raises:
+        UnknownName: if there is none, or several have a name that starts so
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    start = start or Path.cwd()
+    for folder in (start, *start.parents):
+        if (runs := folder / ".probebench" / "runs").is_dir():
+            break
+    else:
+        raise UnknownName(f"there is no file {name!r}, and no .probebench/runs here or in a folder above")
+    # Names begin with the second of the start; within one, the file that was written last is the latest.
+    found = sorted(runs.glob("*.json"), key=lambda file: (file.name[:16], file.stat().st_mtime_ns))
+    matching = found[-1:] if name == "latest" else [file for file in found if file.name.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        names = ", ".join(file.stem for file in matching[:5]) + (", ..." if len(matching) > 5 else "")
+        raise UnknownName(f"{len(matching)} run records in {runs} start with {name!r}: {names}")
+    known = [*(file.stem for file in found), "latest"]
+    raise unknown("run record", name, known if found else ["a path to one"], f"ls {runs}")
+
+
+def _read(name: str, bits: bool = False) -> Stored:
+    from probebench.merge import Stored
+    from probebench.results import load, load_correct
+
+    path = find(name)
+    record = load(path)
+    # Two runs of different folders often have one file name: messages need more than that.
+    return Stored(str(path) if Path(name).is_file() else path.stem, record, load_correct(record, path) if bits else {})
+
+
+def _show(args: argparse.Namespace) -> int:
+    from probebench.leaderboard import render
+    from probebench.terminal import manners
+
+    run = _read(args.record)
+    _print(render(run.record, level=args.level, **manners(sys.stdout)) + "\n" + "\n".join(_provenance(run)))
+    return OK
+
+
+def _provenance(run: Stored) -> list[str]:
+    record = run.record
+    took = f"started {record['started']}, took {record['duration_seconds']:.0f} s"
+    lines = [f"run       {run.name}", f"when      {took}" + (" (interrupted)" if record["interrupted"] else "")]
+    for source in record.get("merged") or [record]:
+        if "merged" in record:
+            lines.append(f"\nmerged    {source['name']}, started {source['started']}")
+        hardware = source["hardware"]
+        devices = ", ".join([*hardware["devices"], *hardware["gpus"]])
+        lines += [
+            f"command   {' '.join(source['command'])}",
+            f"versions  {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
+            f"hardware  {hardware['cpu']}, {hardware['cores']} cores, {hardware['platform']}; {devices}",
+        ]
+    fingerprints = {case["protocol"]: case["fingerprint"] for case in record["cases"]}
+    lines += [f"protocol  {name} ({fingerprint})" for name, fingerprint in fingerprints.items()]
+    for failure in record["failures"]:
+        lines.append(f"FAILED    {failure['sweep']}: {failure['error'].splitlines()[0]}")
+    if record["stale"]:
+        lines.append(f"stale     {len(record['stale'])} baselines without a case, such as {record['stale'][0]}")
+    return lines
+
+
+def _leaderboard(args: argparse.Namespace) -> int:
+    from probebench import atomic, results
+    from probebench.merge import merge
+
+    # The bits are only of use where a whole record is written.
+    whole = args.format == "json" and args.output is not None
+    record, correct = merge([_read(name, bits=whole) for name in args.records], args.protocol)
+    if not record["cases"]:
+        raise ProbebenchError(f"no case in {', '.join(args.records)}")
+    if whole:
+        results.save(record, args.output, correct)
+        return OK
+    text = results.to_json(record) if args.format == "json" else _board(record, args)
+    if args.output is not None:
+        atomic.write(args.output, text)
+    else:
+        _print(text.rstrip("\n"))
+    return OK
+
+
+def _board(record: Record, args: argparse.Namespace) -> str:
+    from probebench.leaderboard import render, to_text
+    from probebench.terminal import Manners, manners
+
+    if kind := FORMATS[args.format]:
+        return to_text(record, kind)
+    in_file = Manners(width=None, color=False, ascii_only=False)
+    return render(record, level=args.level, **(in_file if args.output is not None else manners(sys.stdout)))
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from probebench.compare import compare
+    from probebench.compare_table import render
+    from probebench.terminal import manners
+
+    try:
+        a, b = _read(args.a, bits=True), _read(args.b, bits=True)
+        models = tuple(args.models) if args.models else None
+        found = compare(a, b, models=models, alpha=args.alpha, min_drop=args.min_drop / 100)
+    except ProbebenchError as error:
+        # Not 1: that would say that something regressed.
+        print(f"probebench: {error}", file=sys.stderr)
+        return TROUBLE
+    _print(render(found, (a.name, b.name), every=args.all, **manners(sys.stdout)))
+    return REGRESSED if found.regressed else OK
+
+
+def _print(text: str) -> None:
+    encoding = sys.stdout.encoding or "ascii"
+    print(text.rstrip("\n").encode(encoding, "replace").decode(encoding))

@@ -1,0 +1,167 @@
+"""Two runs, or two models, against each other: the same test as against a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from probebench.baselines import Judgement, verdicts
+from probebench.errors import ProbebenchError, unknown
+from probebench.merge import Stored
+from probebench.sites import Tap
+from probebench.stats import Move, paired, unpaired
+
+_OPEN = Judgement("new")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case of each side.
+
+    Attributes:
+        dataset: its name
+        models: of A and of B; equal where two runs of one model are compared
+        taps: of A and of B; they differ where each model stands with the tap it chose
+        chosen: whether each tap is the one that its model chose on held-out training images
+        accuracies: of A and of B
+        move: from A to B; None where they cannot be compared
+        judgement: B against A as its baseline
+    """
+
+    dataset: str
+    models: tuple[str, str]
+    taps: tuple[Tap, Tap]
+    chosen: bool
+    accuracies: tuple[float, float]
+    move: Move | None
+    judgement: Judgement = _OPEN
+
+    @property
+    def change(self) -> float:
+        return self.accuracies[1] - self.accuracies[0]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What became of every case.
+
+    Attributes:
+        pairs: the largest drop first; those that cannot be compared last
+        only_a, only_b: how many cases of the compared models have no counterpart
+    """
+
+    pairs: list[Pair]
+    only_a: int
+    only_b: int
+
+    @property
+    def regressed(self) -> bool:
+        return any(pair.judgement.verdict == "regressed" for pair in self.pairs)
+
+
+def compare(
+    a: Stored, b: Stored, *, models: tuple[str, str] | None = None, alpha: float = 0.01, min_drop: float = 0.005
+) -> Comparison:
+    """Judge the cases of run B with those of run A as their baseline.
+
+    Every model that both runs have is compared with itself, tap by tap. With `models`, or if the runs have one model
+    each, of different names, these two are compared: at every tap that both have, and at the tap that each chose on
+    held-out training images. All compared cases are one family of Holm's procedure, in each direction.
+
+    Args:
+        models: one of A and one of B
+        alpha: family-wise error level of each direction
+        min_drop: smallest accuracy change that counts, as a fraction
+
+    Raises:
+        UnknownName: for a model that its run does not have
+        ProbebenchError: if it is open which models are meant, or no case has a counterpart that it can be compared with
+    """
+    of_a, of_b = _cases(a), _cases(b)
+    pairs: list[Pair] = []
+    only_a = only_b = 0
+    for model_a, model_b in _model_pairs(a, b, of_a, of_b, models):
+        mine, other = of_a[model_a], of_b[model_b]
+        shared = [key for key in mine if key in other]
+        pairs += [_pair(a, b, mine[key], other[key]) for key in shared]
+        only_a += len(mine) - len(shared)
+        only_b += len(other) - len(shared)
+        if model_a != model_b:
+            best_a, best_b = _chosen(mine.values()), _chosen(other.values())
+            pairs += [
+                replace(_pair(a, b, best_a[dataset], best_b[dataset]), chosen=True)
+                for dataset in best_a
+                if dataset in best_b
+            ]
+    moves = {index: pair.move for index, pair in enumerate(pairs) if pair.move is not None}
+    if not moves:
+        reasons = sorted({pair.judgement.reason for pair in pairs})
+        why = f": {'; '.join(reasons)}" if reasons else ", for they have no protocol, dataset and tap in common"
+        raise ProbebenchError(f"no case of {a.name} can be compared with one of {b.name}{why}")
+    for index, judgement in verdicts(moves, alpha=alpha, min_drop=min_drop, family=len(moves)).items():
+        pairs[index] = replace(pairs[index], judgement=judgement)
+    pairs.sort(key=lambda pair: (pair.move is None, pair.change))
+    return Comparison(pairs, only_a, only_b)
+
+
+_Key = tuple[str, str, Tap]  # protocol, dataset, tap
+_Case = dict[str, Any]
+
+
+def _cases(run: Stored) -> dict[str, dict[_Key, _Case]]:
+    """Cases by model; each with the digest of its test set."""
+    test_sets = {(s["model"], s["dataset"], s["protocol"]): s["test_set"] for s in run.record["sweeps"]}
+    found: dict[str, dict[_Key, _Case]] = {}
+    for case in run.record["cases"]:
+        key = case["protocol"], case["dataset"], Tap(case["layer"], case["site"])
+        test_set = test_sets[case["model"], case["dataset"], case["protocol"]]
+        found.setdefault(case["model"], {})[key] = case | {"test_set": test_set}
+    return found
+
+
+def _model_pairs(
+    a: Stored, b: Stored, of_a: Mapping[str, Any], of_b: Mapping[str, Any], models: tuple[str, str] | None
+) -> list[tuple[str, str]]:
+    if models is not None:
+        for name, run, known in zip(models, (a, b), (of_a, of_b), strict=True):
+            if name not in known:
+                raise unknown(f"model of {run.name}", name, known)
+        return [models]
+    if common := [(model, model) for model in of_a if model in of_b]:
+        return common
+    if len(of_a) == len(of_b) == 1:
+        return [(next(iter(of_a)), next(iter(of_b)))]
+    raise ProbebenchError(
+        f"the two runs have no model in common: {', '.join(of_a) or 'none'} in {a.name}, {', '.join(of_b) or 'none'} "
+        f"in {b.name}. Name one of each with --models A B"
+    )
+
+
+def _chosen(cases: Iterable[_Case]) -> dict[str, _Case]:
+    """By dataset, the case that is best on held-out training images; none where a tap is chosen on the test images."""
+    best: dict[str, _Case] = {}
+    for case in cases:
+        score, dataset = case["held_out_accuracy"], case["dataset"]
+        if score is not None and (dataset not in best or score > best[dataset]["held_out_accuracy"]):
+            best[dataset] = case
+    return best
+
+
+def _pair(a: Stored, b: Stored, before: _Case, now: _Case) -> Pair:
+    pair = Pair(
+        dataset=before["dataset"],
+        models=(before["model"], now["model"]),
+        taps=(Tap(before["layer"], before["site"]), Tap(now["layer"], now["site"])),
+        chosen=False,
+        accuracies=(before["accuracy"], now["accuracy"]),
+        move=None,
+    )
+    for field, what in (("fingerprint", "protocol fingerprint"), ("test_set", "test set"), ("n_test", "test set of")):
+        if before[field] != now[field]:
+            reason = f"{what} {before[field]} in {a.name}, {now[field]} in {b.name}"
+            return replace(pair, judgement=Judgement("not comparable", reason=reason))
+    n_test, right = now["n_test"], (a.correct.get(before["id"]), b.correct.get(now["id"]))
+    if right[0] is not None and right[1] is not None:
+        return replace(pair, move=paired(right[0], right[1]))
+    return replace(pair, move=unpaired(round(before["accuracy"] * n_test), round(now["accuracy"] * n_test), n_test))

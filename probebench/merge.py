@@ -1,0 +1,143 @@
+"""One run record from several: runs of many machines, or of one machine at several times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from probebench.errors import ProbebenchError, unknown
+from probebench.results import Correct, Record
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run record as it was found.
+
+    Attributes:
+        name: what messages call it by
+        record: the record
+        correct: which test examples were right, where that is known
+    """
+
+    name: str
+    record: Record
+    correct: Correct = field(default_factory=dict, repr=False)
+
+    @property
+    def started(self) -> datetime:
+        return datetime.fromisoformat(self.record["started"])
+
+
+def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, Correct]:
+    """Join the cases of several runs; of a case that several have, the newest counts.
+
+    Args:
+        runs: at least one; of two that started in the same second the later one in the sequence is the newer
+        protocol: the name of the protocol to keep; by default that of all cases
+
+    Returns:
+        the record, of the same schema, and which test examples were right in its cases
+
+    Raises:
+        UnknownName: for a protocol that no run has
+        ProbebenchError: if the runs cannot share a leaderboard: several protocols, another fingerprint of one, another
+            test set of a dataset, or other weights of a model; with the names of both runs
+    """
+    runs = sorted(runs, key=lambda run: run.started)
+    protocol = _only_protocol(runs, protocol)
+    kept = [Stored(run.name, _of_protocol(run.record, protocol), run.correct) for run in runs]
+    kept = [run for run in kept if run.record["sweeps"]] or kept
+    _refuse_mixtures(kept)
+    sweeps: dict[tuple[str, str], Record] = {}
+    cases: dict[str, Record] = {}
+    correct: dict[str, Any] = {}
+    for run in kept:
+        for sweep in run.record["sweeps"]:
+            sweeps[sweep["model"], sweep["dataset"]] = sweep
+        for case in run.record["cases"]:
+            cases[case["id"]] = case
+            correct.pop(case["id"], None)
+            if case["id"] in run.correct:
+                correct[case["id"]] = run.correct[case["id"]]
+    images = sum(sweep["images"] for sweep in sweeps.values())
+    seconds = sum(sweep["extract_seconds"] for sweep in sweeps.values())
+    newest = kept[-1].record
+    hardware = newest["hardware"] | {
+        key: sorted({name for run in kept for name in run.record["hardware"][key]}) for key in ("devices", "gpus")
+    }
+    merged = {key: value for key, value in newest.items() if key != "correct"} | {
+        "started": kept[0].record["started"],
+        "duration_seconds": sum(run.record["duration_seconds"] for run in kept),
+        "interrupted": any(run.record["interrupted"] for run in kept),
+        "hardware": hardware,
+        "precision": sorted({sweep["precision"] for sweep in sweeps.values()}),
+        "seeds": sorted({sweep["seed"] for sweep in sweeps.values()}),
+        "images": images,
+        "images_per_second": images / seconds if seconds else None,
+        "sweeps": list(sweeps.values()),
+        "cases": list(cases.values()),
+        "failures": _failures(kept),
+        "stale": list(dict.fromkeys(name for run in kept for name in run.record["stale"])),
+        "extra": {key: value for run in kept for key, value in run.record["extra"].items()},
+        "merged": [source for run in kept for source in _sources(run)],
+    }
+    return merged, correct
+
+
+def _only_protocol(runs: Sequence[Stored], wanted: str | None) -> str | None:
+    found: dict[str, str] = {}  # the first run of each
+    for run in runs:
+        for sweep in run.record["sweeps"]:
+            found.setdefault(sweep["protocol"], run.name)
+    if wanted is not None:
+        if wanted not in found:
+            raise unknown("protocol", wanted, found)
+        return wanted
+    if len(found) > 1:
+        which = ", ".join(f"{name} ({run})" for name, run in found.items())
+        raise ProbebenchError(
+            f"results of different protocols do not share a leaderboard: {which}. Pick one with --protocol"
+        )
+    return next(iter(found), None)
+
+
+def _of_protocol(record: Record, protocol: str | None) -> Record:
+    return record | {
+        key: [entry for entry in record[key] if protocol in (None, entry["protocol"])] for key in ("sweeps", "cases")
+    }
+
+
+def _refuse_mixtures(runs: Sequence[Stored]) -> None:
+    said: dict[str, tuple[str, str]] = {}  # what must agree: its value, and the run that was the first to have it
+
+    def agree(run: Stored, what: str, value: object, remedy: str = "Leave one of the two out") -> None:
+        before, first = said.setdefault(what, (str(value), run.name))
+        if before != str(value):
+            raise ProbebenchError(f"{what} differs: {before} in {first}, {value} in {run.name}. {remedy}")
+
+    for run in runs:
+        for case in run.record["cases"]:
+            agree(run, f"the fingerprint of protocol {case['protocol']}", case["fingerprint"])
+            agree(run, f"the number of training images of {case['dataset']}", case["n_train"])
+        for sweep in run.record["sweeps"]:
+            agree(run, f"the test set of {sweep['dataset']}", sweep["test_set"])
+            how = "One name stands for one set of weights here; `probebench compare` compares two"
+            agree(run, f"the weights digest of {sweep['model']}", sweep["weights"], how)
+
+
+def _failures(runs: Sequence[Stored]) -> list[Record]:
+    """Sweeps that failed, less those that a newer run has measured."""
+    failures: dict[str, Record] = {}
+    for run in runs:
+        for sweep in run.record["sweeps"]:
+            failures.pop(f"{sweep['model']}-{sweep['dataset']}", None)
+        failures |= {failure["sweep"]: failure for failure in run.record["failures"]}
+    return list(failures.values())
+
+
+def _sources(run: Stored) -> list[Record]:
+    own = {key: run.record[key] for key in ("started", "command", "versions", "hardware")}
+    already: list[Record] = run.record.get("merged") or [{"name": run.name} | own]
+    return already

@@ -1,0 +1,174 @@
+"""`probebench show`, `leaderboard` and `compare`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+
+from probebench import results
+from probebench.cli import main
+from probebench.cli_records import find
+from probebench.errors import UnknownName
+from tests.records import right, stored
+
+NET, OTHER = ("net", "digits"), ("other", "digits")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def save(run, path):
+    results.save(run.record, path, run.correct)
+
+
+def output(capsys):
+    return capsys.readouterr().out
+
+
+# Which record is meant
+
+
+def test_records_are_found_by_path_prefix_and_latest(folder):
+    runs = folder / ".probebench" / "runs"
+    names = ["20260101T000000Z-aaaaaa", "20260102T000000Z-ffffff", "20260102T000000Z-bbbbbb"]
+    for i, name in enumerate(names):
+        save(stored({NET: {"final": right(700)}}), runs / f"{name}.json")
+        os.utime(runs / f"{name}.json", (i, i))
+    (folder / "deeper").mkdir()
+    assert find("20260101", folder / "deeper") == runs / f"{names[0]}.json"
+    assert find("latest") == runs / f"{names[2]}.json"  # of one second, the one written last
+    assert find("20260102T000000Z-f") == runs / f"{names[1]}.json"
+    save(stored({NET: {"final": right(700)}}), folder / "latest")
+    assert find("latest").name == "latest"
+    with pytest.raises(UnknownName, match=r"2 run records in .* start with '20260102': .*Z-ffffff, .*Z-bbbbbb$"):
+        find("20260102")
+    with pytest.raises(UnknownName, match="Did you mean '20260101T000000Z-aaaaaa'"):
+        find("20260101T000000Z-aaaaab")
+
+
+def test_a_record_that_is_not_there_is_a_usage_error(folder, capsys):
+    assert main(["show", "run.json"]) == 2
+    assert "there is no file 'run.json', and no .probebench/runs here" in capsys.readouterr().err
+    (folder / ".probebench" / "runs").mkdir(parents=True)
+    assert main(["show", "latest"]) == 2
+    assert "unknown run record 'latest'" in capsys.readouterr().err
+
+
+# show
+
+
+def test_show_prints_the_leaderboards_and_where_they_come_from(folder, capsys):
+    failures = [{"sweep": "net-birds", "error": "DataError: no such folder\ntraceback"}]
+    run = stored({NET: {"final": right(700)}}, failures=failures, stale=["net-digits-L13-act"], interrupted=True)
+    save(run, folder / "a.json")
+    assert main(["show", "a.json"]) == 0
+    out = output(capsys)
+    for piece in (
+        *("digits, no shift: 1000 test images, default@1", "1 cases in 1 sweeps: 1 new", "run       a.json"),
+        *("started 2026-01-01T00:00:00+00:00, took 10 s (interrupted)", "command   pytest benchmarks/", "torch 2"),
+        *("protocol  default@1 (ffff", "FAILED    net-birds: DataError: no such folder\n", "L13-act"),
+    ):
+        assert piece in out, piece
+    assert main(["show", "a.json", "--level", "brief"]) == 0
+    assert "Best tap of each model" in output(capsys)
+
+
+def test_show_refuses_what_is_no_record(folder, capsys):
+    (folder / "a.json").write_text("{}")
+    assert main(["show", "a.json"]) == 1
+    assert "a.json cannot be read" in capsys.readouterr().err
+
+
+# leaderboard
+
+
+@pytest.fixture
+def two(folder):
+    save(stored({NET: {"final": right(700)}}), folder / "a.json")
+    save(stored({OTHER: {"final": right(600)}}, hours=1), folder / "b.json")
+    return ["leaderboard", "a.json", "b.json"]
+
+
+def test_runs_are_merged_into_every_format(two, folder, capsys):
+    assert main(two) == 0
+    assert "2 cases in 2 sweeps" in output(capsys)
+    assert main([*two, "--format", "github"]) == 0
+    assert "| digits    | 2      | other   |" in output(capsys)
+    assert main([*two, "--format", "latex"]) == 0
+    assert r"\begin{tabular}" in output(capsys)
+    assert main([*two, "--format", "csv"]) == 0
+    assert [row["model"] for row in csv.DictReader(output(capsys).splitlines())] == ["net", "other"]
+    assert main([*two, "--format", "json"]) == 0
+    record = json.loads(output(capsys))
+    jsonschema.validate(record, results.schema())
+    assert len(record["cases"]) == 2
+    for name in ("github", "terminal"):
+        assert main([*two, "--format", name, "-o", f"out/{name}"]) == 0
+        assert output(capsys) == ""
+        assert "other" in (folder / "out" / name).read_text()
+
+
+def test_a_merged_record_in_a_file_can_be_shown_and_compared(two, capsys):
+    assert main([*two, "--format", "json", "-o", "all.json"]) == 0
+    assert main(["show", "all.json"]) == 0
+    assert "merged    b.json, started 2026-01-01T01:00:00+00:00" in output(capsys)
+    assert main(["compare", "all.json", "all.json", "--models", "other", "net"]) == 0
+    assert "unpaired" not in output(capsys)
+
+
+def test_what_cannot_be_merged_is_an_error_and_writes_nothing(two, folder, capsys):
+    save(stored({NET: {"final": right(700)}}, test_set="0" * 16), folder / "b.json")
+    assert main([*two, "-o", "out.txt"]) == 1
+    assert "the test set of digits differs" in capsys.readouterr().err
+    assert not (folder / "out.txt").exists()
+    assert main([*two, "--protocol", "paper@1"]) == 2
+
+
+# compare
+
+
+@pytest.mark.parametrize(("now", "code"), [(right(700), 0), (right(800), 0), (right(700, 60), 1)])
+def test_compare_exits_with_1_if_something_regressed(folder, capsys, now, code):
+    save(stored({NET: {"final": right(700)}}), folder / "a.json")
+    save(stored({NET: {"final": now}}), folder / "b.json")
+    assert main(["compare", "a.json", "b.json"]) == code
+    assert output(capsys).splitlines()[-1].startswith("1 cases compared: 1 ")
+    assert main(["compare", "a.json", "b.json", "--min-drop", "50"]) == 0
+    assert main(["compare", "a.json", "b.json", "--alpha", "1e-30"]) == 0
+
+
+def test_compare_exits_with_2_if_it_cannot_compare(folder, capsys):
+    save(stored({NET: {"final": right(700)}}), folder / "a.json")
+    (folder / "b.json").write_text("{}")
+    assert main(["compare", "a.json", "b.json"]) == 2
+    assert main(["compare", "a.json", "c.json"]) == 2
+    save(stored({OTHER: {"embed": right(700)}}), folder / "b.json")
+    assert main(["compare", "a.json", "b.json"]) == 2
+    assert main(["compare", "a.json", "a.json", "--models", "net", "nte"]) == 2
+    assert "Did you mean 'net'" in capsys.readouterr().err
+    for wrong in (["--alpha", "1"], ["--min-drop", "x"], ["--models", "net"]):
+        with pytest.raises(SystemExit, match="2"):
+            main(["compare", "a.json", "a.json", *wrong])
+
+
+def test_damaged_bits_are_not_taken_for_absent_ones(folder, capsys):
+    save(stored({NET: {"final": right(700)}}), folder / "a.json")
+    (folder / "a.correct.safetensors").write_bytes(b"")
+    assert main(["show", "a.json"]) == 0
+    assert main(["compare", "a.json", "a.json"]) == 2
+    assert "not of the same run" in capsys.readouterr().err
+
+
+def test_reading_records_imports_no_torch(two, folder):
+    code = f"import sys; from probebench.cli import main; main({two}); main(['compare', 'a.json', 'a.json']); "
+    code += "sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'sklearn')))"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)

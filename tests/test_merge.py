@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import copy
+
+import jsonschema
+import numpy as np
+import pytest
+
+from probebench import leaderboard, results
+from probebench.errors import ProbebenchError, UnknownName
+from probebench.merge import merge
+from tests.records import right, stored
+
+NET, OTHER = ("net", "digits"), ("other", "digits")
+
+
+def accuracies(record):
+    return {case["id"]: case["accuracy"] for case in record["cases"]}
+
+
+def test_cases_of_different_sweeps_and_of_one_sweep_are_joined():
+    a = stored({NET: {"L01-act": right(700)}}, "a.json", hours=1)
+    b = stored({NET: {"L02-act": right(600)}, OTHER: {"final": right(500)}}, "b.json", weights="a" * 16)
+    before = copy.deepcopy(a.record)
+    record, correct = merge([a, b])
+    assert a.record == before
+    assert accuracies(record) == {"net-digits-L02-act": 0.6, "other-digits-final": 0.5, "net-digits-L01-act": 0.7}
+    assert len(record["sweeps"]) == 2
+    assert all(np.array_equal(correct[name], (a.correct | b.correct)[name]) for name in accuracies(record))
+    assert [source["name"] for source in record["merged"]] == ["b.json", "a.json"]
+    assert (record["images"], record["images_per_second"], record["duration_seconds"]) == (200, 200.0, 20.0)
+    assert record["started"] == b.record["started"]
+    jsonschema.validate(record, results.schema(), format_checker=jsonschema.FormatChecker())
+    assert "net" in leaderboard.render(record, level="full", width=80, color=False, ascii_only=True)
+
+
+@pytest.mark.parametrize("turn", [1, -1], ids=["old first", "new first"])
+def test_the_newer_of_two_measurements_of_a_case_counts(turn):
+    old = stored({NET: {"final": right(700), "embed": right(100)}}, hours=1)
+    new = stored({NET: {"final": right(701)}}, hours=2)
+    record, correct = merge([old, new][::turn])
+    assert accuracies(record) == {"net-digits-final": 0.701, "net-digits-embed": 0.1}
+    assert correct["net-digits-final"].sum() == 701
+
+
+def test_bits_of_an_older_run_do_not_stand_for_a_newer_one():
+    _, correct = merge(
+        [stored({NET: {"final": right(700)}}), stored({NET: {"final": right(701)}}, hours=1, bits=False)]
+    )
+    assert correct == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"fingerprint": "0" * 16},
+            f"fingerprint of protocol default@1 differs: {'f' * 16} in a.json, {'0' * 16} in b",
+        ),
+        ({"test_set": "1" * 16}, f"test set of digits differs: {'b' * 16} in a.json, {'1' * 16} in b.json"),
+        ({"weights": "2" * 16}, f"weights digest of net differs: {'a' * 16} in a.json, .* in b.json.*compare"),
+        ({"protocol": "paper@1"}, r"default@1 .a.json., paper@1 .b.json.. Pick one with --protocol"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_does_not_belong_together_is_refused_with_both_names(changes, message):
+    a = stored({NET: {"final": right(700)}}, "a.json")
+    b = stored({NET: {"embed": right(700)}}, "b.json", hours=1, **changes)
+    with pytest.raises(ProbebenchError, match=message):
+        merge([a, b])
+
+
+def test_a_protocol_can_be_picked():
+    a = stored({NET: {"final": right(700)}})
+    b = stored({NET: {"final": right(600)}}, hours=1, protocol="paper@1", fingerprint="0" * 16, weights="c" * 16)
+    assert accuracies(merge([a, b], "paper@1")[0]) == {"net-digits-final": 0.6}
+    assert accuracies(merge([a, b], "default@1")[0]) == {"net-digits-final": 0.7}
+    with pytest.raises(UnknownName, match="Did you mean 'paper@1'"):
+        merge([a, b], "paper@2")
+
+
+def test_a_failure_is_forgotten_when_a_newer_run_measured_the_sweep():
+    failed = [{"sweep": "net-digits", "error": "e"}, {"sweep": "net-birds", "error": "e"}]
+    broken = stored({OTHER: {"final": right(1)}}, failures=failed)
+    whole = stored({NET: {"final": right(700)}}, hours=1)
+    assert [f["sweep"] for f in merge([broken, whole])[0]["failures"]] == ["net-birds"]
+    again = stored({OTHER: {"final": right(1)}}, hours=2, failures=failed[:1])
+    assert [f["sweep"] for f in merge([whole, again])[0]["failures"]] == ["net-digits"]
+
+
+def test_a_merged_record_merges_again():
+    one, two, three = (stored({NET: {f"L0{i}-act": right(500 + i)}}, f"{i}.json", hours=i) for i in (1, 2, 3))
+    both = merge([one, two])[0]
+    record, _ = merge([type(one)("both.json", both), three])
+    assert [source["name"] for source in record["merged"]] == ["1.json", "2.json", "3.json"]
+    assert len(record["cases"]) == 3

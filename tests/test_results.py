@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+
+from probebench import results
+from probebench.errors import StoreError
+from tests.records import N, right, stored
+
+RUN = stored({("net", "digits"): {"L01-act": right(700, 3, 2), "final": right(600)}})
+
+
+def saved(tmp_path, run=RUN):
+    path = tmp_path / "run.json"
+    results.save(run.record, path, run.correct)
+    return path, tmp_path / "run.correct.safetensors"
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    path, side = saved(tmp_path)
+    record = results.load(path)
+    jsonschema.validate(record, results.schema(), format_checker=jsonschema.FormatChecker())
+    assert record == RUN.record | {"correct": record["correct"]}
+    correct = results.load_correct(record, path)
+    assert correct.keys() == RUN.correct.keys()
+    assert all(np.array_equal(correct[name], RUN.correct[name]) for name in correct)
+    assert side.stat().st_size < 2 * (N / 8 + 150)
+
+
+def test_a_checkpoint_of_the_same_name_is_left_alone(tmp_path):
+    (tmp_path / "run.safetensors").write_bytes(b"weights")
+    saved(tmp_path)
+    assert (tmp_path / "run.safetensors").read_bytes() == b"weights"
+
+
+def test_a_record_of_before_there_were_bits_is_read(tmp_path):
+    path, _ = tmp_path / "old.json", results.save(RUN.record, tmp_path / "old.json")
+    record = results.load(path)
+    assert "correct" not in record
+    jsonschema.validate(record, results.schema())
+    assert results.load_correct(record, path) == {}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_saving_a_loaded_record_without_bits_does_not_refer_to_them(tmp_path):
+    path, _ = saved(tmp_path)
+    results.save(results.load(path), tmp_path / "copy.json")
+    assert "correct" not in results.load(tmp_path / "copy.json")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path, side: side.unlink(), "cannot be read .FileNotFoundError"),
+        (lambda path, side: side.write_bytes(side.read_bytes()[:-1] + b"\xff"), "not of the same run"),
+        (lambda path, side: path.write_text(path.read_text().replace("0.7,", "0.9,")), "contradicts the accuracy"),
+        (lambda path, side: path.write_text(path.read_text().replace('"run.correct', '"../run.correct')), "ValueError"),
+    ],
+)
+def test_damaged_bits_are_refused(tmp_path, damage, message):
+    path, side = saved(tmp_path, stored({("net", "digits"): {"final": right(700)}}))
+    damage(path, side)
+    with pytest.raises(StoreError, match=message):
+        results.load_correct(results.load(path), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.update(schema=2), "has schema 2, this probebench reads 1"),
+        (lambda record: record.pop("hardware"), "lacks hardware"),
+        (lambda record: record["cases"][0].pop("ci95"), "lacks case ci95"),
+        (lambda record: record.update(cases=7), "cannot be read"),
+    ],
+)
+def test_other_json_is_refused(tmp_path, change, message):
+    path, _ = saved(tmp_path)
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(StoreError, match=message):
+        results.load(path)
