@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """examples:
   probebench models                     all models
-  probebench datasets birds             datasets with a word anywhere in their description
+  probebench datasets flowers           datasets with a word anywhere in their description
   probebench datasets --all cifar10_c   one row for each corruption
   probebench fetch cifar10 flowers102   get two datasets
   probebench fetch paper --dry-run      what the suite `paper` would download

@@ -144,7 +144,7 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
         return []
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return [
-        "skipped (what is not on this machine is downloaded when it is asked for by name):",
+        "skipped (what is asked for by name is downloaded, where there is a network and nothing forbids it):",
         *(
             f"  {name:<{widths[0]}}  {cases:>{widths[1]}}  {lacks:<{widths[2]}}  {command}".rstrip()
             for name, cases, lacks, command in rows

@@ -391,7 +391,7 @@ def test_ctrl_c_leaves_what_the_same_command_continues(server, root):
     content = tar_of({"top/1": bytes(range(256)) * 4000})
     md5 = hashlib.md5(content).hexdigest()
     command = [sys.executable, "-c", SLOW, server.add("a.tar", content), md5, str(len(content))]
-    server.answers = [Answer(pause=0.1)]
+    server.answers = [Answer(cut=500_000, stall=60)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     part, deadline = root / ".downloads" / "a.tar.part", time.monotonic() + 20
     while time.monotonic() < deadline and not (part.exists() and part.stat().st_size > 100_000):
