@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -392,7 +393,9 @@ def test_ctrl_c_leaves_what_the_same_command_continues(server, root):
     md5 = hashlib.md5(content).hexdigest()
     command = [sys.executable, "-c", SLOW, server.add("a.tar", content), md5, str(len(content))]
     server.answers = [Answer(cut=500_000, stall=60)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs, and so what they start, ignore SIGINT unless they are told otherwise.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     part, deadline = root / ".downloads" / "a.tar.part", time.monotonic() + 20
     while time.monotonic() < deadline and not (part.exists() and part.stat().st_size > 100_000):
         time.sleep(0.01)
