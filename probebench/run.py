@@ -20,10 +20,11 @@ from probebench.baselines import Baseline, Judgement
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
 from probebench.errors import ProbebenchError, StoreError, Unreachable
+from probebench.fetch import Progress
 from probebench.options import Options
 from probebench.protocols import get_protocol
 from probebench.sites import Tap, all_taps
-from probebench.sweep import Progress, SweepResult, run_sweep
+from probebench.sweep import SweepResult, run_sweep
 
 
 @dataclass

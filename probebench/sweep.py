@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol as TypingProtocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import DataError, ProbebenchError, unknown
 from probebench.features import extract
-from probebench.fetch import fetch_dataset
+from probebench.fetch import Progress, fetch_dataset
 from probebench.probes import get_probe
 from probebench.protocols import Protocol, get_protocol
 from probebench.sites import Tap, all_taps
@@ -85,17 +84,6 @@ class SweepResult:
     extract_seconds: float
     device: str
     taps: dict[Tap, TapResult] = field(default_factory=dict)
-
-
-class Progress(TypingProtocol):
-    """Told what a sweep is doing."""
-
-    def start(self, stage: str, total: int) -> None:
-        """A stage begins: ``extract`` with `total` images, ``fit`` with `total` taps, or the download of a file with
-        `total` bytes, 0 if unknown."""
-
-    def advance(self, count: int) -> None:
-        """`count` more images, taps or bytes are done."""
 
 
 class _Silent:

@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-pytest_plugins = ["pytester", "tests.hub"]
+pytest_plugins = ["pytester", "tests.hub", "tests.server"]
 
 # Inner pytest runs forget the modules that they were the first to import: torch cannot be imported twice, and the
 # others would take seconds each time. So all of them are imported here.

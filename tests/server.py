@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
+
 
 @dataclass
 class Answer:
@@ -121,3 +123,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[at : at + piece])
             self.wfile.flush()
             time.sleep(pause)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with Server() as running:
+        yield running

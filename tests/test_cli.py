@@ -25,7 +25,7 @@ from probebench.fetch import Unreachable
 from probebench.listing import dataset_rows, write_table
 from probebench.progress import transfers
 from tests.fetch.helpers import KINDS, tar_of
-from tests.server import Answer, Server
+from tests.server import Answer
 
 VIT = ModelSpec(
     "vit_x16",
@@ -40,14 +40,6 @@ VIT = ModelSpec(
     pretraining="supervised on a set of photographs",
     licence="Apache-2.0",
 )
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with Server() as running:
-        yield running
 
 
 @pytest.fixture

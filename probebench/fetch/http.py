@@ -39,13 +39,14 @@ class Refused(FetchError):
 
 
 class Progress(Protocol):
-    """What is told about a transfer. A second `start` for the same file: it begins again."""
+    """Told about a transfer or the stages of a sweep. A second `start` for the same file: it begins again."""
 
     def start(self, what: str, total: int) -> None:
-        """A file is begun; `total` bytes, 0 where that is not known."""
+        """A file is begun, of `total` bytes, 0 where that is not known; or a stage of a sweep: ``extract`` of `total`
+        images, ``fit`` of `total` taps."""
 
     def advance(self, count: int) -> None:
-        """`count` more bytes are done."""
+        """`count` more bytes, images or taps are done."""
 
 
 def download(
