@@ -26,6 +26,10 @@ _COMMERCIAL_LICENCES = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-cl
 """Those that allow commercial use without terms of the publisher's own."""
 
 
+Here = tuple[dict[str, bool], dict[str, bool]]
+"""Of models by name whether their weights are on this machine, and of datasets whether their images are."""
+
+
 @dataclass(frozen=True)
 class Withheld:
     """A sweep that is not run.
@@ -56,17 +60,28 @@ class Preflight:
         asked: what the command line names
         offline: whether downloads are forbidden
         licences: those that weights may have, or ``commercial``; empty for any
+        here: what is known to be on this machine
     """
 
     def __init__(
-        self, catalog: Catalog, own: Mapping[str, Path], asked: Asked, offline: bool, licences: Collection[str]
+        self,
+        catalog: Catalog,
+        own: Mapping[str, Path],
+        asked: Asked,
+        offline: bool,
+        licences: Collection[str],
+        here: Here = ({}, {}),
     ) -> None:
         self._catalog, self._own, self._asked, self._licences = catalog, own, asked, licences
         self._offline = offline or fetch.offline()
-        self._weights: dict[str, bool] = {}
-        self._images: dict[str, bool] = {}
+        self._weights, self._images = map(dict, here)
         self._no_hub = False
         self._dead_hosts: set[str] = set()
+
+    @property
+    def here(self) -> Here:
+        """What was looked for on this machine so far."""
+        return self._weights, self._images
 
     def _lacks_weights(self, spec: ModelSpec) -> bool:
         if spec.name in self._own or not weights.needs_download(spec):
