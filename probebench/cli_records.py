@@ -142,11 +142,12 @@ def _provenance(run: Stored) -> list[str]:
         if "merged" in record:
             lines.append(f"\nmerged    {source['name']}, started {source['started']}")
         hardware = source["hardware"]
+        workers = f" and {hardware['workers']} workers" if "workers" in hardware else ""
         devices = ", ".join([*hardware["devices"], *hardware["gpus"]])
         lines += [
             f"command   {' '.join(source['command'])}",
             f"versions  {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
-            f"hardware  {hardware['cpu']}, {hardware['cores']} cores, {hardware['platform']}; {devices}",
+            f"hardware  {hardware['cpu']}, {hardware['cores']} cores{workers}, {hardware['platform']}; {devices}",
         ]
     fingerprints = {case["protocol"]: case["fingerprint"] for case in record["cases"]}
     lines += [f"protocol  {name} ({fingerprint})" for name, fingerprint in fingerprints.items()]
@@ -159,11 +160,14 @@ def _provenance(run: Stored) -> list[str]:
 
 def _leaderboard(args: argparse.Namespace) -> int:
     from probebench import atomic, results
-    from probebench.merge import merge
+    from probebench.merge import merge, missing_shards
 
     # The bits are only of use where a whole record is written.
     whole = args.format == "json" and args.output is not None
-    record, correct = merge([_read(name, bits=whole) for name in args.records], args.protocol)
+    runs = [_read(name, bits=whole) for name in args.records]
+    record, correct = merge(runs, args.protocol)
+    if missing := missing_shards(run.record for run in runs):
+        print(f"probebench: WARNING: shard {', '.join(missing)} is not among them", file=sys.stderr)
     if not record["cases"]:
         raise ProbebenchError(f"no case in {', '.join(args.records)}")
     if whole:

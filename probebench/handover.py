@@ -12,14 +12,16 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from probebench import atomic, outcome
+from probebench import atomic
 from probebench.cases import Sweep
-from probebench.outcome import Outcome
 from probebench.preflight import Withheld
+
+if TYPE_CHECKING:
+    from probebench.outcome import Outcome
 
 Table = dict[str, Any]
 
@@ -98,10 +100,14 @@ class Handover:
         Raises:
             StoreError: if it cannot be written
         """
+        from probebench import outcome
+
         outcome.save(ended, self._path / "over" / f"{ended.sweep.id}.json")
 
     def ended(self, sweep: Sweep) -> Outcome | None:
         """A sweep as a worker has left it, or None."""
+        from probebench import outcome
+
         path = self._path / "over" / f"{sweep.id}.json"
         return outcome.load(path) if path.exists() else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -67,7 +67,7 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
     hardware = newest["hardware"] | {
         key: sorted({name for run in kept for name in run.record["hardware"][key]}) for key in ("devices", "gpus")
     }
-    merged = {key: value for key, value in newest.items() if key != "correct"} | {
+    merged = {key: value for key, value in newest.items() if key not in ("correct", "shard")} | {
         "started": kept[0].record["started"],
         "duration_seconds": sum(run.record["duration_seconds"] for run in kept),
         "interrupted": any(run.record["interrupted"] for run in kept),
@@ -84,6 +84,16 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
         "merged": [source for run in kept for source in _sources(run)],
     }
     return merged, correct
+
+
+def missing_shards(records: Iterable[Record]) -> list[str]:
+    """The parts of runs with ``--probe-shard`` that are not among some records, as in ``2/3``."""
+    found: dict[int, set[int]] = {}
+    for record in records:
+        if "shard" in record:
+            part, count = record["shard"]
+            found.setdefault(count, set()).add(part)
+    return [f"{part}/{count}" for count, parts in found.items() for part in range(1, count + 1) if part not in parts]
 
 
 def _only_protocol(runs: Sequence[Stored], wanted: str | None) -> str | None:

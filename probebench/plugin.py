@@ -150,13 +150,12 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Outcome | None]:
         yield None
         return
     taps = sorted({case.tap for item in request.session.items if (case := case_of(item)) and case.sweep == sweep})
-    run = state.run
-    assert run is not None
     withheld = state.preflight.withhold(sweep, len(taps))
     if withheld is not None:  # an earlier sweep found that there is no network
         state.withhold(withheld)
         yield None
         return
+    run = state.begun()
     if state.worker is not None:
         yield state.worker.measure(run, sweep, taps)
         return

@@ -108,21 +108,30 @@ class State:
             ProbebenchError: if something that it was asked to write cannot be written, or there is no such device
         """
         self.withheld |= {each.sweep.id: each for each in withheld}
-        if not cases and not self.withheld:
-            return
-        from probebench.run import Run
-
         if self.worker is not None:
-            self.options = self.worker.share(self.options, cases)
-        hardware = self.controller.hardware({case.sweep for case in cases}) if self.controller is not None else None
-        run = Run(self.options, self.catalog, self.family, hardware)
-        if self.worker is None:
-            run.check_writable()
-        if self.controller is None:  # its workers do: a look at a GPU takes some of its memory until the process ends
-            from probebench.sweep import choose_device
+            self.worker.check(self.options, cases)
+        elif cases or self.withheld:
+            from probebench.run import Run
 
-            choose_device(run.options.device)
-        self.run = run
+            if self.controller is None:
+                run = Run(self.options, self.catalog, self.family)
+            else:
+                run = Run(self.options, self.catalog, self.family, self.controller.hardware(cases))
+            run.check_writable()
+            if self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
+                from probebench.sweep import choose_device
+
+                choose_device(run.options.device)
+            self.run = run
+
+    def begun(self) -> Run:
+        """The run; in a worker made now, when there is something to measure."""
+        if self.run is None:
+            assert self.worker is not None
+            from probebench.run import Run
+
+            self.run = Run(self.worker.share(self.options), self.catalog, self.family)
+        return self.run
 
     def withhold(self, withheld: Withheld) -> None:
         """A sweep turned out not to be possible."""

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,9 @@ def cores_of(place: int, sharers: int, cores: int) -> int:
     return max(1, cores // sharers + (place % sharers < cores % sharers))
 
 
-def _sharers(workers: int, sweeps: Collection[Sweep]) -> int:
-    """Workers that find something to measure."""
-    return max(1, min(workers, len(sweeps)))
+def _sharers(workers: int, cases: Collection[Case]) -> int:
+    """Workers that find a sweep to measure."""
+    return max(1, min(workers, len({case.sweep for case in cases})))
 
 
 def _threads(place: int, sharers: int) -> int:
@@ -87,21 +88,38 @@ class Worker:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        from probebench.handover import Handover
-
         given: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
         self.name: str = given["workerid"]
         self._count: int = given["workercount"]
         self._place: int = given[_INPUT]["place"]
         self.here: Here | None = given[_INPUT]["here"]
-        self._handover = Handover(Path(given[_INPUT]["folder"]))
+        self._folder = Path(given[_INPUT]["folder"])
+        self._sharers = 1
 
     @classmethod
     def of(cls, config: pytest.Config) -> Worker | None:
         """None for a worker on another machine than the controller."""
         return cls(config) if _INPUT in config.workerinput else None  # type: ignore[attr-defined]
 
-    def share(self, options: Options, cases: Collection[Case]) -> Options:
+    @cached_property
+    def _handover(self) -> Handover:
+        from probebench.handover import Handover
+
+        return Handover(self._folder)
+
+    def check(self, options: Options, cases: Collection[Case]) -> None:
+        """Take notice of what was collected.
+
+        Raises:
+            ProbebenchError: if there is no such device
+        """
+        self._sharers = _sharers(self._count, cases)
+        if cases and options.device not in ("auto", "cpu"):
+            from probebench.sweep import choose_device
+
+            choose_device(options.device)
+
+    def share(self, options: Options) -> Options:
         """Keep to this worker's part of the machine; the options with it.
 
         Cores are divided among the workers, or the sweeps if there are fewer; torch and the libraries under numpy take
@@ -112,15 +130,14 @@ class Worker:
 
         from probebench.sweep import available_cores
 
-        sharers = _sharers(self._count, {case.sweep for case in cases})
-        threads = _threads(self._place, sharers)
+        threads = _threads(self._place, self._sharers)
         torch.set_num_threads(threads)
         threadpool_limits(threads)
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         device = device_of(self._place, options.device, gpus)
         if device != options.device:
             torch.cuda.set_device(device)  # for code that names none
-        jobs = cores_of(self._place, sharers, options.jobs or available_cores())
+        jobs = cores_of(self._place, self._sharers, options.jobs or available_cores())
         return replace(options, device=device, jobs=jobs)
 
     def announce(self, state: State, items: Sequence[pytest.Item], error: str | None) -> None:
@@ -294,7 +311,8 @@ class Controller:
         if state.sharding is not None:
             state.sharding.sweeps = found["sharded"]
         if state.pruning is not None:
-            state.pruning.left_out += found["left_out"]
+            # Files that were not collected were reported to this process, too.
+            state.pruning.left_out += [each for each in found["left_out"] if each not in state.pruning.left_out]
             state.pruning.begin(cases, withheld)
         try:
             self._handover.own()
@@ -310,9 +328,9 @@ class Controller:
                 reporter.write_line(line)
         return {nodeid: sweep.id for nodeid, sweep in of.items()} if cases else {}
 
-    def hardware(self, sweeps: Collection[Sweep]) -> dict[str, int]:
+    def hardware(self, cases: Collection[Case]) -> dict[str, int]:
         """What the run record says of the workers."""
-        return {"workers": self.workers, "threads": _threads(0, _sharers(self.workers, sweeps))}
+        return {"workers": self.workers, "threads": _threads(0, _sharers(self.workers, cases))}
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Enough failures are an interruption to xdist, and the regular end of a run to pytest."""
@@ -329,8 +347,10 @@ class Controller:
         assert self._handover is not None
         interrupted = interrupted and not self._enough_failures
         if interrupted:
-            # As it would when this hook's turn comes: what they had finished is handed over when they have ended.
-            self._state.config.pluginmanager.getplugin("dsession").pytest_sessionfinish()
+            # As it would when this hook's turn comes: what they had finished is handed over when they have ended. Who
+            # is tired of waiting gets what there is.
+            with suppress(KeyboardInterrupt):
+                self._state.config.pluginmanager.getplugin("dsession").pytest_sessionfinish()
         for sweep, worker in self._handover.begun().items():
             try:
                 outcome = self._handover.ended(sweep)
