@@ -36,7 +36,7 @@ def lose(directory, model, dataset, tap, count):
     baselines.write(directory, stored)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [2, 3])
 def test_parts_are_whole_sweeps_of_which_each_is_in_one(run, count):
     parts = [collected(run("--collect-only", "-q", f"--probe-shard={i}/{count}")) for i in range(1, count + 1)]
     assert sorted(case for part in parts for case in part) == sorted(collected(run("--collect-only", "-q")))

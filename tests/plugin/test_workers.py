@@ -76,6 +76,12 @@ def left_over(project):
     return [path for path in (project.path / ".probebench").rglob("*") if "workers" in path.parts]
 
 
+NOTING = """
+def pytest_probebench_record(record):
+    with open("noted", "a") as file:
+        file.write("x")
+"""
+
 CASES = """
 import pytest
 
@@ -90,7 +96,7 @@ def test_fails(probe):
 
 
 def test_all_is_as_in_one_process(project, run, baselines_dir, tmp_path, monkeypatch):
-    add_to_conftest(project, COUNTING)
+    add_to_conftest(project, COUNTING + NOTING)
     project.makepyfile(test_tiny=CASES)
     run("--probe-update=all")
     for name, change in (("tiny-blobs", np.True_), ("tiny_other-blobs", np.False_)):
@@ -100,6 +106,7 @@ def test_all_is_as_in_one_process(project, run, baselines_dir, tmp_path, monkeyp
         baselines.write(baselines_dir.parent, stored)
     alone = run("--probe-json=alone.json")
     (project.path / "extracted").unlink()
+    (project.path / "noted").unlink()
     summary = tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
@@ -139,6 +146,7 @@ def test_all_is_as_in_one_process(project, run, baselines_dir, tmp_path, monkeyp
     assert xml.count('name="probe_verdict"') == TINY_COUNT
     assert xml.count('<property name="probe_run_record" value="n.json"') == 1
     assert len(list((project.path / ".probebench" / "runs").glob("*.json"))) == 3
+    assert (project.path / "noted").read_text() == "x"
     assert left_over(project) == []
 
 
