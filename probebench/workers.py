@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
     from probebench.cases import Case, Sweep
-    from probebench.fetch import Progress
     from probebench.handover import Handover
     from probebench.options import Options
     from probebench.outcome import Outcome
@@ -126,13 +125,13 @@ class Worker:
         as many threads, if they do not take fewer already.
         """
         import torch
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_info, threadpool_limits
 
         from probebench.sweep import available_cores
 
         threads = _threads(self._place, self._sharers)
         torch.set_num_threads(threads)
-        threadpool_limits(threads)
+        threadpool_limits({lib["prefix"]: threads for lib in threadpool_info() if lib["num_threads"] > threads})
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         device = device_of(self._place, options.device, gpus)
         if device != options.device:
@@ -174,7 +173,7 @@ class Worker:
             },
         )
 
-    def measure(self, run: Run, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> Outcome:
+    def measure(self, run: Run, sweep: Sweep, taps: Sequence[Tap]) -> Outcome:
         """Measure a sweep and hand it over, unless another worker had begun with it: that one is dead by now."""
         from probebench.outcome import Outcome
 
@@ -183,7 +182,7 @@ class Worker:
         try:
             before = self._handover.begin(sweep, self.name)
             if before is None:
-                outcome = run.measure(sweep, taps, progress)
+                outcome = run.measure(sweep, taps)
                 self._handover.end(outcome)
                 return outcome
             # It may have died later, of something else.
@@ -369,7 +368,9 @@ class Controller:
 
     def pytest_unconfigure(self) -> None:
         """The workers have ended by now."""
-        if self._handover is not None:
-            self._handover.remove()
+        if self._folder is not None and self._folder.exists():
+            from probebench.handover import Handover
+
+            (self._handover or Handover(self._folder)).remove()
         if self._temporary is not None:
             self._temporary.cleanup()
