@@ -7,8 +7,8 @@ import pytest
 from probebench.baselines import Judgement
 from probebench.cases import Case
 from probebench.plugin import UNMEASURED
+from probebench.probing import TapResult
 from probebench.run import Measured, Run
-from probebench.sweep import TapResult
 
 
 class Probe:

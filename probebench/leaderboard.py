@@ -34,6 +34,12 @@ def _signed(value: float | None) -> str:
     return "" if value is None else f"{100 * value:+.1f}"
 
 
+def _metric(case: dict[str, Any], name: str) -> float | None:
+    """The value of a metric beside the accuracy; None in a record of before it was measured."""
+    estimate = case.get("metrics", {}).get(name)
+    return None if estimate is None else estimate["value"]
+
+
 def _interval(case: dict[str, Any]) -> str:
     low, high = case["ci95"]
     return f"{100 * low:.1f}-{100 * high:.1f}"
@@ -95,7 +101,7 @@ def _cells(row: Row) -> list[Any]:
         case["width"],
         case["verdict"],
         case["baseline_accuracy"],
-        case.get("mean_per_class"),
+        _metric(case, "mean_per_class"),
     ]
 
 
@@ -234,7 +240,7 @@ def _ranking_table(record: dict[str, Any], dataset: str, rows: list[Row], top: i
             row.tap.id,
             _percent(row.case["accuracy"]),
             _interval(row.case),
-            *([_percent(row.case.get("mean_per_class"))] if per_class else []),
+            *([_percent(_metric(row.case, "mean_per_class"))] if per_class else []),
             _signed(row.gain_final),
             _signed(row.gain_rc2),
             _verdict(row.case),

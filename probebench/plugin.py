@@ -119,7 +119,10 @@ def _looked_at(config: pytest.Config) -> Preflight:
         asked = Asked.parse(
             selection.models or (), selection.datasets or (), config.option.keyword, config.option.markexpr, config.args
         )
-        config.stash[_preflight] = Preflight(catalog, options.weights, asked, options.offline, options.licences)
+        from probebench.protocols import get_protocol
+
+        clean = get_protocol(options.protocol).train_on == "clean"
+        config.stash[_preflight] = Preflight(catalog, options.weights, asked, options.offline, options.licences, clean)
     return config.stash[_preflight]
 
 

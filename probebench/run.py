@@ -80,9 +80,11 @@ class Run:
 
         try:
             measured.baseline = self._read_baseline(sweep, taps)
+            dataset = self.catalog.dataset(sweep.dataset)
             run_sweep(
                 self.catalog.model(sweep.model),
-                self.catalog.dataset(sweep.dataset),
+                dataset,
+                clean=self.catalog.clean(dataset),
                 protocol=get_protocol(sweep.protocol),
                 taps=taps,
                 weights=options.weights.get(sweep.model),

@@ -16,17 +16,6 @@ def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def mean_per_class(correct: npt.NDArray[np.bool_], labels: npt.NDArray[np.int64]) -> float:
-    """Accuracy averaged over the classes that are there, so that rare ones count as much as common ones.
-
-    Args:
-        correct, labels: shape (n,), of the same examples
-    """
-    count = np.bincount(labels)
-    there = count > 0
-    return float((np.bincount(labels, weights=correct)[there] / count[there]).mean())
-
-
 def mcnemar(lost: int, gained: int) -> float:
     """Exact one-sided p-value of McNemar's test that an accuracy has dropped (Q. McNemar, Psychometrika 12, 1947).
 
@@ -41,8 +30,15 @@ def mcnemar(lost: int, gained: int) -> float:
 
 
 def discordant(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """How many examples were lost and gained: which were right before and now, shape (n,) each."""
-    return int(np.count_nonzero(before & ~now)), int(np.count_nonzero(~before & now))
+    """How many examples were lost and gained.
+
+    Args:
+        before, now: bool, shape (n,), which examples were right; or (draws, n) for several probes fitted on different
+            draws of the training set. An example is lost then if it is right in fewer of them: the draws share their
+            test examples, so that it is the example that counts, once.
+    """
+    was, is_now = (np.atleast_2d(correct).sum(axis=0) for correct in (before, now))
+    return int(np.count_nonzero(is_now < was)), int(np.count_nonzero(is_now > was))
 
 
 def fisher(before: int, now: int, n: int) -> float:
@@ -61,8 +57,8 @@ class Move:
     """How one case moved between two measurements on the same test examples.
 
     Attributes:
-        before, now: how many examples were right
-        n_test: of how many
+        before, now: how many examples were right, over all draws
+        n_test: of how many, likewise
         lost, gained: examples that changed sides; None where it is not known which were right
         p_down, p_up: one-sided p-values of a drop and of a rise
     """
@@ -77,10 +73,14 @@ class Move:
 
 
 def paired(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> Move:
-    """The move of a case by McNemar's test: which examples were right before and now, shape (n,) each."""
+    """The move of a case by McNemar's test, or over several draws by the sign test that it is an instance of.
+
+    Args:
+        before, now: as of `discordant`
+    """
     lost, gained = discordant(before, now)
     right = int(np.count_nonzero(before)), int(np.count_nonzero(now))
-    return Move(*right, len(before), lost, gained, mcnemar(lost, gained), mcnemar(gained, lost))
+    return Move(*right, before.size, lost, gained, mcnemar(lost, gained), mcnemar(gained, lost))
 
 
 def unpaired(before: int, now: int, n: int) -> Move:

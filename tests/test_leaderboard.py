@@ -137,7 +137,7 @@ def test_the_mean_per_class_stands_beside_the_accuracy_where_it_is_the_metric():
     for sweep in some["sweeps"]:
         sweep["metric"] = "mean_per_class" if sweep["dataset"] == "easy" else "top1"
     for case in some["cases"]:
-        case["mean_per_class"] = 0.123
+        case["metrics"] = {"mean_per_class": {"value": 0.123, "ci95": [0.1, 0.2]}}
     text = show(some)
     easy, hard = text[text.index("easy") : text.index("hard")], text[text.index("hard") :]
     assert "per class %" in easy

@@ -6,9 +6,8 @@ from math import comb, sqrt
 import numpy as np
 import pytest
 from scipy.stats import fisher_exact
-from sklearn.metrics import balanced_accuracy_score
 
-from probebench.stats import Move, discordant, fisher, holm, mcnemar, mean_per_class, paired, unpaired, wilson
+from probebench.stats import Move, discordant, fisher, holm, mcnemar, paired, unpaired, wilson
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (3, 7), (700, 899), (1, 1)])
@@ -17,13 +16,6 @@ def test_wilson_is_the_closed_form(right, n):
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     assert wilson(right, n) == pytest.approx((max(0, middle - half), min(1, middle + half)), abs=1e-12)
-
-
-def test_the_mean_per_class_is_scikit_learns_balanced_accuracy():
-    rng = np.random.default_rng(0)
-    labels = rng.choice([0, 1, 3, 7], 200, p=[0.7, 0.1, 0.1, 0.1])  # not every number is a class
-    predicted = np.where(rng.random(200) < 0.6, labels, 1)
-    assert mean_per_class(predicted == labels, labels) == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
 @pytest.mark.parametrize(("lost", "gained"), list(product(range(7), repeat=2)))

@@ -154,6 +154,14 @@ class Catalog:
             raise unknown("dataset", name, [*self.datasets, *self.suites], "probebench datasets")
         return found
 
+    def clean(self, spec: DatasetSpec) -> DatasetSpec:
+        """What a probe for a dataset is trained on under ``transfer@1``: its clean dataset, or itself if it has none.
+
+        Raises:
+            UnknownName: if the catalog lacks it
+        """
+        return self.dataset(spec.clean) if spec.clean else spec
+
     def _at_severity(self, name: str) -> DatasetSpec | None:
         """``cifar10_c_fog_s3`` is ``cifar10_c_fog`` at severity 3; not listed, for lists would be five times longer."""
         match = re.fullmatch("(.+)_s([1-5])", name)
