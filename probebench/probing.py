@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure
+from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure, proportion
 from probebench.probes import Fit, get_probe
 from probebench.probes.width import leading_components
 from probebench.protocols import Protocol
@@ -39,7 +39,7 @@ class WidthMatched:
     """The score of a tap whose features were projected to the width of the model's narrowest taps.
 
     Attributes:
-        width: number of principal components that were kept
+        width: of the residual stream: so many principal components were kept
         accuracy: top-1 on the test split
     """
 
@@ -115,7 +115,7 @@ def probe_taps(
     probe = get_probe(protocol.probe)
     fits: dict[Tap, list[Fit]] = {tap: [] for tap in train}
     metrics: dict[Tap, list[Metrics]] = {tap: [] for tap in train}
-    matched: dict[Tap, list[WidthMatched]] = {tap: [] for tap in train}
+    matched: dict[Tap, list[Estimate]] = {tap: [] for tap in train}
     for chosen in sets:
         labels, held_out = chosen.labels, chosen.held_out
         features = train if chosen.rows is None else {tap: values[chosen.rows] for tap, values in train.items()}
@@ -126,37 +126,36 @@ def probe_taps(
         if narrowed is not None:
             plain = replace(protocol, standardize=False)
             for tap, fit in probe(narrowed[0], labels, narrowed[1], held_out, plain, device, jobs):
-                accuracy = measured(fit, test_labels).accuracy
-                matched[tap].append(WidthMatched(narrowed[0][tap].shape[1], accuracy))
+                matched[tap].append(proportion(fit.predictions == test_labels))
                 seconds[tap] = fit.seconds
             del narrowed
         for tap, fit in probe(features, labels, test, held_out, protocol, device, jobs):
-            metrics[tap].append(measured(fit, test_labels))
+            metrics[tap].append(
+                measure(fit.scores, fit.classes, fit.predictions, test_labels, probabilities=fit.probabilities)
+            )
+            if len(matched[tap]) < len(metrics[tap]):  # nothing was to be taken away
+                matched[tap].append(metrics[tap][-1].accuracy)
             # Scores are large, and have served.
             fits[tap].append(replace(fit, scores=fit.scores[:0], seconds=fit.seconds + seconds[tap]))
             if len(fits[tap]) == len(sets):
-                yield _result(tap, train[tap].shape[1], fits[tap], metrics[tap], matched[tap], test_labels)
-
-
-def measured(fit: Fit, labels: npt.NDArray[np.int64]) -> Metrics:
-    """The metrics of one fit on the test images."""
-    return measure(fit.scores, fit.classes, fit.predictions, labels, probabilities=fit.probabilities)
+                result = _result(tap, train[tap].shape[1], fits[tap], metrics[tap], test_labels)
+                if narrow is not None and result.width > narrow:
+                    result = replace(result, width_matched=WidthMatched(narrow, combine_estimates(matched[tap])))
+                yield result
 
 
 def _narrowed(
     train: Features, test: Features, width: int | None, standardize: bool, device: str
 ) -> tuple[Features, Features] | None:
-    """The features of all taps that are wider than `width`, projected to it; None if there are none."""
-    if width is None:
-        return None
-    both = {
-        tap: leading_components(tap, train[tap], test[tap], width, standardize=standardize, device=device)
-        for tap in train
-        if train[tap].shape[1] > width
-    }
-    return (
-        ({tap: one for tap, (one, _) in both.items()}, {tap: two for tap, (_, two) in both.items()}) if both else None
-    )
+    """The features of all taps that lose something when they are projected to `width`; None if there are none."""
+    seen, unseen = {}, {}
+    for tap in train:
+        if width is None or train[tap].shape[1] <= width:
+            continue
+        both = leading_components(tap, train[tap], test[tap], width, standardize=standardize, device=device)
+        if both is not None:
+            seen[tap], unseen[tap] = both
+    return (seen, unseen) if seen else None
 
 
 def _result(
@@ -164,7 +163,6 @@ def _result(
     width: int,
     fits: Sequence[Fit],
     metrics: Sequence[Metrics],
-    matched: Sequence[WidthMatched],
     labels: npt.NDArray[np.int64],
 ) -> TapResult:
     correct = np.stack([fit.predictions == labels for fit in fits])
@@ -181,9 +179,4 @@ def _result(
         C=median(strengths) if strengths else None,
         gap=max(gaps) if gaps else None,
         held_out_accuracy=fmean(held_out) if held_out else None,
-        width_matched=WidthMatched(
-            max(one.width for one in matched), combine_estimates([one.accuracy for one in matched])
-        )
-        if matched
-        else None,
     )
