@@ -23,6 +23,7 @@ from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.fetch import Progress
 from probebench.options import Options
 from probebench.protocols import get_protocol
+from probebench.shift import References
 from probebench.sites import Tap, all_taps
 from probebench.sweep import SweepResult, run_sweep
 
@@ -63,6 +64,7 @@ class Run:
         self.catalog = catalog
         self.family = 0  # cases in the run; set once collection has finished
         self.measured: dict[Sweep, Measured] = {}
+        self._references = References()
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
@@ -80,11 +82,13 @@ class Run:
 
         try:
             measured.baseline = self._read_baseline(sweep, taps)
-            dataset = self.catalog.dataset(sweep.dataset)
+            model, dataset = self.catalog.model(sweep.model), self.catalog.dataset(sweep.dataset)
             run_sweep(
-                self.catalog.model(sweep.model),
+                model,
                 dataset,
                 clean=self.catalog.clean(dataset),
+                reference=self.catalog.reference(model),
+                references=self._references,
                 protocol=get_protocol(sweep.protocol),
                 taps=taps,
                 weights=options.weights.get(sweep.model),

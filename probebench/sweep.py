@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probebench import datasets, models
+from probebench import datasets, models, shift
 from probebench import weights as pretrained
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
@@ -21,6 +21,7 @@ from probebench.features import extract
 from probebench.fetch import Progress, fetch_dataset
 from probebench.probing import TapResult, TrainingSet, probe_taps
 from probebench.protocols import Protocol, get_protocol
+from probebench.shift import References, ShiftDistance, Unavailable
 from probebench.sites import Tap, all_taps
 from probebench.views import Views, held_out_part, pixel_statistics, training_sets
 
@@ -38,6 +39,7 @@ class SweepResult:
         images: how many images went through the network
         extract_seconds: wall time of the forward passes, loading included
         device: torch device of the forward passes
+        shift_distance: how far the test images are from what the model was pretrained on; None if it was not asked
         taps: results by tap
     """
 
@@ -52,6 +54,7 @@ class SweepResult:
     images: int
     extract_seconds: float
     device: str
+    shift_distance: ShiftDistance | Unavailable | None = None
     taps: dict[Tap, TapResult] = field(default_factory=dict)
 
 
@@ -91,6 +94,8 @@ def run_sweep(
     protocol: str | Protocol = "default@1",
     taps: Sequence[Tap] | None = None,
     clean: DatasetSpec | None = None,
+    reference: DatasetSpec | None = None,
+    references: References | None = None,
     weights: Path | None = None,
     download: bool = True,
     device: str = "auto",
@@ -106,6 +111,9 @@ def run_sweep(
         taps: which taps to probe; all of the model's by default
         clean: the dataset to take training images from under a protocol that trains on clean ones; by default the one
             that the built-in catalog has for the dataset
+        reference: the dataset that stands for what the model was pretrained on; by default the one that the built-in
+            catalog has for `ModelSpec.reference`
+        references: keeps what was read of it for the next sweep of the same model
         weights: a file to load instead of the model's own, of the formats of `ModelSpec.checkpoint`
         download: get weights and archives that are not on this machine; without, they are an error
         device: a torch device or ``auto``
@@ -176,7 +184,7 @@ def run_sweep(
         extract(
             built,
             views,
-            taps,
+            read_taps,
             pooling=protocol.pooling,
             mean=mean,
             std=std,
@@ -184,9 +192,19 @@ def run_sweep(
             device=device,
             progress=progress.advance,
         )
-        for views in (train_views, test_views)
+        for views, read_taps in ((train_views, taps), (test_views, sorted({*taps, shift.WHERE})))
     )
     extract_seconds = time.perf_counter() - start
+    distance = shift.shift_distance(
+        test[shift.WHERE],
+        built,
+        reference or catalog.reference(model_spec),
+        protocol,
+        references or References(),
+        batch_size=batch_size,
+        device=device,
+    )
+    test = {tap: test[tap] for tap in taps}
     if protocol.feature_norm == "l2":
         for features in (*train.values(), *test.values()):
             _l2_normalise(features)
@@ -203,6 +221,7 @@ def run_sweep(
         images=images,
         extract_seconds=extract_seconds,
         device=device,
+        shift_distance=distance,
     )
     if on_start is not None:
         on_start(result)

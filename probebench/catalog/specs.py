@@ -44,6 +44,8 @@ class ModelSpec:
         parameters: of the network as timm builds it without a classifier
         download_size: of the weights file in bytes, as float32; 0 where nothing is downloaded
         pretraining: method and data of the pretraining
+        reference: name of a dataset whose test images are a sample of what the network was (last) pretrained on, from
+            which the shift of others is measured; empty if none is known
         licence: of the weights, an SPDX id or a name
         note: one line about the weights
     """
@@ -67,6 +69,7 @@ class ModelSpec:
     parameters: int = 0
     download_size: int = 0
     pretraining: str = ""
+    reference: str = ""
     licence: str = ""
     note: str = ""
 
