@@ -39,7 +39,7 @@ SCHEMA = 1
 Record = dict[str, Any]
 
 Correct = Mapping[str, npt.NDArray[np.bool_]]
-"""By id of a case: bool of shape (n_test,), which test examples were right."""
+"""By id of a case: bool of shape (n_test,), which test examples were right; (draws, n_test) over several draws."""
 
 
 def schema() -> dict[str, Any]:

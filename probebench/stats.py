@@ -41,8 +41,14 @@ def mcnemar(lost: int, gained: int) -> float:
 
 
 def discordant(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """How many examples were lost and gained: which were right before and now, shape (n,) each."""
-    return int(np.count_nonzero(before & ~now)), int(np.count_nonzero(~before & now))
+    """How many examples were lost and gained.
+
+    Args:
+        before, now: which examples were right, shape (n,); or (draws, n), of several draws of the training set. Then
+            an example is lost if fewer of its draws are right than before, and gained if more are.
+    """
+    right = [np.atleast_2d(bits).sum(axis=0) for bits in (before, now)]
+    return int(np.count_nonzero(right[1] < right[0])), int(np.count_nonzero(right[1] > right[0]))
 
 
 def fisher(before: int, now: int, n: int) -> float:
@@ -61,8 +67,8 @@ class Move:
     """How one case moved between two measurements on the same test examples.
 
     Attributes:
-        before, now: how many examples were right
-        n_test: of how many
+        before, now: how many examples were right, over all draws of the training set
+        n_test: of how many, likewise
         lost, gained: examples that changed sides; None where it is not known which were right
         p_down, p_up: one-sided p-values of a drop and of a rise
     """
@@ -77,10 +83,10 @@ class Move:
 
 
 def paired(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> Move:
-    """The move of a case by McNemar's test: which examples were right before and now, shape (n,) each."""
+    """The move of a case by McNemar's test, or over several draws by the sign test: see `discordant`."""
     lost, gained = discordant(before, now)
     right = int(np.count_nonzero(before)), int(np.count_nonzero(now))
-    return Move(*right, len(before), lost, gained, mcnemar(lost, gained), mcnemar(gained, lost))
+    return Move(*right, before.size, lost, gained, mcnemar(lost, gained), mcnemar(gained, lost))
 
 
 def unpaired(before: int, now: int, n: int) -> Move:
