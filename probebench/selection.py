@@ -54,17 +54,17 @@ def select(cases: Sequence[Record], correct: Correct, level: float = LEVEL) -> R
 
 
 def _compared(choice: Record, cases: Sequence[Record], correct: Correct, level: float) -> Record:
-    from probebench.stats import holm, paired  # scipy takes its time
+    from probebench.stats import discordant, holm, mcnemar_two_sided  # scipy takes its time
 
     others = [case for case in cases if case is not choice and case["id"] in correct]
-    moves = [paired(correct[choice["id"]], correct[case["id"]]) for case in others]
-    p_values = [min(1.0, 2 * min(move.p_down, move.p_up)) for move in moves]
-    differs = holm(p_values, level, family=len(cases) - 1)
-    rows = list(zip(others, moves, differs, strict=True))
+    changed = [discordant(correct[choice["id"]], correct[case["id"]]) for case in others]
+    lost, gained = [pair[0] for pair in changed], [pair[1] for pair in changed]
+    differs = holm(list(mcnemar_two_sided(lost, gained)), level, family=len(cases) - 1)
+    rows = list(zip(others, lost, gained, differs, strict=True))
     return {
-        "tied": [tap_of(case).id for case, _, different in rows if not different],
-        "worse": sum(different and move.p_down < move.p_up for _, move, different in rows),
-        "better": sum(different and move.p_up < move.p_down for _, move, different in rows),
+        "tied": [tap_of(case).id for case, _, _, different in rows if not different],
+        "worse": sum(different and lost > gained for _, lost, gained, different in rows),
+        "better": sum(different and gained > lost for _, lost, gained, different in rows),
     }
 
 
