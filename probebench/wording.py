@@ -53,7 +53,7 @@ def selection_line(selection: dict[str, Any], ci95: Sequence[float], taps: int) 
         text = f"{len(tied)} of {others} other taps {'is' if len(tied) == 1 else 'are'} tied with it"
         if tied:
             first = earliest(selection)
-            text += f", the earliest {first}" if first else ", none of them earlier"
+            text += f", the earliest {first}" if first else ", none earlier"
         if unknown := others - len(tied) - selection["worse"] - selection["better"]:
             text += f", of {unknown} that is not known"
         parts.append(text)

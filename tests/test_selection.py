@@ -27,8 +27,16 @@ def test_the_tap_is_chosen_on_held_out_images_and_compared_on_test():
     taps = {"L01-act": right(700), "L02-act": right(700, lost=60), "L02-rc2": right(705), "final": right(700, 5, 3)}
     found = selection(taps, {"L01-act": 0.8, "L02-act": 0.7, "L02-rc2": 0.7, "final": 0.75})
     assert found == {
-        **{"tap": "L01-act", "by": "held_out", "score": 0.8, "accuracy": 0.7, "best": "L02-rc2"},
-        **{"optimism": pytest.approx(0.005), "tied": ["L02-rc2", "final"], "worse": 1, "better": 0, "level": 0.05},
+        "tap": "L01-act",
+        "by": "held_out",
+        "score": 0.8,
+        "accuracy": 0.7,
+        "best": "L02-rc2",
+        "optimism": pytest.approx(0.005),
+        "tied": ["L02-rc2", "final"],
+        "worse": 1,
+        "better": 0,
+        "level": 0.05,
     }
 
 
