@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench.errors import ProbebenchError, UnknownName, unknown
+from probebench.errors import ProbebenchError, StoreError, UnknownName, unknown
 
 if TYPE_CHECKING:
     from probebench.merge import Stored
@@ -115,22 +115,38 @@ def find(name: str, start: Path | None = None) -> Path:
     raise unknown("run record", name, known if found else ["a path to one"], f"ls {runs}")
 
 
-def _read(name: str, bits: bool = False) -> Stored:
+def _read(name: str, bits: str = "") -> Stored:
+    """A record, and which test examples were right.
+
+    Args:
+        bits: ``needed``; ``useful``, so that without them there is a warning; or nothing, so that they are not read
+    """
     from probebench.merge import Stored
     from probebench.results import load, load_correct
 
     path = find(name)
-    record = load(path)
+    record, correct = load(path), {}
+    if bits:
+        try:
+            correct = dict(load_correct(record, path))
+        except StoreError as error:
+            if bits == "needed":
+                raise
+            print(f"WARNING: {error}; which taps are tied may be left open", file=sys.stderr)
     # Two runs of different folders often have one file name: messages need more than that.
-    return Stored(str(path) if Path(name).is_file() else path.stem, record, load_correct(record, path) if bits else {})
+    return Stored(str(path) if Path(name).is_file() else path.stem, record, correct)
 
 
 def _show(args: argparse.Namespace) -> int:
     from probebench.leaderboard import render
+    from probebench.selection import completed
     from probebench.terminal import manners
 
     run = _read(args.record)
-    _print(render(run.record, level=args.level, **manners(sys.stdout)) + "\n" + "\n".join(_provenance(run)))
+    if any("selection" not in sweep for sweep in run.record["sweeps"]):
+        run = _read(args.record, bits="useful")
+    record = completed(run.record, run.correct)
+    _print(render(record, level=args.level, **manners(sys.stdout)) + "\n" + "\n".join(_provenance(run)))
     return OK
 
 
@@ -161,9 +177,10 @@ def _leaderboard(args: argparse.Namespace) -> int:
     from probebench import atomic, results
     from probebench.merge import merge
 
-    # The bits are only of use where a whole record is written.
+    # A whole record is written with its bits or not at all.
     whole = args.format == "json" and args.output is not None
-    record, correct = merge([_read(name, bits=whole) for name in args.records], args.protocol)
+    runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
+    record, correct = merge(runs, args.protocol)
     if not record["cases"]:
         raise ProbebenchError(f"no case in {', '.join(args.records)}")
     if whole:
@@ -178,7 +195,8 @@ def _leaderboard(args: argparse.Namespace) -> int:
 
 
 def _board(record: Record, args: argparse.Namespace) -> str:
-    from probebench.leaderboard import render, to_text
+    from probebench.leaderboard import render
+    from probebench.leaderboard_text import to_text
     from probebench.terminal import Manners, manners
 
     if kind := FORMATS[args.format]:
@@ -193,7 +211,7 @@ def _compare(args: argparse.Namespace) -> int:
     from probebench.terminal import manners
 
     try:
-        a, b = _read(args.a, bits=True), _read(args.b, bits=True)
+        a, b = _read(args.a, bits="needed"), _read(args.b, bits="needed")
         models = tuple(args.models) if args.models else None
         found = compare(a, b, models=models, alpha=args.alpha, min_drop=args.min_drop / 100)
     except ProbebenchError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from probebench import atomic, baselines, leaderboard, results
+from probebench import atomic, baselines, leaderboard_text, results
 from probebench.baselines import Baseline, Judgement
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
@@ -23,6 +23,7 @@ from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.fetch import Progress
 from probebench.options import Options
 from probebench.protocols import get_protocol
+from probebench.selection import select
 from probebench.shift import References
 from probebench.sites import Tap, all_taps
 from probebench.sweep import SweepResult, run_sweep
@@ -189,11 +190,13 @@ class Run:
             if measured.judgements is None:
                 self._judge(measured)
             assert measured.judgements is not None
-            sweeps.append(results.sweep_record(measured.sweep, measured.result, measured.wall_seconds))
-            cases += [
+            own = [
                 results.case_record(measured.sweep, measured.result, tap, measured.judgements[tap])
                 for tap in sorted(measured.result.taps)
             ]
+            sweep = results.sweep_record(measured.sweep, measured.result, measured.wall_seconds)
+            sweeps.append(sweep | {"selection": select(own, _correct(measured))})
+            cases += own
         return results.run_record(
             started=self._started,
             duration=time.perf_counter() - self._clock,
@@ -232,12 +235,7 @@ class Run:
         home = self.options.root / ".probebench"
         name = f"{self._started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.json"
         warnings, problems, saved = [], [], None
-        correct = {
-            f"{sweep.id}-{tap.id}": found.correct
-            for sweep, measured in self.measured.items()
-            if measured.result is not None
-            for tap, found in measured.result.taps.items()
-        }
+        correct = {name: bits for measured in self.measured.values() for name, bits in _correct(measured).items()}
         try:
             if not (home / ".gitignore").exists():
                 atomic.write(home / ".gitignore", "# made by probebench\n*\n")
@@ -258,7 +256,7 @@ class Run:
         problems = []
         for path in self.options.leaderboard_files:
             try:
-                atomic.write(path, leaderboard.to_text(record, path.suffix.removeprefix(".")))
+                atomic.write(path, leaderboard_text.to_text(record, path.suffix.removeprefix(".")))
             except StoreError as error:
                 problems.append(str(error))
         return problems
@@ -280,6 +278,11 @@ class Run:
             except StoreError as error:
                 problems.append(str(error))
         return written, problems
+
+
+def _correct(measured: Measured) -> results.Correct:
+    found = {} if measured.result is None else measured.result.taps
+    return {f"{measured.sweep.id}-{tap.id}": result.correct for tap, result in found.items()}
 
 
 def relative(path: Path) -> str:

@@ -72,7 +72,7 @@ def kernel_distance(features: Features, reference: Features) -> tuple[float, flo
     """The squared maximum mean discrepancy under the kernel (x y / width + 1)^3, and its standard error.
 
     Features are standardised by the reference's mean and deviation, so that models of any scale can be compared. The
-    standard error is the jackknife's over `GROUPS` groups of images; it takes that mean and deviation, which all datasets
+    standard error is the jackknife's over `GROUPS` groups of images; it takes that mean and deviation, which datasets
     of a model share, as given.
 
     Args:

@@ -29,6 +29,20 @@ def mcnemar(lost: int, gained: int) -> float:
     return float(binom.sf(lost - 1, lost + gained, 0.5)) if lost else 1.0
 
 
+def mcnemar_two_sided(lost: Sequence[int], gained: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Exact two-sided p-values of McNemar's test that accuracies differ: twice the smaller of both one-sided ones.
+
+    Args:
+        lost, gained: of each comparison, see `mcnemar`
+
+    Returns:
+        float64, one of each
+    """
+    more, both = np.maximum(lost, gained), np.add(lost, gained)
+    p_values: npt.NDArray[np.float64] = np.minimum(1.0, 2 * binom.sf(more - 1, both, 0.5))
+    return p_values
+
+
 def discordant(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> tuple[int, int]:
     """How many examples were lost and gained.
 

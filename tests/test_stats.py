@@ -5,9 +5,19 @@ from math import comb, sqrt
 
 import numpy as np
 import pytest
-from scipy.stats import fisher_exact
+from scipy.stats import binomtest, fisher_exact
 
-from probebench.stats import Move, discordant, fisher, holm, mcnemar, paired, unpaired, wilson
+from probebench.stats import (
+    Move,
+    discordant,
+    fisher,
+    holm,
+    mcnemar,
+    mcnemar_two_sided,
+    paired,
+    unpaired,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (3, 7), (700, 899), (1, 1)])
@@ -28,6 +38,20 @@ def test_discordant_pairs_are_counted_by_direction():
     before = np.array([True, True, True, False, False])
     now = np.array([True, False, False, True, False])
     assert discordant(before, now) == (2, 1)
+
+
+def test_over_several_draws_an_example_is_lost_if_fewer_of_them_are_right():
+    before = np.array([[True, True, True, False], [True, True, False, False], [True, False, False, False]])
+    now = np.array([[True, False, True, False], [True, True, True, True], [False, False, False, False]])
+    assert discordant(before, now) == (2, 2)  # 3 2 1 0 of three become 2 1 2 1
+    assert paired(before, now) == Move(6, 6, 12, 2, 2, mcnemar(2, 2), mcnemar(2, 2))
+    assert discordant(before[:1], now[:1]) == discordant(before[0], now[0])
+
+
+def test_two_sided_mcnemar_is_the_binomial_test():
+    pairs = list(product(range(9), repeat=2))
+    p_values = mcnemar_two_sided([lost for lost, _ in pairs], [gained for _, gained in pairs])
+    assert p_values == pytest.approx([binomtest(b, b + c).pvalue if b + c else 1.0 for b, c in pairs])
 
 
 def holm_by_adjusted_p(p_values, alpha):
