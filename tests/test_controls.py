@@ -27,7 +27,7 @@ def sweep(model, dataset, shift="none", control_of=None):
 
 
 def record(datasets=("a",), shifts=("none",), random=(0.5, 0.46)):
-    """`net` gains 10 points at L01-act, 7 at equal width; its control is at `random` at act, at equal width, and at final."""
+    """`net` gains 10 points at L01-act, 7 at equal width; its control is at `random`: act at equal width, final."""
     sweeps, cases = [], []
     for dataset, shift in zip(datasets, shifts, strict=True):
         sweeps += [sweep("net", dataset, shift), sweep("net_random", dataset, shift, "net")]
