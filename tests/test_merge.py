@@ -94,3 +94,14 @@ def test_a_merged_record_merges_again():
     record, _ = merge([type(one)("both.json", both), three])
     assert [source["name"] for source in record["merged"]] == ["1.json", "2.json", "3.json"]
     assert len(record["cases"]) == 3
+
+
+def test_what_was_withheld_everywhere_is_kept_as_the_newest_run_says():
+    def lacking(model, cases):
+        return {"model": model, "cases": cases, "lacks": "343 MB", "command": f"probebench fetch {model}"}
+
+    a = stored({NET: {"final": right(600)}}, withheld=[lacking("big", 98), lacking("other", 98)])
+    b = stored({OTHER: {"final": right(600)}}, hours=1, withheld=[lacking("big", 196), lacking("net", 98)])
+    record, _ = merge([a, b])
+    assert record["withheld"] == [lacking("big", 196)]
+    jsonschema.validate(record, results.schema())

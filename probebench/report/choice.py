@@ -52,7 +52,7 @@ def _choice(sweep: Sweep) -> Choice:
     return Choice(
         sweep=sweep,
         tap=chosen.tap.id,
-        by=_BY.get(selection["by"], selection["by"]),
+        by=_BY[selection["by"]],
         score=percent(selection["score"]),
         accuracy=percent(chosen.case["accuracy"]),
         interval=interval(chosen.case["ci95"]),

@@ -92,7 +92,7 @@ class Contents:
             for row in ranked:
                 rows.setdefault((row.case["model"], row.case["dataset"]), {})[row.tap] = row
         best = {(row.case["model"], row.case["dataset"]): row for row in best_taps(self.ranking)}
-        found = []
+        found: list[Sweep] = []
         for record in self.record["sweeps"]:
             key = record["model"], record["dataset"]
             if key not in rows:

@@ -20,7 +20,7 @@
     const cell = target.closest("td");
     return cell && cell.textContent && cell.closest("tbody") && cell.closest("table.map") ? cell : null;
   };
-  const tell = (cell) => { const text = about(cell); if (text) showTip(cell, text, cell.getBoundingClientRect()); };
+  const tell = (cell) => { const text = about(cell); if (text) showTip(cell, text); };
 
   for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, (event) => {
     const cell = cellOf(event.target);
@@ -98,9 +98,10 @@
     }
     cross.setAttribute("d", `M${x},${top}V${bottom}`);
     chart.dataset.place = place;
-    const box = chart.getBoundingClientRect(), scale = box.width / chart.viewBox.baseVal.width;
-    const at = box.left + x * scale;
-    showTip(chart, [title, ...lines].join("\n"), { left: at, right: at, top: box.top + box.height / 2, bottom: box.top + box.height / 2 });
+    showTip(chart, [title, ...lines].join("\n"), () => {
+      const box = chart.getBoundingClientRect(), at = box.left + (x * box.width) / chart.viewBox.baseVal.width;
+      return { left: at, right: at, top: box.top + box.height / 2, bottom: box.top + box.height / 2 };
+    });
   }
 
   function quiet(chart) {

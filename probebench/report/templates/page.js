@@ -25,15 +25,23 @@ function tapName(row) {
 }
 
 const tip = document.getElementById("tip");
-let tipOf = null;
+let tipOf = null, anchorOf = null;
 
-// Beside an anchor (a rectangle), and never outside of the window.
-function showTip(element, text, anchor) {
+// What an element has to say, beside `anchor` (which gives a rectangle; the element's own, if it is left out).
+function showTip(element, text, anchor = () => element.getBoundingClientRect()) {
   if (tipOf && tipOf !== element) tipOf.removeAttribute("aria-describedby");
   tipOf = element;
+  anchorOf = anchor;
   tip.textContent = text;
   tip.hidden = false;
   element.setAttribute("aria-describedby", "tip");
+  placeTip();
+}
+
+// Never outside of the window, and gone where what it belongs to is.
+function placeTip() {
+  const anchor = anchorOf();
+  if (anchor.bottom < 0 || anchor.top > innerHeight) return hideTip();
   const box = tip.getBoundingClientRect(), gap = 10;
   let left = anchor.right + gap, top = anchor.top - box.height - gap;
   if (left + box.width > innerWidth - 4) left = anchor.left - box.width - gap;
@@ -46,16 +54,16 @@ function showTip(element, text, anchor) {
 function hideTip() {
   tip.hidden = true;
   if (tipOf) tipOf.removeAttribute("aria-describedby");
-  tipOf = null;
+  tipOf = anchorOf = null;
 }
 
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
-addEventListener("scroll", hideTip, { passive: true });
+addEventListener("scroll", () => { if (tipOf) placeTip(); }, { passive: true, capture: true });
 
 for (const kind of ["pointerover", "focusin"]) {
   document.addEventListener(kind, (event) => {
     const marked = event.target.closest("[data-tip]");
-    if (marked) showTip(marked, marked.dataset.tip, marked.getBoundingClientRect());
+    if (marked) showTip(marked, marked.dataset.tip);
   });
 }
 for (const kind of ["pointerout", "focusout"]) {
