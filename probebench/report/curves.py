@@ -9,7 +9,7 @@ from probebench.report.axes import Frame, Tick, band, line, padded, steps
 from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE, of_model
 from probebench.report.numbers import percent
-from probebench.sites import SITES, Tap
+from probebench.sites import EMBED, SITES, Tap
 
 SHOWN = 6  # models of a comparison that are drawn at first, controls included
 
@@ -153,7 +153,7 @@ def _family(sweep: Sweep, others: Sequence[Sweep]) -> str:
 
 
 def _range(sweeps: Sequence[Sweep]) -> tuple[float, float]:
-    ends = [end for sweep in sweeps for row in sweep.rows.values() for end in row.case["ci95"]]
+    ends = [end for s in sweeps for tap, row in s.rows.items() if tap.layer != EMBED for end in row.case["ci95"]]
     return padded(ends, 0.02, (0.0, 1.0))
 
 

@@ -41,16 +41,25 @@ class HeatMap:
 
 
 def heat_map(sweep: Sweep) -> HeatMap:
-    """The map of a sweep, coloured from its lowest accuracy to its highest."""
-    accuracies = [row.case["accuracy"] for row in sweep.rows.values()]
-    low, high = min(accuracies), max(accuracies)
+    """The map of a sweep, coloured from the lowest accuracy of its layers to the highest.
+
+    ``embed`` is often so far below them that it would leave them one colour; it has the lowest then.
+    """
+    scale = [row.case["accuracy"] for tap, row in sweep.rows.items() if tap.layer != EMBED]
+    scale = scale or [row.case["accuracy"] for row in sweep.rows.values()]
+    low, high = min(scale), max(scale)
 
     def cell(row: Row | None) -> Cell | None:
         if row is None:
             return None
         accuracy = row.case["accuracy"]
-        step = round((accuracy - low) / (high - low) * (STEPS - 1)) if high > low else STEPS - 1
-        return Cell(percent(accuracy), step, row.tap == sweep.chosen.tap, row.case["verdict"])
+        share = (accuracy - low) / (high - low) if high > low else float(accuracy >= high)
+        return Cell(
+            percent(accuracy),
+            round(min(1.0, max(0.0, share)) * (STEPS - 1)),
+            row.tap == sweep.chosen.tap,
+            row.case["verdict"],
+        )
 
     there = [tap for tap in sweep.rows if tap.layer not in REFERENCES]
     sites = [site for site in SITES if any(tap.site == site for tap in there)]

@@ -23,7 +23,7 @@ def test_a_run_writes_one(project, run):
     result.stdout.fnmatch_lines(["report: out/report.html"])
     tree = page(project, "out/report.html")
     assert f"{TINY_COUNT} cases in 4 sweeps" in tree.one("header").text
-    assert "record r.json" in tree.one("section", id="provenance").text
+    assert tree.one("section", id="provenance").find("dd")[0].text == "r.json"
 
 
 def test_an_interrupted_run_writes_one_of_what_had_finished(project):

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 
 from probebench import report
-
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,900"),
-)
+from tools.chromium import Missing, chromium
 
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory):
     """One browser for the session, with a profile of its own."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'probebench[test]'")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    chromedriver = shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
-        pytest.skip("needs Chromium and chromedriver on the path (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # Selenium asks a proxy for the driver, too, unless told not to.
-    os.environ.setdefault("NO_PROXY", "localhost,127.0.0.1")
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    try:
+        browser = chromium(tmp_path_factory.mktemp("profile"))
+    except Missing as missing:
+        pytest.skip(str(missing))
     yield browser
     browser.quit()
 

@@ -36,9 +36,10 @@ def test_a_heat_map_has_every_case():
         for site, cell in zip(found.sites, cells, strict=True):
             right_now = count("net", "easy", f"L{layer:02d}-{site}")
             assert cell.text == f"{right_now / 10:.1f}"
-            assert cell.step == round((right_now - 300) / (815 - 300) * 8)
+            assert cell.step == round((right_now - 400) / (815 - 400) * 8)
             assert cell.chosen == ((layer, site) == (3, "act"))
-    assert (found.low, found.high) == ("30.0", "81.5")
+    assert (found.low, found.high) == ("40.0", "81.5")
+    assert (found.references["embed"].text, found.references["embed"].step) == ("30.0", 0)
     assert found.references["final"].text == "70.0"
     regressed = found.layers[1][1][7]
     assert regressed.verdict == "regressed"
