@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   probebench fetch paper --dry-run      what the suite `paper` would download
   probebench show latest                the last run in this folder
   probebench leaderboard a.json b.json --format github
+  probebench report a.json b.json -o report.html
   probebench compare before.json after.json
 
 exit codes: 0 done, 1 not all could be done or, of compare, something regressed, 2 wrong usage or an unknown name, 130

@@ -1,4 +1,4 @@
-"""The commands that read run records: `probebench show`, `leaderboard` and `compare`."""
+"""The commands that read run records: `probebench show`, `leaderboard`, `report` and `compare`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,18 @@ def add_commands(commands: Any) -> None:
     board.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
     board.add_argument("--format", choices=list(FORMATS), default="terminal", help="default: %(default)s")
     board.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it here, not to the terminal")
-    board.add_argument("--protocol", metavar="NAME", help="the one to show, where the runs have several")
+
+    page = commands.add_parser(
+        "report",
+        help="an HTML report of one or more stored runs",
+        description="Write an HTML report of one or more runs, which are merged as by `probebench leaderboard`: one "
+        "file that loads nothing, for a browser on a desk or a phone.",
+    )
+    page.set_defaults(run=_report)
+    page.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
+    page.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to, such as report.html")
+    for command in (board, page):
+        command.add_argument("--protocol", metavar="NAME", help="the one to show, where the runs have several")
     for command in (show, board):
         command.add_argument("--level", choices=LEVELS, default="normal", help="of detail (default: %(default)s)")
 
@@ -191,6 +202,19 @@ def _leaderboard(args: argparse.Namespace) -> int:
         atomic.write(args.output, text)
     else:
         _print(text.rstrip("\n"))
+    return OK
+
+
+def _report(args: argparse.Namespace) -> int:
+    from probebench import report
+    from probebench.leaderboard import tally
+    from probebench.merge import merge
+
+    report.check(args.output, "-o")
+    runs = [_read(name) for name in args.records]
+    record, _ = merge(runs, args.protocol)
+    size = report.write(record, args.output, runs[0].name if len(runs) == 1 else f"{len(runs)} runs")
+    print(f"{args.output}: {tally(record)}, {size / 1e6:.1f} MB")
     return OK
 
 

@@ -85,6 +85,7 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
         "sweeps": list(sweeps.values()),
         "cases": list(cases.values()),
         "failures": _failures(kept),
+        "withheld": _withheld(kept),
         "stale": list(dict.fromkeys(name for run in kept for name in run.record["stale"])),
         "extra": {key: value for run in kept for key, value in run.record["extra"].items()},
         "merged": [source for run in kept for source in _sources(run)],
@@ -146,6 +147,13 @@ def _failures(runs: Sequence[Stored]) -> list[Record]:
             failures.pop(f"{sweep['model']}-{sweep['dataset']}", None)
         failures |= {failure["sweep"]: failure for failure in run.record["failures"]}
     return list(failures.values())
+
+
+def _withheld(runs: Sequence[Stored]) -> list[Record]:
+    """What no run has measured, by model, as the newest run says."""
+    measured = {sweep["model"] for run in runs for sweep in run.record["sweeps"]}
+    found = {each["model"]: each for run in runs for each in run.record.get("withheld", ())}
+    return [each for model, each in found.items() if model not in measured]
 
 
 def _sources(run: Stored) -> list[Record]:

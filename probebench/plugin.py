@@ -355,14 +355,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if run is None:
         return
     empty = not any(measured.result or measured.error for measured in run.measured.values())
-    if empty and run.options.json is None and not run.options.leaderboard_files:
+    if empty and run.options.json is None and not run.options.leaderboard_files and run.options.report is None:
         return
     from probebench import junit, results
     from probebench.run import relative
 
     notes = config.stash[_notes]
     interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
-    record = config.stash[_record] = run.record(interrupted)
+    from probebench.preflight import entries
+
+    withheld = entries(config.stash[_withheld].values(), config.stash[_catalog])
+    record = config.stash[_record] = run.record(interrupted, withheld)
     problems: list[str] = []
     if run.options.update is not None:
         if interrupted:
@@ -377,12 +380,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     except Exception as error:
         # Somebody else's code must not cost the measurement.
         problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")
-        record = config.stash[_record] = run.record(interrupted)
+        record = config.stash[_record] = run.record(interrupted, withheld)
     saved, warnings, unsaved = run.save_record(record)
-    problems += unsaved
+    unreported = run.save_report(record, saved)
+    problems += unsaved + unreported
     junit.add(config.pluginmanager.get_plugins(), junit.suite_properties(record, relative(saved) if saved else None))
     if saved is not None:
         notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
+    if run.options.report is not None and not unreported:
+        notes.append(f"report: {relative(run.options.report)}")
     notes += [f"WARNING: {warning}" for warning in warnings]
     stale = [] if run.options.prune else record["stale"]
     if stale:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from probebench import fetch, weights
@@ -145,8 +145,8 @@ class Preflight:
         return f"licence {spec.licence or 'unknown'}, refused by --probe-licence={','.join(sorted(self._licences))}"
 
 
-def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
-    """One line per model about the sweeps that were withheld: how many cases, what they lack, the command that gets it.
+def entries(withheld: Iterable[Withheld], catalog: Catalog) -> list[dict[str, Any]]:
+    """By model, what was withheld as run records have it: how many cases, what they lack, the command that gets it.
 
     Controls are counted with their models.
     """
@@ -155,7 +155,15 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
         spec = catalog.model(each.sweep.model)
         base = catalog.models.get(spec.control_of or "", spec)
         by_model.setdefault(base.name, []).append(each)
-    rows = [_row(catalog.model(name), group, catalog) for name, group in by_model.items()]
+    return [_entry(catalog.model(name), group, catalog) for name, group in by_model.items()]
+
+
+def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
+    """The `entries` as lines of text, after one that says what they are."""
+    rows = [
+        (each["model"], f"{each['cases']:,} case{'s' if each['cases'] > 1 else ''}", each["lacks"], each["command"])
+        for each in entries(withheld, catalog)
+    ]
     if not rows:
         return []
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -168,12 +176,11 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
     ]
 
 
-def _row(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> tuple[str, str, str, str]:
-    count = sum(each.cases for each in group)
-    cases = f"{count:,} case{'s' if count > 1 else ''}"
+def _entry(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> dict[str, Any]:
+    entry = {"model": spec.name, "cases": sum(each.cases for each in group)}
     reasons = list(dict.fromkeys(each.why for each in group if each.why))
     if reasons:
-        return spec.name, cases, "; ".join(reasons), ""
+        return entry | {"lacks": "; ".join(reasons), "command": ""}
     lacks, names = [], []
     if any(each.model for each in group):
         lacks.append(disk.human(spec.download_size) if spec.download_size else "weights")
@@ -185,7 +192,7 @@ def _row(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> tuple[str,
         plural = "s" if len(datasets) > 1 else ""
         lacks.append(f"{len(datasets)} dataset{plural}" + (f" {disk.human(size)}" if size else ""))
         names += _short(datasets, catalog)
-    return spec.name, cases, " + ".join(lacks), f"probebench fetch {' '.join(names)}" if names else ""
+    return entry | {"lacks": " + ".join(lacks), "command": f"probebench fetch {' '.join(names)}" if names else ""}
 
 
 def _short(datasets: list[str], catalog: Catalog) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from probebench import atomic, baselines, leaderboard_text, results
+from probebench import atomic, baselines, leaderboard_text, report, results
 from probebench.baselines import Baseline, Judgement
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
@@ -178,8 +178,12 @@ class Run:
                 ]
         return found
 
-    def record(self, interrupted: bool) -> results.Record:
-        """The run record of all that was measured so far, unfinished sweeps included."""
+    def record(self, interrupted: bool, withheld: Sequence[results.Record] = ()) -> results.Record:
+        """The run record of all that was measured so far, unfinished sweeps included.
+
+        Args:
+            withheld: what was not measured because it is not on this machine, see `probebench.preflight.entries`
+        """
         sweeps, cases, failures = [], [], []
         for measured in self.measured.values():
             if measured.error is not None:
@@ -197,7 +201,7 @@ class Run:
             sweep = results.sweep_record(measured.sweep, measured.result, measured.wall_seconds)
             sweeps.append(sweep | {"selection": select(own, _correct(measured))})
             cases += own
-        return results.run_record(
+        record = results.run_record(
             started=self._started,
             duration=time.perf_counter() - self._clock,
             command=list(sys.argv),
@@ -209,18 +213,21 @@ class Run:
             alpha=self.options.alpha,
             min_drop=self.options.min_drop,
         )
+        return record | {"withheld": list(withheld)} if withheld else record
 
     def check_writable(self) -> None:
         """Before any work: can everything that this run was asked to write be written?
 
         Raises:
-            StoreError: naming the option to change
+            ProbebenchError: naming the option to change
         """
         options = self.options
         if options.json is not None:
             atomic.check_writable(options.json, "--probe-json")
         for path in options.leaderboard_files:
             atomic.check_writable(path, "--probe-leaderboard-file")
+        if options.report is not None:
+            report.check(options.report, "--probe-report")
         if options.update is not None or options.prune:
             option = "--probe-prune" if options.update is None else "--probe-update"
             atomic.check_writable(options.baselines / options.protocol / "any", f"{option} (see --probe-baselines)")
@@ -260,6 +267,23 @@ class Run:
             except StoreError as error:
                 problems.append(str(error))
         return problems
+
+    def save_report(self, record: results.Record, saved: Path | None) -> list[str]:
+        """Write the HTML report if one was asked for; returns what could not be written.
+
+        Args:
+            saved: the file of the record, where it was written
+        """
+        if self.options.report is None:
+            return []
+        try:
+            report.write(record, self.options.report, relative(saved) if saved is not None else "")
+        except StoreError as error:
+            return [str(error)]
+        except Exception as error:
+            # The record may hold what a plugin made of it. It is saved, and the report can be made of it later.
+            return [f"{self.options.report} could not be made ({type(error).__name__}: {error})"]
+        return []
 
     def update_baselines(self) -> tuple[list[Path], list[str]]:
         """Store what complete sweeps measured, as --probe-update asks.

@@ -142,3 +142,14 @@ def test_older_records_get_a_selection_from_their_bits():
     taps = {"L01-act": right(700), "final": right(699)}
     record, _ = merge([stored({NET: taps})])
     assert selection(record)["tied"] == ["final"]
+
+
+def test_what_was_withheld_everywhere_is_kept_as_the_newest_run_says():
+    def lacking(model, cases):
+        return {"model": model, "cases": cases, "lacks": "343 MB", "command": f"probebench fetch {model}"}
+
+    a = stored({NET: {"final": right(600)}}, withheld=[lacking("big", 98), lacking("other", 98)])
+    b = stored({OTHER: {"final": right(600)}}, hours=1, withheld=[lacking("big", 196), lacking("net", 98)])
+    record, _ = merge([a, b])
+    assert record["withheld"] == [lacking("big", 196)]
+    jsonschema.validate(record, results.schema())
