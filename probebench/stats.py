@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, binomtest, hypergeom
+from scipy.stats import binom, hypergeom
+
+Z95 = 1.959963984540054
+"""The 97.5% quantile of the standard normal distribution."""
 
 
-def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (E. B. Wilson, JASA 22, 1927): low and high in [0, 1]."""
-    interval = binomtest(right, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+def wilson(right: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% score interval of a proportion (E. B. Wilson, JASA 22, 1927): low and high in [0, 1].
+
+    Args:
+        right: successes
+        n: of how many trials, positive. Neither need be whole: an estimate of another kind may be worth a fractional
+            number of trials
+    """
+    proportion, weight = right / n, Z95**2 / n
+    middle = (proportion + weight / 2) / (1 + weight)
+    half = sqrt(weight * (proportion * (1 - proportion) + weight / 4)) / (1 + weight)
+    # Rounding must not leave the proportion outside, or an end outside of [0, 1].
+    return max(0.0, min(proportion, middle - half)), min(1.0, max(proportion, middle + half))
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from itertools import product
-from math import comb, sqrt
+from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, fisher_exact
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, fisher_exact, norm
 
 from probebench.stats import (
     Move,
@@ -20,12 +22,18 @@ from probebench.stats import (
 )
 
 
-@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (3, 7), (700, 899), (1, 1)])
-def test_wilson_is_the_closed_form(right, n):
-    z, p = 1.959963984540054, right / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    assert wilson(right, n) == pytest.approx((max(0, middle - half), min(1, middle + half)), abs=1e-12)
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (3, 7), (700, 899), (1, 1), (0, 1), (1, 50_000)])
+def test_wilson_is_scipys(right, n):
+    assert wilson(right, n) == pytest.approx(binomtest(right, n).proportion_ci(method="wilson"), abs=1e-12)
+
+
+@given(n=st.floats(0.5, 1e6), share=st.floats(0, 1))
+def test_wilson_of_any_number_of_trials_holds_the_proportion(n, share):
+    low, high = wilson(share * n, n)
+    assert 0 <= low <= share * n / n <= high <= 1
+    z = norm.ppf(0.975)
+    for end in (low, high):  # where the score test is at its critical value
+        assert (share - end) ** 2 == pytest.approx(z**2 * end * (1 - end) / n, abs=1e-9)
 
 
 @pytest.mark.parametrize(("lost", "gained"), list(product(range(7), repeat=2)))
