@@ -85,6 +85,11 @@ class TapResult:
         return self.metrics.accuracy.value
 
     @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95% interval of the accuracy."""
+        return self.metrics.accuracy.ci95
+
+    @property
     def draws(self) -> int:
         return len(np.atleast_2d(self.correct))
 
