@@ -18,7 +18,7 @@ _PUBLIC = {
     "Protocol": "probebench.protocols",
     "SweepResult": "probebench.sweep",
     "Tap": "probebench.sites",
-    "TapResult": "probebench.sweep",
+    "TapResult": "probebench.probing",
     "all_taps": "probebench.sites",
     "run_sweep": "probebench.sweep",
 }
@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from probebench.cases import Case
     from probebench.catalog import DatasetSpec, ModelSpec
     from probebench.errors import ProbebenchError
+    from probebench.probing import TapResult
     from probebench.protocols import Protocol
     from probebench.sites import Tap, all_taps
-    from probebench.sweep import SweepResult, TapResult, run_sweep
+    from probebench.sweep import SweepResult, run_sweep
 
 
 def __getattr__(name: str) -> Any:

@@ -35,7 +35,8 @@ from probebench.sites import Tap, all_taps
 from probebench.stats import Move, holm, paired
 
 if TYPE_CHECKING:
-    from probebench.sweep import SweepResult, TapResult
+    from probebench.probing import TapResult
+    from probebench.sweep import SweepResult
 
 Table = dict[str, Any]
 
@@ -70,7 +71,8 @@ class Baseline:
         test_set: digest of the test images and labels
         n_test: number of test examples
         weights: digest of the network's parameters
-        correct: per tap bool of shape (n_test,), which test examples were right
+        correct: per tap bool of shape (n_test,), which test examples were right; (draws, n_test) for several draws of
+            the training set
         schema: of the files that it was read from; any update of older ones writes the present one
     """
 
@@ -90,7 +92,12 @@ class Baseline:
         return cls(sweep, fingerprint, result.test_set, result.n_test, weights, correct)
 
     def accuracy(self, tap: Tap) -> float:
-        return float(np.count_nonzero(self.correct[tap]) / self.n_test)
+        """The mean over draws, where there are several."""
+        return float(np.count_nonzero(self.correct[tap]) / self.correct[tap].size)
+
+    @property
+    def draws(self) -> int:
+        return next((len(np.atleast_2d(correct)) for correct in self.correct.values()), 1)
 
 
 @dataclass(frozen=True)
@@ -228,21 +235,27 @@ def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) ->
             if key not in known:
                 raise refuse(f"{what} has an entry {key!r}, which probebench does not write")
 
-    check_keys("the file", table, (*_HEAD, "cases"))
+    draws = table.get("draws", 1)
+    check_keys("the file", {key: value for key, value in table.items() if key != "draws"}, (*_HEAD, "cases"))
     for name, wanted in (("model", sweep.model), ("dataset", sweep.dataset), ("protocol", sweep.protocol)):
         if table[name] != wanted:
             raise refuse(f"it is of {name} {table[name]!r}, its path says {wanted!r}")
     n_test, cases = int(table["n_test"]), table["cases"]
     packed = load_tensors(side)["correct"]
-    if packed.shape != (len(cases), -(-n_test // 8)):
+    if type(draws) is not int or draws < 1:
+        raise refuse(f"draws is {draws!r}")
+    if packed.shape != (len(cases), -(-n_test * draws // 8)):
+        times = f" in {draws} draws" if draws > 1 else ""
         raise refuse(
-            f"it lists {len(cases)} cases of {n_test} test images, the other file has {len(packed)} cases and bits in "
-            f"the shape {packed.shape}"
+            f"it lists {len(cases)} cases of {n_test} test images{times}, the other file has {len(packed)} cases and "
+            f"bits in the shape {packed.shape}"
         )
     taps = [Tap.parse(name) for name in cases]
     if taps != sorted(taps):
         raise refuse("its cases are not in order")
-    bits = np.unpackbits(packed, axis=1, count=n_test).astype(bool)
+    bits = np.unpackbits(packed, axis=1, count=n_test * draws).astype(bool)
+    if draws > 1:
+        bits = bits.reshape(len(cases), draws, n_test)
     correct = dict(zip(taps, bits, strict=True))
     baseline = Baseline(sweep, table["fingerprint"], table["test_set"], n_test, table["weights"], correct, schema)
     for tap, (name, case) in zip(taps, cases.items(), strict=True):
@@ -264,12 +277,14 @@ def write(directory: Path, baseline: Baseline) -> None:
         StoreError: if it cannot be written
     """
     taps = sorted(baseline.correct)
-    packed = np.packbits(np.stack([baseline.correct[tap] for tap in taps]), axis=1)
+    packed = np.packbits(np.stack([baseline.correct[tap].ravel() for tap in taps]), axis=1)
     side = save_tensors({"correct": packed})
     digest = hashlib.sha256(side).hexdigest()
     sweep = baseline.sweep
     values = (SCHEMA, sweep.model, sweep.dataset, sweep.protocol, baseline.fingerprint, baseline.test_set)
-    head = zip(_HEAD, (*values, baseline.n_test, baseline.weights, digest), strict=True)
+    head = list(zip(_HEAD, (*values, baseline.n_test, baseline.weights, digest), strict=True))
+    if baseline.draws > 1:
+        head.insert(_HEAD.index("n_test") + 1, ("draws", baseline.draws))
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in head]
     cases = [f"    {json.dumps(tap.id)}: {json.dumps(_case(baseline, tap))}" for tap in taps]
     text = "\n".join(["{", *lines, '  "cases": {', ",\n".join(cases), "  }", "}"]) + "\n"

@@ -1,4 +1,4 @@
-"""The command `probebench`: what is in the catalog, and getting it; `probebench.cli_records` has what reads runs."""
+"""The command `probebench`: what there is to measure, and getting it; `probebench.cli_records` has what reads runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from probebench import __version__, cli_records
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import data_root, human, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
-from probebench.listing import Row, dataset_rows, model_rows, write_table
+from probebench.listing import Row, dataset_rows, model_rows, protocol_rows, write_table
 
 if TYPE_CHECKING:
     from probebench.fetch import Progress
@@ -26,10 +26,12 @@ EXAMPLES = """examples:
   probebench models                     all models
   probebench datasets flowers           datasets with a word anywhere in their description
   probebench datasets --all cifar10_c   one row for each corruption
+  probebench protocols                  how things can be measured
   probebench fetch cifar10 flowers102   get two datasets
   probebench fetch paper --dry-run      what the suite `paper` would download
   probebench show latest                the last run in this folder
   probebench leaderboard a.json b.json --format github
+  probebench report a.json b.json -o report.html
   probebench compare before.json after.json
 
 exit codes: 0 done, 1 not all could be done or, of compare, something regressed, 2 wrong usage or an unknown name, 130
@@ -60,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="probebench",
-        description="List the models and datasets that probebench knows, fetch them, and read what runs have measured.",
+        description="List the models, datasets and protocols that probebench knows, fetch what is missing, and read "
+        "what runs have measured.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -71,7 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     models.set_defaults(run=_models)
     datasets = commands.add_parser("datasets", help="list datasets", description="List the datasets of the catalog.")
     datasets.set_defaults(run=_datasets)
-    for command in (models, datasets):
+    protocols = commands.add_parser(
+        "protocols",
+        help="list protocols",
+        description="List the named protocols, for --probe-protocol; docs/protocols.md has the reasons.",
+    )
+    protocols.set_defaults(run=_protocols)
+    for command in (models, datasets, protocols):
         command.add_argument("words", nargs="*", metavar="WORD", help="only rows that have every word somewhere")
         command.add_argument("--json", action="store_true", help="for programs: all that is known, one object a row")
     datasets.add_argument("--all", action="store_true", help="a row for every corruption, as when words are given")
@@ -98,6 +107,10 @@ def _models(args: argparse.Namespace) -> int:
 def _datasets(args: argparse.Namespace) -> int:
     grouped = not (args.words or args.all or args.json)
     return _list("dataset", dataset_rows(Catalog.default(), data_root(), grouped), args)
+
+
+def _protocols(args: argparse.Namespace) -> int:
+    return _list("protocol", protocol_rows(), args)
 
 
 def _list(kind: str, rows: list[Row], args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The commands that read run records: `probebench show`, `leaderboard` and `compare`."""
+"""The commands that read run records: `probebench show`, `leaderboard`, `report` and `compare`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench.errors import ProbebenchError, UnknownName, unknown
+from probebench.errors import ProbebenchError, StoreError, UnknownName, unknown
 
 if TYPE_CHECKING:
     from probebench.merge import Stored
@@ -38,7 +38,18 @@ def add_commands(commands: Any) -> None:
     board.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
     board.add_argument("--format", choices=list(FORMATS), default="terminal", help="default: %(default)s")
     board.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it here, not to the terminal")
-    board.add_argument("--protocol", metavar="NAME", help="the one to show, where the runs have several")
+
+    page = commands.add_parser(
+        "report",
+        help="an HTML report of one or more stored runs",
+        description="Write an HTML report of one or more runs, which are merged as by `probebench leaderboard`: one "
+        "file that loads nothing, for a browser on a desk or a phone.",
+    )
+    page.set_defaults(run=_report)
+    page.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
+    page.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to, such as report.html")
+    for command in (board, page):
+        command.add_argument("--protocol", metavar="NAME", help="the one to show, where the runs have several")
     for command in (show, board):
         command.add_argument("--level", choices=LEVELS, default="normal", help="of detail (default: %(default)s)")
 
@@ -115,22 +126,38 @@ def find(name: str, start: Path | None = None) -> Path:
     raise unknown("run record", name, known if found else ["a path to one"], f"ls {runs}")
 
 
-def _read(name: str, bits: bool = False) -> Stored:
+def _read(name: str, bits: str = "") -> Stored:
+    """A record, and which test examples were right.
+
+    Args:
+        bits: ``needed``; ``useful``, so that without them there is a warning; or nothing, so that they are not read
+    """
     from probebench.merge import Stored
     from probebench.results import load, load_correct
 
     path = find(name)
-    record = load(path)
+    record, correct = load(path), {}
+    if bits:
+        try:
+            correct = dict(load_correct(record, path))
+        except StoreError as error:
+            if bits == "needed":
+                raise
+            print(f"WARNING: {error}; which taps are tied may be left open", file=sys.stderr)
     # Two runs of different folders often have one file name: messages need more than that.
-    return Stored(str(path) if Path(name).is_file() else path.stem, record, load_correct(record, path) if bits else {})
+    return Stored(str(path) if Path(name).is_file() else path.stem, record, correct)
 
 
 def _show(args: argparse.Namespace) -> int:
     from probebench.leaderboard import render
+    from probebench.selection import completed
     from probebench.terminal import manners
 
     run = _read(args.record)
-    _print(render(run.record, level=args.level, **manners(sys.stdout)) + "\n" + "\n".join(_provenance(run)))
+    if any("selection" not in sweep for sweep in run.record["sweeps"]):
+        run = _read(args.record, bits="useful")
+    record = completed(run.record, run.correct)
+    _print(render(record, level=args.level, **manners(sys.stdout)) + "\n" + "\n".join(_provenance(run)))
     return OK
 
 
@@ -162,12 +189,12 @@ def _leaderboard(args: argparse.Namespace) -> int:
     from probebench import atomic, results
     from probebench.merge import merge, missing_shards
 
-    # The bits are only of use where a whole record is written.
+    # A whole record is written with its bits or not at all.
     whole = args.format == "json" and args.output is not None
-    runs = [_read(name, bits=whole) for name in args.records]
+    runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
     record, correct = merge(runs, args.protocol)
     if missing := missing_shards(run.record for run in runs):
-        print(f"probebench: WARNING: shard {', '.join(missing)} is not among them", file=sys.stderr)
+        print(f"WARNING: shard {', '.join(missing)} is not among them", file=sys.stderr)
     if not record["cases"]:
         raise ProbebenchError(f"no case in {', '.join(args.records)}")
     if whole:
@@ -181,8 +208,22 @@ def _leaderboard(args: argparse.Namespace) -> int:
     return OK
 
 
+def _report(args: argparse.Namespace) -> int:
+    from probebench import report
+    from probebench.leaderboard import tally
+    from probebench.merge import merge
+
+    report.check(args.output, "-o")
+    runs = [_read(name) for name in args.records]
+    record, _ = merge(runs, args.protocol)
+    size = report.write(record, args.output, runs[0].name if len(runs) == 1 else f"{len(runs)} runs")
+    print(f"{args.output}: {tally(record)}, {size / 1e6:.1f} MB")
+    return OK
+
+
 def _board(record: Record, args: argparse.Namespace) -> str:
-    from probebench.leaderboard import render, to_text
+    from probebench.leaderboard import render
+    from probebench.leaderboard_text import to_text
     from probebench.terminal import Manners, manners
 
     if kind := FORMATS[args.format]:
@@ -197,7 +238,7 @@ def _compare(args: argparse.Namespace) -> int:
     from probebench.terminal import manners
 
     try:
-        a, b = _read(args.a, bits=True), _read(args.b, bits=True)
+        a, b = _read(args.a, bits="needed"), _read(args.b, bits="needed")
         models = tuple(args.models) if args.models else None
         found = compare(a, b, models=models, alpha=args.alpha, min_drop=args.min_drop / 100)
     except ProbebenchError as error:

@@ -9,6 +9,7 @@ from typing import Any
 from probebench.baselines import Judgement, verdicts
 from probebench.errors import ProbebenchError, unknown
 from probebench.merge import Stored
+from probebench.ranking import chosen
 from probebench.sites import Tap
 from probebench.stats import Move, paired, unpaired
 
@@ -140,12 +141,11 @@ def _model_pairs(
 
 def _chosen(cases: Iterable[_Case]) -> dict[str, _Case]:
     """By dataset, the case that is best on held-out training images; none where a tap is chosen on the test images."""
-    best: dict[str, _Case] = {}
+    with_score: dict[str, list[_Case]] = {}
     for case in cases:
-        score, dataset = case["held_out_accuracy"], case["dataset"]
-        if score is not None and (dataset not in best or score > best[dataset]["held_out_accuracy"]):
-            best[dataset] = case
-    return best
+        if case["held_out_accuracy"] is not None:
+            with_score.setdefault(case["dataset"], []).append(case)
+    return {dataset: chosen(own) for dataset, own in with_score.items()}
 
 
 def _pair(a: Stored, b: Stored, before: _Case, now: _Case) -> Pair:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from probebench import junit, results
+from probebench.preflight import entries
 from probebench.run import relative
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
     Args:
         interrupted: whether the session was stopped from outside, or by an error of its own
     """
-    if not any(outcome.record or outcome.error for outcome in run.outcomes()) and not (
-        run.options.json or run.options.leaderboard_files
-    ):
+    asked = run.options.json or run.options.leaderboard_files or run.options.report
+    if not asked and not any(outcome.record or outcome.error for outcome in run.outcomes()):
         return
     config, notes = state.config, state.notes
-    record = state.record = run.record(interrupted)
+    withheld = entries(state.withheld.values(), state.catalog)
+    record = state.record = run.record(interrupted, withheld)
     problems: list[str] = []
     if run.options.update is not None:
         if interrupted:
@@ -40,12 +41,15 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
     except Exception as error:
         # Somebody else's code must not cost the measurement.
         problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")
-        record = state.record = run.record(interrupted)
+        record = state.record = run.record(interrupted, withheld)
     saved, warnings, unsaved = run.save_record(record)
-    problems += unsaved
+    unreported = run.save_report(record, saved)
+    problems += unsaved + unreported
     junit.add(config.pluginmanager.get_plugins(), junit.suite_properties(record, relative(saved) if saved else None))
     if saved is not None:
         notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
+    if run.options.report is not None and not unreported:
+        notes.append(f"report: {relative(run.options.report)}")
     notes += [f"WARNING: {warning}" for warning in warnings]
     stale = [] if run.options.prune else record["stale"]
     if stale:

@@ -9,10 +9,14 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from probebench.controls import controls
 from probebench.leaderboard import tally
-from probebench.ranking import best_taps, rank
+from probebench.ranking import Row, best_taps, rank
+from probebench.regime import regimes
 from probebench.results import Record
+from probebench.selection import selections
 from probebench.sites import Tap
+from probebench.wording import controls_line, earliest, interval, percent, regime_title, signed, trends_line
 
 LIMIT = 1024 * 1024  # bytes of a step's summary; GitHub drops a larger one whole
 ROWS, FAILURES, LINES = 100, 20, 10  # shown of each table, of failures and of an annotation's complaints
@@ -69,15 +73,13 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
     others = [complaint for complaint in complaints if not complaint.startswith("regressed")]
     if others:
         parts += ["### Fails with `--probe-strict`", _preformatted(others)]
-    best = best_taps(rank(record))
-    if best:
-        rows = [
-            (row.case["dataset"], row.case["model"], row.tap.id, _percent(row.case["accuracy"]))
-            + ("-".join(map(_percent, row.case["ci95"])), _points(row.gain_final), _points(row.gain_rc2))
-            for row in best
-        ]
-        headers = ("dataset", "model", "tap", "accuracy %", "95% CI", "vs final", "vs rc2")
-        parts += ["### Best tap of each model", _table(headers, rows)]
+    ranking = rank(record)
+    if best := best_taps(ranking):
+        parts += ["### Best tap of each model", _best(best, selections(record))]
+    if lines := [controls_line(found) for found in controls(record, ranking)]:
+        parts += ["### Controls", _list(lines)]
+    if lines := [f"{regime_title(regime)}: {trends_line(regime)}" for regime in regimes(record, ranking)]:
+        parts += ["### As shift grows", _list(lines)]
     if notes:
         parts.append(_preformatted(notes))
     return "\n\n".join(parts) + "\n"
@@ -117,12 +119,40 @@ def report(record: Record, complaints: Sequence[str], notes: Sequence[str], envi
 def _moved(cases: Sequence[Record]) -> str:
     cases = sorted(cases, key=lambda case: -abs(case["accuracy"] - case["baseline_accuracy"]))
     rows = [
-        (case["dataset"], case["model"], Tap(case["layer"], case["site"]).id, _percent(case["accuracy"]))
-        + (_percent(case["baseline_accuracy"]), _points(case["accuracy"] - case["baseline_accuracy"]))
+        (case["dataset"], case["model"], Tap(case["layer"], case["site"]).id, percent(case["accuracy"]))
+        + (percent(case["baseline_accuracy"]), signed(case["accuracy"] - case["baseline_accuracy"]))
         + (case["lost"], case["gained"], f"{case['p_value']:.1e}")
         for case in cases
     ]
     return _table(("dataset", "model", "tap", "accuracy %", "baseline %", "change", "lost", "gained", "p"), rows)
+
+
+def _best(best: Sequence[Row], selected: Mapping[tuple[str, str], Record]) -> str:
+    columns: dict[str, list[str]] = {
+        "dataset": [row.case["dataset"] for row in best],
+        "model": [row.case["model"] for row in best],
+        "tap": [row.tap.id for row in best],
+        "accuracy %": [percent(row.case["accuracy"]) for row in best],
+        "95% CI": [interval(row.case["ci95"]) for row in best],
+        "vs final": [signed(row.gain_final) for row in best],
+        "vs rc2": [signed(row.gain_rc2) for row in best],
+        "equal width": [signed(row.gain_equal_width) for row in best],
+        "random": [signed(row.gain_random) for row in best],
+    }
+    own = [selected[row.case["model"], row.case["dataset"]] for row in best]
+    columns |= {
+        "tied": ["" if selection["tied"] is None else str(len(selection["tied"])) for selection in own],
+        "earliest tied": [earliest(selection) for selection in own],
+    }
+    # What the record does not have takes no room.
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    return _table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _list(lines: Sequence[str]) -> str:
+    left = len(lines) - LINES
+    shown = [*lines[:LINES], *([f"and {left} more"] if left > 0 else [])]
+    return "\n".join(f"- {html.escape(line, quote=False)}" for line in shown)
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -143,11 +173,3 @@ def _preformatted(lines: Sequence[str]) -> str:
 
 def _first(failure: Record) -> str:
     return str(failure["error"]).partition("\n")[0]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def _points(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+.1f}"

@@ -127,4 +127,4 @@ class Handover:
 
 def recalled(table: Table) -> Withheld:
     """A `Withheld` of which the fields are known."""
-    return Withheld(**table | {"sweep": Sweep(**table["sweep"])})
+    return Withheld(**table | {"sweep": Sweep(**table["sweep"]), "datasets": tuple(table["datasets"])})

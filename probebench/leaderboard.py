@@ -1,148 +1,22 @@
-"""Leaderboards of a run record: rich for the terminal, tabulate for markdown and LaTeX files, and CSV."""
+"""The leaderboards of a run record in the terminal; `probebench.leaderboard_text` writes those of files."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable
 from typing import Any
 
-from rich import box
-from rich.columns import Columns
 from rich.console import Group, RenderableType
-from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
-from probebench.ranking import Row, best_taps, optimism, rank, selection_score
-from probebench.sites import EMBED, FINAL, SITES, Tap
-from probebench.terminal import printed
-
-TOP = 5  # rows of a ranking at the normal level
-SHIFTS = ("none", "shift", "strong")
-
-
-def _shifts(record: dict[str, Any]) -> dict[str, str]:
-    return {sweep["dataset"]: sweep["shift"] for sweep in record["sweeps"]}
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+.1f}"
-
-
-def _interval(case: dict[str, Any]) -> str:
-    low, high = case["ci95"]
-    return f"{100 * low:.1f}-{100 * high:.1f}"
-
-
-# Plain text for files
-
-
-COLUMNS = (
-    *("dataset", "rank", "model", "layer", "site", "accuracy", "ci95 low", "ci95 high"),
-    *("vs final", "vs last rc2", "width", "verdict", "baseline", "mean per class"),
-)
-
-
-def to_text(record: dict[str, Any], kind: str) -> str:
-    """The whole ranking as one table, and the best tap per site.
-
-    Args:
-        kind: ``md``, ``tex`` or ``csv``; CSV has the ranking only, accuracies in [0, 1] unrounded
-    """
-    rows = [row for dataset in rank(record).values() for row in dataset]
-    if kind == "csv":
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(name.replace(" ", "_") for name in COLUMNS)
-        writer.writerows(_cells(row) for row in rows)
-        return out.getvalue()
-    from tabulate import tabulate
-
-    style = {"md": "github", "tex": "latex_booktabs"}[kind]
-    cells = []
-    for row in rows:
-        *where, acc, low, high, final, rc2, width, verdict, baseline, per_class = _cells(row)
-        cells.append(
-            [*where, *map(_percent, (acc, low, high)), _signed(final), _signed(rc2)]
-            + [width, verdict, _percent(baseline), _percent(per_class)]
-        )
-    parts = [tabulate(cells, headers=COLUMNS, tablefmt=style, disable_numparse=True)]
-    for model in _models(record):
-        header, body = _best_per_site(record, model)
-        title = f"Best layer of each site, accuracy averaged over datasets: {model}"
-        comment = f"% {title}" if kind == "tex" else f"**{title}**"
-        parts.append(f"{comment}\n\n" + tabulate(body, headers=header, tablefmt=style, disable_numparse=True))
-    return "\n\n".join(parts) + "\n"
-
-
-def _cells(row: Row) -> list[Any]:
-    case = row.case
-    return [
-        case["dataset"],
-        row.rank,
-        case["model"],
-        case["layer"],
-        case["site"],
-        case["accuracy"],
-        *case["ci95"],
-        row.gain_final,
-        row.gain_rc2,
-        case["width"],
-        case["verdict"],
-        case["baseline_accuracy"],
-        case.get("mean_per_class"),
-    ]
-
-
-def _models(record: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(sweep["model"] for sweep in record["sweeps"]))
-
-
-def _best_per_site(record: dict[str, Any], model: str) -> tuple[list[str], list[list[str]]]:
-    """The paper's table: for each site the accuracy of its best layer, averaged over the datasets of each shift.
-
-    The layer is chosen per dataset by `selection_score`; in brackets the chosen depth in percent, averaged likewise.
-    """
-    shift_of = _shifts(record)
-    depth = next(sweep["depth"] for sweep in record["sweeps"] if sweep["model"] == model)
-    best: dict[tuple[str, str], tuple[float, float, float]] = {}
-    for case in record["cases"]:
-        if case["model"] != model:
-            continue
-        key = (case["site"], case["dataset"])
-        layer = case["layer"]
-        where = 100 * layer / depth if isinstance(layer, int) else 0.0
-        score = selection_score(case)
-        if key not in best or score > best[key][0]:
-            best[key] = (score, case["accuracy"], where)
-    datasets = list(dict.fromkeys(dataset for _, dataset in best))
-    groups = {s or "unknown": [d for d in datasets if shift_of[d] == s] for s in (*SHIFTS, "")}
-    groups = {name: members for name, members in groups.items() if members}
-    if len(groups) > 1:
-        groups["all"] = datasets
-    header = ["site", *(f"{name} ({len(members)})" for name, members in groups.items())]
-    body = []
-    for site in (*SITES, EMBED, FINAL):
-        cells = []
-        for members in groups.values():
-            found = [best[site, dataset] for dataset in members if (site, dataset) in best]
-            if len(found) < len(members):
-                cells.append("")
-                continue
-            accuracy = sum(a for _, a, _ in found) / len(found)
-            at = sum(w for _, _, w in found) / len(found)
-            cells.append(f"{100 * accuracy:.1f} [{at:.0f}%]" if site in SITES else f"{100 * accuracy:.1f}")
-        if any(cells):
-            body.append([site, *cells])
-    return header, body
-
-
-# Rich for the terminal
+from probebench.controls import controls
+from probebench.heat_map import heat_maps
+from probebench.ranking import optimism, rank, tap_of
+from probebench.ranking_table import Selections, best_table, ranking_table, verdict
+from probebench.regime import Regime, regimes, unavailable
+from probebench.selection import selections
+from probebench.sites import SITES
+from probebench.summaries import best_per_site, models, regime_table
+from probebench.terminal import printed, table, titled
+from probebench.wording import chosen_on, controls_line, percent, regime_title, trends_line, unavailable_lines
 
 
 def render(record: dict[str, Any], *, level: str, width: int | None, color: bool, ascii_only: bool) -> str:
@@ -150,7 +24,8 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
 
     Args:
         level: ``none``; ``brief`` (best tap of each model on each dataset, best tap per site); ``normal`` (the top of
-            each ranking, and heat maps where there is colour); ``full`` (every case)
+            each ranking, the chosen tap and what is tied with it, what wins as shift grows, and heat maps where there
+            is colour); ``full`` (every case and metric)
         width: of the terminal in characters, None for as wide as the tables are
         color: whether to write colours
         ascii_only: whether to draw with ASCII characters only
@@ -160,15 +35,28 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
     parts: list[RenderableType] = []
     if moved := _moved(record, ascii_only):
         parts.append(moved)
-    ranking = rank(record)
+    ranking, selected = rank(record), selections(record)
     if level == "brief":
-        parts.append(_best_table(ranking, ascii_only))
+        parts.append(best_table(ranking, selected, width=width, ascii_only=ascii_only))
     else:
+        full = level == "full"
+        left_out: set[str] = set()
         for dataset, rows in ranking.items():
-            parts.append(_ranking_table(record, dataset, rows, TOP if level == "normal" else len(rows), ascii_only))
-            if color and (maps := _heat_maps(record, dataset, controls=level == "full")):
+            drawn, lacking = ranking_table(
+                record, dataset, rows, selected, full=full, width=width, ascii_only=ascii_only
+            )
+            parts.append(drawn)
+            left_out.update(lacking)
+            if color and (maps := heat_maps(record, dataset, controls=full)):
                 parts.append(maps)
-    parts += [_site_table(record, model, ascii_only) for model in _models(record)]
+        if left_out:
+            names = ", ".join(sorted(left_out))
+            parts.append(Text(f"(No room for the columns {names}: a wider terminal or a file has them.)\n"))
+    parts += [_site_table(record, model, selected, ascii_only) for model in models(record)]
+    if level != "brief":
+        parts += [_regime(regime, ascii_only) for regime in regimes(record, ranking)]
+        parts += map(Text, unavailable_lines(unavailable(record)))
+    parts += [Text(f"Controls: {controls_line(found)}") for found in controls(record, ranking)]
     if (gap := optimism(record)) is not None:
         parts.append(
             Text(
@@ -180,90 +68,35 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
     return printed(parts, width=width, color=color, ascii_only=ascii_only)
 
 
-def _table(ascii_only: bool, columns: Iterable[str]) -> Table:
-    table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in columns:
-        table.add_column(
-            name, justify="left" if name in _WORDS else "right", no_wrap=name not in _FOLDED, overflow="fold"
-        )
-    return table
-
-
-# What may break into lines where the terminal is narrow; numbers never do.
-_FOLDED = ("dataset", "model", "verdict")
-_WORDS = ("dataset", "model", "tap", "site", "verdict")
-
-
-def _titled(title: str, table: Table) -> Group:
-    # Not rich's own table title, which wraps to the width of the table.
-    return Group(Text(title, style="bold"), table)
-
-
-_VERDICT_STYLE = {"regressed": "bold red", "improved": "green", "new": "cyan", "not comparable": "yellow"}
-
-
-def _verdict(case: dict[str, Any]) -> Text:
-    return Text(case["verdict"], style=_VERDICT_STYLE.get(case["verdict"], ""))
-
-
-def _ranking_table(record: dict[str, Any], dataset: str, rows: list[Row], top: int, ascii_only: bool) -> RenderableType:
-    shift = _shifts(record)[dataset]
-    about = {"none": ", no shift", "shift": ", shifted", "strong": ", strongly shifted"}.get(shift, "")
-    title = f"{dataset}{about}: {rows[0].case['n_test']} test images, {rows[0].case['protocol']}"
-    # Beside the accuracy, which rankings and verdicts go by, where publications report the other.
-    per_class = any(s["dataset"] == dataset and s.get("metric") == "mean_per_class" for s in record["sweeps"])
-    more = ("per class %",) if per_class else ()
-    table = _table(ascii_only, ("#", "model", "tap", "acc %", "95% CI", *more, "vs final", "vs rc2", "verdict"))
-    shown = rows[:top]
-    # Whoever does not reach the top shows with its best tap.
-    present = {row.case["model"] for row in shown}
-    for row in rows[top:]:
-        if row.case["model"] not in present:
-            present.add(row.case["model"])
-            shown.append(row)
-    # The two references of the first model, where they are not among them.
-    first = shown[0].case["model"]
-    depth = next(s["depth"] for s in record["sweeps"] if (s["model"], s["dataset"]) == (first, dataset))
-    wanted = {Tap(FINAL, FINAL), Tap(depth, "rc2")}
-    shown += [row for row in rows if row.case["model"] == first and row.tap in wanted and row not in shown]
-    shown.sort(key=rows.index)
-    for row in shown:
-        table.add_row(
-            str(row.rank),
-            row.case["model"],
-            row.tap.id,
-            _percent(row.case["accuracy"]),
-            _interval(row.case),
-            *([_percent(row.case.get("mean_per_class"))] if per_class else []),
-            _signed(row.gain_final),
-            _signed(row.gain_rc2),
-            _verdict(row.case),
-        )
-    return _titled(title, table)
-
-
-def _best_table(ranking: dict[str, list[Row]], ascii_only: bool) -> RenderableType:
-    table = _table(ascii_only, ("dataset", "model", "tap", "acc %", "95% CI", "vs final", "vs rc2"))
-    for row in best_taps(ranking):
-        case, gains = row.case, (_signed(row.gain_final), _signed(row.gain_rc2))
-        cells = (case["dataset"], case["model"], row.tap.id, _percent(case["accuracy"]), _interval(case), *gains)
-        table.add_row(*cells)
-    return _titled("Best tap of each model", table)
-
-
-def _site_table(record: dict[str, Any], model: str, ascii_only: bool) -> RenderableType:
-    header, body = _best_per_site(record, model)
-    table = _table(ascii_only, header)
+def _site_table(record: dict[str, Any], model: str, selected: Selections, ascii_only: bool) -> RenderableType:
+    header, body = best_per_site(record, model)
     # The best site of each column in bold.
     sites = [row for row in body if row[0] in SITES]
+    drawn = []
     for row in body:
-        cells = [Text(row[0])]
+        cells: list[str | Text] = [row[0]]
         for column in range(1, len(header)):
             values = [float(r[column].split()[0]) for r in sites if r[column]]
             top = bool(row[column]) and row in sites and float(row[column].split()[0]) == max(values)
             cells.append(Text(row[column], style="bold" if top else ""))
-        table.add_row(*cells)
-    return _titled(f"{model}: best layer of each site by shift, mean accuracy % [depth]", table)
+        drawn.append(cells)
+    on = chosen_on([selection for (name, _), selection in selected.items() if name == model])
+    title = f"{model}: best layer of each site, chosen on {on} images; mean accuracy % [depth]"
+    return titled(title, table(header, drawn, ascii_only))
+
+
+def _regime(regime: Regime, ascii_only: bool) -> RenderableType:
+    header, body = regime_table(regime)
+    drawn = []
+    for cells in body:
+        # The best of the three sites in bold.
+        best = max((float(cell) for cell in cells[4:7] if cell), default=None)
+        texts = [Text(cell.replace("±", "+-") if ascii_only else cell) for cell in cells]
+        for text in texts[4:7]:
+            if text.plain and float(text.plain) == best:
+                text.stylize("bold")
+        drawn.append(texts)
+    return titled(regime_title(regime), Group(table(header, drawn, ascii_only), Text(trends_line(regime) + "\n")))
 
 
 def _moved(record: dict[str, Any], ascii_only: bool) -> RenderableType | None:
@@ -271,61 +104,21 @@ def _moved(record: dict[str, Any], ascii_only: bool) -> RenderableType | None:
     cases = [case for case in record["cases"] if case["verdict"] in ("regressed", "improved")]
     if not cases:
         return None
-    table = _table(ascii_only, ("dataset", "model", "tap", "acc %", "baseline", "lost", "gained", "verdict"))
-    for case in sorted(cases, key=lambda c: c["accuracy"] - c["baseline_accuracy"]):
-        table.add_row(
+    rows = [
+        [
             case["dataset"],
             case["model"],
-            Tap(case["layer"], case["site"]).id,
-            _percent(case["accuracy"]),
-            _percent(case["baseline_accuracy"]),
+            tap_of(case).id,
+            percent(case["accuracy"]),
+            percent(case["baseline_accuracy"]),
             str(case["lost"]),
             str(case["gained"]),
-            _verdict(case),
-        )
-    return _titled("Changed against the baselines", table)
-
-
-def _heat_maps(record: dict[str, Any], dataset: str, controls: bool) -> RenderableType | None:
-    """Layer x site, coloured from the lowest accuracy of the map to the highest."""
-    maps = []
-    for sweep in record["sweeps"]:
-        if sweep["dataset"] != dataset or (sweep["control_of"] and not controls):
-            continue
-        cells = {
-            (case["layer"], case["site"]): case["accuracy"]
-            for case in record["cases"]
-            if (case["model"], case["dataset"]) == (sweep["model"], dataset) and isinstance(case["layer"], int)
-        }
-        if cells:
-            maps.append(_heat_map(sweep["model"], cells))
-    if not maps:
-        return None
-    return Group(Columns(maps, padding=(0, 3)), Text())
-
-
-def _heat_map(title: str, cells: dict[tuple[int, str], float]) -> Table:
-    low, high = min(cells.values()), max(cells.values())
-    sites = [site for site in SITES if any(s == site for _, s in cells)]
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 0), pad_edge=False)
-    table.add_column("layer ")
-    for site in sites:
-        table.add_column(f" {site} ", justify="right")
-    for layer in sorted({layer for layer, _ in cells}):
-        table.add_row(f"L{layer:02d}", *(_heat_cell(cells.get((layer, site)), low, high) for site in sites))
-    return table
-
-
-# Steps of the viridis map (matplotlib): even in lightness, so that it also reads without colour vision.
-_VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
-
-
-def _heat_cell(value: float | None, low: float, high: float) -> Text:
-    if value is None:
-        return Text("")
-    step = round((value - low) / (high - low) * (len(_VIRIDIS) - 1)) if high > low else len(_VIRIDIS) - 1
-    ink = "white" if step < len(_VIRIDIS) // 2 else "black"
-    return Text(f" {100 * value:.0f} ".rjust(5), style=Style(color=ink, bgcolor=_VIRIDIS[step]))
+            verdict(case),
+        ]
+        for case in sorted(cases, key=lambda c: c["accuracy"] - c["baseline_accuracy"])
+    ]
+    header = ("dataset", "model", "tap", "acc %", "baseline", "lost", "gained", "verdict")
+    return titled("Changed against the baselines", table(header, rows, ascii_only))
 
 
 def tally(record: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The catalog as tables: which models and datasets there are, and what of them is on this machine. No torch."""
+"""Models, datasets and protocols as tables, and what of them is on this machine. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import human, missing
+from probebench.protocols import PROTOCOLS, Protocol
 
 _SPLITS = re.compile(r"(?:; )?([\d,]+) train(?: \([^)]*\))?, ([\d,]+) test(?: \([^)]*\))?")
 
@@ -44,6 +45,35 @@ class Row:
         """Whether every word is somewhere in what is known of it, in upper or lower case."""
         text = " ".join([*self.cells.values(), *map(str, self.data.values())]).lower()
         return all(word.lower() in text for word in words)
+
+
+def protocol_rows() -> list[Row]:
+    """The named protocols; as data with all their fields."""
+    return [_protocol_row(protocol) for protocol in PROTOCOLS.values()]
+
+
+def _protocol_row(protocol: Protocol) -> Row:
+    training = "all of train" if protocol.train_fraction == 1 else f"{100 * protocol.train_fraction:.0f}% of train"
+    if protocol.shots is not None:
+        training = f"{protocol.shots} images a class, {protocol.draws} draws"
+    if protocol.train_on == "clean":
+        training += " of the clean dataset"
+    views = {"random_resized_crop_flip": "random crops, mirrored", "resize_center_crop": "centre crops"}
+    path = protocol.path
+    cells = {
+        "name": protocol.name,
+        "fingerprint": protocol.fingerprint,
+        "training images": training,
+        "views": views[protocol.train_view],
+        "pixel statistics": "the model's" if protocol.pixel_mean is None else "ImageNet",
+        "rows": "unit length" if protocol.feature_norm == "l2" else "as they are",
+        "probe": protocol.probe,
+        "C": f"{len(path)} from {path[0]:g} to {path[-1]:g}" if path else f"{protocol.C:g}",
+        "chosen on": {"test": "test", "held_out": f"{100 * (protocol.held_out or 0):.0f}% held out"}[
+            protocol.selection
+        ],
+    }
+    return Row(cells, {"fingerprint": protocol.fingerprint, **asdict(protocol)})
 
 
 def model_rows(catalog: Catalog) -> list[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from probebench.errors import ProbebenchError, unknown
 from probebench.results import Correct, Record
+from probebench.selection import by_sweep, select
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Stored:
 def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, Correct]:
     """Join the cases of several runs; of a case that several have, the newest counts.
 
+    Where a sweep's cases come from several runs, its tap is chosen anew, and compared with the others as far as it is
+    known which test examples were right.
+
     Args:
         runs: at least one; of two that started in the same second the later one in the sequence is the newer
         protocol: the name of the protocol to keep; by default that of all cases
@@ -52,12 +56,14 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
     _refuse_mixtures(kept)
     sweeps: dict[tuple[str, str], Record] = {}
     cases: dict[str, Record] = {}
+    came_from: dict[str, int] = {}
     correct: dict[str, Any] = {}
-    for run in kept:
+    for number, run in enumerate(kept):
         for sweep in run.record["sweeps"]:
             sweeps[sweep["model"], sweep["dataset"]] = sweep
         for case in run.record["cases"]:
             cases[case["id"]] = case
+            came_from[case["id"]] = number
             correct.pop(case["id"], None)
             if case["id"] in run.correct:
                 correct[case["id"]] = run.correct[case["id"]]
@@ -67,7 +73,7 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
     hardware = newest["hardware"] | {
         key: sorted({name for run in kept for name in run.record["hardware"][key]}) for key in ("devices", "gpus")
     }
-    merged = {key: value for key, value in newest.items() if key not in ("correct", "shard")} | {
+    merged: Record = {key: value for key, value in newest.items() if key not in ("correct", "shard")} | {
         "started": kept[0].record["started"],
         "duration_seconds": sum(run.record["duration_seconds"] for run in kept),
         "interrupted": any(run.record["interrupted"] for run in kept),
@@ -79,10 +85,16 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
         "sweeps": list(sweeps.values()),
         "cases": list(cases.values()),
         "failures": _failures(kept),
+        "withheld": _withheld(kept),
         "stale": list(dict.fromkeys(name for run in kept for name in run.record["stale"])),
         "extra": {key: value for run in kept for key, value in run.record["extra"].items()},
         "merged": [source for run in kept for source in _sources(run)],
     }
+    for key, own in by_sweep(merged).items():
+        # What the one run of all these cases says of them holds, also where its bits are not at hand.
+        if "selection" not in sweeps[key] or len({came_from[case["id"]] for case in own}) > 1:
+            sweeps[key] = sweeps[key] | {"selection": select(own, correct)}
+    merged["sweeps"] = list(sweeps.values())
     return merged, correct
 
 
@@ -145,6 +157,13 @@ def _failures(runs: Sequence[Stored]) -> list[Record]:
             failures.pop(f"{sweep['model']}-{sweep['dataset']}", None)
         failures |= {failure["sweep"]: failure for failure in run.record["failures"]}
     return list(failures.values())
+
+
+def _withheld(runs: Sequence[Stored]) -> list[Record]:
+    """What no run has measured, by model, as the newest run says."""
+    measured = {sweep["model"] for run in runs for sweep in run.record["sweeps"]}
+    found = {each["model"]: each for run in runs for each in run.record.get("withheld", ())}
+    return [each for model, each in found.items() if model not in measured]
 
 
 def _sources(run: Stored) -> list[Record]:

@@ -91,6 +91,9 @@ def add_options(parser: pytest.Parser) -> None:
         help="write the whole ranking to a .md, .tex or .csv file (may be repeated)",
     )
     group.addoption(
+        "--probe-report", type=Path, metavar="FILE", help="write an HTML report of the run, one file that loads nothing"
+    )
+    group.addoption(
         "--probe-benchmark-table",
         action="store_true",
         help="print pytest-benchmark's table of attributed times, a row per case",
@@ -135,6 +138,7 @@ class Options:
     min_drop: float  # as a fraction, not points
     leaderboard: str
     leaderboard_files: tuple[Path, ...]
+    report: Path | None
     benchmark_table: bool
     device: str
     batch_size: int
@@ -182,12 +186,12 @@ class Options:
         for path in files:
             if path.suffix not in (".md", ".tex", ".csv"):
                 raise ProbebenchError(f"--probe-leaderboard-file must end in .md, .tex or .csv, got {path.name!r}")
-        json, baselines = (
+        json, report, baselines = (
             None if path is None else absolute(path)
-            for path in (cast("Path | None", get("json")), cast("Path | None", get("baselines")))
+            for path in (cast("Path | None", get(name)) for name in ("json", "report", "baselines"))
         )
-        outputs = [*files, json]
-        for path in files:
+        outputs = [path for path in (*files, json, report) if path is not None]
+        for path in outputs:
             if outputs.count(path) > 1:
                 raise ProbebenchError(f"{path} is named for two outputs; one would overwrite the other")
         update = cast("Literal['new', 'all'] | None", get("update"))
@@ -216,6 +220,7 @@ class Options:
             min_drop=min_drop / 100,
             leaderboard=level or ("normal" if verbosity >= 0 else "brief" if verbosity == -1 else "none"),
             leaderboard_files=files,
+            report=report,
             benchmark_table=bool(get("benchmark_table")),
             device=cast(str, get("device")),
             batch_size=batch_size,

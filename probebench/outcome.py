@@ -82,7 +82,4 @@ def load(path: Path) -> Outcome:
         raise StoreError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
     correct = dict(results.load_correct(table, path))
     table.pop("correct", None)
-    for case in table["cases"]:
-        if (draws := case.get("draws", 1)) > 1:  # the file has them in one row
-            correct[case["id"]] = correct[case["id"]].reshape(draws, -1)
     return Outcome(**table | {"sweep": Sweep(**table["sweep"]), "correct": correct})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from probebench import fetch, weights
@@ -37,7 +37,7 @@ class Withheld:
     Attributes:
         cases: how many there would be
         model: whether its weights are not on this machine
-        dataset: whether its images are not
+        datasets: those that are not, of its own and the one its probe is trained on
         asked: whether it was asked for by name
         by_model: whether its model was
         why: another reason than what is missing; empty if there is none
@@ -46,7 +46,7 @@ class Withheld:
     sweep: Sweep
     cases: int
     model: bool
-    dataset: bool
+    datasets: tuple[str, ...]
     asked: bool
     by_model: bool
     why: str = ""
@@ -60,6 +60,7 @@ class Preflight:
         asked: what the command line names
         offline: whether downloads are forbidden
         licences: those that weights may have, or ``commercial``; empty for any
+        clean: whether probes are trained on clean datasets, which have to be here, too
         here: what is known to be on this machine
     """
 
@@ -70,9 +71,10 @@ class Preflight:
         asked: Asked,
         offline: bool,
         licences: Collection[str],
+        clean: bool = False,
         here: Here = ({}, {}),
     ) -> None:
-        self._catalog, self._own, self._asked, self._licences = catalog, own, asked, licences
+        self._catalog, self._own, self._asked, self._licences, self._clean = catalog, own, asked, licences, clean
         self._offline = offline or fetch.offline()
         self._weights, self._images = map(dict, here)
         self._no_hub = False
@@ -90,22 +92,31 @@ class Preflight:
             self._weights[spec.name] = weights.cached(spec) is not None
         return not self._weights[spec.name]
 
-    def _lacks_images(self, spec: DatasetSpec) -> bool:
-        if spec.name not in self._images:
-            self._images[spec.name] = disk.on_disk(spec)
-        return not self._images[spec.name]
+    def _lacking(self, spec: DatasetSpec) -> tuple[str, ...]:
+        """Names of the datasets that a sweep reads and that are not on this machine."""
+        for each in self._read(spec):
+            if each.name not in self._images:
+                self._images[each.name] = disk.on_disk(each)
+        return tuple(each.name for each in self._read(spec) if not self._images[each.name])
+
+    def _read(self, spec: DatasetSpec) -> list[DatasetSpec]:
+        """The datasets that a sweep reads."""
+        return [spec, self._catalog.clean(spec)] if self._clean and spec.clean else [spec]
+
+    def _missing(self, spec: DatasetSpec) -> list[Archive]:
+        return [archive for each in self._read(spec) for archive in disk.missing(each)]
 
     def unreachable(self, sweep: Sweep, cases: int) -> Withheld:
         """A sweep that was let through to be downloaded, and nobody answered: those hosts are not tried again."""
         self._weights.clear()
         self._images.clear()
         model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
-        lacks_model, lacks_dataset = self._lacks_weights(model), self._lacks_images(dataset)
+        lacks_model, lacking = self._lacks_weights(model), self._lacking(dataset)
         if lacks_model:  # weights come first
             self._no_hub = True
         else:
-            self._dead_hosts |= {urlsplit(archive.url).netloc for archive in disk.missing(dataset)}
-        return Withheld(sweep, cases, lacks_model, lacks_dataset, asked=True, by_model=True)
+            self._dead_hosts |= {urlsplit(archive.url).netloc for archive in self._missing(dataset)}
+        return Withheld(sweep, cases, lacks_model, lacking, asked=True, by_model=True)
 
     def withhold(self, sweep: Sweep, cases: int) -> Withheld | None:
         """Why a sweep is not to be run; None if it is."""
@@ -114,15 +125,15 @@ class Preflight:
         asked = named or self._asked.dataset(dataset.name)
         why = self._refused(model)
         if why:
-            return Withheld(sweep, cases, model=False, dataset=False, asked=asked, by_model=named, why=why)
-        lacks_model, lacks_dataset = self._lacks_weights(model), self._lacks_images(dataset)
+            return Withheld(sweep, cases, model=False, datasets=(), asked=asked, by_model=named, why=why)
+        lacks_model, lacking = self._lacks_weights(model), self._lacking(dataset)
         if not named and self._is_control_of_absent(model):
             # It needs no weights, and would otherwise run wherever there are images, for a hundred models.
             lacks_model = True
         may_get_model = named and not self._offline and not self._no_hub
-        may_get_dataset = asked and not self._offline and not any(map(self._out_of_reach, disk.missing(dataset)))
-        if (lacks_model and not may_get_model) or (lacks_dataset and not may_get_dataset):
-            return Withheld(sweep, cases, lacks_model, lacks_dataset, asked, named)
+        may_get_dataset = asked and not self._offline and not any(map(self._out_of_reach, self._missing(dataset)))
+        if (lacks_model and not may_get_model) or (lacking and not may_get_dataset):
+            return Withheld(sweep, cases, lacks_model, lacking, asked, named)
         return None
 
     def _out_of_reach(self, archive: Archive) -> bool:
@@ -144,8 +155,8 @@ class Preflight:
         return f"licence {spec.licence or 'unknown'}, refused by --probe-licence={','.join(sorted(self._licences))}"
 
 
-def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
-    """One line per model about the sweeps that were withheld: how many cases, what they lack, the command that gets it.
+def entries(withheld: Iterable[Withheld], catalog: Catalog) -> list[dict[str, Any]]:
+    """By model, what was withheld as run records have it: how many cases, what they lack, the command that gets it.
 
     Controls are counted with their models.
     """
@@ -154,7 +165,15 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
         spec = catalog.model(each.sweep.model)
         base = catalog.models.get(spec.control_of or "", spec)
         by_model.setdefault(base.name, []).append(each)
-    rows = [_row(catalog.model(name), group, catalog) for name, group in by_model.items()]
+    return [_entry(catalog.model(name), group, catalog) for name, group in by_model.items()]
+
+
+def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
+    """The `entries` as lines of text, after one that says what they are."""
+    rows = [
+        (each["model"], f"{each['cases']:,} case{'s' if each['cases'] > 1 else ''}", each["lacks"], each["command"])
+        for each in entries(withheld, catalog)
+    ]
     if not rows:
         return []
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -167,24 +186,23 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
     ]
 
 
-def _row(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> tuple[str, str, str, str]:
-    count = sum(each.cases for each in group)
-    cases = f"{count:,} case{'s' if count > 1 else ''}"
+def _entry(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> dict[str, Any]:
+    entry = {"model": spec.name, "cases": sum(each.cases for each in group)}
     reasons = list(dict.fromkeys(each.why for each in group if each.why))
     if reasons:
-        return spec.name, cases, "; ".join(reasons), ""
+        return entry | {"lacks": "; ".join(reasons), "command": ""}
     lacks, names = [], []
     if any(each.model for each in group):
         lacks.append(disk.human(spec.download_size) if spec.download_size else "weights")
         names.append(weights.handle(spec))
-    datasets = list(dict.fromkeys(each.sweep.dataset for each in group if each.dataset))
+    datasets = list(dict.fromkeys(name for each in group for name in each.datasets))
     if datasets:
         archives = {a.url: a for name in datasets for a in disk.missing(catalog.dataset(name))}
         size = sum(archive.size for archive in archives.values())
         plural = "s" if len(datasets) > 1 else ""
         lacks.append(f"{len(datasets)} dataset{plural}" + (f" {disk.human(size)}" if size else ""))
         names += _short(datasets, catalog)
-    return spec.name, cases, " + ".join(lacks), f"probebench fetch {' '.join(names)}" if names else ""
+    return entry | {"lacks": " + ".join(lacks), "command": f"probebench fetch {' '.join(names)}" if names else ""}
 
 
 def _short(datasets: list[str], catalog: Catalog) -> list[str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from probebench.errors import unknown
+from probebench.errors import ProbebenchError, unknown
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -44,6 +44,11 @@ class Protocol:
             all of train (the ridge probe has alpha = 1 / C)
         held_out: the share of train that is held out; per class, and all views of one source image on one side
         interpolation: of the resizing: ``model`` for what the weights were trained with; None for bilinear
+        shots: training images per class, drawn at random from train by `seed`, one view of each source image; None
+            for all
+        draws: how many training sets of `shots` are drawn, each with a probe of its own; accuracies are the mean
+        train_on: ``clean`` for the train split of the dataset that a shifted one was made from or goes with
+            (`DatasetSpec.clean`); None for its own
     """
 
     name: str
@@ -66,11 +71,27 @@ class Protocol:
     path: tuple[float, ...] | None = None
     held_out: float | None = None
     interpolation: Literal["model"] | None = None
+    shots: int | None = None
+    draws: int | None = None
+    train_on: Literal["clean"] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.shots is None) != (self.draws is None):
+            raise ProbebenchError(f"protocol {self.name!r}: shots and draws go together; give both or neither")
+        for name in ("shots", "draws"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ProbebenchError(f"protocol {self.name!r}: {name} must be at least 1, got {value}")
+        if self.shots == 1 and self.held_out is not None:
+            raise ProbebenchError(
+                f"protocol {self.name!r}: of one training image per class none can be held out; take more shots, or "
+                "a probe that needs no held-out part"
+            )
 
     @property
     def fingerprint(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of all fields that apply, as canonical JSON."""
-        later = ("path", "held_out", "interpolation")
+        later = ("path", "held_out", "interpolation", "shots", "draws", "train_on")
         values = {name: value for name, value in asdict(self).items() if name not in later or value is not None}
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -119,7 +140,14 @@ DEFAULT = Protocol(
     interpolation="model",
 )
 
-PROTOCOLS = {protocol.name: protocol for protocol in (DEFAULT, PAPER)}
+# As `default@1`, from few labels. A quarter of them is held out, so that of 4 shots one is.
+FEW_SHOT_4 = replace(DEFAULT, name="few_shot_4@1", shots=4, draws=5, held_out=0.25)
+FEW_SHOT_16 = replace(DEFAULT, name="few_shot_16@1", shots=16, draws=5, held_out=0.25)
+
+# As `default@1`, with probe, C and tap from undistorted training images: how well all of it carries over.
+TRANSFER = replace(DEFAULT, name="transfer@1", train_on="clean")
+
+PROTOCOLS = {protocol.name: protocol for protocol in (DEFAULT, PAPER, FEW_SHOT_4, FEW_SHOT_16, TRANSFER)}
 
 
 def get_protocol(name: str) -> Protocol:

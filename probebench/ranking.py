@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from probebench.sites import FINAL, Tap
 
 @dataclass(frozen=True)
 class Row:
-    """One case in a ranking.
+    """One case in a ranking. Gains are differences of accuracies, as fractions.
 
     Attributes:
         rank: from 1 within the dataset; cases of equal accuracy share the better rank
@@ -18,6 +19,10 @@ class Row:
         tap: its tap
         gain_final: accuracy minus that of the same model's ``final``; None where that was not measured
         gain_rc2: the same against the block output of the last layer
+        gain_equal_width: as `gain_final`, of probes that read no more features than the residual stream is wide; None
+            where the record does not have those
+        gain_random: what the same tap of the model's random control gains over the control's own ``final``, at equal
+            width where the record has that, averaged over controls where there are several; None without any
     """
 
     rank: int
@@ -25,6 +30,21 @@ class Row:
     tap: Tap
     gain_final: float | None
     gain_rc2: float | None
+    gain_equal_width: float | None = None
+    gain_random: float | None = None
+
+    @property
+    def survived(self) -> float | None:
+        """What is left of the gain over ``final`` after both controls; None where one is missing.
+
+        The gain at equal width, less what the random control gains. A control that loses takes nothing off.
+        """
+        if self.gain_equal_width is None or self.gain_random is None:
+            return None
+        return self.gain_equal_width - max(0.0, self.gain_random)
+
+
+_Key = tuple[str, str, int | str, str]  # model, dataset, layer, site
 
 
 def rank(record: dict[str, Any]) -> dict[str, list[Row]]:
@@ -33,30 +53,84 @@ def rank(record: dict[str, Any]) -> dict[str, list[Row]]:
     Ties go to the tap that data meets first, then to the model measured first.
     """
     depth = {(s["model"], s["dataset"]): s["depth"] for s in record["sweeps"]}
-    accuracy = {(c["model"], c["dataset"], c["layer"], c["site"]): c["accuracy"] for c in record["cases"]}
+    cases: dict[_Key, dict[str, Any]] = {(c["model"], c["dataset"], c["layer"], c["site"]): c for c in record["cases"]}
+    controls: dict[tuple[str, str], list[str]] = {}
+    for sweep in record["sweeps"]:
+        if sweep.get("control_of"):
+            controls.setdefault((sweep["control_of"], sweep["dataset"]), []).append(sweep["model"])
 
-    def gain(case: dict[str, Any], layer: int | str, site: str) -> float | None:
-        reference = accuracy.get((case["model"], case["dataset"], layer, site))
-        return None if reference is None else case["accuracy"] - reference
+    def gain(model: str, case: dict[str, Any], layer: int | str, site: str) -> float | None:
+        """What a model gains at the tap of `case` over another of its taps."""
+        one = cases.get((model, case["dataset"], case["layer"], case["site"]))
+        other = cases.get((model, case["dataset"], layer, site))
+        return None if one is None or other is None else one["accuracy"] - other["accuracy"]
+
+    def random(case: dict[str, Any]) -> float | None:
+        gains = []
+        for name in controls.get((case["model"], case["dataset"]), []):
+            same, final = (
+                cases.get((name, case["dataset"], *at)) for at in ((case["layer"], case["site"]), (FINAL, FINAL))
+            )
+            found = None if same is None else _gain_equal_width(same, final)
+            found = gain(name, case, FINAL, FINAL) if found is None else found
+            gains += [] if found is None else [found]
+        return sum(gains) / len(gains) if gains else None
 
     ranking: dict[str, list[Row]] = {}
     for dataset in dict.fromkeys(case["dataset"] for case in record["cases"]):
-        cases = [(Tap(c["layer"], c["site"]), c) for c in record["cases"] if c["dataset"] == dataset]
-        cases.sort(key=lambda pair: (-pair[1]["accuracy"], pair[0]))
+        ordered = [(tap_of(c), c) for c in record["cases"] if c["dataset"] == dataset]
+        ordered.sort(key=lambda pair: (-pair[1]["accuracy"], pair[0]))
         rows: list[Row] = []
-        for position, (tap, case) in enumerate(cases, start=1):
+        for position, (tap, case) in enumerate(ordered, start=1):
             tied = rows and rows[-1].case["accuracy"] == case["accuracy"]
+            model = case["model"]
             rows.append(
                 Row(
                     rank=rows[-1].rank if tied else position,
                     case=case,
                     tap=tap,
-                    gain_final=gain(case, FINAL, FINAL),
-                    gain_rc2=gain(case, depth[case["model"], dataset], "rc2"),
+                    gain_final=gain(model, case, FINAL, FINAL),
+                    gain_rc2=gain(model, case, depth[model, dataset], "rc2"),
+                    gain_equal_width=_gain_equal_width(case, cases.get((model, dataset, FINAL, FINAL))),
+                    gain_random=random(case),
                 )
             )
         ranking[dataset] = rows
     return ranking
+
+
+def _gain_equal_width(case: dict[str, Any], final: dict[str, Any] | None) -> float | None:
+    if final is None:
+        return None
+
+    def accuracy(of: dict[str, Any]) -> float | None:
+        if "width_matched" not in of:
+            return None  # a record from before there was such a control
+        if of["width_matched"] is not None:
+            return float(of["width_matched"]["accuracy"])
+        # A wide tap without the control has no accuracy at equal width: its own is not that.
+        return float(of["accuracy"]) if of["width"] <= final["width"] else None
+
+    one, other = accuracy(case), accuracy(final)
+    return None if one is None or other is None else one - other
+
+
+def tap_of(case: dict[str, Any]) -> Tap:
+    """The tap of a case of a record."""
+    return Tap(case["layer"], case["site"])
+
+
+def metric(case: dict[str, Any], name: str) -> tuple[float, tuple[float, float] | None] | None:
+    """A metric of a case of a record and its 95% interval, as far as the record has them.
+
+    Args:
+        name: ``top5``, ``mean_per_class``, ``nll`` or ``ece``
+    """
+    if found := case.get("metrics", {}).get(name):
+        low, high = found["ci95"]
+        return found["value"], (low, high)
+    older = case.get("mean_per_class") if name == "mean_per_class" else None
+    return None if older is None else (older, None)
 
 
 def selection_score(case: dict[str, Any]) -> float:
@@ -65,13 +139,23 @@ def selection_score(case: dict[str, Any]) -> float:
     return float(case["accuracy"] if held_out is None else held_out)
 
 
+def chosen(cases: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Of one model's cases on one dataset, at least one, the best by `selection_score`.
+
+    Ties go to the tap that data meets first: nothing about the test images may break them.
+    """
+    return min(cases, key=lambda case: (-selection_score(case), tap_of(case)))
+
+
 def best_taps(ranking: dict[str, list[Row]]) -> list[Row]:
-    """On each dataset, the best tap of each model by `selection_score`."""
-    return [
-        max((row for row in rows if row.case["model"] == model), key=lambda row: selection_score(row.case))
-        for rows in ranking.values()
-        for model in dict.fromkeys(row.case["model"] for row in rows)
-    ]
+    """On each dataset, the `chosen` tap of each model."""
+    best = []
+    for rows in ranking.values():
+        for model in dict.fromkeys(row.case["model"] for row in rows):
+            own = [row for row in rows if row.case["model"] == model]
+            case = chosen(row.case for row in own)
+            best += [row for row in own if row.case is case]
+    return best
 
 
 def optimism(record: dict[str, Any]) -> float | None:
@@ -85,8 +169,5 @@ def optimism(record: dict[str, Any]) -> float | None:
     for case in record["cases"]:
         if case.get("held_out_accuracy") is not None:
             sweeps.setdefault((case["model"], case["dataset"]), []).append(case)
-    gaps = [
-        max(case["accuracy"] for case in cases) - max(cases, key=selection_score)["accuracy"]
-        for cases in sweeps.values()
-    ]
+    gaps = [max(case["accuracy"] for case in cases) - chosen(cases)["accuracy"] for cases in sweeps.values()]
     return sum(gaps) / len(gaps) if gaps else None

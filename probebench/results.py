@@ -39,7 +39,7 @@ SCHEMA = 1
 Record = dict[str, Any]
 
 Correct = Mapping[str, npt.NDArray[np.bool_]]
-"""By id of a case: bool of shape (n_test,), which test examples were right."""
+"""By id of a case: bool of shape (n_test,), which test examples were right; (draws, n_test) for several draws."""
 
 
 def schema() -> dict[str, Any]:
@@ -63,9 +63,11 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
         "width": measured.width,
         "n_train": result.n_train,
         "n_test": result.n_test,
+        "draws": measured.draws,
         "accuracy": measured.accuracy,
-        "ci95": list(measured.ci95),
-        "mean_per_class": measured.mean_per_class,
+        "ci95": list(measured.metrics.accuracy.ci95),
+        "metrics": measured.metrics.to_json(),
+        "width_matched": None if measured.width_matched is None else measured.width_matched.to_json(),
         "verdict": judgement.verdict,
         "baseline_accuracy": judgement.baseline_accuracy,
         "lost": judgement.lost,
@@ -84,10 +86,12 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Reco
     return {
         "model": sweep.model,
         "dataset": sweep.dataset,
+        "trained_on": result.trained_on,
         "protocol": sweep.protocol,
         "depth": result.model.depth,
         "control_of": result.model.control_of,
         "shift": result.dataset.shift,
+        **({} if result.shift_distance is None else {"shift_distance": result.shift_distance.to_json()}),
         "metric": result.dataset.metric,
         "weights": result.weights_digest,
         "test_set": result.test_set,
@@ -201,7 +205,7 @@ def load_correct(record: Record, path: Path) -> Correct:
     """
     if record.get("correct") is None:
         return {}
-    n_test = {case["id"]: (case["n_test"], case["accuracy"]) for case in record["cases"]}
+    known = {case["id"]: case for case in record["cases"]}
     correct = {}
     try:
         file = path.with_name(record["correct"]["file"])
@@ -212,9 +216,10 @@ def load_correct(record: Record, path: Path) -> Correct:
                 "the two are not of the same run"
             )
         for name, bits in load_tensors(side).items():
-            n, accuracy = n_test[name]
-            correct[name] = np.unpackbits(bits, count=n).astype(bool)
-            if round(accuracy * n) != np.count_nonzero(correct[name]):
+            n, draws, accuracy = known[name]["n_test"], known[name].get("draws", 1), known[name]["accuracy"]
+            unpacked = np.unpackbits(bits, count=n * draws).astype(bool)
+            correct[name] = unpacked if draws == 1 else unpacked.reshape(draws, n)
+            if round(accuracy * n * draws) != np.count_nonzero(unpacked):
                 raise StoreError(f"{file} contradicts the accuracy of {name} in {path.name}")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise StoreError(

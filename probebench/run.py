@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from probebench import atomic, baselines, leaderboard, results
+from probebench import atomic, baselines, leaderboard_text, report, results
 from probebench.baselines import Baseline, Judgement
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
@@ -25,6 +25,8 @@ from probebench.fetch import Progress
 from probebench.options import Options
 from probebench.outcome import Outcome
 from probebench.protocols import get_protocol
+from probebench.selection import select
+from probebench.shift import References
 from probebench.sites import Tap, all_taps
 from probebench.sweep import SweepResult, run_sweep
 
@@ -62,6 +64,7 @@ class Run:
         self._family, self._hardware = family, hardware or {}
         self._over: dict[Sweep, Outcome] = {}
         self._measuring: dict[Sweep, _Measuring] = {}
+        self._references = References()
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
@@ -79,9 +82,13 @@ class Run:
 
         try:
             measured.baseline = self._read_baseline(sweep, taps)
+            model, dataset = self.catalog.model(sweep.model), self.catalog.dataset(sweep.dataset)
             run_sweep(
-                self.catalog.model(sweep.model),
-                self.catalog.dataset(sweep.dataset),
+                model,
+                dataset,
+                clean=self.catalog.clean(dataset),
+                reference=self.catalog.reference(model),
+                references=self._references,
                 protocol=get_protocol(sweep.protocol),
                 taps=taps,
                 weights=options.weights.get(sweep.model),
@@ -159,6 +166,7 @@ class Run:
             outcome.correct[entry["id"]] = result.taps[tap].correct
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
+        outcome.record["selection"] = select(outcome.cases, outcome.correct)
         if measured.baseline is not None:
             known = set(all_taps(result.model.depth))
             outcome.stale = [f"{sweep.id}-{tap.id}" for tap in sorted(measured.baseline.correct) if tap not in known]
@@ -192,8 +200,12 @@ class Run:
             found += [f"stale: baseline {name} has no case" for outcome in outcomes for name in outcome.stale]
         return found
 
-    def record(self, interrupted: bool) -> results.Record:
-        """The run record of all that was measured so far, unfinished sweeps included."""
+    def record(self, interrupted: bool, withheld: Sequence[results.Record] = ()) -> results.Record:
+        """The run record of all that was measured so far, unfinished sweeps included.
+
+        Args:
+            withheld: what was not measured because it is not on this machine, see `probebench.preflight.entries`
+        """
         outcomes = self.outcomes()
         record = results.run_record(
             started=self._started,
@@ -214,19 +226,23 @@ class Run:
         record["hardware"] |= self._hardware
         if self.options.shard is not None:
             record["shard"] = list(self.options.shard)
+        if withheld:
+            record["withheld"] = list(withheld)
         return copy.deepcopy(record)  # plugins may change it
 
     def check_writable(self) -> None:
         """Before any work: can everything that this run was asked to write be written?
 
         Raises:
-            StoreError: naming the option to change
+            ProbebenchError: naming the option to change
         """
         options = self.options
         if options.json is not None:
             atomic.check_writable(options.json, "--probe-json")
         for path in options.leaderboard_files:
             atomic.check_writable(path, "--probe-leaderboard-file")
+        if options.report is not None:
+            report.check(options.report, "--probe-report")
         if options.update is not None or options.prune:
             option = "--probe-prune" if options.update is None else "--probe-update"
             atomic.check_writable(options.baselines / options.protocol / "any", f"{option} (see --probe-baselines)")
@@ -261,10 +277,27 @@ class Run:
         problems = []
         for path in self.options.leaderboard_files:
             try:
-                atomic.write(path, leaderboard.to_text(record, path.suffix.removeprefix(".")))
+                atomic.write(path, leaderboard_text.to_text(record, path.suffix.removeprefix(".")))
             except StoreError as error:
                 problems.append(str(error))
         return problems
+
+    def save_report(self, record: results.Record, saved: Path | None) -> list[str]:
+        """Write the HTML report if one was asked for; returns what could not be written.
+
+        Args:
+            saved: the file of the record, where it was written
+        """
+        if self.options.report is None:
+            return []
+        try:
+            report.write(record, self.options.report, relative(saved) if saved is not None else "")
+        except StoreError as error:
+            return [str(error)]
+        except Exception as error:
+            # The record may hold what a plugin made of it. It is saved, and the report can be made of it later.
+            return [f"{self.options.report} could not be made ({type(error).__name__}: {error})"]
+        return []
 
     def update_baselines(self) -> tuple[list[Path], list[str]]:
         """Store what complete sweeps measured, as --probe-update asks.

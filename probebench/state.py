@@ -90,6 +90,7 @@ class State:
         if self._preflight is None:
             from probebench.asking import Asked
             from probebench.preflight import Preflight
+            from probebench.protocols import get_protocol
 
             catalog, selection = self.prepare()
             option = self.config.option
@@ -98,7 +99,8 @@ class State:
             )
             options = self.options
             here = (self.worker and self.worker.here) or ({}, {})
-            self._preflight = Preflight(catalog, options.weights, asked, options.offline, options.licences, here)
+            clean = get_protocol(options.protocol).train_on == "clean"
+            self._preflight = Preflight(catalog, options.weights, asked, options.offline, options.licences, clean, here)
         return self._preflight
 
     def begin(self, cases: Collection[Case], withheld: Collection[Withheld]) -> None:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, binomtest, hypergeom
+from scipy.stats import binom, hypergeom
+
+Z95 = 1.959963984540054
+"""The 97.5% quantile of the standard normal distribution."""
 
 
-def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (E. B. Wilson, JASA 22, 1927): low and high in [0, 1]."""
-    interval = binomtest(right, n).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def mean_per_class(correct: npt.NDArray[np.bool_], labels: npt.NDArray[np.int64]) -> float:
-    """Accuracy averaged over the classes that are there, so that rare ones count as much as common ones.
+def wilson(right: float, n: float) -> tuple[float, float]:
+    """Wilson's 95% score interval of a proportion (E. B. Wilson, JASA 22, 1927): low and high in [0, 1].
 
     Args:
-        correct, labels: shape (n,), of the same examples
+        right: successes
+        n: of how many trials, positive. Neither need be whole: an estimate of another kind may be worth a fractional
+            number of trials
     """
-    count = np.bincount(labels)
-    there = count > 0
-    return float((np.bincount(labels, weights=correct)[there] / count[there]).mean())
+    proportion, weight = right / n, Z95**2 / n
+    middle = (proportion + weight / 2) / (1 + weight)
+    half = sqrt(weight * (proportion * (1 - proportion) + weight / 4)) / (1 + weight)
+    # Rounding must not leave the proportion outside, or an end outside of [0, 1].
+    return max(0.0, min(proportion, middle - half)), min(1.0, max(proportion, middle + half))
 
 
 def mcnemar(lost: int, gained: int) -> float:
@@ -40,9 +42,30 @@ def mcnemar(lost: int, gained: int) -> float:
     return float(binom.sf(lost - 1, lost + gained, 0.5)) if lost else 1.0
 
 
+def mcnemar_two_sided(lost: Sequence[int], gained: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Exact two-sided p-values of McNemar's test that accuracies differ: twice the smaller of both one-sided ones.
+
+    Args:
+        lost, gained: of each comparison, see `mcnemar`
+
+    Returns:
+        float64, one of each
+    """
+    more, both = np.maximum(lost, gained), np.add(lost, gained)
+    p_values: npt.NDArray[np.float64] = np.minimum(1.0, 2 * binom.sf(more - 1, both, 0.5))
+    return p_values
+
+
 def discordant(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """How many examples were lost and gained: which were right before and now, shape (n,) each."""
-    return int(np.count_nonzero(before & ~now)), int(np.count_nonzero(~before & now))
+    """How many examples were lost and gained.
+
+    Args:
+        before, now: bool, shape (n,), which examples were right; or (draws, n) for several probes fitted on different
+            draws of the training set. An example is lost then if it is right in fewer of them: the draws share their
+            test examples, so that it is the example that counts, once.
+    """
+    was, is_now = (np.atleast_2d(correct).sum(axis=0) for correct in (before, now))
+    return int(np.count_nonzero(is_now < was)), int(np.count_nonzero(is_now > was))
 
 
 def fisher(before: int, now: int, n: int) -> float:
@@ -61,8 +84,8 @@ class Move:
     """How one case moved between two measurements on the same test examples.
 
     Attributes:
-        before, now: how many examples were right
-        n_test: of how many
+        before, now: how many examples were right, over all draws
+        n_test: of how many, likewise
         lost, gained: examples that changed sides; None where it is not known which were right
         p_down, p_up: one-sided p-values of a drop and of a rise
     """
@@ -77,10 +100,14 @@ class Move:
 
 
 def paired(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> Move:
-    """The move of a case by McNemar's test: which examples were right before and now, shape (n,) each."""
+    """The move of a case by McNemar's test, or over several draws by the sign test that it is an instance of.
+
+    Args:
+        before, now: as of `discordant`
+    """
     lost, gained = discordant(before, now)
     right = int(np.count_nonzero(before)), int(np.count_nonzero(now))
-    return Move(*right, len(before), lost, gained, mcnemar(lost, gained), mcnemar(gained, lost))
+    return Move(*right, before.size, lost, gained, mcnemar(lost, gained), mcnemar(gained, lost))
 
 
 def unpaired(before: int, now: int, n: int) -> Move:

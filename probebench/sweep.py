@@ -5,57 +5,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from probebench import datasets, models
+from probebench import datasets, models, shift
 from probebench import weights as pretrained
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import DataError, ProbebenchError, unknown
 from probebench.features import extract
 from probebench.fetch import Progress, fetch_dataset
-from probebench.probes import get_probe
+from probebench.probing import TapResult, TrainingSet, probe_taps
 from probebench.protocols import Protocol, get_protocol
+from probebench.shift import References, ShiftDistance, Unavailable
 from probebench.sites import Tap, all_taps
-from probebench.stats import mean_per_class, wilson
-from probebench.views import Views, held_out_part, pixel_statistics, train_indices
-
-
-@dataclass(frozen=True)
-class TapResult:
-    """What one case measured.
-
-    Attributes:
-        tap: where features were read
-        width: number of features
-        accuracy: top-1 on the test split, in [0, 1]
-        ci95: Wilson's 95% interval of the accuracy
-        mean_per_class: accuracy on the test split averaged over its classes
-        correct: bool, shape (n_test,), which test examples were right
-        seconds: attributed: the tap's own fit and its share of the extraction
-        iterations: of the probe's solver, over all that it solved
-        C: inverse regularisation strength of the probe; None if it has none
-        gap: relative distance to the optimum, as the solver estimates it; None if it does not
-        held_out_accuracy: on the held-out part of train, or leave-one-out if that is what the probe chose by; None if
-            there is neither
-    """
-
-    tap: Tap
-    width: int
-    accuracy: float
-    ci95: tuple[float, float]
-    mean_per_class: float
-    correct: npt.NDArray[np.bool_]
-    seconds: float
-    iterations: int
-    C: float | None
-    gap: float | None
-    held_out_accuracy: float | None
+from probebench.views import Views, held_out_part, pixel_statistics, training_sets
 
 
 @dataclass
@@ -64,18 +32,21 @@ class SweepResult:
 
     Attributes:
         model, dataset, protocol: what was measured
+        trained_on: name of the dataset whose train split the probe was fitted on
         weights_digest: of the network's parameters
         test_set: digest of the test images and labels
-        n_train, n_test: examples that the probe was fitted and scored on
+        n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
         images: how many images went through the network
         extract_seconds: wall time of the forward passes, loading included
         device: torch device of the forward passes
+        shift_distance: how far the test images are from what the model was pretrained on; None if it was not asked
         taps: results by tap
     """
 
     model: ModelSpec
     dataset: DatasetSpec
     protocol: Protocol
+    trained_on: str
     weights_digest: str
     test_set: str
     n_train: int
@@ -83,6 +54,7 @@ class SweepResult:
     images: int
     extract_seconds: float
     device: str
+    shift_distance: ShiftDistance | Unavailable | None = None
     taps: dict[Tap, TapResult] = field(default_factory=dict)
 
 
@@ -121,6 +93,9 @@ def run_sweep(
     *,
     protocol: str | Protocol = "default@1",
     taps: Sequence[Tap] | None = None,
+    clean: DatasetSpec | None = None,
+    reference: DatasetSpec | None = None,
+    references: References | None = None,
     weights: Path | None = None,
     download: bool = True,
     device: str = "auto",
@@ -134,6 +109,11 @@ def run_sweep(
     Args:
         model, dataset, protocol: names from the built-in catalog, or specs; a model may be ``timm:`` and timm's name
         taps: which taps to probe; all of the model's by default
+        clean: the dataset to take training images from under a protocol that trains on clean ones; by default the one
+            that the built-in catalog has for the dataset
+        reference: the dataset that stands for what the model was pretrained on; by default the one that the built-in
+            catalog has for `ModelSpec.reference`
+        references: keeps what was read of it for the next sweep of the same model
         weights: a file to load instead of the model's own, of the formats of `ModelSpec.checkpoint`
         download: get weights and archives that are not on this machine; without, they are an error
         device: a torch device or ``auto``
@@ -163,20 +143,38 @@ def run_sweep(
     device = choose_device(device)
     progress = progress or _Silent()
 
+    if protocol.train_on != "clean":
+        clean = dataset_spec
+    elif clean is None:
+        clean = catalog.clean(dataset_spec)
+
     if download:
         if weights is None and pretrained.needs_download(model_spec):
             pretrained.download(model_spec, progress)
-        if not disk.on_disk(dataset_spec):
-            fetch_dataset(dataset_spec, disk.data_root(), progress)
+        for spec in {spec.name: spec for spec in (clean, dataset_spec)}.values():
+            if not disk.on_disk(spec):
+                fetch_dataset(spec, disk.data_root(), progress)
     data = datasets.load(dataset_spec)
-    chosen = train_indices(len(data.train), protocol)
-    train_labels, test_labels = data.train.labels[chosen], data.test.labels
-    _refuse_missing_classes(data, train_labels, protocol)
+    if clean.name != dataset_spec.name:
+        data = replace(data, train=datasets.training_split_for(data, datasets.load(clean)))
+    chosen = training_sets(data.train, protocol)
+    for indices in chosen:
+        _refuse_missing_classes(data, data.train.labels[indices], protocol)
+    # Images that several draws have in common go through the network once.
+    read = chosen[0] if len(chosen) == 1 else np.unique(np.concatenate(chosen))
+    sets = [
+        TrainingSet(
+            rows=None if len(chosen) == 1 else np.searchsorted(read, indices),
+            labels=data.train.labels[indices],
+            held_out=held_out_part(data.train, indices, protocol),
+        )
+        for indices in chosen
+    ]
     built = models.build(model_spec, weights=weights, device=device)
 
     size, seed = model_spec.input_size, protocol.seed
     resizing = model_spec.interpolation if protocol.interpolation == "model" else "bilinear"
-    train_views = Views(data.train, chosen, protocol.train_view, size, seed, resizing)
+    train_views = Views(data.train, read, protocol.train_view, size, seed, resizing)
     test_views = Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing)
     images = len(train_views) + len(test_views)
     mean, std = pixel_statistics(protocol, model_spec)
@@ -186,7 +184,7 @@ def run_sweep(
         extract(
             built,
             views,
-            taps,
+            read_taps,
             pooling=protocol.pooling,
             mean=mean,
             std=std,
@@ -194,9 +192,19 @@ def run_sweep(
             device=device,
             progress=progress.advance,
         )
-        for views in (train_views, test_views)
+        for views, read_taps in ((train_views, taps), (test_views, sorted({*taps, shift.WHERE})))
     )
     extract_seconds = time.perf_counter() - start
+    distance = shift.shift_distance(
+        test[shift.WHERE],
+        built,
+        reference or catalog.reference(model_spec),
+        protocol,
+        references or References(),
+        batch_size=batch_size,
+        device=device,
+    )
+    test = {tap: test[tap] for tap in taps}
     if protocol.feature_norm == "l2":
         for features in (*train.values(), *test.values()):
             _l2_normalise(features)
@@ -205,36 +213,32 @@ def run_sweep(
         model=model_spec,
         dataset=dataset_spec,
         protocol=protocol,
+        trained_on=clean.name,
         weights_digest=built.weights_digest,
         test_set=data.test.digest,
-        n_train=len(train_labels),
-        n_test=len(test_labels),
+        n_train=len(chosen[0]),
+        n_test=len(data.test),
         images=images,
         extract_seconds=extract_seconds,
         device=device,
+        shift_distance=distance,
     )
     if on_start is not None:
         on_start(result)
     progress.start("fit", len(taps))
     share = extract_seconds / len(taps)
-    held_out = held_out_part(data.train, chosen, protocol)
-    probe = get_probe(protocol.probe)
-    for tap, fit in probe(train, train_labels, test, held_out, protocol, device, jobs or available_cores()):
-        correct = fit.predictions == test_labels
-        right = int(np.count_nonzero(correct))
-        result.taps[tap] = TapResult(
-            tap=tap,
-            width=train[tap].shape[1],
-            accuracy=right / len(correct),
-            ci95=wilson(right, len(correct)),
-            mean_per_class=mean_per_class(correct, test_labels),
-            correct=correct,
-            seconds=share + fit.seconds,
-            iterations=fit.iterations,
-            C=fit.C,
-            gap=fit.gap,
-            held_out_accuracy=fit.held_out_accuracy,
-        )
+    found = probe_taps(
+        train,
+        test,
+        sets,
+        data.test.labels,
+        protocol,
+        narrow=int(getattr(built.net, "embed_dim", 0)) or None,
+        device=device,
+        jobs=jobs or available_cores(),
+    )
+    for tap_result in found:
+        result.taps[tap_result.tap] = replace(tap_result, seconds=tap_result.seconds + share)
         progress.advance(1)
     result.taps = {tap: result.taps[tap] for tap in taps}
     return result

@@ -63,17 +63,33 @@ class Views(TorchDataset[torch.Tensor]):
         return torch.from_numpy(np.array(view)).permute(2, 0, 1)
 
 
-def train_indices(n: int, protocol: Protocol) -> npt.NDArray[np.int64]:
-    """Which of `n` training images a protocol fits its probe on, in the order it reads them."""
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(protocol.seed))
-    keep = int(protocol.train_fraction * n)
+def training_sets(split: Split, protocol: Protocol) -> list[npt.NDArray[np.int64]]:
+    """Which training images a protocol fits its probe on, in the order it reads them: one set, or one a draw.
+
+    Of a class that has fewer source images than `Protocol.shots`, all are taken.
+    """
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(protocol.seed))
+    keep = int(protocol.train_fraction * len(split))
     if keep >= protocol.train_multiple:
         keep -= keep % protocol.train_multiple
-    return order[:keep].numpy()
+    chosen = order[:keep].numpy()
+    if protocol.shots is None or protocol.draws is None:
+        return [chosen]
+    return [_few(split, chosen, protocol.shots, [protocol.seed, draw]) for draw in range(protocol.draws)]
+
+
+def _few(split: Split, chosen: npt.NDArray[np.int64], shots: int, seed: list[int]) -> npt.NDArray[np.int64]:
+    rng = np.random.default_rng(seed)
+    chosen = np.sort(chosen)
+    sources = chosen if split.groups is None else split.groups[chosen]
+    _, first = np.unique(sources, return_index=True)
+    chosen = chosen[np.sort(first)]
+    labels = split.labels[chosen]
+    return np.concatenate([rng.permutation(chosen[labels == label])[:shots] for label in np.unique(labels)])
 
 
 def held_out_part(split: Split, indices: npt.NDArray[np.int64], protocol: Protocol) -> npt.NDArray[np.bool_] | None:
-    """Which of the training images that a protocol uses are held out to choose hyperparameters on.
+    """Which images of a training set are held out to choose hyperparameters on.
 
     Drawn by the protocol's seed class by class, so that every class with two sources or more is on both sides, and by
     source, so that views of one image are never on both.

@@ -14,9 +14,11 @@ from probebench.baselines import Baseline, judge
 from probebench.cases import Sweep
 from probebench.catalog import builtin_datasets, builtin_models
 from probebench.errors import StoreError
+from probebench.metrics import Estimate, Metrics
+from probebench.probing import TapResult
 from probebench.protocols import PAPER
 from probebench.sites import Tap, all_taps
-from probebench.sweep import SweepResult, TapResult
+from probebench.sweep import SweepResult
 
 SWEEP = Sweep("glyphvit", "digits", "paper@1")
 N = 1000
@@ -37,6 +39,7 @@ def result(taps, **changes):
         model=builtin_models()["glyphvit"],
         dataset=builtin_datasets()["digits"],
         protocol=fields.pop("protocol", PAPER),
+        trained_on="digits",
         n_train=512,
         images=1512,
         extract_seconds=1.0,
@@ -44,9 +47,9 @@ def result(taps, **changes):
         **fields,
     )
     for tap, correct in taps.items():
-        found.taps[tap] = TapResult(
-            tap, 64, correct.mean(), (0.0, 1.0), 0.5, correct, 0.1, 10, C=1.0, gap=None, held_out_accuracy=None
-        )
+        accuracy = Estimate(correct.mean(), (0.0, 1.0))
+        metrics = Metrics(accuracy, None, accuracy, None, None)
+        found.taps[tap] = TapResult(tap, 64, metrics, correct, 0.1, 10, C=1.0, gap=None, held_out_accuracy=None)
     return found
 
 

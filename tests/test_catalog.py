@@ -35,7 +35,7 @@ def test_the_embedded_suite_is_every_embedded_dataset_in_the_order_of_shift():
     embedded = {
         name for name, spec in CATALOG.datasets.items() if spec.reader.startswith("probebench.datasets.embedded:")
     }
-    assert set(names) == embedded
+    assert set(names) == embedded - {"glyphs_pretraining"}  # which is what the others are compared with
     shifts = [CATALOG.dataset(name).shift for name in names]
     assert shifts == sorted(shifts, key=["none", "shift", "strong"].index)
 

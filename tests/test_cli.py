@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from probebench.errors import FetchError
 from probebench.fetch import Unreachable
 from probebench.listing import dataset_rows, write_table
 from probebench.progress import transfers
+from probebench.protocols import PAPER, PROTOCOLS
 from tests.fetch.helpers import KINDS, tar_of
 from tests.server import Answer
 
@@ -131,6 +133,21 @@ def test_a_row_of_corruptions_says_where_they_differ(root, monkeypatch, capsys):
 def test_all_rows_are_shown_when_asked_for(capsys, args):
     assert main(["datasets", *args]) == 0
     assert "cifar10_c_fog " in capsys.readouterr().out
+
+
+def test_protocols_are_listed(capsys):
+    assert main(["protocols"]) == 0
+    out = capsys.readouterr().out
+    for name, protocol in PROTOCOLS.items():
+        row = next(line for line in out.splitlines() if line.startswith(f" {name} "))
+        assert protocol.fingerprint in row
+    assert "16 images a class, 5 draws" in out
+    assert "all of train of the clean dataset" in out
+    assert main(["protocols", "paper", "--json"]) == 0
+    (paper,) = json.loads(capsys.readouterr().out)
+    assert paper == json.loads(json.dumps({"fingerprint": PAPER.fingerprint, **asdict(PAPER)}))
+    assert main(["protocols", "papre@1"]) == 1
+    assert "no protocol has 'papre@1' in its row. Did you mean paper@1?" in capsys.readouterr().err
 
 
 def test_every_word_must_be_somewhere(capsys):

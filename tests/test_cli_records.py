@@ -15,6 +15,7 @@ from probebench import results
 from probebench.cli import main
 from probebench.cli_records import find
 from probebench.errors import UnknownName
+from probebench.selection import completed
 from tests.records import right, stored
 
 NET, OTHER = ("net", "digits"), ("other", "digits")
@@ -88,6 +89,24 @@ def test_show_refuses_what_is_no_record(folder, capsys):
     assert "a.json cannot be read" in capsys.readouterr().err
 
 
+def test_show_says_of_an_older_record_what_its_bits_tell(folder, capsys):
+    run = stored({NET: {"L01-act": right(700), "final": right(699)}})
+    save(run, folder / "a.json")
+    assert main(["show", "a.json"]) == 0
+    assert "L01-act chosen on test images: 70.0% (67.1-72.8); 1 of 1 other taps is tied with it" in output(capsys)
+    (folder / "a.correct.safetensors").unlink()
+    assert main(["show", "a.json"]) == 0
+    out, err = capsys.readouterr()
+    assert "L01-act chosen on test images: 70.0% (67.1-72.8)\n" in out
+    assert "WARNING: which examples were right in " in err
+    # A record that says so itself needs no bits.
+    results.save(completed(run.record, run.correct), folder / "b.json")
+    assert main(["show", "b.json"]) == 0
+    out, err = capsys.readouterr()
+    assert "1 of 1 other taps is tied with it" in out
+    assert err == ""
+
+
 # leaderboard
 
 
@@ -123,6 +142,24 @@ def test_a_merged_record_in_a_file_can_be_shown_and_compared(two, capsys):
     assert "merged    b.json, started 2026-01-01T01:00:00+00:00" in output(capsys)
     assert main(["compare", "all.json", "all.json", "--models", "other", "net"]) == 0
     assert "unpaired" not in output(capsys)
+
+
+def test_runs_of_one_sweep_are_compared_across_records(folder, capsys):
+    save(stored({NET: {"L01-act": right(700)}}), folder / "a.json")
+    save(stored({NET: {"final": right(600)}}, hours=1), folder / "b.json")
+    assert main(["leaderboard", "a.json", "b.json", "--format", "json"]) == 0
+    selection = json.loads(output(capsys))["sweeps"][0]["selection"]
+    assert (selection["tap"], selection["worse"], selection["tied"]) == ("L01-act", 1, [])
+
+
+def test_a_record_that_has_lost_its_bits_still_has_a_leaderboard_but_no_whole_copy(two, folder, capsys):
+    (folder / "a.correct.safetensors").unlink()
+    assert main(two) == 0
+    out, err = capsys.readouterr()
+    assert "2 cases in 2 sweeps" in out
+    assert err.count("which taps are tied may be left open") == 1
+    assert main([*two, "--format", "json", "-o", "all.json"]) == 1
+    assert not (folder / "all.json").exists()
 
 
 def test_what_cannot_be_merged_is_an_error_and_writes_nothing(two, folder, capsys):

@@ -28,6 +28,18 @@ DIGESTS = {
 }
 
 
+PRETRAINING = ("b8242e6d11580376", "90843b9071aaf009")
+
+
+def test_the_sample_of_pretraining_is_grey_letters_of_every_class_and_no_evaluation_image():
+    data = datasets.load(CATALOG.dataset("glyphs_pretraining"))
+    assert (data.train.digest, data.test.digest) == PRETRAINING
+    assert data.train.images.shape[1:] == (32, 32)
+    assert np.bincount(data.test.labels).tolist() == [8] * 97
+    seen = {image.tobytes() for image in data.test.images}
+    assert not any(image.tobytes() in seen for image in datasets.load(CATALOG.dataset("glyphs")).test.images)
+
+
 @pytest.fixture(scope="module", params=CATALOG.dataset_names("embedded"))
 def dataset(request):
     return datasets.load(CATALOG.dataset(request.param))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from probebench.github import LIMIT, ROWS, annotation, append, command, report, summary
+from tests.boards import full
 from tests.records import right, stored
 
 NET = ("net", "digits")
@@ -90,6 +91,28 @@ def test_cells_cannot_break_the_table():
     for entry in (*found["cases"], *found["sweeps"]):
         entry["model"] = "a|<b>"
     assert "| a\\|&lt;b&gt; |" in summary(found, [], [])
+
+
+def test_the_summary_has_what_is_tied_what_controls_leave_and_what_wins_as_shift_grows():
+    found = record() | {key: full()[key] for key in ("sweeps", "cases")}
+    assert "earliest tied" not in summary(record(), [], [])
+    assert "### Controls" not in summary(record(), [], [])
+    for i, name in enumerate(("more", "most", "far")):
+        sweep = found["sweeps"][1] | {"dataset": name}
+        sweep["shift_distance"] = {"measure": "kid", "reference": "<b>", "value": i / 10, "standard_error": 0.01}
+        found["sweeps"].append(sweep)
+        found["cases"] += [
+            c | {"dataset": name} for c in full()["cases"] if (c["model"], c["dataset"]) == ("net", "hard")
+        ]
+    cases = [case | {"fingerprint": "f" * 16} for case in found["cases"]]
+    text = summary(found | {"cases": cases}, [], [])
+    table = text[text.index("### Best tap") :].splitlines()
+    names, _, first = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table[2:5])
+    row = dict(zip(names, first, strict=True))
+    assert (row["dataset"], row["model"], row["tap"], row["random"]) == ("easy", "net", "L02-act", "+18.0")
+    assert (row["tied"], row["earliest tied"]) == ("1", "L01-act")
+    assert "### Controls\n\n- net, 1 dataset: the chosen taps gain +15.0 points over final" in text
+    assert "### As shift grows\n\n- net: what wins as shift grows (distance: KID to &lt;b&gt;): Spearman's" in text
 
 
 # The file

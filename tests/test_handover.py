@@ -50,6 +50,16 @@ def test_what_a_worker_has_measured_arrives(folder):
     assert baseline.accuracy(Tap(1, "act")) == right(700, 3, 2).mean()
 
 
+def test_several_draws_arrive_as_they_were(folder):
+    sent = measured()
+    sent.cases = [case | {"draws": 4, "n_test": 250} for case in sent.cases]
+    sent.correct = {name: bits.reshape(4, 250) for name, bits in sent.correct.items()}
+    folder.end(sent)
+    found = folder.ended(SWEEP)
+    assert all(np.array_equal(found.correct[name], sent.correct[name]) for name in sent.correct)
+    assert (found.baseline().draws, found.baseline().n_test) == (4, 250)
+
+
 def test_a_sweep_that_failed_before_its_first_tap_arrives(folder):
     folder.end(Outcome(SWEEP, error="DataError: no", traceback="Traceback ..."))
     assert folder.ended(SWEEP) == Outcome(SWEEP, error="DataError: no", traceback="Traceback ...")
@@ -76,7 +86,7 @@ def test_who_begins_with_a_sweep_is_known(folder):
 
 
 def test_what_is_withheld_arrives(folder):
-    withheld = Withheld(SWEEP, 98, model=True, dataset=False, asked=True, by_model=True)
+    withheld = Withheld(SWEEP, 98, model=True, datasets=("digits", "cifar10"), asked=True, by_model=True)
     assert folder.withheld() == []
     folder.withhold(withheld)
     assert folder.withheld() == [withheld]

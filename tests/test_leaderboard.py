@@ -1,44 +1,15 @@
 from __future__ import annotations
 
-import csv
-import io
 import re
 
 import pytest
 
-from probebench.leaderboard import render, to_text
-
-ACCURACY = {
-    ("net", "easy"): {("embed", "embed"): 0.5, (1, "act"): 0.9, (1, "rc2"): 0.8, (2, "act"): 0.9, (2, "rc2"): 0.7},
-    ("net", "hard"): {("embed", "embed"): 0.2, (1, "act"): 0.6, (1, "rc2"): 0.3, (2, "act"): 0.4, (2, "rc2"): 0.1},
-    ("net_random", "easy"): {
-        ("embed", "embed"): 0.4,
-        (1, "act"): 0.3,
-        (1, "rc2"): 0.2,
-        (2, "act"): 0.25,
-        (2, "rc2"): 0.1,
-    },
-}
-FINAL = {("net", "easy"): 0.75, ("net", "hard"): 0.15, ("net_random", "easy"): 0.05}
-SHIFT = {"easy": "none", "hard": "strong"}
+from probebench.leaderboard import render
+from tests.boards import full, record
 
 
-def record():
-    sweeps, cases = [], []
-    for (model, dataset), taps in ACCURACY.items():
-        control = "net" if model == "net_random" else None
-        sweeps.append({"model": model, "dataset": dataset, "depth": 2, "control_of": control, "shift": SHIFT[dataset]})
-        for (layer, site), accuracy in (taps | {("final", "final"): FINAL[model, dataset]}).items():
-            cases.append(
-                {"model": model, "dataset": dataset, "layer": layer, "site": site, "protocol": "paper@1"}
-                | {"accuracy": accuracy, "ci95": [accuracy - 0.05, accuracy + 0.05], "verdict": "same"}
-                | {"baseline_accuracy": accuracy, "lost": 0, "gained": 0, "width": 8, "n_test": 100}
-            )
-    return {"sweeps": sweeps, "cases": cases, "images_per_second": 1234.0}
-
-
-def show(record=None, level="normal", width=80, color=False, ascii_only=False):
-    return render(record or globals()["record"](), level=level, width=width, color=color, ascii_only=ascii_only)
+def show(some=None, level="normal", width=80, color=False, ascii_only=False):
+    return render(some or record(), level=level, width=width, color=color, ascii_only=ascii_only)
 
 
 def test_a_gain_without_its_reference_is_left_open():
@@ -137,29 +108,120 @@ def test_the_mean_per_class_stands_beside_the_accuracy_where_it_is_the_metric():
     for sweep in some["sweeps"]:
         sweep["metric"] = "mean_per_class" if sweep["dataset"] == "easy" else "top1"
     for case in some["cases"]:
-        case["mean_per_class"] = 0.123
+        case["metrics"] = {"mean_per_class": {"value": 0.123, "ci95": [0.1, 0.2]}}
     text = show(some)
     easy, hard = text[text.index("easy") : text.index("hard")], text[text.index("hard") :]
-    assert "per class %" in easy
+    assert "class" in easy
     assert "12.3" in easy
-    assert "per class %" not in hard
-    first = next(csv.DictReader(io.StringIO(to_text(some, "csv"))))
-    assert float(first["mean_per_class"]) == 0.123
+    assert "class" not in hard
 
 
-def test_markdown_and_latex_have_every_case_and_the_papers_table():
-    md, tex = to_text(record(), "md"), to_text(record(), "tex")
-    assert sum(line.startswith("| easy ") for line in md.splitlines()) == 12
-    assert "| easy      | 1      | net        | 1       | act    | 90.0" in md
-    assert md.count("Best layer of each site") == 2
-    assert tex.count(r"\begin{tabular}") == 3
-    assert r"net\_random" in tex
+# The chosen tap
 
 
-def test_csv_is_unrounded_and_machine_readable():
-    rows = list(csv.DictReader(io.StringIO(to_text(record(), "csv"))))
-    assert len(rows) == 18
-    first = rows[0]
-    assert (first["dataset"], first["rank"], first["layer"], first["site"]) == ("easy", "1", "1", "act")
-    assert float(first["accuracy"]) == 0.9
-    assert float(first["vs_final"]) == pytest.approx(0.15)
+def below(text, dataset):
+    """What stands between the table of a dataset and the next title, on one line."""
+    part = text[text.index(f"{dataset}, ") :]
+    part = part[part.index("\n\n", part.index("verdict")) :]
+    return " ".join(part.strip().split("\n\n")[0].split())
+
+
+def test_below_each_ranking_every_model_says_what_is_chosen_and_tied():
+    text = show(full(), width=100)
+    line = (
+        "L02-act chosen on held-out images: 90.0% (85.0-95.0); 1 of 5 other taps is tied with it, the earliest "
+        "L01-act; best on test L01-act +1.0"
+    )
+    assert below(text, "easy") == f"net {line}"
+    assert "net_random L02-act chosen" in below(show(full(), level="full", width=150), "easy")
+
+
+def test_a_record_without_ties_says_what_is_chosen_and_no_more():
+    assert below(show(), "easy") == "net L01-act chosen on test images: 90.0% (85.0-95.0)"
+    assert "net: best layer of each site, chosen on test images" in show()
+
+
+def test_the_brief_table_counts_the_tied_taps_and_has_the_earliest():
+    lines = show(full(), level="brief", width=100).splitlines()
+    assert next(line for line in lines if "hard" in line).split()[-2:] == ["1", "L01-act"]
+    assert "chosen on held-out images:" not in "\n".join(lines)
+    assert "tied" not in show(level="brief", width=100)
+
+
+# Controls and metrics
+
+
+def test_the_ranking_has_the_controls_of_its_dataset_only():
+    text = show(full(), width=100)
+    easy, hard = text[text.index("easy") : text.index("hard")], text[text.index("hard") : text.index("best layer")]
+    act = next(line for line in easy.splitlines() if "L01-act" in line and " net " in line)
+    assert act.split()[-5:] == ["+15.0", "+20.0", "+13.0", "+23.0", "same"]
+    assert "random" in easy
+    assert "width" in hard
+    assert "random" not in hard.replace("net_random", "")
+    assert "width" not in show(width=100)
+
+
+def test_one_line_sums_up_the_controls():
+    text = " ".join(show(full()).split())
+    assert (
+        "Controls: net, 1 dataset: the chosen taps gain +15.0 points over final, +13.0 at equal width; the same taps "
+        "of the random control gain +18.0; nothing survives both controls."
+    ) in text
+    assert "Controls" not in show(record() | {"sweeps": [s | {"control_of": None} for s in record()["sweeps"]]})
+
+
+def test_the_full_level_has_all_metrics_and_the_normal_one_has_none():
+    text = show(full(), level="full", width=150)
+    act = next(line for line in text.splitlines() if "L01-act" in line)
+    assert act.split()[5:9] == ["89.0", "93.0", "1.23", "5.6"]
+    assert "NLL" not in show(full(), width=150)
+    assert "NLL" not in show(level="full", width=150)
+
+
+@pytest.mark.parametrize("width", [72, 80, 90, 100, 110])
+@pytest.mark.parametrize("level", ["brief", "normal", "full"])
+def test_columns_make_room_and_it_is_said(level, width):
+    text = show(full(), level=level, width=width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in text
+    assert all(line.split()[1] in ("net", "net_random") for line in lines if line.split()[2:3] == ["L01-act"])
+    named = "No room for the columns" in text
+    assert named == (width < {"brief": 0, "normal": 80, "full": 110}[level])
+    if level == "full" and width == 80:
+        assert "(No room for the columns ECE %, NLL" in text
+
+
+# Shift
+
+
+def measured(unavailable=()):
+    some = full()
+    some["sweeps"] += [some["sweeps"][0] | {"dataset": "more"}]
+    some["cases"] += [c | {"dataset": "more"} for c in some["cases"] if (c["model"], c["dataset"]) == ("net", "easy")]
+    for i, sweep in enumerate(some["sweeps"]):
+        distance = {"measure": "kid", "reference": "glyphs", "value": 0.1 * i, "standard_error": 0.012}
+        sweep["shift_distance"] = {"unavailable": "no images"} if sweep["dataset"] in unavailable else distance
+    return some
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_what_wins_as_shift_grows_is_a_table_with_its_correlations(ascii_only):
+    text = show(measured(), ascii_only=ascii_only)
+    table = text[text.index("net: what wins as shift grows (distance: KID to glyphs)") :]
+    rows = [re.sub(r"[|]", " ", line).split() for line in table.splitlines()]
+    sign = "+-" if ascii_only else "±"
+    assert ["hard", "0.100", sign, "0.012", "L02-act", "100", "40.0", "30.0", "+25.0"] in rows
+    assert "Spearman's rank correlation with distance" in table
+    assert "net_random: what wins" not in text
+    assert text.isascii() or not ascii_only
+    assert "what wins" not in show(measured(), level="brief")
+
+
+def test_a_distance_that_is_not_there_says_why():
+    text = show(measured(unavailable=("easy", "more")))
+    assert text.count("no images") == 1
+    assert "No distance for net on easy, net on more: no images" in text
+    assert "what wins" not in text
+    assert "No distance" not in show(full())

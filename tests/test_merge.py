@@ -9,6 +9,7 @@ import pytest
 from probebench import leaderboard, results
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.merge import merge
+from probebench.selection import select
 from tests.records import right, stored
 
 NET, OTHER = ("net", "digits"), ("other", "digits")
@@ -94,3 +95,61 @@ def test_a_merged_record_merges_again():
     record, _ = merge([type(one)("both.json", both), three])
     assert [source["name"] for source in record["merged"]] == ["1.json", "2.json", "3.json"]
     assert len(record["cases"]) == 3
+
+
+# The chosen tap
+
+
+def selection(record, sweep=0):
+    return record["sweeps"][sweep]["selection"]
+
+
+def test_a_sweep_of_several_runs_is_selected_anew_and_compared_by_all_bits():
+    held_out = {"L01-act": 0.8, "L02-act": 0.9, "final": 0.7}
+    a = stored({NET: {"L01-act": right(700), "final": right(700, 60)}}, held_out=held_out)
+    b = stored({NET: {"L02-act": right(705)}}, hours=1, held_out=held_out)
+    for run in (a, b):
+        run.record["sweeps"][0]["selection"] = select(run.record["cases"], run.correct)
+    found = selection(merge([a, b])[0])
+    assert (found["tap"], found["tied"], found["worse"]) == ("L02-act", ["L01-act"], 1)
+    jsonschema.validate(merge([a, b])[0], results.schema(), format_checker=jsonschema.FormatChecker())
+
+
+def test_of_a_sweep_of_several_runs_without_all_bits_as_much_is_said_as_is_known():
+    held_out = {"L01-act": 0.8, "L02-act": 0.9, "final": 0.7}
+    parts = {"L01-act": right(700), "final": right(700, 60)}
+    b = stored({NET: {"L02-act": right(705)}}, hours=1, held_out=held_out)
+    found = selection(merge([stored({NET: parts}, held_out=held_out, bits=False), b])[0])
+    assert (found["tap"], found["tied"], found["worse"], found["better"]) == ("L02-act", [], 0, 0)
+    b = stored({NET: {"L02-act": right(705)}}, hours=1, held_out=held_out, bits=False)
+    found = selection(merge([stored({NET: parts}, held_out=held_out), b])[0])
+    assert (found["tap"], found["tied"]) == ("L02-act", None)
+
+
+def test_what_one_run_says_of_its_own_sweep_stays_without_bits():
+    a = stored({NET: {"L01-act": right(700), "final": right(700, 60)}}, bits=False)
+    said = a.record["sweeps"][0]["selection"] = select(a.record["cases"], {}) | {"tied": ["final"], "worse": 0}
+    b = stored({OTHER: {"final": right(500)}}, hours=1)
+    record, _ = merge([a, b])
+    assert selection(record, 0) == said
+    assert selection(record, 1)["tied"] == []
+    # A newer run of a part of it makes it a sweep of two runs.
+    record, _ = merge([a, stored({NET: {"final": right(702)}}, hours=1)])
+    assert (selection(record)["tap"], selection(record)["tied"]) == ("final", [])
+
+
+def test_older_records_get_a_selection_from_their_bits():
+    taps = {"L01-act": right(700), "final": right(699)}
+    record, _ = merge([stored({NET: taps})])
+    assert selection(record)["tied"] == ["final"]
+
+
+def test_what_was_withheld_everywhere_is_kept_as_the_newest_run_says():
+    def lacking(model, cases):
+        return {"model": model, "cases": cases, "lacks": "343 MB", "command": f"probebench fetch {model}"}
+
+    a = stored({NET: {"final": right(600)}}, withheld=[lacking("big", 98), lacking("other", 98)])
+    b = stored({OTHER: {"final": right(600)}}, hours=1, withheld=[lacking("big", 196), lacking("net", 98)])
+    record, _ = merge([a, b])
+    assert record["withheld"] == [lacking("big", 196)]
+    jsonschema.validate(record, results.schema())

@@ -44,8 +44,8 @@ def test_what_is_here_runs(model):
 
 def test_what_is_not_here_is_withheld_from_a_bare_run():
     found = withheld("vit_b16", "gone")
-    assert (found.model, found.dataset, found.asked, found.cases) == (True, True, False, 98)
-    assert withheld("vit_b16", "here").dataset is False
+    assert (found.model, found.datasets, found.asked, found.cases) == (True, ("gone",), False, 98)
+    assert withheld("vit_b16", "here").datasets == ()
     assert withheld("mae_b16", "gone").model is False
 
 
@@ -71,7 +71,7 @@ def test_offline_downloads_nothing(monkeypatch):
 
 
 def test_what_no_program_can_fetch_is_withheld_though_asked_for():
-    assert withheld("mae_b16", "by_hand", "by_hand").dataset
+    assert withheld("mae_b16", "by_hand", "by_hand").datasets == ("by_hand",)
 
 
 def test_weights_of_ones_own_need_no_download():
@@ -114,12 +114,25 @@ def test_a_dead_host_is_not_taken_for_a_dead_network():
     assert preflight.withhold(Sweep("glyphvit", "live", "default@1"), 1) is None
 
 
+def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():
+    shifted = replace(HERE, name="shifted", clean="gone")
+    catalog, sweep = CATALOG.extended(datasets=[shifted]), Sweep("glyphvit", "shifted", "transfer@1")
+    assert Preflight(catalog, {}, NOBODY, False, ()).withhold(sweep, 98) is None
+    found = Preflight(catalog, {}, NOBODY, False, (), clean=True).withhold(sweep, 98)
+    assert found.datasets == ("gone",)
+    (_, line) = summary([found], catalog)
+    assert line.endswith("probebench fetch gone")
+    # Asking for the shifted dataset by name gets the clean one.
+    asked = Asked.parse((), (), "shifted", "", ())
+    assert Preflight(catalog, {}, asked, False, (), clean=True).withhold(sweep, 98) is None
+
+
 def test_no_network_once_means_no_further_tries():
     preflight = Preflight(CATALOG, {}, Asked.parse((), (), "vit_b16", "", ()), False, ())
     sweep = Sweep("vit_b16", "here", "default@1")
     assert preflight.withhold(sweep, 98) is None
     found = preflight.unreachable(sweep, 98)
-    assert (found.model, found.dataset, found.asked) == (True, False, True)
+    assert (found.model, found.datasets, found.asked) == (True, (), True)
     assert preflight.withhold(sweep, 98) is not None
     assert preflight.withhold(Sweep("mae_b16", "here", "default@1"), 98) is None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.ranking import optimism, rank, selection_score
+from probebench.ranking import best_taps, chosen, metric, optimism, rank, selection_score
 
 
 def case(layer, site, accuracy, held_out=None, model="net", dataset="data"):
@@ -54,6 +54,35 @@ def test_gains_are_against_the_same_models_references():
 def test_the_best_tap_is_chosen_on_held_out_images_where_there_are_some():
     assert selection_score(case(1, "act", 0.9, held_out=0.7)) == 0.7
     assert selection_score(case(1, "act", 0.9)) == 0.9
+
+
+def test_of_equals_on_held_out_images_the_tap_met_first_is_chosen_whatever_is_better_on_test():
+    cases = [
+        case("final", "final", 0.9, 0.7),
+        case(2, "act", 0.8, 0.7),
+        case(2, "ln2", 0.5, 0.7),
+        case(1, "act", 0.9, 0.6),
+    ]
+    assert chosen(cases) is cases[2]
+    (row,) = best_taps(rank(record(*cases)))
+    assert row.case is cases[2]
+    assert optimism(record(*cases)) == pytest.approx(0.4)
+
+
+def test_each_models_best_tap_on_each_dataset():
+    cases = [*RECORD["cases"], case(2, "rc2", 0.4, model="other"), case(1, "act", 0.2, dataset="hard")]
+    found = [(row.case["model"], row.case["dataset"], row.tap.id) for row in best_taps(rank(record(*cases)))]
+    assert found == [("net", "data", "L01-act"), ("other", "data", "L02-rc2"), ("net", "hard", "L01-act")]
+
+
+def test_metrics_are_read_from_their_place_and_from_the_former_one():
+    nll = {"value": 0.7, "ci95": [0.6, 0.8]}
+    new = {"metrics": {"top5": None, "mean_per_class": {"value": 0.5, "ci95": [0.4, 0.6]}, "nll": nll, "ece": None}}
+    assert metric(new, "nll") == (0.7, (0.6, 0.8))
+    assert metric(new, "top5") is None
+    assert metric(new | {"mean_per_class": 0.1}, "mean_per_class") == (0.5, (0.4, 0.6))
+    assert metric({"mean_per_class": 0.1}, "mean_per_class") == (0.1, None)
+    assert metric({}, "mean_per_class") is None
 
 
 def test_optimism_is_what_choosing_on_test_would_add():

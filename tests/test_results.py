@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 
 import jsonschema
@@ -43,6 +44,38 @@ def test_a_record_of_before_there_were_bits_is_read(tmp_path):
     jsonschema.validate(record, results.schema())
     assert results.load_correct(record, path) == {}
     assert list(tmp_path.iterdir()) == [path]
+
+
+E = {"value": 0.5, "ci95": [0.4, 0.6]}
+NEWER = {
+    "sweeps": {
+        "trained_on": "digits",
+        "shift_distance": {"measure": "kid", "reference": "glyphs", "value": -0.001, "standard_error": 0.002},
+        "selection": None,
+    },
+    "cases": {
+        "draws": 5,
+        "metrics": {"top5": None, "mean_per_class": E, "nll": {"value": 3.5, "ci95": [3, 4]}, "ece": E},
+        "width_matched": {"width": 8, "accuracy": 0.5, "ci95": [0.4, 0.6]},
+    },
+}
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in NEWER for field in NEWER[kind]])
+def test_newer_fields_are_described_and_optional(kind, field):
+    record = copy.deepcopy(RUN.record)
+    jsonschema.validate(record, results.schema())
+    record[kind][0][field] = NEWER[kind][field]
+    jsonschema.validate(record, results.schema())
+    record[kind][0][field] = {"value": "much"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(record, results.schema())
+
+
+def test_a_distance_can_be_unavailable_with_a_reason():
+    record = copy.deepcopy(RUN.record)
+    record["sweeps"][0]["shift_distance"] = {"unavailable": "no reference set"}
+    jsonschema.validate(record, results.schema())
 
 
 def test_saving_a_loaded_record_without_bits_does_not_refer_to_them(tmp_path):

@@ -1,29 +1,39 @@
 from __future__ import annotations
 
 from itertools import product
-from math import comb, sqrt
+from math import comb
 
 import numpy as np
 import pytest
-from scipy.stats import fisher_exact
-from sklearn.metrics import balanced_accuracy_score
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, fisher_exact, norm
 
-from probebench.stats import Move, discordant, fisher, holm, mcnemar, mean_per_class, paired, unpaired, wilson
+from probebench.stats import (
+    Move,
+    discordant,
+    fisher,
+    holm,
+    mcnemar,
+    mcnemar_two_sided,
+    paired,
+    unpaired,
+    wilson,
+)
 
 
-@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (3, 7), (700, 899), (1, 1)])
-def test_wilson_is_the_closed_form(right, n):
-    z, p = 1.959963984540054, right / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    assert wilson(right, n) == pytest.approx((max(0, middle - half), min(1, middle + half)), abs=1e-12)
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (3, 7), (700, 899), (1, 1), (0, 1), (1, 50_000)])
+def test_wilson_is_scipys(right, n):
+    assert wilson(right, n) == pytest.approx(binomtest(right, n).proportion_ci(method="wilson"), abs=1e-12)
 
 
-def test_the_mean_per_class_is_scikit_learns_balanced_accuracy():
-    rng = np.random.default_rng(0)
-    labels = rng.choice([0, 1, 3, 7], 200, p=[0.7, 0.1, 0.1, 0.1])  # not every number is a class
-    predicted = np.where(rng.random(200) < 0.6, labels, 1)
-    assert mean_per_class(predicted == labels, labels) == pytest.approx(balanced_accuracy_score(labels, predicted))
+@given(n=st.floats(0.5, 1e6), share=st.floats(0, 1))
+def test_wilson_of_any_number_of_trials_holds_the_proportion(n, share):
+    low, high = wilson(share * n, n)
+    assert 0 <= low <= share * n / n <= high <= 1
+    z = norm.ppf(0.975)
+    for end in (low, high):  # where the score test is at its critical value
+        assert (share - end) ** 2 == pytest.approx(z**2 * end * (1 - end) / n, abs=1e-9)
 
 
 @pytest.mark.parametrize(("lost", "gained"), list(product(range(7), repeat=2)))
@@ -36,6 +46,20 @@ def test_discordant_pairs_are_counted_by_direction():
     before = np.array([True, True, True, False, False])
     now = np.array([True, False, False, True, False])
     assert discordant(before, now) == (2, 1)
+
+
+def test_over_several_draws_an_example_is_lost_if_fewer_of_them_are_right():
+    before = np.array([[True, True, True, False], [True, True, False, False], [True, False, False, False]])
+    now = np.array([[True, False, True, False], [True, True, True, True], [False, False, False, False]])
+    assert discordant(before, now) == (2, 2)  # 3 2 1 0 of three become 2 1 2 1
+    assert paired(before, now) == Move(6, 6, 12, 2, 2, mcnemar(2, 2), mcnemar(2, 2))
+    assert discordant(before[:1], now[:1]) == discordant(before[0], now[0])
+
+
+def test_two_sided_mcnemar_is_the_binomial_test():
+    pairs = list(product(range(9), repeat=2))
+    p_values = mcnemar_two_sided([lost for lost, _ in pairs], [gained for _, gained in pairs])
+    assert p_values == pytest.approx([binomtest(b, b + c).pvalue if b + c else 1.0 for b, c in pairs])
 
 
 def holm_by_adjusted_p(p_values, alpha):

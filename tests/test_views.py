@@ -8,8 +8,8 @@ from PIL import Image
 
 from probebench.catalog import builtin_models
 from probebench.datasets import Split
-from probebench.protocols import DEFAULT, IMAGENET_MEAN, PAPER
-from probebench.views import Views, held_out_part, pixel_statistics, train_indices
+from probebench.protocols import DEFAULT, FEW_SHOT_4, FEW_SHOT_16, IMAGENET_MEAN, PAPER
+from probebench.views import Views, held_out_part, pixel_statistics, training_sets
 
 RNG = np.random.default_rng(0)
 GREY = Split(RNG.integers(0, 256, (6, 32, 32)).astype(np.uint8), np.zeros(6, np.int64))
@@ -44,17 +44,48 @@ def test_a_random_view_depends_on_seed_and_index_only():
     assert not any(forward[i].equal(other[i]) for i in range(6))
 
 
-def test_train_indices_drop_an_incomplete_last_batch_of_the_share():
-    chosen = train_indices(2000, PAPER)
+def indices(n, protocol):
+    (chosen,) = training_sets(labelled(np.zeros(n)), protocol)
+    return chosen
+
+
+def test_an_incomplete_last_batch_of_the_share_is_dropped():
+    chosen = indices(2000, PAPER)
     assert len(chosen) == 1536  # 80% is 1600, three times 512 fit
     assert len(set(chosen.tolist())) == 1536
     assert set(chosen.tolist()) <= set(range(2000))
-    assert np.array_equal(chosen, train_indices(2000, PAPER))
-    assert not np.array_equal(chosen, train_indices(2000, replace(PAPER, seed=1)))
+    assert np.array_equal(chosen, indices(2000, PAPER))
+    assert not np.array_equal(chosen, indices(2000, replace(PAPER, seed=1)))
 
 
 def test_fewer_images_than_a_batch_are_all_kept():
-    assert len(train_indices(100, PAPER)) == 80
+    assert len(indices(100, PAPER)) == 80
+
+
+def test_few_shots_are_so_many_of_each_class_anew_in_each_draw():
+    split = labelled(RNG.integers(0, 3, 300))
+    sets = training_sets(split, FEW_SHOT_4)
+    assert len(sets) == 5
+    for chosen in sets:
+        assert len(set(chosen.tolist())) == 12
+        assert np.bincount(split.labels[chosen]).tolist() == [4, 4, 4]
+        assert np.bincount(split.labels[chosen][held_out_part(split, chosen, FEW_SHOT_4)]).tolist() == [1, 1, 1]
+    assert len({tuple(sorted(chosen)) for chosen in sets}) == 5
+    assert all(map(np.array_equal, sets, training_sets(split, FEW_SHOT_4)))
+    assert not any(map(np.array_equal, sets, training_sets(split, replace(FEW_SHOT_4, seed=1))))
+
+
+def test_few_shots_are_of_different_source_images():
+    groups = np.tile(np.arange(40), 5)  # five views of each of 40 images, 20 a class
+    split = labelled(groups % 2, groups)
+    for chosen in training_sets(split, FEW_SHOT_16):
+        assert len(set(groups[chosen].tolist())) == 32
+
+
+def test_a_class_of_fewer_images_than_shots_gives_all_it_has():
+    split = labelled([0] * 30 + [1] * 3)
+    for chosen in training_sets(split, FEW_SHOT_4):
+        assert np.bincount(split.labels[chosen]).tolist() == [4, 3]
 
 
 def test_pixel_statistics_are_the_protocols_or_the_models_own():

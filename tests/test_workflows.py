@@ -115,6 +115,7 @@ def test_commands_exist_and_what_they_write_is_kept(path, pytestconfig):
         options["--junitxml"],
         record,
         record.replace(".json", ".correct.safetensors"),
+        options["--probe-report"],
     ]
 
 

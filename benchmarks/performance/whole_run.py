@@ -23,7 +23,7 @@ from probebench.features import extract
 from probebench.models import build
 from probebench.probes.sklearn_logistic import make_classifier
 from probebench.protocols import PAPER
-from probebench.views import Views, pixel_statistics, train_indices
+from probebench.views import Views, pixel_statistics, training_sets
 
 TAPS = all_taps(12)
 
@@ -33,7 +33,7 @@ def obvious(model: str, dataset: str, tap: Tap) -> float:
     catalog = Catalog.default()
     spec = catalog.model(model)
     net, data = build(spec), datasets.load(catalog.dataset(dataset))
-    chosen = train_indices(len(data.train), PAPER)
+    (chosen,) = training_sets(data.train, PAPER)
     mean, std = pixel_statistics(PAPER, spec)
     settings = {"pooling": "mean", "mean": mean, "std": std, "batch_size": 256, "device": "cpu"}
     features = []

@@ -143,6 +143,7 @@ class Catalog:
             sha256=None,
             download_size=0,
             pretraining="none",
+            reference="",
             licence="",
             note=f"The control: the architecture of {base.name}, never trained.",
         )
@@ -153,6 +154,22 @@ class Catalog:
         if found is None:
             raise unknown("dataset", name, [*self.datasets, *self.suites], "probebench datasets")
         return found
+
+    def reference(self, spec: ModelSpec) -> DatasetSpec | None:
+        """The dataset that stands for what a model was pretrained on; None if none is known.
+
+        Raises:
+            UnknownName: if the catalog lacks it
+        """
+        return self.dataset(spec.reference) if spec.reference else None
+
+    def clean(self, spec: DatasetSpec) -> DatasetSpec:
+        """What a probe for a dataset is trained on under ``transfer@1``: its clean dataset, or itself if it has none.
+
+        Raises:
+            UnknownName: if the catalog lacks it
+        """
+        return self.dataset(spec.clean) if spec.clean else spec
 
     def _at_severity(self, name: str) -> DatasetSpec | None:
         """``cifar10_c_fog_s3`` is ``cifar10_c_fog`` at severity 3; not listed, for lists would be five times longer."""

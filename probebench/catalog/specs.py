@@ -44,6 +44,8 @@ class ModelSpec:
         parameters: of the network as timm builds it without a classifier
         download_size: of the weights file in bytes, as float32; 0 where nothing is downloaded
         pretraining: method and data of the pretraining
+        reference: name of a dataset whose test images are a sample of what the network was (last) pretrained on, from
+            which the shift of others is measured; empty if none is known
         licence: of the weights, an SPDX id or a name
         note: one line about the weights
     """
@@ -67,6 +69,7 @@ class ModelSpec:
     parameters: int = 0
     download_size: int = 0
     pretraining: str = ""
+    reference: str = ""
     licence: str = ""
     note: str = ""
 
@@ -150,6 +153,8 @@ class DatasetSpec:
             the same dataset at that severity
         metric: what its publications report: ``top1`` accuracy, or ``mean_per_class`` accuracy
         archives: what it is published in; it is on this machine when all that they make is in the data root
+        clean: name of the dataset that these images are a shifted version of, or another domain of, with the same
+            class names; what a probe is trained on under ``transfer@1``. Empty where there is none
         shift: how far the images are from what the embedded model was pretrained on: ``none``, ``shift`` or
             ``strong``; empty where that has no meaning
         source, licence: where the images come from and under which terms
@@ -165,6 +170,7 @@ class DatasetSpec:
     note: str = ""
     metric: str = "top1"
     archives: tuple[Archive, ...] = ()
+    clean: str = ""
 
     def __post_init__(self) -> None:
         check_name("dataset", self.name)

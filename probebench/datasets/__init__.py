@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from inspect import signature
@@ -128,6 +128,55 @@ def _check_first(where: str, image: object) -> None:
         raise DataError(f"{where}: an image must be uint8 of shape (height, width) or (height, width, 3), got {found}")
     if image.ndim == 3 and image.shape[2] != 3:
         raise DataError(f"{where}: a colour image needs 3 channels in the last axis, got {image.shape}")
+
+
+def training_split_for(shifted: Dataset, clean: Dataset) -> Split:
+    """The train split of a clean dataset, of the classes that the test split of a shifted one has, with its labels.
+
+    Classes are matched by name, unless both have the same list of them. A class that is not tested is left out, so that
+    nothing is predicted which cannot be right.
+
+    Raises:
+        DataError: if the clean dataset lacks a class, or has two of one name
+    """
+    tested = np.unique(shifted.test.labels)
+    own = tested if list(shifted.classes) == list(clean.classes) else _places(shifted, clean, tested)
+    renamed = np.full(len(clean.classes), -1, dtype=np.int64)
+    renamed[own] = tested
+    labels = renamed[clean.train.labels]
+    if (labels >= 0).all():
+        return replace(clean.train, labels=labels)
+    kept = np.flatnonzero(labels >= 0)
+    groups = None if clean.train.groups is None else clean.train.groups[kept]
+    return Split(Subset(clean.train.images, kept), labels[kept], groups)
+
+
+def _places(shifted: Dataset, clean: Dataset, tested: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The clean dataset's labels of the classes that a shifted one tests."""
+    names = [shifted.classes[label] for label in tested]
+    where = f"dataset {shifted.name!r} cannot be tested with a probe trained on {clean.name!r}"
+    if missing := [name for name in names if name not in clean.classes]:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise DataError(f"{where}, which has no class {', '.join(map(repr, missing[:3]))}{more}")
+    for each, data in ((names, shifted), (list(clean.classes), clean)):
+        if twice := next((name for name in names if each.count(name) > 1), None):
+            raise DataError(f"{where}: classes are matched by name, and {data.name!r} has two of the name {twice!r}")
+    place = {name: label for label, name in enumerate(clean.classes)}
+    return np.array([place[name] for name in names], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some of a dataset's images, read when they are asked for."""
+
+    images: npt.NDArray[np.uint8] | Images
+    indices: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
+        return self.images[int(self.indices[index])]
 
 
 def load(spec: DatasetSpec) -> Dataset:

@@ -53,6 +53,16 @@ def glyphs() -> tuple[list[str], Split, Split]:
     return list(GLYPH_CLASSES), splits[0], splits[1]
 
 
+def pretraining() -> tuple[list[str], Split, Split]:
+    """Printed letters as glyphvit saw them in pretraining: class names, train (97), test (776)."""
+    with as_file(files("probebench.embedded") / "pretraining_glyphs.png") as path, Image.open(path) as sheet:
+        pixels = np.asarray(sheet)
+    rows, columns = pixels.shape[0] // SIDE, len(GLYPH_CLASSES)
+    images = pixels.reshape(rows, SIDE, columns, SIDE).swapaxes(1, 2).reshape(-1, SIDE, SIDE)
+    labels = np.tile(np.arange(columns, dtype=np.int64), rows)
+    return list(GLYPH_CLASSES), Split(images[:columns], labels[:columns]), Split(images[columns:], labels[columns:])
+
+
 def digits(corruption: str | None = None) -> tuple[list[str], Split, Split]:
     """Handwritten digits, jittered, optionally corrupted: class names, train (1,796), test (899).
 

@@ -32,6 +32,9 @@ class Fit:
 
     Attributes:
         predictions: int64, shape (n_test,), predicted class indices
+        classes: int64, shape (C,), class indices that the probe was fitted on, in the order of the scores' columns
+        scores: float32, shape (n_test, C), the larger the likelier
+        probabilities: whether their softmax is what the probe takes for the probabilities of the classes
         seconds: processor time of the fit and the prediction
         iterations: of the solver, over all that it solved for this tap
         C: inverse regularisation strength that was used; None if the probe has none
@@ -42,6 +45,9 @@ class Fit:
     """
 
     predictions: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    probabilities: bool
     seconds: float
     iterations: int
     C: float | None

@@ -7,7 +7,7 @@ which is smaller, and there are at most as many axes as rows; nothing is approxi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,17 +87,33 @@ class PrincipalAxes:
             features: one array of shape (n, width) per tap
             weights: float64, shape (taps, strengths, classes, 1 + axes), column 0 the intercept
         """
+        predicted = np.empty((*weights.shape[:2], len(features[0])), dtype=np.int64)
+        for part, logits in self._logits(features, weights):
+            predicted[:, :, part] = logits.argmax(dim=3).transpose(1, 2).cpu().numpy()
+        return predicted
+
+    def scores(self, features: Sequence[Features], weights: torch.Tensor) -> npt.NDArray[np.float32]:
+        """Logits, float32, shape (taps, n, classes).
+
+        Args:
+            features: one array of shape (n, width) per tap
+            weights: as of `predict`, of one strength
+        """
+        scores = np.empty((len(features), len(features[0]), weights.shape[2]), dtype=np.float32)
+        for part, logits in self._logits(features, weights):
+            scores[:, part] = logits[:, :, 0].cpu().numpy()
+        return scores
+
+    def _logits(self, features: Sequence[Features], weights: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """A chunk of rows at a time, of shape (taps, rows, strengths, classes)."""
         taps, count, classes, size = weights.shape
         flat = weights.to(self.rows.dtype).reshape(taps, count * classes, size).transpose(1, 2)
         n = len(features[0])
-        predicted = np.empty((taps, count, n), dtype=np.int64)
         step = max(1, CHUNK_VALUES // max(size, count * classes))
         for first in range(0, n, step):
             part = slice(first, min(first + step, n))
             logits = self.transform([values[part] for values in features]) @ flat
-            best = logits.view(taps, -1, count, classes).argmax(dim=3).transpose(1, 2)
-            predicted[:, :, part] = best.cpu().numpy()
-        return predicted
+            yield part, logits.view(taps, -1, count, classes)
 
     def coefficients(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights on the axes as weights on the features as they were given.

@@ -36,7 +36,7 @@ def knn_predict(
     k: int = NEIGHBOURS,
     temperature: float = TEMPERATURE,
 ) -> torch.Tensor:
-    """Predicted classes, int64 of shape (m,); of equal votes the first class.
+    """Predicted classes, int64 of shape (m,): those of most votes, of equal votes the first.
 
     Args:
         train, test: float32 or float64, shapes (n, width) and (m, width), finite, on one device. A row of zeros has
@@ -48,22 +48,36 @@ def knn_predict(
     Raises:
         ValueError: if k or the temperature is not positive, or there is no training row
     """
+    return knn_votes(train, labels, test, classes, k, temperature).argmax(dim=1)
+
+
+def knn_votes(
+    train: torch.Tensor,
+    labels: torch.Tensor,
+    test: torch.Tensor,
+    classes: int,
+    k: int = NEIGHBOURS,
+    temperature: float = TEMPERATURE,
+) -> torch.Tensor:
+    """Votes for each class, float64 of shape (m, classes), the nearest neighbour's being one.
+
+    Args and errors: those of `knn_predict`
+    """
     if not (k > 0 and temperature > 0 and len(train)):
         raise ValueError(f"k ({k}), temperature ({temperature}) and training rows ({len(train)}) must be positive")
     nowhere = ~test.any(dim=1)
     train, test = (torch.nn.functional.normalize(features, dim=1) for features in (train, test))
     k = min(k, len(train))
     step = max(1, SIMILARITIES // len(train))
-    predicted = labels.new_empty(len(test))
+    tally = test.new_zeros(len(test), classes, dtype=torch.float64)
     for first in range(0, len(test), step):
         part = slice(first, first + step)
         similarity, nearest = (test[part] @ train.T).topk(k, dim=1)
         # Relative to the nearest, which changes no winner and cannot overflow.
         votes = ((similarity - similarity[:, :1]).double() / temperature).exp()
-        tally = votes.new_zeros(len(votes), classes).scatter_add_(1, labels[nearest], votes)
-        predicted[part] = tally.argmax(dim=1)
-    predicted[nowhere] = torch.bincount(labels, minlength=classes).argmax()
-    return predicted
+        tally[part].scatter_add_(1, labels[nearest], votes)
+    tally[nowhere] = torch.bincount(labels, minlength=classes).double()
+    return tally
 
 
 def fit(
@@ -86,7 +100,7 @@ def fit(
     mask = np.zeros(len(train_labels), dtype=bool) if held_out is None else held_out
     fitted, rest = np.flatnonzero(~mask), np.flatnonzero(mask)
 
-    def predict(tap: Tap, known_part: Selected, unseen: Selected) -> npt.NDArray[np.int64]:
+    def vote(tap: Tap, known_part: Selected, unseen: Selected) -> npt.NDArray[np.float64]:
         try:
             mean, scale = statistics(known_part)
         except FeatureError as error:
@@ -94,19 +108,29 @@ def fit(
         if not protocol.standardize:
             mean, scale = np.zeros_like(mean), np.ones_like(scale)
         near, far = (_prepare(features, mean, scale).to(device) for features in (known_part, unseen))
-        places = knn_predict(near, labels[torch.from_numpy(known_part.index).to(device)], far, len(known))
-        return np.asarray(known[places.cpu().numpy()])
+        votes = knn_votes(near, labels[torch.from_numpy(known_part.index).to(device)], far, len(known))
+        return np.asarray(votes.cpu().numpy())
 
     def fit_one(train: Features, test: Features) -> Results:
         ((tap, seen),) = train.items()
         start = time.thread_time()
         accuracy = None
         if len(rest):
-            predicted = predict(tap, Selected(seen, fitted), Selected(seen, rest))
+            predicted = known[vote(tap, Selected(seen, fitted), Selected(seen, rest)).argmax(axis=1)]
             accuracy = float((predicted == train_labels[rest]).mean())
         unseen = Selected(test[tap], np.arange(len(test[tap])))
-        predictions = predict(tap, Selected(seen, everything), unseen)
-        return [(tap, Fit(predictions, time.thread_time() - start, 0, None, None, accuracy))]
+        votes = vote(tap, Selected(seen, everything), unseen)
+        fit = Fit(
+            predictions=known[votes.argmax(axis=1)],
+            classes=known,
+            scores=votes.astype(np.float32),
+            probabilities=False,
+            seconds=time.thread_time() - start,
+            iterations=0,
+            C=None,
+            held_out_accuracy=accuracy,
+        )
+        return [(tap, fit)]
 
     yield from fit_batches(fit_one, train, test, lambda width: 1, jobs if device == "cpu" else 1)
 

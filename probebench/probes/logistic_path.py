@@ -46,10 +46,11 @@ def fit(
         raise DataError("a probe needs training images of at least two classes")
     cores = jobs if device == "cpu" else 1
     classes, strengths = len(np.unique(train_labels)), len(_path(protocol))
+    tested = len(next(iter(test.values())))
     budget = int(0.8 * free_memory(device)) // cores
 
     def size(width: int) -> int:
-        return make_plan(len(train_labels), width, classes, strengths, budget, device).taps
+        return make_plan(len(train_labels), width, classes, strengths, budget, device, tested).taps
 
     fit_batch = partial(_fit_batch, labels=train_labels, held_out=held_out, protocol=protocol, device=device)
     yield from fit_batches(fit_batch, train, test, size, cores)
@@ -93,17 +94,25 @@ def _fit_batch(
     if len(known) == len(all_known):
         begin = axes.weights(*coefficients)
     known, final = _solve(axes, labels, path[choice][:, None], protocol, begin)
-    predictions = known[axes.predict(list(test.values()), final.weights)[:, 0]]
+    scores = axes.scores(list(test.values()), final.weights)
 
     seconds = (time.thread_time() - start) / len(taps)
     iterations = (solution.iterations.sum(dim=1) + final.iterations.sum(dim=1)).tolist()
     gaps = torch.maximum(solution.gap.amax(dim=1), final.gap.amax(dim=1)).tolist()
     fits = []
     for i, tap in enumerate(taps):
-        accuracy = float(accuracies[i, choice[i]]) if len(rest) else None
-        fits.append(
-            (tap, Fit(predictions[i], seconds, iterations[i], float(path[choice[i]]), float(gaps[i]), accuracy))
+        fit = Fit(
+            predictions=known[scores[i].argmax(axis=1)],
+            classes=known,
+            scores=scores[i],
+            probabilities=True,
+            seconds=seconds,
+            iterations=iterations[i],
+            C=float(path[choice[i]]),
+            gap=float(gaps[i]),
+            held_out_accuracy=float(accuracies[i, choice[i]]) if len(rest) else None,
         )
+        fits.append((tap, fit))
     return fits
 
 

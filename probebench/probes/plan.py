@@ -27,7 +27,7 @@ class Plan:
     bytes: int
 
 
-def path_bytes(n: int, width: int, classes: int, strengths: int) -> int:
+def path_bytes(n: int, width: int, classes: int, strengths: int, tested: int = 0) -> int:
     """Most memory, in bytes, of solving one tap's path and predicting with it.
 
     Args:
@@ -35,6 +35,7 @@ def path_bytes(n: int, width: int, classes: int, strengths: int) -> int:
         width: features
         classes: of the labels
         strengths: in the path
+        tested: rows that are predicted
     """
     axes = 1 + min(n, width)
     columns = min(strengths, default_group(classes)) * classes
@@ -63,16 +64,17 @@ def path_bytes(n: int, width: int, classes: int, strengths: int) -> int:
         solving = max(solving, newton)
     # The path as it is solved, the path that C was chosen from, and coefficients.
     path = 8 * classes * (2 * strengths * axes + 2 * width)
-    return rows + 4 * width * min(n, width) + max(making, solving) + path
+    scores = 4 * tested * classes
+    return rows + 4 * width * min(n, width) + max(making, solving) + path + scores
 
 
-def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, device: str) -> Plan:
+def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, device: str, tested: int = 0) -> Plan:
     """The plan for taps of one width within `budget` bytes.
 
     Raises:
         FeatureError: if not even one tap fits
     """
-    one = path_bytes(n, width, classes, strengths)
+    one = path_bytes(n, width, classes, strengths, tested)
     if one > budget:
         raise FeatureError(
             f"a probe on {n} x {width} features with {classes} classes takes {one / 1e9:.1f} GB, and "

@@ -150,21 +150,32 @@ def fit(
         axes, found = solve(train, fitted, np.tile(path, (len(taps), 1)))
         if len(rest):
             predicted = axes.predict([Selected(values, rest) for values in train.values()], found.weights)
-            scores = (known[predicted] == train_labels[rest]).mean(axis=2)
-            choice = scores.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
+            accuracies = (known[predicted] == train_labels[rest]).mean(axis=2)
+            choice = accuracies.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
             del axes, found  # before the next are made
             axes, found = solve(train, everything, path[choice][:, None])
             weights = found.weights
         else:
-            scores, best = found.loo_accuracy.cpu().numpy(), found.best()
+            accuracies, best = found.loo_accuracy.cpu().numpy(), found.best()
             choice = best.cpu().numpy()
             weights = found.weights.take_along_dim(best[:, None, None, None], dim=1)
-        predictions = known[axes.predict(list(test.values()), weights)[:, 0]]
+        scores = axes.scores(list(test.values()), weights)
         seconds = (time.thread_time() - start) / len(taps)
-        return [
-            (tap, Fit(predictions[i], seconds, 0, float(path[choice[i]]), 0.0, float(scores[i, choice[i]])))
-            for i, tap in enumerate(taps)
-        ]
+        fits = []
+        for i, tap in enumerate(taps):
+            fit = Fit(
+                predictions=known[scores[i].argmax(axis=1)],
+                classes=known,
+                scores=scores[i],
+                probabilities=False,
+                seconds=seconds,
+                iterations=0,
+                C=float(path[choice[i]]),
+                gap=0.0,
+                held_out_accuracy=float(accuracies[i, choice[i]]),
+            )
+            fits.append((tap, fit))
+        return fits
 
     yield from fit_batches(fit_batch, train, test, size, cores)
 

@@ -63,5 +63,15 @@ def _fit_one(
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(train, labels)
         predictions = classifier.predict(test)
-    iterations = int(np.max(classifier[-1].n_iter_))
-    return Fit(predictions.astype(np.int64), time.process_time() - start, iterations, classifier[-1].C)
+        scores = np.asarray(classifier.decision_function(test), dtype=np.float32)
+    if scores.ndim == 1:  # of two classes scikit-learn gives the second's logit, the first's being zero
+        scores = np.column_stack([np.zeros_like(scores), scores])
+    return Fit(
+        predictions=predictions.astype(np.int64),
+        classes=classifier.classes_.astype(np.int64),
+        scores=scores,
+        probabilities=True,
+        seconds=time.process_time() - start,
+        iterations=int(np.max(classifier[-1].n_iter_)),
+        C=classifier[-1].C,
+    )

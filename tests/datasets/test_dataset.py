@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from probebench.catalog import DatasetSpec
-from probebench.datasets import Dataset, Split, load
+from probebench.datasets import Dataset, Split, load, training_split_for
 from probebench.errors import DataError, ProbebenchError
 
 
@@ -62,3 +62,46 @@ def test_a_reader_that_does_not_exist_is_named(reader):
 def test_arguments_that_a_reader_does_not_take_are_named(kwargs, message):
     with pytest.raises(ProbebenchError, match=f"dataset 'd': reader .*image_folder' cannot be called .*{message}"):
         load(DatasetSpec("d", "probebench.datasets.folder:image_folder", kwargs))
+
+
+def numbered(labels, first=0):
+    """Images that tell by their value which they are."""
+    images = np.arange(first, first + len(labels), dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2)
+    return Split(images, np.array(labels, np.int64))
+
+
+CLEAN = Dataset("clean", ["cat", "dog", "owl"], replace(numbered([0, 1, 2, 1]), groups=np.arange(4)), GOOD)
+
+
+def test_a_clean_train_split_gets_the_labels_of_the_shifted_test_split():
+    shifted = Dataset("shifted", ["owl", "cat", "dog"], GOOD, numbered([0, 1, 2]))
+    train = training_split_for(shifted, CLEAN)
+    assert train.labels.tolist() == [1, 2, 0, 2]
+    assert train.images is CLEAN.train.images
+
+
+def test_classes_that_are_not_tested_are_left_out_of_the_clean_train_split():
+    shifted = Dataset("shifted", ["owl", "cat"], numbered([0, 1]), numbered([0, 1, 1]))
+    train = training_split_for(shifted, CLEAN)
+    assert train.labels.tolist() == [1, 0]
+    assert [int(train.images[i][0, 0]) for i in range(len(train))] == [0, 2]
+    assert train.groups.tolist() == [0, 2]
+
+
+def test_equal_lists_of_classes_need_no_distinct_names():
+    train = numbered([0, 1, 2])
+    cranes = [Dataset(name, ["crane", "owl", "crane"], train, numbered([2, 0])) for name in ("clean", "shifted")]
+    assert training_split_for(cranes[1], cranes[0]).labels.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["eel", "ant", "cat"], "'clean', which has no class 'eel', 'ant'"),
+        (["cat", "owl", "cat"], "'shifted' has two of the name 'cat'"),
+    ],
+)
+def test_classes_that_cannot_be_matched_are_named(classes, message):
+    shifted = Dataset("shifted", classes, numbered([0, 1, 2]), numbered([0, 1, 2]))
+    with pytest.raises(DataError, match=f"dataset 'shifted' cannot be tested with a probe trained on.*{message}"):
+        training_split_for(shifted, CLEAN)

@@ -15,7 +15,8 @@ from probebench.datasets.disk import NotOnDisk, data_root, human, lacking, missi
 from probebench.errors import ProbebenchError, UnknownName
 from tests.datasets.ondisk import CATALOG, read
 
-ON_DISK = [name for name in CATALOG.datasets if name not in CATALOG.dataset_names("embedded")]
+SHIPPED = (*CATALOG.dataset_names("embedded"), "glyphs_pretraining")
+ON_DISK = [name for name in CATALOG.datasets if name not in SHIPPED]
 
 
 def test_the_data_root_is_a_variable_or_a_folder_of_the_user(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from probebench import results
 
 SLOW_STOP = """
-import probebench.sweep as sweep
+import probebench.probing as probing
 from probebench.probes import get_probe
 
 def interrupted(name):
@@ -26,7 +26,7 @@ import pytest
 @pytest.fixture(autouse=True, scope="session")
 def stop(request):
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(sweep, "get_probe", interrupted)
+    monkeypatch.setattr(probing, "get_probe", interrupted)
     yield
     monkeypatch.undo()
 """

@@ -27,7 +27,8 @@ def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
             "test_tiny.py::test_probe[[]tiny-blobs-L01-ln1[]] PASSED*",
             "*= probebench =*",
             "blobs, no shift: 120 test images, default@1",
-            "tiny: best layer of each site by shift*",
+            "tiny  L* chosen on held-out images: *",
+            "tiny: best layer of each site, chosen on held-out images*",
             f"{TINY_COUNT} cases in 4 sweeps: {TINY_COUNT} new, * images/s",
             "run record: .probebench/runs/*.json",
         ]
@@ -45,6 +46,11 @@ def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
     assert 0 <= case["gap"] <= 1e-6
     assert 0 <= case["held_out_accuracy"] <= 1
     assert {c["layer"] for c in record["cases"]} == {"embed", 1, 2, "final"}
+    for sweep in record["sweeps"]:
+        own = [c for c in record["cases"] if (c["model"], c["dataset"]) == (sweep["model"], sweep["dataset"])]
+        selection = sweep["selection"]
+        assert (selection["by"], selection["score"]) == ("held_out", max(c["held_out_accuracy"] for c in own))
+        assert len(selection["tied"]) + selection["worse"] + selection["better"] == len(own) - 1 == 17
     # The three classes are bright bands: far above chance somewhere.
     assert max(c["accuracy"] for c in record["cases"] if c["dataset"] == "blobs") > 0.6
 

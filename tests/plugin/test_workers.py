@@ -223,7 +223,7 @@ import os, time, pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def stalling(request):
-    import probebench.sweep as sweep
+    import probebench.probing as probing
     from probebench.probes import get_probe
     monkeypatch, seen = pytest.MonkeyPatch(), []
 
@@ -237,7 +237,7 @@ def stalling(request):
                 yield pair
         return fit
 
-    monkeypatch.setattr(sweep, "get_probe", stalling)
+    monkeypatch.setattr(probing, "get_probe", stalling)
     yield
     monkeypatch.undo()
 """

@@ -1,0 +1,74 @@
+"""How much of what the chosen taps gain over ``final`` is left at equal width and beside a random network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from probebench.ranking import Row, best_taps
+
+SHIFTS = ("none", "shift", "strong")
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The gains of one model's chosen taps, averaged over datasets, as fractions.
+
+    Attributes:
+        model: its name
+        datasets: how many were averaged over: those that have the gain and every control below that is not None
+        gain: over ``final``
+        equal_width: the same, of probes that read no more features than the residual stream is wide
+        random: what the same taps of the random control gain over the control's ``final``
+        survived: what both controls leave (`Row.survived`)
+        survived_by_shift: the same over the datasets of each shift, where there are several
+    """
+
+    model: str
+    datasets: int
+    gain: float
+    equal_width: float | None
+    random: float | None
+    survived: float | None
+    survived_by_shift: dict[str, float]
+
+
+def controls(record: dict[str, Any], ranking: dict[str, list[Row]]) -> list[Controls]:
+    """One entry for each model of which a control was measured; none for the random controls themselves."""
+    shift_of = {sweep["dataset"]: sweep["shift"] for sweep in record["sweeps"]}
+    random = {sweep["model"] for sweep in record["sweeps"] if sweep["control_of"]}
+    by_model: dict[str, list[Row]] = {}
+    for row in best_taps(ranking):
+        if row.case["model"] not in random and row.gain_final is not None:
+            by_model.setdefault(row.case["model"], []).append(row)
+    found = []
+    for model, rows in by_model.items():
+        both = [row for row in rows if row.survived is not None]
+        width = [row for row in rows if row.gain_equal_width is not None]
+        beside = [row for row in rows if row.gain_random is not None]
+        # All averages over the same datasets, or they could not be subtracted.
+        kept = both or width or beside
+        if not kept:
+            continue
+        groups = {shift: [row for row in both if shift_of[row.case["dataset"]] == shift] for shift in SHIFTS}
+        groups = {shift: members for shift, members in groups.items() if members}
+        found.append(
+            Controls(
+                model=model,
+                datasets=len(kept),
+                gain=_mean([row.gain_final for row in kept]),
+                equal_width=_mean([row.gain_equal_width for row in kept]) if both or width else None,
+                random=_mean([row.gain_random for row in kept]) if both or not width else None,
+                survived=_mean([row.survived for row in both]) if both else None,
+                survived_by_shift={shift: _mean([row.survived for row in own]) for shift, own in groups.items()}
+                if len(groups) > 1
+                else {},
+            )
+        )
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known)

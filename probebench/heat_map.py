@@ -1,0 +1,55 @@
+"""Layer x site maps of accuracy for terminals with colour."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from probebench.sites import SITES
+
+
+def heat_maps(record: dict[str, Any], dataset: str, controls: bool) -> RenderableType | None:
+    """Layer x site, coloured from the lowest accuracy of the map to the highest."""
+    maps = []
+    for sweep in record["sweeps"]:
+        if sweep["dataset"] != dataset or (sweep["control_of"] and not controls):
+            continue
+        cells = {
+            (case["layer"], case["site"]): case["accuracy"]
+            for case in record["cases"]
+            if (case["model"], case["dataset"]) == (sweep["model"], dataset) and isinstance(case["layer"], int)
+        }
+        if cells:
+            maps.append(_heat_map(sweep["model"], cells))
+    if not maps:
+        return None
+    return Group(Columns(maps, padding=(0, 3)), Text())
+
+
+def _heat_map(title: str, cells: dict[tuple[int, str], float]) -> Table:
+    low, high = min(cells.values()), max(cells.values())
+    sites = [site for site in SITES if any(s == site for _, s in cells)]
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 0), pad_edge=False)
+    table.add_column("layer ")
+    for site in sites:
+        table.add_column(f" {site} ", justify="right")
+    for layer in sorted({layer for layer, _ in cells}):
+        table.add_row(f"L{layer:02d}", *(_heat_cell(cells.get((layer, site)), low, high) for site in sites))
+    return table
+
+
+# Steps of the viridis map (matplotlib): even in lightness, so that it also reads without colour vision.
+_VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
+
+
+def _heat_cell(value: float | None, low: float, high: float) -> Text:
+    if value is None:
+        return Text("")
+    step = round((value - low) / (high - low) * (len(_VIRIDIS) - 1)) if high > low else len(_VIRIDIS) - 1
+    ink = "white" if step < len(_VIRIDIS) // 2 else "black"
+    return Text(f" {100 * value:.0f} ".rjust(5), style=Style(color=ink, bgcolor=_VIRIDIS[step]))

@@ -1,0 +1,187 @@
+"""Fit probes on the features of many taps and score them on the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure, proportion
+from probebench.probes import Fit, get_probe
+from probebench.probes.width import leading_components
+from probebench.protocols import Protocol
+from probebench.sites import Tap
+
+Features = Mapping[Tap, npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What one probe is fitted on.
+
+    Attributes:
+        rows: int64, shape (n,), which of the images that training features were extracted from; None for all of them
+        labels: int64, shape (n,)
+        held_out: bool, shape (n,), the part to choose hyperparameters on; None if there is none
+    """
+
+    rows: npt.NDArray[np.int64] | None
+    labels: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class WidthMatched:
+    """The score of a tap whose features were projected to the width of the model's narrowest taps.
+
+    Attributes:
+        width: of the residual stream: so many principal components were kept
+        accuracy: top-1 on the test split
+    """
+
+    width: int
+    accuracy: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {"width": self.width, "accuracy": self.accuracy.value, "ci95": list(self.accuracy.ci95)}
+
+
+@dataclass(frozen=True)
+class TapResult:
+    """What one case measured. Over several draws of the training set, numbers are means over draws.
+
+    Attributes:
+        tap: where features were read
+        width: number of features
+        metrics: on the test split
+        correct: bool, which test examples were right: shape (n_test,), or (draws, n_test) for several draws
+        seconds: attributed: the tap's own fits and its share of the extraction
+        iterations: of the probe's solver, over all that it solved
+        C: inverse regularisation strength of the probe, the median over draws; None if it has none
+        gap: largest relative distance to the optimum, as the solver estimates it; None if it does not
+        held_out_accuracy: on the held-out part of train, or leave-one-out if that is what the probe chose by; None if
+            there is neither
+        width_matched: the same tap at the width of the residual stream; None if it is no wider
+    """
+
+    tap: Tap
+    width: int
+    metrics: Metrics
+    correct: npt.NDArray[np.bool_]
+    seconds: float
+    iterations: int
+    C: float | None
+    gap: float | None
+    held_out_accuracy: float | None
+    width_matched: WidthMatched | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 on the test split, in [0, 1]."""
+        return self.metrics.accuracy.value
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95% interval of the accuracy."""
+        return self.metrics.accuracy.ci95
+
+    @property
+    def draws(self) -> int:
+        return len(np.atleast_2d(self.correct))
+
+
+def probe_taps(
+    train: Features,
+    test: Features,
+    sets: Sequence[TrainingSet],
+    test_labels: npt.NDArray[np.int64],
+    protocol: Protocol,
+    *,
+    narrow: int | None,
+    device: str,
+    jobs: int,
+) -> Iterator[TapResult]:
+    """Fit a probe at every tap on every training set.
+
+    Args:
+        train, test: per tap float32 features of shape (n, width) and (n_test, width), normalised row by row as the
+            protocol says, not standardised
+        sets: the training sets, one a draw
+        narrow: width of the residual stream, to which wider taps are projected as a control; None leaves that out
+        device, jobs: as of `probebench.probes.Probe`
+
+    Yields:
+        the result of each tap, once its last fit is done, in any order
+    """
+    probe = get_probe(protocol.probe)
+    fits: dict[Tap, list[Fit]] = {tap: [] for tap in train}
+    metrics: dict[Tap, list[Metrics]] = {tap: [] for tap in train}
+    matched: dict[Tap, list[Estimate]] = {tap: [] for tap in train}
+    for chosen in sets:
+        labels, held_out = chosen.labels, chosen.held_out
+        features = train if chosen.rows is None else {tap: values[chosen.rows] for tap, values in train.items()}
+        seconds = dict.fromkeys(train, 0.0)
+        # Before the taps themselves, so that a tap is complete with its own fit. Components have unequal variances,
+        # which standardising them would take away.
+        narrowed = _narrowed(features, test, narrow, protocol.standardize, device)
+        if narrowed is not None:
+            plain = replace(protocol, standardize=False)
+            for tap, fit in probe(narrowed[0], labels, narrowed[1], held_out, plain, device, jobs):
+                matched[tap].append(proportion(fit.predictions == test_labels))
+                seconds[tap] = fit.seconds
+            del narrowed
+        for tap, fit in probe(features, labels, test, held_out, protocol, device, jobs):
+            metrics[tap].append(
+                measure(fit.scores, fit.classes, fit.predictions, test_labels, probabilities=fit.probabilities)
+            )
+            if len(matched[tap]) < len(metrics[tap]):  # nothing was to be taken away
+                matched[tap].append(metrics[tap][-1].accuracy)
+            # Scores are large, and have served.
+            fits[tap].append(replace(fit, scores=fit.scores[:0], seconds=fit.seconds + seconds[tap]))
+            if len(fits[tap]) == len(sets):
+                result = _result(tap, train[tap].shape[1], fits[tap], metrics[tap], test_labels)
+                if narrow is not None and result.width > narrow:
+                    result = replace(result, width_matched=WidthMatched(narrow, combine_estimates(matched[tap])))
+                yield result
+
+
+def _narrowed(
+    train: Features, test: Features, width: int | None, standardize: bool, device: str
+) -> tuple[Features, Features] | None:
+    """The features of all taps that lose something when they are projected to `width`; None if there are none."""
+    seen, unseen = {}, {}
+    for tap in train:
+        if width is None or train[tap].shape[1] <= width:
+            continue
+        both = leading_components(tap, train[tap], test[tap], width, standardize=standardize, device=device)
+        if both is not None:
+            seen[tap], unseen[tap] = both
+    return (seen, unseen) if seen else None
+
+
+def _result(
+    tap: Tap,
+    width: int,
+    fits: Sequence[Fit],
+    metrics: Sequence[Metrics],
+    labels: npt.NDArray[np.int64],
+) -> TapResult:
+    correct = np.stack([fit.predictions == labels for fit in fits])
+    strengths = [fit.C for fit in fits if fit.C is not None]
+    gaps = [fit.gap for fit in fits if fit.gap is not None]
+    held_out = [fit.held_out_accuracy for fit in fits if fit.held_out_accuracy is not None]
+    return TapResult(
+        tap=tap,
+        width=width,
+        metrics=combine(metrics),
+        correct=correct[0] if len(fits) == 1 else correct,
+        seconds=sum(fit.seconds for fit in fits),
+        iterations=sum(fit.iterations for fit in fits),
+        C=median(strengths) if strengths else None,
+        gap=max(gaps) if gaps else None,
+        held_out_accuracy=fmean(held_out) if held_out else None,
+    )

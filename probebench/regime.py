@@ -1,0 +1,176 @@
+"""Which site and which depth win as datasets lie farther from what a model was pretrained on.
+
+The paper's question (arXiv 2603.05280), asked of a run record: of each model the datasets whose distance was measured,
+and the rank correlation of distance with what was chosen there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+from probebench.ranking import Row, best_taps, chosen
+from probebench.selection import by_sweep
+from probebench.sites import EMBED, Tap
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+SITES = ("act", "ln2", "rc2")  # those that the paper's answer is about
+FEWEST = 3  # datasets
+EXACT = 9  # up to so many datasets p-values are counted out over all orders: 362,880
+SMALL = 10  # fewer datasets than these are few
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset of a model.
+
+    Attributes:
+        name: of the dataset
+        distance, standard_error: from the pretraining data, as measured
+        tap: the chosen tap
+        depth: of that tap, as a fraction: 0 for ``embed``, 1 for ``final``
+        accuracy: by site, of its best layer, chosen as a tap is; None where the site was not measured
+        gain: of the chosen tap over ``final``; None where that was not measured
+    """
+
+    name: str
+    distance: float
+    standard_error: float
+    tap: Tap
+    depth: float
+    accuracy: dict[str, float | None]
+    gain: float | None
+
+    @property
+    def act_over_ln2(self) -> float | None:
+        act, ln2 = self.accuracy["act"], self.accuracy["ln2"]
+        return None if act is None or ln2 is None else act - ln2
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Spearman's rank correlation of distance with something else.
+
+    Attributes:
+        of: what that is
+        n: datasets that have it
+        rho: the correlation; None where it is not defined: too few datasets, or all alike
+        p: two-sided p-value, exact for up to `EXACT` datasets
+    """
+
+    of: str
+    n: int
+    rho: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One model, against one reference.
+
+    Attributes:
+        model: its name
+        measure, reference: of the distances
+        datasets: by growing distance
+        trends: with the depth of the chosen tap, with how much better the best ``act`` is than the best ``ln2``, and
+            with the gain of the chosen tap over ``final``
+    """
+
+    model: str
+    measure: str
+    reference: str
+    datasets: list[Dataset]
+    trends: list[Trend]
+
+
+def regimes(record: dict[str, Any], ranking: dict[str, list[Row]]) -> list[Regime]:
+    """One entry for each model, controls left out, of which at least `FEWEST` datasets have a comparable distance."""
+    cases = by_sweep(record)
+    rows = {(row.case["model"], row.case["dataset"]): row for row in best_taps(ranking)}
+    measured: dict[tuple[str, str, str], list[Dataset]] = {}
+    for sweep in record["sweeps"]:
+        key, distance = (sweep["model"], sweep["dataset"]), sweep.get("shift_distance")
+        if sweep["control_of"] or key not in cases or not distance or "unavailable" in distance:
+            continue
+        row, own = rows[key], cases[key]
+        by_site = {site: [case for case in own if case["site"] == site] for site in SITES}
+        found = Dataset(
+            name=sweep["dataset"],
+            distance=distance["value"],
+            standard_error=distance["standard_error"],
+            tap=row.tap,
+            depth=_depth(row.tap, sweep["depth"]),
+            accuracy={site: chosen(some)["accuracy"] if some else None for site, some in by_site.items()},
+            gain=row.gain_final,
+        )
+        measured.setdefault((sweep["model"], distance["measure"], distance["reference"]), []).append(found)
+    for datasets in measured.values():
+        datasets.sort(key=lambda dataset: dataset.distance)
+    return [Regime(*of, datasets, _trends(datasets)) for of, datasets in measured.items() if len(datasets) >= FEWEST]
+
+
+def _depth(tap: Tap, layers: int) -> float:
+    if isinstance(tap.layer, int):
+        return tap.layer / layers
+    return 0.0 if tap.layer == EMBED else 1.0
+
+
+def unavailable(record: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """By reason why a distance was not measured, the (model, dataset) it holds for; controls left out."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for sweep in record["sweeps"]:
+        reason = (sweep.get("shift_distance") or {}).get("unavailable")
+        if reason and not sweep["control_of"]:
+            found.setdefault(reason, []).append((sweep["model"], sweep["dataset"]))
+    return found
+
+
+def _trends(datasets: Sequence[Dataset]) -> list[Trend]:
+    of: dict[str, list[float | None]] = {
+        "depth of the chosen tap": [d.depth for d in datasets],
+        "best act minus best ln2": [d.act_over_ln2 for d in datasets],
+        "gain of the chosen tap over final": [d.gain for d in datasets],
+    }
+    trends = []
+    for name, values in of.items():
+        # Differences of accuracies that are equal but for rounding are ties.
+        pairs = [(d.distance, round(value, 9)) for d, value in zip(datasets, values, strict=True) if value is not None]
+        rho, p = spearman([x for x, _ in pairs], [y for _, y in pairs])
+        trends.append(Trend(name, len(pairs), rho, p))
+    return trends
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> tuple[float | None, float | None]:
+    """Spearman's rank correlation and its two-sided p-value (C. Spearman, Am. J. Psychol. 15, 1904).
+
+    For up to `EXACT` pairs the p-value is the share of all orders of `y` whose correlation is at least as far from 0,
+    which also holds with ties; beyond that it is scipy's, by Student's t.
+
+    Returns:
+        rho and p; None for both of fewer than `FEWEST` pairs, or where all of `x` or all of `y` are equal
+    """
+    import numpy as np
+    from scipy.stats import rankdata, spearmanr
+
+    if len(x) < FEWEST or len(set(x)) == 1 or len(set(y)) == 1:
+        return None, None
+    rho, p = spearmanr(x, y)
+    if len(x) <= EXACT:
+        ranks = [rankdata(values) - (len(x) + 1) / 2 for values in (x, y)]
+        products = ranks[1][_orders(len(x))] @ ranks[0]
+        p = np.mean(np.abs(products) >= abs(ranks[0] @ ranks[1]) - 1e-9)
+    return float(rho), float(p)
+
+
+@cache
+def _orders(n: int) -> npt.NDArray[np.int8]:
+    """All orders of `n` things: int8, shape (n!, n)."""
+    import numpy as np
+
+    return np.array(list(permutations(range(n))), dtype=np.int8)

@@ -1,0 +1,182 @@
+"""A run record arranged as the report reads it: sweeps with their cases by tap, and the tap that each chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from probebench.ranking import Row, best_taps, rank, selection_score
+from probebench.results import Record
+from probebench.sites import FINAL, Tap
+
+SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep of the record.
+
+    Attributes:
+        number: its position in the record, which links and scripts go by
+        record: as the record has it
+        rows: its cases by tap, in the order data meets them
+        selection: as the schema describes it, always there
+    """
+
+    number: int
+    record: Record
+    rows: Mapping[Tap, Row] = field(repr=False)
+    selection: Record
+
+    @property
+    def model(self) -> str:
+        return str(self.record["model"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.record["dataset"])
+
+    @property
+    def depth(self) -> int:
+        return int(self.record["depth"])
+
+    @property
+    def control_of(self) -> str | None:
+        found: str | None = self.record["control_of"]
+        return found
+
+    @property
+    def shift(self) -> str:
+        return SHIFT_WORDS[self.record["shift"]]
+
+    @property
+    def trained_on(self) -> str:
+        """Where the probe was fitted, if that is another dataset; else empty."""
+        name = str(self.record.get("trained_on") or self.dataset)
+        return "" if name == self.dataset else name
+
+    @property
+    def chosen(self) -> Row:
+        return self.rows[Tap.parse(self.selection["tap"])]
+
+    @property
+    def final(self) -> Row | None:
+        return self.rows.get(Tap(FINAL, FINAL))
+
+    def count(self, verdict: str) -> int:
+        return sum(row.case["verdict"] == verdict for row in self.rows.values())
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that the sections of the report are made of.
+
+    Attributes:
+        record: the run record
+        name: what it is called; empty if it has no name
+    """
+
+    record: Record
+    name: str
+
+    @cached_property
+    def ranking(self) -> dict[str, list[Row]]:
+        return rank(self.record)
+
+    @cached_property
+    def sweeps(self) -> list[Sweep]:
+        rows: dict[tuple[str, str], dict[Tap, Row]] = {}
+        for ranked in self.ranking.values():
+            for row in ranked:
+                rows.setdefault((row.case["model"], row.case["dataset"]), {})[row.tap] = row
+        best = {(row.case["model"], row.case["dataset"]): row for row in best_taps(self.ranking)}
+        found: list[Sweep] = []
+        for record in self.record["sweeps"]:
+            key = record["model"], record["dataset"]
+            if key not in rows:
+                continue
+            its_rows = dict(sorted(rows[key].items()))
+            selection = _stored(record, its_rows) or _selection(its_rows, best[key])
+            found.append(Sweep(len(found), record, its_rows, selection))
+        return found
+
+    @cached_property
+    def by_name(self) -> dict[tuple[str, str], Sweep]:
+        """Sweeps by model and dataset."""
+        return {(sweep.model, sweep.dataset): sweep for sweep in self.sweeps}
+
+    @cached_property
+    def datasets(self) -> dict[str, list[Sweep]]:
+        """Sweeps by dataset; a control follows its model where both were measured on it."""
+        groups: dict[str, list[Sweep]] = {}
+        for sweep in self.sweeps:
+            groups.setdefault(sweep.dataset, []).append(sweep)
+        for dataset, sweeps in groups.items():
+            there = [sweep.model for sweep in sweeps]
+            first = {
+                s.number: there.index(s.control_of) if s.control_of in there else there.index(s.model) for s in sweeps
+            }
+            groups[dataset] = sorted(sweeps, key=lambda s: (first[s.number], s.control_of in there, s.number))
+        return groups
+
+    @cached_property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(sweep.model for sweep in self.sweeps))
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Cases by verdict, what needs attention first."""
+        every = ("regressed", "improved", "not comparable", "new", "same")
+        return {verdict: sum(sweep.count(verdict) for sweep in self.sweeps) for verdict in every}
+
+    def control(self, model: str, dataset: str) -> Sweep | None:
+        """The sweep of a model's random control on a dataset."""
+        return next((s for s in self.datasets[dataset] if s.control_of == model), None)
+
+
+def metric(case: Record, name: str) -> Record | None:
+    """A metric of a case with its interval, ``{"value": ..., "ci95": ...}``; None where it was not measured.
+
+    Args:
+        name: ``top5``, ``mean_per_class``, ``nll`` or ``ece``
+    """
+    found: Record | None = (case.get("metrics") or {}).get(name)
+    if found is None and name == "mean_per_class" and case.get(name) is not None:
+        return {"value": case[name], "ci95": None}  # a record of before there were others
+    return found
+
+
+def _stored(sweep: Record, rows: Mapping[Tap, Row]) -> Record | None:
+    """The selection that the record has, unless it is of other cases: a merged sweep may have more than one run's."""
+    selection: Record | None = sweep.get("selection")
+    if selection is None:
+        return None
+    chosen, best = (rows.get(Tap.parse(selection[key])) for key in ("tap", "best"))
+    if chosen is None or best is None:
+        return None
+    outdone = any(
+        selection_score(row.case) > selection_score(chosen.case) or row.case["accuracy"] > best.case["accuracy"]
+        for row in rows.values()
+    )
+    return None if outdone else selection
+
+
+def _selection(rows: Mapping[Tap, Row], chosen: Row) -> dict[str, Any]:
+    """For a record of before sweeps had a selection: without a word on ties."""
+    best = max(rows.values(), key=lambda row: row.case["accuracy"])
+    if best.case["accuracy"] == chosen.case["accuracy"]:
+        best = chosen
+    return {
+        "tap": chosen.tap.id,
+        "by": "test" if chosen.case.get("held_out_accuracy") is None else "held_out",
+        "score": selection_score(chosen.case),
+        "accuracy": chosen.case["accuracy"],
+        "best": best.tap.id,
+        "optimism": best.case["accuracy"] - chosen.case["accuracy"],
+        "tied": None,
+        "worse": None,
+        "better": None,
+        "level": None,
+    }

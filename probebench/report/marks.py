@@ -1,0 +1,27 @@
+"""Marks of the series of a chart: a shape each beside its colour and dashes, so that it also reads without colour."""
+
+from __future__ import annotations
+
+from probebench.sites import SITES
+
+SHAPES = (
+    "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0",  # circle
+    "M-3.2,-3.2h6.4v6.4h-6.4z",  # square
+    "M0,-4.4L4.2,3.2H-4.2z",  # triangle
+    "M0,-4.8L4.8,0L0,4.8L-4.8,0z",  # diamond
+    "M-3.7,-3.7H3.7L-3.7,3.7H3.7z",  # bow tie
+    "M0,4.4L4.2,-3.2H-4.2z",  # triangle, on its tip
+    "M-1.3,-4.2h2.6v2.9h2.9v2.6h-2.9v2.9h-2.6v-2.9h-2.9v-2.6h2.9z",  # plus
+    "M-4,-1.2L-1.2,-4L0,-2.8L1.2,-4L4,-1.2L2.8,0L4,1.2L1.2,4L0,2.8L-1.2,4L-4,1.2L-2.8,0z",  # cross
+)
+"""SVG paths around (0, 0)."""
+
+OF_SITE = {site: index for index, site in enumerate(SITES)}
+"""Which of the eight marks a site has, on every chart that tells sites apart."""
+
+_FIRST_APART = (5, 0, 2, 3, 4, 1, 7, 6)  # marks whose colours differ most come first
+
+
+def of_model(index: int) -> int:
+    """Which mark the model at this place has, where a chart tells models apart; after eight they repeat."""
+    return _FIRST_APART[index % len(_FIRST_APART)]

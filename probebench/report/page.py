@@ -1,0 +1,93 @@
+"""The page: its sections, its style and its script in one file that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from probebench import __version__
+from probebench.report import board, changes, choice, controls, curves, heat_map, marks, provenance, shift_gain
+from probebench.report.contents import Contents
+from probebench.report.numbers import interval, percent, points
+from probebench.results import Record
+from probebench.sites import SITES
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+SCRIPTS = ("page.js", "board.js", "charts.js")
+VERDICT_SIGNS = {"regressed": "▼", "improved": "▲", "same": "=", "new": "+", "not comparable": "≠"}
+
+
+def page(record: Record, name: str) -> str:
+    """See `probebench.report.render`."""
+    contents = Contents(record, name)
+    columns = board.columns(contents)
+    style, script = _asset("report.css"), "\n".join(map(_asset, SCRIPTS))
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            version=__version__,
+            contents=contents,
+            record=record,
+            style=style,
+            script=script,
+            # Names and errors are escaped. Should one slip through, the browser still runs and loads nothing of it.
+            policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+            "base-uri 'none'; form-action 'none'",
+            headline=changes.headline(contents),
+            groups=changes.groups(contents),
+            largest=changes.largest(contents),
+            summaries=changes.summaries(contents),
+            columns=columns,
+            first_rows=board.first_rows(contents),
+            page_size=board.PAGE,
+            data=board.data(contents, columns),
+            choices=choice.choices(contents),
+            optimism=choice.mean_optimism(contents),
+            plots=shift_gain.plots(contents),
+            controls=controls.controls(contents),
+            facts=provenance.summary(contents),
+            sources=provenance.sources(contents),
+            sweep_columns=provenance.SWEEP_COLUMNS,
+            sweep_rows=provenance.sweep_rows(contents),
+            extra=provenance.extra(contents),
+            shapes=marks.SHAPES,
+            signs=VERDICT_SIGNS,
+            sites=SITES,
+            steps=heat_map.STEPS,
+            heat_map=heat_map.heat_map,
+            sites_by_depth=curves.sites_by_depth,
+            compare_models=curves.compare_models,
+            count=lambda sweeps, verdict: sum(sweep.count(verdict) for sweep in sweeps),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("probebench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": percent, "points": points, "interval": interval}
+    return environment
+
+
+def _asset(name: str) -> str:
+    return files("probebench.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """As a content security policy names a script or a style that it allows."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,185 @@
+"""How far a dataset is from what a model was pretrained on, as its features see it.
+
+The kernel distance (KID: M. Bińkowski et al., ICLR 2018, arXiv 1801.01401): the squared maximum mean discrepancy
+between the features of two sets of images (A. Gretton et al., JMLR 13, 2012), without bias at any number of images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from probebench import datasets
+from probebench.catalog import DatasetSpec, ModelSpec
+from probebench.datasets import disk
+from probebench.errors import ProbebenchError
+from probebench.features import extract
+from probebench.sites import FINAL, Tap
+from probebench.views import Views, pixel_statistics
+
+if TYPE_CHECKING:
+    from probebench.models import Model
+    from probebench.protocols import Protocol
+
+MEASURE = "kid"
+MOST = 1000
+"""Images of each side that are compared: evenly spaced ones, if there are more."""
+
+GROUPS = 10
+"""That are left out in turn for the standard error."""
+
+WHERE = Tap(FINAL, FINAL)
+"""The features that are compared: what the network makes of an image in the end."""
+
+Features = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ShiftDistance:
+    """Attributes:
+    reference: name of the dataset that stands for the pretraining data
+    value: squared maximum mean discrepancy; about zero, and may be below, for images like those
+    standard_error: of the value
+    """
+
+    reference: str
+    value: float
+    standard_error: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"measure": MEASURE} | {name: getattr(self, name) for name in ("reference", "value", "standard_error")}
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """Why there is no distance, and what to do about it."""
+
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"unavailable": self.why}
+
+
+def some(n: int) -> npt.NDArray[np.int64]:
+    """Places of at most `MOST` of n images, evenly spaced."""
+    return np.arange(n) if n <= MOST else np.linspace(0, n - 1, MOST).astype(np.int64)
+
+
+def kernel_distance(features: Features, reference: Features) -> tuple[float, float]:
+    """The squared maximum mean discrepancy under the kernel (x y / width + 1)^3, and its standard error.
+
+    Features are standardised by the reference's mean and deviation, so that models of any scale can be compared. The
+    standard error is the jackknife's over `GROUPS` groups of images; it takes that mean and deviation, which datasets
+    of a model share, as given.
+
+    Args:
+        features, reference: shapes (n, width) and (m, width), at least `2 * GROUPS` rows each
+
+    Raises:
+        ValueError: if there are fewer rows
+    """
+    if min(len(features), len(reference)) < 2 * GROUPS:
+        raise ValueError(f"needs {2 * GROUPS} images on either side, got {len(features)} and {len(reference)}")
+    mean, scale = reference.mean(axis=0, dtype=np.float64), reference.std(axis=0, dtype=np.float64)
+    scale[scale <= 1e-6 * np.abs(mean)] = 1.0  # constant but for rounding
+    x, y = ((values - mean) / scale for values in (features, reference))
+    parts = [np.array_split(np.arange(len(values)), GROUPS) for values in (x, y)]
+    within = [_group_sums(values, values, part, part, same=True) for values, part in zip((x, y), parts, strict=True)]
+    between = _group_sums(x, y, *parts, same=False)
+
+    def distance(kept: npt.NDArray[np.bool_]) -> float:
+        sizes = [sum(len(part[g]) for g in np.flatnonzero(kept)) for part in parts]
+        own = [sums[np.ix_(kept, kept)].sum() / (n * (n - 1)) for sums, n in zip(within, sizes, strict=True)]
+        return float(own[0] + own[1] - 2 * between[np.ix_(kept, kept)].sum() / (sizes[0] * sizes[1]))
+
+    everything = np.ones(GROUPS, dtype=bool)
+    left_out = np.array([distance(np.arange(GROUPS) != g) for g in range(GROUPS)])
+    error = np.sqrt((GROUPS - 1) / GROUPS * np.square(left_out - left_out.mean()).sum())
+    return distance(everything), float(error)
+
+
+def _group_sums(
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    x_groups: list[npt.NDArray[np.int64]],
+    y_groups: list[npt.NDArray[np.int64]],
+    *,
+    same: bool,
+) -> npt.NDArray[np.float64]:
+    """Sums of the kernel over pairs of images by their groups; without the pairs of an image with itself, if `same`."""
+    kernel = (x @ y.T / x.shape[1] + 1) ** 3
+    if same:
+        np.fill_diagonal(kernel, 0.0)
+    return np.array([[kernel[np.ix_(rows, columns)].sum() for columns in y_groups] for rows in x_groups])
+
+
+class References:
+    """The features of reference sets, kept while the same network goes on to the next dataset."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, ...] = ()
+        self._features: Features | None = None
+
+    def features(
+        self, built: Model, spec: DatasetSpec, protocol: Protocol, *, batch_size: int, device: str
+    ) -> Features:
+        """Of at most `MOST` test images of a dataset, shape (n, width).
+
+        Raises:
+            ProbebenchError: if it cannot be read
+        """
+        key = (built.weights_digest, built.spec.architecture, protocol.fingerprint, spec.name, device)
+        if self._features is None or key != self._key:
+            split = datasets.load(spec).test
+            mean, std = pixel_statistics(protocol, built.spec)
+            resizing = built.spec.interpolation if protocol.interpolation == "model" else "bilinear"
+            size, kind, seed = built.spec.input_size, protocol.test_view, protocol.seed
+            views = Views(split, some(len(split)), kind, size, seed, resizing)
+            pooling = protocol.pooling
+            found = extract(
+                built, views, [WHERE], pooling=pooling, mean=mean, std=std, batch_size=batch_size, device=device
+            )
+            self._key, self._features = key, found[WHERE]
+        return self._features
+
+
+def no_reference(model: ModelSpec, reference: DatasetSpec | None) -> str:
+    """Why a model has no reference set to compare with here; empty if it has."""
+    if model.weights == "random" and model.checkpoint is None:
+        return "a network with random weights has no pretraining data"
+    if reference is None:
+        data = f" ({model.pretraining})" if model.pretraining else ""
+        return f"no dataset stands for what {model.name} was pretrained on{data}; ModelSpec.reference names one"
+    if not disk.on_disk(reference):
+        return f"{reference.name}, which stands for what {model.name} was pretrained on, is not on this machine"
+    return ""
+
+
+def shift_distance(
+    test: Features,
+    built: Model,
+    reference: DatasetSpec | None,
+    protocol: Protocol,
+    references: References,
+    *,
+    batch_size: int,
+    device: str,
+) -> ShiftDistance | Unavailable:
+    """How far test images are from a model's pretraining data. What goes wrong here costs the number, not the sweep.
+
+    Args:
+        test: features of the test images at `WHERE`, shape (n, width), before any scaling of rows
+        reference: the dataset that stands for the pretraining data; None if none is known
+    """
+    if why := no_reference(built.spec, reference):
+        return Unavailable(why)
+    assert reference is not None
+    try:
+        known = references.features(built, reference, protocol, batch_size=batch_size, device=device)
+        value, error = kernel_distance(test[some(len(test))], known)
+    except (ProbebenchError, OSError, ValueError) as problem:
+        return Unavailable(f"reference {reference.name}: {problem}")
+    return ShiftDistance(reference.name, value, error)

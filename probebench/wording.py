@@ -1,0 +1,116 @@
+"""How results are said: the numbers and sentences that the terminal, files and GitHub share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from probebench.controls import Controls
+from probebench.regime import SMALL, Regime, Trend
+from probebench.sites import Tap
+
+
+def percent(value: float | None) -> str:
+    """87.4 of 0.874."""
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def signed(value: float | None) -> str:
+    """+3.9 of 0.039, in percentage points."""
+    return "" if value is None else f"{100 * value:+.1f}"
+
+
+def interval(ci95: Sequence[float]) -> str:
+    """85.1-89.4 of [0.851, 0.894]."""
+    return f"{100 * ci95[0]:.1f}-{100 * ci95[1]:.1f}"
+
+
+def chosen_on(selections: Sequence[dict[str, Any]]) -> str:
+    """Which images taps and layers are chosen on: ``held-out`` or ``test``."""
+    return "held-out" if all(selection["by"] == "held_out" for selection in selections) else "test"
+
+
+def earliest(selection: dict[str, Any]) -> str:
+    """The first tied tap, if data meets it before the chosen one: so far a network can be cut at no known loss."""
+    first = min((Tap.parse(tap) for tap in selection["tied"] or ()), default=None)
+    return first.id if first is not None and first < Tap.parse(selection["tap"]) else ""
+
+
+def selection_line(selection: dict[str, Any], ci95: Sequence[float], taps: int) -> str:
+    """The chosen tap of a sweep, what is tied with it, and what would be better on test.
+
+    Args:
+        selection: as the record has it
+        ci95: of the accuracy of the chosen tap
+        taps: how many the sweep has
+    """
+    parts = [
+        f"{selection['tap']} chosen on {chosen_on([selection])} images: "
+        f"{percent(selection['accuracy'])}% ({interval(ci95)})"
+    ]
+    tied, others = selection["tied"], taps - 1
+    if tied is not None and others:
+        text = f"{len(tied)} of {others} other taps {'is' if len(tied) == 1 else 'are'} tied with it"
+        if tied:
+            first = earliest(selection)
+            text += f", the earliest {first}" if first else ", none earlier"
+        if unknown := others - len(tied) - selection["worse"] - selection["better"]:
+            text += f", of {unknown} that is not known"
+        parts.append(text)
+        if selection["better"]:
+            parts.append(f"{selection['better']} {'is' if selection['better'] == 1 else 'are'} better on test")
+    if selection["best"] != selection["tap"]:
+        parts.append(f"best on test {selection['best']} {signed(selection['optimism'])}")
+    return "; ".join(parts)
+
+
+_SHIFT = {"none": "no shift", "shift": "shift", "strong": "strong shift"}
+
+
+def controls_line(found: Controls) -> str:
+    """What the chosen taps of a model gain, and what of it the controls leave."""
+    where = f"{found.datasets} dataset{'s' if found.datasets > 1 else ''}"
+    text = f"{found.model}, {where}: the chosen taps gain {signed(found.gain)} points over final"
+    if found.equal_width is not None:
+        text += f", {signed(found.equal_width)} at equal width"
+    if found.random is not None:
+        text += f"; the same taps of the random control gain {signed(found.random)}"
+    if found.survived is not None:
+        left = f"{signed(found.survived)} of it" if found.survived > 0 else "nothing"
+        text += f"; {'on average ' if found.datasets > 1 else ''}{left} survives both controls"
+        if by_shift := [f"{_SHIFT[shift]} {signed(value)}" for shift, value in found.survived_by_shift.items()]:
+            text += f" ({', '.join(by_shift)})"
+    return text + "."
+
+
+_MEASURE = {"kid": "KID"}
+
+
+def regime_title(regime: Regime) -> str:
+    """What a table of `probebench.summaries.regime_table` shows."""
+    measure = _MEASURE.get(regime.measure, regime.measure)
+    return f"{regime.model}: what wins as shift grows (distance: {measure} to {regime.reference})"
+
+
+def trends_line(regime: Regime) -> str:
+    """The rank correlations with distance, and how much they can say."""
+    text = f"Spearman's rank correlation with distance: {'; '.join(map(_trend, regime.trends))}"
+    if (n := len(regime.datasets)) < SMALL:
+        text += f". n is small: of {n} datasets only a strong trend can be told from chance"
+    return text + "."
+
+
+def _trend(trend: Trend) -> str:
+    if trend.rho is None:
+        return f"{trend.of}: none, for {trend.n} values that are too few or all alike"
+    return f"{trend.of} {trend.rho:+.2f} (n = {trend.n}, p = {trend.p:.2g})"
+
+
+def unavailable_lines(reasons: dict[str, list[tuple[str, str]]]) -> list[str]:
+    """Why distances are missing, each reason once."""
+    lines = []
+    for reason, sweeps in reasons.items():
+        more = f" and {len(sweeps) - 2} more" if len(sweeps) > 2 else ""
+        names = ", ".join(f"{model} on {dataset}" for model, dataset in sweeps[:2])
+        lines.append(f"No distance for {names}{more}: {reason}")
+    return lines

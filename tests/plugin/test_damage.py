@@ -1,0 +1,57 @@
+"""Noise on one block's weights turns a run red, at that block or behind it; other ways of running the same do not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from probebench import results
+
+TOOL = Path(__file__).parents[2] / "tools" / "damage_weights.py"
+
+REVERSED = "def pytest_collection_modifyitems(items):\n    items.reverse()\n"
+
+
+@pytest.fixture
+def measure(pytester):
+    """Run glyphvit on digits at the layer before the damage to block 6, at it, and at the end."""
+    pytester.makepyfile(
+        test_glyphvit="""
+        import pytest
+
+        @pytest.mark.probe(model="glyphvit", dataset="digits", layer=[5, 6, "final"])
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+
+    def run(*args):
+        result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--probe-json=r.json", *args)
+        verdicts = {case["id"]: case["verdict"] for case in results.load(pytester.path / "r.json")["cases"]}
+        assert len(verdicts) == 17
+        return result, verdicts
+
+    return run
+
+
+def test_damage_is_found_where_it_is_and_clean_reruns_raise_nothing(pytester, measure):
+    measure("--probe-jobs=1", "--probe-update=all")[0].assert_outcomes(passed=17)
+
+    for number, args in enumerate((["--probe-batch-size=7", "--probe-jobs=1"], ["--probe-batch-size=1000"])):
+        if number:
+            pytester.makeconftest(REVERSED)
+        result, verdicts = measure("--probe-strict", "--probe-jobs=2", *args)
+        result.assert_outcomes(passed=17)
+        assert set(verdicts.values()) == {"same"}
+
+    pytester.run(sys.executable, TOOL, "damaged.safetensors", "--block=6", "--amount=3")
+    result, verdicts = measure("--probe-jobs=1", "--probe-weights=glyphvit=damaged.safetensors")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    regressed = {name for name, verdict in verdicts.items() if verdict == "regressed"}
+    assert regressed
+    assert {name.split("-")[2] for name in regressed} <= {"L06", "final"}
+    assert {v for name, v in verdicts.items() if "-L05-" in name} == {"same"}
+    for name in regressed:
+        result.stdout.fnmatch_lines([f"FAILED *{name}*"])

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import pytest
+
+from probebench.report.contents import Contents, metric
+from tests.records import right, stored
+from tests.report.records import full
+
+
+def contents(record):
+    return Contents(record, "")
+
+
+def test_sweeps_come_with_their_cases_in_the_order_of_the_data():
+    first = contents(full()).sweeps[0]
+    assert (first.model, first.dataset, first.depth, first.shift) == ("net", "easy", 4, "no shift")
+    ids = [tap.id for tap in first.rows]
+    assert ids[:3] == ["embed", "L01-ln1", "L01-mha"]
+    assert ids[-1] == "final"
+    assert len(ids) == 34
+
+
+def test_the_recorded_selection_counts():
+    sweep = contents(full()).by_name["net", "easy"]
+    assert sweep.chosen.tap.id == "L03-act"
+    assert sweep.selection["tied"] == ["L03-fc2", "L03-rc2", "L04-act", "final"]
+
+
+def test_without_one_the_tap_is_chosen_on_held_out_images_and_nothing_is_said_of_ties():
+    held_out = {"L01-act": 0.9, "L02-act": 0.5}
+    record = stored({("net", "d"): {"L01-act": right(600), "L02-act": right(700)}}, held_out=held_out).record
+    (sweep,) = contents(record).sweeps
+    assert sweep.selection == {
+        "tap": "L01-act",
+        "by": "held_out",
+        "score": 0.9,
+        "accuracy": 0.6,
+        "best": "L02-act",
+        "optimism": pytest.approx(0.1),
+        "tied": None,
+        "worse": None,
+        "better": None,
+        "level": None,
+    }
+
+
+def test_without_held_out_images_it_is_chosen_on_test():
+    record = stored({("net", "d"): {"L01-act": right(600), "L02-act": right(700)}}).record
+    (sweep,) = contents(record).sweeps
+    assert (sweep.selection["tap"], sweep.selection["by"], sweep.selection["optimism"]) == ("L02-act", "test", 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda selection, cases: selection.update(tap="L09-act"),  # a tap that another run measured
+        lambda selection, cases: cases["L01-act"].update(held_out_accuracy=0.99),  # a better one that another run has
+        lambda selection, cases: cases["L01-act"].update(accuracy=0.99),
+    ],
+)
+def test_a_selection_of_other_cases_is_not_believed(change):
+    record = full()
+    sweep = record["sweeps"][0]
+    cases = {f"L{c['layer']:02d}-{c['site']}": c for c in record["cases"][1:33]}
+    change(sweep["selection"], cases)
+    assert contents(record).by_name["net", "easy"].selection["tied"] is None
+
+
+def test_a_control_follows_its_model():
+    groups = contents(full()).datasets
+    assert [sweep.model for sweep in groups["easy"]] == ["net", "net_random", "net_tuned"]
+    assert [sweep.model for sweep in groups["hard"]] == ["net", "net_random"]
+
+
+def test_a_metric_is_found_in_old_and_new_records():
+    assert metric({"metrics": {"nll": {"value": 1.5, "ci95": [1, 2]}}}, "nll")["value"] == 1.5
+    assert metric({"metrics": {"top5": None}}, "top5") is None
+    assert metric({"mean_per_class": 0.25}, "mean_per_class")["value"] == 0.25
+    assert metric({}, "mean_per_class") is None
