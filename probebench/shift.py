@@ -142,7 +142,7 @@ class References:
         if self._features is None or key != self._key:
             split = datasets.load(spec).test
             mean, std = pixel_statistics(protocol, built.spec)
-            resizing = built.spec.interpolation if protocol.interpolation == "model" else "bilinear"
+            resizing = protocol.resizing(built.spec)
             size, kind, seed = built.spec.input_size, protocol.test_view, protocol.seed
             views = Views(split, some(len(split), reference=True), kind, size, seed, resizing)
             pooling = protocol.pooling
