@@ -224,7 +224,7 @@ def prepared(spec: ModelSpec, protocol: Protocol) -> tuple[str, list[str]]:
 
         declared = ask_timm(spec)
     mean, std = protocol.pixel_mean or spec.mean, protocol.pixel_std or spec.std
-    resizing = spec.interpolation if protocol.interpolation == "model" else "bilinear"
+    resizing = protocol.resizing(spec)
     used = {"input": f"{spec.input_size} px", "resizing": resizing, "mean": _numbers(mean), "std": _numbers(std)}
     wanted = {
         "input": f"{declared.input_size} px",

@@ -65,7 +65,7 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
         "n_test": result.n_test,
         "draws": measured.draws,
         "accuracy": measured.accuracy,
-        "ci95": list(measured.metrics.accuracy.ci95),
+        "ci95": list(measured.ci95),
         "metrics": measured.metrics.to_json(),
         "width_matched": None if measured.width_matched is None else measured.width_matched.to_json(),
         "verdict": judgement.verdict,
