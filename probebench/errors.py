@@ -37,6 +37,10 @@ class Unreachable(FetchError):
     """No network, no such host, or a host that does not answer."""
 
 
+class EngineError(ProbebenchError):
+    """What sweeps should run on cannot be used, or a machine of it lacks something."""
+
+
 class StoreError(ProbebenchError):
     """A baseline, run record or leaderboard file that cannot be read or written."""
 

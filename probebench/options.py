@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pytest
 
 DEFAULT_PROTOCOL = "default@1"
+ENGINES = ("local", "ray")
 LEADERBOARD_LEVELS = ("none", "brief", "normal", "full")
 
 
@@ -108,12 +109,25 @@ def add_options(parser: pytest.Parser) -> None:
         "--probe-jobs",
         type=int,
         metavar="N",
-        help="processor cores for the probes, of all workers together (default: all)",
+        help="processor cores for the probes: of all workers together, or of each task on Ray (default: all)",
     )
     group.addoption(
         "--probe-shard",
         metavar="I/N",
         help="measure the I-th of N parts of the run, in whole sweeps; `probebench leaderboard` joins their records",
+    )
+    group.addoption(
+        "--probe-engine",
+        choices=ENGINES,
+        default="local",
+        help="where sweeps run: in this process (or the workers of -n), or as tasks of a Ray cluster "
+        "(default: %(default)s)",
+    )
+    group.addoption(
+        "--probe-ray-address",
+        metavar="ADDR",
+        help="the cluster of --probe-engine=ray: HOST:PORT, ray://HOST:PORT or auto (default: $RAY_ADDRESS, or a Ray "
+        "of the run's own on this machine)",
     )
 
 
@@ -144,6 +158,8 @@ class Options:
     batch_size: int
     jobs: int | None
     shard: tuple[int, int] | None  # the number of a part, from 1, and of how many
+    engine: Literal["local", "ray"]
+    ray_address: str | None
     root: Path
 
     @classmethod
@@ -200,6 +216,14 @@ class Options:
                 f"--probe-baselines: {baselines} is no directory; without baselines nothing could regress. "
                 "To make it, add --probe-update=new"
             )
+        engine = cast("Literal['local', 'ray']", get("engine"))
+        address = cast("str | None", get("ray_address"))
+        if address is not None and engine != "ray":
+            raise ProbebenchError("--probe-ray-address names the cluster of --probe-engine=ray: add that")
+        if address is not None and not re.fullmatch(
+            r"auto|local|(ray://)?(\[[^\]/]+\]|[^\s/:\[\]]+):[0-9]{1,5}", address
+        ):
+            raise ProbebenchError(f"--probe-ray-address takes HOST:PORT, ray://HOST:PORT or auto, got {address!r}")
         verbosity = config.get_verbosity()
         level = cast("str | None", get("leaderboard"))
         return cls(
@@ -226,5 +250,7 @@ class Options:
             batch_size=batch_size,
             jobs=jobs,
             shard=shard,
+            engine=engine,
+            ray_address=address,
             root=config.rootpath,
         )

@@ -65,6 +65,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
             state.sharding = Sharding(options.shard)
             plugins.register(state.sharding)
+        if options.engine == "ray":
+            from probebench.engines.ray import RayEngine, check_installed
+
+            if plugins.has_plugin("dsession") or _in_worker(config):
+                raise pytest.UsageError("--probe-engine=ray measures in tasks of Ray, and -n in workers: leave out one")
+            check_installed()
+            state.engine = RayEngine(state)
+            plugins.register(state.engine)
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
     if plugins.has_plugin("dsession"):  # pytest-xdist is there, and is going to start workers
@@ -149,6 +157,9 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Outcome | None]:
     if sweep is None or (_in_worker(config) and state.worker is None):
         yield None
         return
+    if state.engine is not None:
+        yield state.engine.outcome(sweep)
+        return
     taps = sorted({case.tap for item in request.session.items if (case := case_of(item)) and case.sweep == sweep})
     withheld = state.preflight.withhold(sweep, len(taps))
     if withheld is not None:  # an earlier sweep found that there is no network
@@ -200,7 +211,9 @@ def _note_unreachable(state: State, session: pytest.Session, outcome: Outcome) -
     if sweep.id not in state.withheld:
         count = sum(1 for item in session.items if (case := case_of(item)) and case.sweep == sweep)
         state.withhold(state.preflight.unreachable(sweep, count))
-        state.notes.append(f"WARNING: {outcome.unreachable}")
+        warning = f"WARNING: {outcome.unreachable}"
+        if warning not in state.notes:
+            state.notes.append(warning)
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -232,6 +245,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
     if state.controller is not None:
         interrupted = state.controller.gather(state.run, interrupted)
+    if state.engine is not None:
+        state.engine.gather(state.run)
     from probebench import ending
 
     ending.finish(session, state, state.run, interrupted)

@@ -126,8 +126,8 @@ def run_record(
         "duration_seconds": duration,
         "interrupted": interrupted,
         "command": command,
-        "versions": _versions(),
-        "hardware": _hardware(sorted({sweep["device"] for sweep in sweeps})),
+        "versions": versions(),
+        "hardware": hardware(sorted({sweep["device"] for sweep in sweeps})),
         "precision": sorted({sweep["precision"] for sweep in sweeps}),
         "seeds": sorted({sweep["seed"] for sweep in sweeps}),
         "images": images,
@@ -228,7 +228,8 @@ def load_correct(record: Record, path: Path) -> Correct:
     return correct
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python, probebench and the packages that numbers depend on."""
     names = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "scipy", "pytest", "pytest-benchmark")
     found = {"python": platform.python_version(), "probebench": __version__}
     for name in names:
@@ -239,10 +240,16 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _hardware(devices: list[str]) -> Record:
+def hardware(devices: list[str]) -> Record:
+    """Of this process.
+
+    Args:
+        devices: torch devices of the forward passes; GPUs that are another machine's have no name here
+    """
     import torch
 
-    gpus = [torch.cuda.get_device_name(device) for device in devices if device.startswith("cuda")]
+    here = [device for device in devices if device.startswith("cuda") and torch.cuda.is_available()]
+    gpus = [torch.cuda.get_device_name(device) for device in here]
     return {
         "platform": platform.platform(),
         "cpu": _cpu_name(),

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from probebench import atomic, baselines, leaderboard_text, report, results
 from probebench.baselines import Baseline, Judgement
@@ -53,15 +54,22 @@ class Run:
 
     Args:
         family: number of cases that share the error level of the verdicts
-        hardware: what the record says of the hardware that differs from this process
+        hardware: what the record says of the hardware that differs from this process; may be added to
+        stored: baselines by sweep, where they are not read from the files
     """
 
     def __init__(
-        self, options: Options, catalog: Catalog, family: int, hardware: Mapping[str, int] | None = None
+        self,
+        options: Options,
+        catalog: Catalog,
+        family: int,
+        hardware: Mapping[str, Any] | None = None,
+        stored: Mapping[Sweep, Baseline | None] | None = None,
     ) -> None:
         self.options = options
         self.catalog = catalog
-        self._family, self._hardware = family, hardware or {}
+        self.hardware = dict(hardware or {})
+        self._family, self._stored = family, stored
         self._over: dict[Sweep, Outcome] = {}
         self._measuring: dict[Sweep, _Measuring] = {}
         self._references = References()
@@ -81,7 +89,7 @@ class Run:
             measured.result = result
 
         try:
-            measured.baseline = self._read_baseline(sweep, taps)
+            measured.baseline = self.baseline(sweep, taps)
             model, dataset = self.catalog.model(sweep.model), self.catalog.dataset(sweep.dataset)
             run_sweep(
                 model,
@@ -134,7 +142,14 @@ class Run:
         """Bring the sweeps that are over into an order."""
         self._over = {sweep: self._over.pop(sweep) for sweep in order if sweep in self._over} | self._over
 
-    def _read_baseline(self, sweep: Sweep, taps: Sequence[Tap]) -> Baseline | None:
+    def baseline(self, sweep: Sweep, taps: Sequence[Tap]) -> Baseline | None:
+        """What a sweep is compared with; None if nothing is stored.
+
+        Raises:
+            StoreError: if it is damaged, and not about to be replaced
+        """
+        if self._stored is not None:
+            return self._stored[sweep]
         # A damaged baseline is replaced when all of it is measured anew on request, and only then.
         whole = set(taps) == set(all_taps(self.catalog.model(sweep.model).depth))
         return baselines.read(self.options.baselines, sweep, damaged_is_none=whole and self.options.update == "all")
@@ -223,7 +238,7 @@ class Run:
             alpha=self.options.alpha,
             min_drop=self.options.min_drop,
         )
-        record["hardware"] |= self._hardware
+        record["hardware"] |= self.hardware
         if self.options.shard is not None:
             record["shard"] = list(self.options.shard)
         if withheld:

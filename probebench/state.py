@@ -12,8 +12,10 @@ import pytest
 from probebench.options import Options
 
 if TYPE_CHECKING:
+    from probebench.asking import Asked
     from probebench.cases import Case, Selection
     from probebench.catalog import Catalog
+    from probebench.engines.ray import RayEngine
     from probebench.preflight import Preflight, Withheld
     from probebench.pruning import Pruning
     from probebench.results import Record
@@ -36,6 +38,7 @@ class State:
         pruning, sharding: there if the options of that name are
         controller: of a session whose tests run in worker processes
         worker: of one that is such a process, on the machine of its controller
+        engine: of one whose sweeps run on a cluster
     """
 
     config: pytest.Config
@@ -50,6 +53,7 @@ class State:
     sharding: Sharding | None = None
     controller: Controller | None = None
     worker: Worker | None = None
+    engine: RayEngine | None = None
     _prepared: tuple[Catalog, Selection] | None = None
     _preflight: Preflight | None = None
 
@@ -85,22 +89,28 @@ class State:
         return self.prepare()[0]
 
     @property
+    def asked(self) -> Asked:
+        """What the command line names."""
+        from probebench.asking import Asked
+
+        (_, selection), option = self.prepare(), self.config.option
+        return Asked.parse(
+            selection.models or (), selection.datasets or (), option.keyword, option.markexpr, self.config.args
+        )
+
+    @property
     def preflight(self) -> Preflight:
         """What decides which sweeps of this run are withheld, made when first needed."""
         if self._preflight is None:
-            from probebench.asking import Asked
             from probebench.preflight import Preflight
             from probebench.protocols import get_protocol
 
-            catalog, selection = self.prepare()
-            option = self.config.option
-            asked = Asked.parse(
-                selection.models or (), selection.datasets or (), option.keyword, option.markexpr, self.config.args
-            )
-            options = self.options
+            catalog, options = self.catalog, self.options
             here = (self.worker and self.worker.here) or ({}, {})
             clean = get_protocol(options.protocol).train_on == "clean"
-            self._preflight = Preflight(catalog, options.weights, asked, options.offline, options.licences, clean, here)
+            self._preflight = Preflight(
+                catalog, options.weights, self.asked, options.offline, options.licences, clean, here
+            )
         return self._preflight
 
     def begin(self, cases: Collection[Case], withheld: Collection[Withheld]) -> None:
@@ -120,7 +130,10 @@ class State:
             else:
                 run = Run(self.options, self.catalog, self.family, self.controller.hardware(cases))
             run.check_writable()
-            if self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
+            if self.engine is not None:
+                if cases:
+                    self.engine.begin(cases)
+            elif self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
                 from probebench.sweep import choose_device
 
                 choose_device(run.options.device)

@@ -34,6 +34,8 @@ def header(state: State, cases: Collection[Case]) -> list[str]:
         what += f" (shard {part}/{count} of {state.family} cases in {state.sharding.sweeps} sweeps)"
     if state.controller is not None:
         what += f" on {state.controller.workers} workers"
+    if state.engine is not None and not config.option.collectonly:
+        what += f" {state.engine.where}"
     first = (
         f"probebench: {what}, protocol {protocol.name} ({protocol.fingerprint}), device {options.device}, "
         f"baselines {options.baselines}"

@@ -125,13 +125,11 @@ class Worker:
         as many threads, if they do not take fewer already.
         """
         import torch
-        from threadpoolctl import threadpool_info, threadpool_limits
 
+        from probebench import threads
         from probebench.sweep import available_cores
 
-        threads = _threads(self._place, self._sharers)
-        torch.set_num_threads(threads)
-        threadpool_limits({lib["prefix"]: threads for lib in threadpool_info() if lib["num_threads"] > threads})
+        threads.limit(_threads(self._place, self._sharers))
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         device = device_of(self._place, options.device, gpus)
         if device != options.device:

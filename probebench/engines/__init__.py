@@ -1,0 +1,1 @@
+"""Where sweeps run, if not in pytest's own processes."""
