@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import sys
 import time
@@ -183,7 +184,7 @@ class RayEngine:
                 "EngineError: a node of the Ray cluster could not begin with the sweep; probebench, and the packages "
                 f"that it and the datasets' readers need, must be installed on every node ({_reason(error)})"
             )
-            self._run.take(Outcome(sweep, error=explained, traceback=str(error)))
+            self._run.take(Outcome(sweep, error=explained, traceback=_plain(str(error))))
         except errors.RayError as error:
             explained = (
                 f"WorkerDied: the process that measured this sweep, or its node, ended, and {RETRIES} more did "
@@ -312,9 +313,14 @@ def _alive(ray: Any) -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def _plain(text: str) -> str:
+    """Without the colours of a terminal."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
 def _reason(error: BaseException) -> str:
     """The last line of an error that has something to say."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _plain(str(error)).splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
 
 

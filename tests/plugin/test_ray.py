@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -12,9 +11,12 @@ import time
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
-from probebench import results
+from probebench import baselines, results
+from probebench.cases import Sweep
+from probebench.sites import Tap
 from tests.conftest import TINY_COUNT
 from tests.plugin.test_workers import add_to_conftest, timeless
 
@@ -31,20 +33,42 @@ def test_probe(probe):
 """
 
 
-@pytest.fixture
-def cluster(monkeypatch):
-    """A cluster whose head measures nothing, so that all other nodes may die; add nodes to it."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+@pytest.fixture(autouse=True)
+def _no_other_cluster(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_token():
+    """Ray keeps its token in the home directory, which is another one in each of these tests."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def head(_one_token):
+    """A cluster whose head measures nothing, so that all other nodes may die."""
     # A node that is gone is to be noticed within seconds, not half a minute.
     system = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": system}
-    made = Cluster(initialize_head=True, head_node_args=head)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        args = {"num_cpus": 0, "include_dashboard": False, "_system_config": system}
+        made = Cluster(initialize_head=True, head_node_args=args)
     yield made
     made.shutdown()
 
 
-def arguments(cluster, *args):
-    return ["-p", "no:cacheprovider", "--probe-engine=ray", f"--probe-ray-address={cluster.address}", *args]
+@pytest.fixture
+def cluster(head):
+    """The head; add nodes to it."""
+    yield head
+    for node in list(head.worker_nodes):
+        head.remove_node(node)
+
+
+def on(cluster):
+    return "--probe-engine=ray", f"--probe-ray-address={cluster.address}"
 
 
 def started(project, *args):
@@ -118,7 +142,7 @@ def test_the_embedded_benchmark_is_as_in_one_process(pytester, cluster, monkeypa
     )
     narrow = ("-p", "no:cacheprovider", "--probe-layer=6", "--probe-strict", f"--probe-baselines={BASELINES}")
     alone = pytester.runpytest_inprocess(*narrow, "--probe-jobs=1", "--probe-json=alone.json")
-    result = pytester.runpytest_inprocess(*arguments(cluster, *narrow, "--probe-json=ray.json"))
+    result = pytester.runpytest_inprocess(*narrow, *on(cluster), "--probe-json=ray.json")
     alone.assert_outcomes(passed=24)
     result.assert_outcomes(passed=24)
     result.stdout.fnmatch_lines(["probebench: 24 cases in 3 sweeps on 3 Ray nodes (1 core a sweep), protocol *"])
@@ -136,7 +160,7 @@ def test_a_node_that_is_killed_costs_only_the_time_of_its_sweep(project, cluster
     project.makepyfile(test_tiny=CASES.format('"blobs", "stalling", "more"'))
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     cluster.wait_for_nodes()
-    process = started(project, *arguments(cluster, "--probe-json=r.json", "-v"))
+    process = started(project, *on(cluster), "--probe-json=r.json")
     (name,) = wait_for(project.path / "read" / "0", process)
     (node,) = [node for node in nodes if node.node_id == name]
     cluster.remove_node(node, allow_graceful=False)
@@ -151,22 +175,31 @@ def test_a_node_that_is_killed_costs_only_the_time_of_its_sweep(project, cluster
     assert len(list((project.path / "read").iterdir())) == 2
 
 
-def test_ctrl_c_cancels_what_runs_and_keeps_what_had_finished(project, cluster):
+@pytest.mark.parametrize("own", [False, True], ids=["cluster", "own"])
+def test_ctrl_c_cancels_what_runs_and_keeps_what_had_finished(project, own, request):
     add_to_conftest(project, STALLING)
     project.makepyfile(test_tiny=CASES.format('"blobs", "stalling", "more"'))
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    process = started(project, *arguments(cluster, "--probe-json=r.json", "--probe-update=all"))
+    args = ("--probe-engine=ray", "--probe-jobs=1")
+    if not own:
+        cluster = request.getfixturevalue("cluster")
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        args = on(cluster)
+    process = started(project, *args, "--probe-json=r.json", "--probe-update=all")
     wait_for(project.path / "read" / "0", process)
+    time.sleep(0 if not own else 5)  # there may be cores for the others, too
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     text, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, text
     assert "run record: r.json (interrupted: what had finished)" in text
+    assert "baselines: not updated, because the run was interrupted" in text
     record = loaded(project, "r.json")
     assert record["interrupted"] is True
-    assert [case["dataset"] for case in record["cases"]] == ["blobs"]
+    assert {case["dataset"] for case in record["cases"]} in ({"blobs"}, {"blobs", "more"})
     assert record["failures"] == []
     assert not (project.path / "baselines").exists()
+    if own:
+        return
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     try:
         deadline = time.monotonic() + 30
@@ -223,3 +256,188 @@ def test_a_sweep_that_raises_fails_at_once_and_one_that_kills_its_process_after_
     assert record["hardware"]["nodes"] == 1
     assert not ray.is_initialized()
     assert not [name for name in os.environ if name.startswith("RAY_USAGE")]
+
+
+def test_verdicts_updates_and_shards_are_as_in_one_process(project, run, baselines_dir):
+    final = ("--probe-site=final",)
+    run(*final, "--probe-engine=ray", "--probe-update=new").stdout.fnmatch_lines(["baselines: 4 files updated*"])
+    for name, change in (("tiny-blobs", np.True_), ("tiny_other-blobs", np.False_)):
+        stored = baselines.read(baselines_dir.parent, Sweep(*name.split("-"), "default@1"))
+        stored.correct[Tap("final", "final")][:] = change
+        baselines.write(baselines_dir.parent, stored)
+    damaged, _ = baselines.paths(baselines_dir.parent, Sweep("tiny", "blobs_dark", "default@1"))
+    damaged.write_text("{")
+    for part in (1, 2):
+        args = (*final, f"--probe-shard={part}/2")
+        alone = run(*args, f"--probe-json=alone-{part}.json")
+        result = run(*args, f"--probe-json=ray-{part}.json", "--probe-engine=ray")
+        assert alone.parseoutcomes() == result.parseoutcomes()
+        whole, parts = loaded(project, f"alone-{part}.json"), loaded(project, f"ray-{part}.json")
+        assert timeless(parts) == timeless(whole)
+    both = [loaded(project, f"ray-{part}.json") for part in (1, 2)]
+    assert {case["verdict"] for record in both for case in record["cases"]} == {"same", "regressed", "improved"}
+    assert sum(len(record["failures"]) for record in both) == 1  # of the damaged baseline
+
+
+SEEING = """
+import os
+
+def pytest_probebench_datasets():
+    return [DatasetSpec(name=f"blobs{i}", reader="conftest:seen", kwargs={"seed": i}) for i in range(3)]
+
+def seen(seed):
+    with open("seen", "a") as file:
+        file.write(os.environ.get("CUDA_VISIBLE_DEVICES", "none") + chr(10))
+    return blobs(seed=seed)
+"""
+
+
+def test_each_sweep_gets_a_gpu_of_its_own_where_there_are_some(project, run, cluster):
+    add_to_conftest(project, SEEING)
+    project.makepyfile(test_tiny=CASES.format('"blobs0", "blobs1", "blobs2"'))
+    cluster.add_node(num_cpus=5, num_gpus=2)  # which Ray takes our word for
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    result = project.runpytest_inprocess("-p", "no:cacheprovider", *on(cluster))
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["probebench: 3 cases in 3 sweeps on 3 Ray nodes (2 cores and a GPU a sweep), *"])
+    found = (project.path / "seen").read_text().splitlines()
+    assert len(found) == 3
+    assert set(found) <= {"0", "1"}
+    (project.path / "seen").unlink()
+    run(*on(cluster), "--probe-device=cpu", "--probe-dataset=blobs0").assert_outcomes(passed=1)
+    assert not {"0", "1"} & set((project.path / "seen").read_text().splitlines())
+
+
+NODE_KILLING = """
+import os, signal
+
+def pytest_probebench_datasets():
+    return [DatasetSpec(name=name, reader=f"conftest:{name}") for name in ("blobs", "killing")]
+
+def killing():
+    os.kill(os.getppid(), signal.SIGKILL)  # the process that stands for a machine
+    os._exit(9)
+"""
+
+
+def test_a_cluster_without_nodes_is_not_waited_for_for_ever(project, run, cluster, monkeypatch):
+    from probebench.engines import ray as engine
+
+    monkeypatch.setattr(engine, "PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr(engine, "_LOOK_SECONDS", 0.5)
+    add_to_conftest(project, NODE_KILLING)
+    project.makepyfile(test_tiny=CASES.format('"killing", "blobs"'))
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    result = run(*on(cluster), "--probe-json=r.json")
+    result.assert_outcomes(failed=2)
+    failures = loaded(project, "r.json")["failures"]
+    assert [each["sweep"] for each in failures] == ["tiny-killing", "tiny-blobs"]
+    assert {each["error"] for each in failures} == {
+        "EngineError: the Ray cluster has had no node with 1 processor cores for 3 seconds"
+    }
+
+
+LACKING = """
+import sys
+
+class Lacks:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "probebench":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, Lacks())
+"""
+
+
+def test_a_node_without_probebench_says_so(project, run, cluster, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(LACKING)
+    cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path)})
+    cluster.wait_for_nodes()
+    result = run(*on(cluster), "--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=1")
+    assert result.parseoutcomes() == {"failed": 1, "not": 7}
+    result.stdout.fnmatch_lines(
+        [
+            "EngineError: a node of the Ray cluster could not begin with the sweep; probebench, *, must be installed "
+            "on every node (ModuleNotFoundError: No module named 'probebench*')"
+        ]
+    )
+
+
+@pytest.fixture
+def nobody():
+    """The address of a port that nobody listens at."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+def refused(result, message):
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+    assert "passed" not in result.stdout.str()
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_does_not_answer_ends_the_run_before_any_work(run, nobody, scheme):
+    address = scheme + nobody
+    refused(
+        run("--probe-engine=ray", f"--probe-ray-address={address}"), f"Ray cluster {address} cannot be reached (*); *"
+    )
+
+
+def test_the_address_may_be_in_the_environment(run, nobody, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", nobody)
+    refused(run("--probe-engine=ray"), f"Ray cluster {nobody} cannot be reached (*")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+
+    def init(address, **_):
+        assert address == "auto"
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "init", init)
+    refused(run("--probe-engine=ray"), "Ray cluster auto cannot be used (ConnectionError: Could not find any running*")
+
+
+@pytest.mark.parametrize("address", ["", "somewhere", "host:", "http://host:1", "host:1/2", "ray://host"])
+def test_addresses_that_cannot_be_meant_are_refused(run, address):
+    message = f"--probe-ray-address takes HOST:PORT, ray://HOST:PORT or auto, got '{address}'"
+    refused(run("--probe-engine=ray", f"--probe-ray-address={address}"), message)
+
+
+def test_an_address_without_the_engine_is_refused(run):
+    refused(run("--probe-ray-address=host:1"), "--probe-ray-address names the cluster of --probe-engine=ray: add that")
+
+
+def test_workers_and_tasks_are_not_combined(run):
+    pytest.importorskip("xdist")
+    refused(run("--probe-engine=ray", "-n", "2"), "--probe-engine=ray measures in tasks of Ray, and -n in workers: *")
+    run("--probe-engine=ray", "-n", "0", "--collect-only", "-q").stdout.fnmatch_lines(
+        [f"{TINY_COUNT} tests collected*"]
+    )
+
+
+def test_more_cores_than_a_node_has_are_refused(project, cluster):
+    cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    result = project.runpytest_inprocess(*on(cluster), "--probe-jobs=3")
+    refused(result, "--probe-jobs=3: no node of the Ray cluster has more than 2 processor cores")
+    refused(
+        project.runpytest_inprocess(*on(cluster), "--probe-device=cuda"),
+        "--probe-device=cuda: no node of the Ray cluster has a GPU",
+    )
+
+
+def test_without_ray_the_command_that_installs_it_is_told(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = run("--probe-engine=ray")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --probe-engine=ray needs Ray: pip install 'probebench?ray?'"])
+
+
+def test_a_run_without_cases_starts_no_cluster(project, run, monkeypatch):
+    monkeypatch.setattr(ray, "init", None)
+    project.makepyfile(test_tiny="def test_other(): pass")
+    run("--probe-engine=ray").assert_outcomes(passed=1)
