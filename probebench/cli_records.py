@@ -170,7 +170,8 @@ def _provenance(run: Stored) -> list[str]:
             lines.append(f"\nmerged    {source['name']}, started {source['started']}")
         hardware = source["hardware"]
         workers = f" and {hardware['workers']} workers" if "workers" in hardware else ""
-        workers += f" of {hardware['nodes']} Ray nodes" if "nodes" in hardware else ""
+        nodes = hardware.get("nodes", 0)
+        workers += f" of {nodes} Ray node{'s' if nodes > 1 else ''}" if nodes else ""
         devices = ", ".join([*hardware["devices"], *hardware["gpus"]])
         lines += [
             f"command   {' '.join(source['command'])}",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PROTOCOL = "default@1"
 ENGINES = ("local", "ray")
+RAY_ADDRESS = re.compile(r"(?:ray://)?(?:\[([^\]/]+)\]|([^\s/:\[\]]+)):([0-9]{1,5})")
 LEADERBOARD_LEVELS = ("none", "brief", "normal", "full")
 
 
@@ -220,9 +221,7 @@ class Options:
         address = cast("str | None", get("ray_address"))
         if address is not None and engine != "ray":
             raise ProbebenchError("--probe-ray-address names the cluster of --probe-engine=ray: add that")
-        if address is not None and not re.fullmatch(
-            r"auto|local|(ray://)?(\[[^\]/]+\]|[^\s/:\[\]]+):[0-9]{1,5}", address
-        ):
+        if address is not None and address not in ("auto", "local") and not RAY_ADDRESS.fullmatch(address):
             raise ProbebenchError(f"--probe-ray-address takes HOST:PORT, ray://HOST:PORT or auto, got {address!r}")
         verbosity = config.get_verbosity()
         level = cast("str | None", get("leaderboard"))

@@ -22,6 +22,7 @@ import pytest
 
 from probebench.errors import EngineError, ProbebenchError
 from probebench.items import case_of
+from probebench.options import RAY_ADDRESS
 
 if TYPE_CHECKING:
     from probebench.cases import Case, Sweep
@@ -328,11 +329,10 @@ def _connect(ray: Any, address: str) -> None:
     """Raises EngineError if there is no cluster, or it cannot be used."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     given = f"Ray cluster {address}"
-    if ":" in address:
-        host, _, port = address.removeprefix("ray://").rpartition(":")
+    if found := RAY_ADDRESS.fullmatch(address):
         try:
             # Ray itself tries for two minutes, and then ends the process.
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+            socket.create_connection((found[1] or found[2], int(found[3])), CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
             raise EngineError(
                 f"{given} cannot be reached ({error}); --probe-ray-address or RAY_ADDRESS names it, and without either "
