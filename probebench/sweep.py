@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -58,6 +58,23 @@ class SweepResult:
     taps: dict[Tap, TapResult] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Extracted:
+    """What a sweep has read before its first probe is fitted. Test features are not part of it.
+
+    Attributes:
+        model: the network
+        data: the dataset, with the train split that is used
+        train: per tap float32 features of shape (n, width), normalised row by row as the protocol says
+        sets: the training sets, one a draw
+    """
+
+    model: models.Model
+    data: datasets.Dataset
+    train: Mapping[Tap, npt.NDArray[np.float32]]
+    sets: Sequence[TrainingSet]
+
+
 class _Silent:
     def start(self, stage: str, total: int) -> None:
         pass
@@ -103,6 +120,7 @@ def run_sweep(
     jobs: int | None = None,
     progress: Progress | None = None,
     on_start: Callable[[SweepResult], None] | None = None,
+    screen: Callable[[Extracted], Sequence[Tap]] | None = None,
 ) -> SweepResult:
     """Extract features once, fit a probe at every tap, score it on the test split.
 
@@ -122,6 +140,7 @@ def run_sweep(
         progress: told about stages as they run
         on_start: called with the result object before its first tap is added, so that a caller has what is
             finished when the sweep is interrupted
+        screen: given what was extracted, says which of the taps are worth a probe
 
     Returns:
         a `SweepResult` with one entry per tap, in the order data meets them
@@ -207,6 +226,9 @@ def run_sweep(
     if protocol.feature_norm == "l2":
         for features in (*train.values(), *test.values()):
             _l2_normalise(features)
+    if screen is not None:
+        taps = sorted(set(screen(Extracted(built, data, train, sets))))
+        train, test = ({tap: features[tap] for tap in taps} for features in (train, test))
 
     result = SweepResult(
         model=model_spec,
