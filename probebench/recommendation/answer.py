@@ -98,14 +98,13 @@ class Recommendation:
 
     @property
     def cheaper(self) -> list[TapRow]:
-        """Of the tied taps that save more computation, the best on validation of each layer, the cheapest first."""
-        found: dict[float, TapRow] = {}
-        for row in self.table:
-            if row.tied and row.saved_compute > self.saved_compute:
-                best = found.get(row.saved_compute)
-                if best is None or row.validation > best.validation:
-                    found[row.saved_compute] = row
-        return [found[saved] for saved in sorted(found, reverse=True)]
+        """Tied taps that save more computation, the cheapest first; none that a cheaper one equals on validation."""
+        tied = [row for row in self.table if row.tied and row.saved_compute > self.saved_compute]
+        found: list[TapRow] = []
+        for row in sorted(tied, key=lambda row: (-row.saved_compute, -row.validation)):
+            if not found or row.validation > found[-1].validation:
+                found.append(row)
+        return found
 
     @property
     def smallest(self) -> int:

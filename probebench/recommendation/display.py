@@ -50,18 +50,17 @@ def _tied(found: Recommendation) -> str:
     others = len(found.table) - 1
     if not found.tied:
         return f"none of the {others} other taps"
-    names = ", ".join(tap.id for tap in found.tied[:SHOWN])
-    more = f" and {len(found.tied) - SHOWN} more" if len(found.tied) > SHOWN else ""
-    return f"{len(found.tied)} of {_count(others, 'other tap')} cannot be told from it on test: {names}{more}"
+    first = f", the earliest {found.tied[0].id}" if found.tied[0] < found.tap else ", none of them earlier"
+    return f"{len(found.tied)} of {_count(others, 'other tap')} cannot be told from it on the test images{first}"
 
 
 def _compute(found: Recommendation) -> str:
     own = _saves(found.saved_compute)
     if not found.cheaper:
         return f"{own}; no tied tap saves more"
-    some = ", ".join(f"{row.tap} {percent(row.saved_compute)}% (test {percent(row.test)}%)" for row in _named(found))
-    more = f", and {len(found.cheaper) - SHOWN} layers between" if len(found.cheaper) > SHOWN else ""
-    return f"{own}; tied taps save more: {some}{more}"
+    named = ", ".join(f"{row.tap} {percent(row.saved_compute)}% (test {percent(row.test)}%)" for row in _named(found))
+    more = f" (up to {percent(found.cheaper[0].saved_compute)}%)" if len(found.cheaper) > SHOWN else ""
+    return f"{own}; tied taps save more{more}: {named}"
 
 
 def _saves(share: float) -> str:
@@ -71,14 +70,15 @@ def _saves(share: float) -> str:
 
 
 def _named(found: Recommendation) -> list[TapRow]:
-    return found.cheaper[:SHOWN]
+    """The best of the cheaper taps, which save the least."""
+    return found.cheaper[-SHOWN:]
 
 
 def _sure(found: Recommendation) -> str:
     tests = f"McNemar's exact tests, Holm's procedure at {100 * found.level:g}% over {len(found.table) - 1} taps"
     return (
-        f"ties by {tests}, n = {found.n_test:,}: a tap must differ on {found.smallest} test images or more, all one "
-        "way, to be told apart"
+        f"ties by {tests}, n = {found.n_test:,}. Tied is not equal: a tap is told apart only by {found.smallest} test "
+        "images or more, all one way"
     )
 
 

@@ -17,7 +17,7 @@ EACH = 30
 
 def write_digits(root: Path, each: int = EACH, part: str = "train", first: int = 0) -> Path:
     """`each` images of the digits 0 to 2, as grey PNG files in one folder a class."""
-    _, train, test = digits()
+    _, train, test = digits("gaussian_noise")
     split = train if part == "train" else test
     for label, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)

@@ -12,16 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 
-from probebench import all_taps, models
+from probebench import Tap, all_taps, models, weights
 from probebench.catalog import Catalog, ModelSpec
 from probebench.cli import main
 from probebench.errors import StoreError
 from probebench.features import Taps
+from probebench.protocols import DEFAULT
 from probebench.recommendation import classify
+from probebench.recommendation.export import _cut, export
 from probebench.recommendation.recipe import recipe
+from probebench.sites import SITES
 from tests.recommendation.conftest import write_digits
 
 CHECKPOINT = Path(models.__file__).parent / "embedded" / "glyphvit.safetensors"
@@ -64,7 +69,6 @@ def in_process(found, images) -> list[str]:
     from probebench.datasets import Split
     from probebench.datasets.files import ImageFiles
     from probebench.features import extract
-    from probebench.protocols import DEFAULT
     from probebench.views import Views, pixel_statistics
 
     built = models.build(Catalog.default().model("glyphvit"))
@@ -146,6 +150,30 @@ def test_the_script_reads_every_tap_as_probebench_does(architecture):
         expected = reader.collect()
     for tap, value in zip(taps, expected, strict=True):
         torch.testing.assert_close(classify.features(built.net, recipe(built.net, tap), images), value)
+    # And of the network that is cut behind the tap.
+    tap = taps[9 + SITES.index("act")]
+    assert _cut(built, tap, DEFAULT) == len(built.net.blocks) == 2
+    torch.testing.assert_close(classify.features(built.net, recipe(built.net, tap), images), expected[taps.index(tap)])
+
+
+def test_pretrained_weights_come_from_where_probebench_took_them(hub, found):
+    """From timm's repository, and from another that the spec names."""
+    kwargs = {"depth": 2, "embed_dim": 24, "num_heads": 2, "img_size": 32}
+    for source, path in [
+        ("", "/timm/vit_tiny_patch16_224.augreg_in21k/resolve/main/model.safetensors"),
+        ("someone/something:w.safetensors", "/someone/something/resolve/main/w.safetensors"),
+    ]:
+        own = timm.create_model("vit_tiny_patch16_224.augreg_in21k", num_classes=21843, **kwargs)
+        hub.files = {path: save(own.state_dict())}
+        given = ModelSpec("own", "vit_tiny_patch16_224.augreg_in21k", source=source, kwargs=kwargs)
+        spec = models.completed(given)
+        weights.download(spec)
+        built = models.build(spec)
+        written = export(built, None, Tap(1, "act"), found.export.probe, ["a", "b", "c"], DEFAULT, {})
+        assert written.checkpoint is None
+        net = classify.build(json.loads(json.dumps(written.about)), None)
+        assert len(net.blocks) == 1
+        torch.testing.assert_close(net.blocks[0].mlp.fc1.weight, own.blocks[0].mlp.fc1.weight.detach())
 
 
 def test_the_script_builds_random_and_finetuned_networks(found, tmp_path):
