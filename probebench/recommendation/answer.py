@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,7 @@ class Recommendation:
         classes: their names
         n_train, n_validation, n_test: images; the held-out ones are among those of training
         table: all taps that were probed, in the order data meets them
+        export: the trained probe of the tap, and what is written with it
     """
 
     model: str
@@ -93,8 +94,8 @@ class Recommendation:
     n_train: int
     n_validation: int
     n_test: int
-    table: tuple[TapRow, ...]
-    export: Export
+    table: tuple[TapRow, ...] = field(repr=False)
+    export: Export = field(repr=False)
 
     @property
     def cheaper(self) -> list[TapRow]:

@@ -45,6 +45,9 @@ def recommend(
         weights: a file to load instead of the model's own
         device, batch_size, jobs, progress: as of `probebench.run_sweep`
 
+    Returns:
+        the tap, what is known about it, and its trained probe
+
     Raises:
         UnknownName: for a name that there is not
         DataError: for images that cannot be read or probed
@@ -60,14 +63,14 @@ def recommend(
     spec = replace(spec if spec.complete else models.completed(spec), reference="")
     images = own_images.find(data, catalog)
     device = choose_device(device)
-    jobs = jobs or available_cores()
+    cores = jobs or available_cores()
     seen: list[Extracted] = []
 
     def screen(extracted: Extracted) -> Sequence[Tap]:
         seen.append(extracted)
         if budget is None or budget >= len(extracted.train):
             return list(extracted.train)
-        return screening.best(screening.scores(extracted.train, extracted.sets[0], DEFAULT, device, jobs or 1), budget)
+        return screening.best(screening.scores(extracted.train, extracted.sets[0], DEFAULT, device, cores), budget)
 
     result = run_sweep(
         spec,
@@ -76,7 +79,7 @@ def recommend(
         weights=weights,
         device=device,
         batch_size=batch_size,
-        jobs=jobs,
+        jobs=cores,
         progress=progress,
         screen=screen,
     )

@@ -14,6 +14,7 @@ from probebench import Tap, all_taps, recommend, run_sweep
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.errors import DataError, ProbebenchError, UnknownName
 from probebench.recommendation.display import lines
+from probebench.recommendation.screening import MEASURED
 from tests.recommendation.conftest import CLASSES, write_digits
 
 
@@ -103,7 +104,9 @@ def test_a_budget_probes_the_best_of_a_screening_and_final(folder, found, monkey
     full = {row.tap: row for row in found.table}
     assert [row.test for row in few.table] == [full[row.tap].test for row in few.table]
     assert few.validation == max(row.validation for row in few.table)
-    assert any("a ridge probe screened 98 taps" in line for line in lines(few))
+    (line,) = [line for line in lines(few) if line.startswith("budget")]
+    assert "a ridge probe screened 98 taps" in line
+    assert f"in {MEASURED[3].same} of {MEASURED[3].runs} measured runs" in line
 
 
 def test_a_budget_of_all_taps_screens_nothing():
@@ -153,6 +156,7 @@ def test_the_lines_say_it(found):
     assert f"{len(found.tied)} of 97 other taps cannot be told from it on the test images" in text
     assert f"n = {found.n_test}" in text
     assert "note" not in text
+    assert len(repr(found)) < 6000  # a notebook may print it
     assert len(text.splitlines()) <= 8
 
 
