@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from probebench import __version__, cli_records
+from probebench import __version__, cli_cache, cli_records
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import data_root, human, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
@@ -33,6 +33,7 @@ EXAMPLES = """examples:
   probebench leaderboard a.json b.json --format github
   probebench report a.json b.json -o report.html
   probebench compare before.json after.json
+  probebench cache ls                   features that are kept, with their sizes
 
 exit codes: 0 done, 1 not all could be done or, of compare, something regressed, 2 wrong usage or an unknown name, 130
 interrupted
@@ -62,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="probebench",
-        description="List the models, datasets and protocols that probebench knows, fetch what is missing, and read "
-        "what runs have measured.",
+        description="List the models, datasets and protocols that probebench knows, fetch what is missing, read what "
+        "runs have measured, and look after the features that they kept.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--keep-archives", action="store_true", help="leave archives beside what was unpacked")
     fetch.add_argument("--dry-run", action="store_true", help="only say what would be downloaded")
     cli_records.add_commands(commands)
+    cli_cache.add_commands(commands)
     return parser
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from probebench import atomic, baselines, leaderboard_text, report, results
 from probebench.baselines import Baseline, Judgement
+from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
 from probebench.errors import ProbebenchError, StoreError, Unreachable
@@ -65,7 +66,10 @@ class Run:
         self.catalog = catalog
         self.family = 0  # cases in the run; set once collection has finished
         self.measured: dict[Sweep, Measured] = {}
-        self._references = References()
+        self._cache = None
+        if options.cache != "off":
+            self._cache = FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
+        self._references = References(self._cache)
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
@@ -93,6 +97,7 @@ class Run:
                 protocol=get_protocol(sweep.protocol),
                 taps=taps,
                 weights=options.weights.get(sweep.model),
+                cache=self._cache,
                 device=options.device,
                 batch_size=options.batch_size,
                 jobs=options.jobs,
@@ -226,6 +231,8 @@ class Run:
             atomic.check_writable(options.json, "--probe-json")
         for path in options.leaderboard_files:
             atomic.check_writable(path, "--probe-leaderboard-file")
+        if self._cache is not None and options.cache == "on":
+            self._cache.check("--probe-cache")
         if options.report is not None:
             report.check(options.report, "--probe-report")
         if options.update is not None or options.prune:
@@ -267,6 +274,10 @@ class Run:
             except StoreError as error:
                 problems.append(str(error))
         return problems
+
+    def cache_notes(self) -> list[str]:
+        """What the feature cache did, for people."""
+        return self._cache.notes() if self._cache is not None else []
 
     def save_report(self, record: results.Record, saved: Path | None) -> list[str]:
         """Write the HTML report if one was asked for; returns what could not be written.

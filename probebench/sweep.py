@@ -14,10 +14,11 @@ import torch
 
 from probebench import datasets, models, shift
 from probebench import weights as pretrained
+from probebench.cache import FeatureCache
+from probebench.cache.extraction import features_of
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import DataError, ProbebenchError, unknown
-from probebench.features import extract
 from probebench.fetch import Progress, fetch_dataset
 from probebench.probing import TapResult, TrainingSet, probe_taps
 from probebench.protocols import Protocol, get_protocol
@@ -36,7 +37,7 @@ class SweepResult:
         weights_digest: of the network's parameters
         test_set: digest of the test images and labels
         n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
-        images: how many images went through the network
+        images: how many images went through the network; none of those whose features were in the cache
         extract_seconds: wall time of the forward passes, loading included
         device: torch device of the forward passes
         shift_distance: how far the test images are from what the model was pretrained on; None if it was not asked
@@ -98,6 +99,7 @@ def run_sweep(
     references: References | None = None,
     weights: Path | None = None,
     download: bool = True,
+    cache: FeatureCache | None = None,
     device: str = "auto",
     batch_size: int = 256,
     jobs: int | None = None,
@@ -116,6 +118,7 @@ def run_sweep(
         references: keeps what was read of it for the next sweep of the same model
         weights: a file to load instead of the model's own, of the formats of `ModelSpec.checkpoint`
         download: get weights and archives that are not on this machine; without, they are an error
+        cache: where features are kept and looked for; nowhere by default
         device: a torch device or ``auto``
         batch_size: images per forward pass
         jobs: processor cores for the probes; all that there are by default
@@ -176,38 +179,43 @@ def run_sweep(
     resizing = model_spec.interpolation if protocol.interpolation == "model" else "bilinear"
     train_views = Views(data.train, read, protocol.train_view, size, seed, resizing)
     test_views = Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing)
-    images = len(train_views) + len(test_views)
     mean, std = pixel_statistics(protocol, model_spec)
-    progress.start("extract", images)
+    progress.start("extract", len(train_views) + len(test_views))
     start = time.perf_counter()
     train, test = (
-        extract(
+        features_of(
             built,
             views,
             read_taps,
+            cache=cache,
+            names={"model": model_spec.name, "dataset": name, "part": part},
             pooling=protocol.pooling,
             mean=mean,
             std=std,
             batch_size=batch_size,
             device=device,
-            progress=progress.advance,
+            progress=progress,
         )
-        for views, read_taps in ((train_views, taps), (test_views, sorted({*taps, shift.WHERE})))
+        for views, read_taps, name, part in (
+            (train_views, taps, clean.name, "train"),
+            (test_views, sorted({*taps, shift.WHERE}), dataset_spec.name, "test"),
+        )
     )
+    images = train.images + test.images
     extract_seconds = time.perf_counter() - start
     distance = shift.shift_distance(
         test[shift.WHERE],
         built,
         reference or catalog.reference(model_spec),
         protocol,
-        references or References(),
+        references or References(cache),
         batch_size=batch_size,
         device=device,
     )
-    test = {tap: test[tap] for tap in taps}
+    seen, unseen = ({tap: features[tap] for tap in taps} for features in (train, test))
     if protocol.feature_norm == "l2":
-        for features in (*train.values(), *test.values()):
-            _l2_normalise(features)
+        seen, unseen = (_l2_normalised(features) for features in (seen, unseen))
+    del train, test
 
     result = SweepResult(
         model=model_spec,
@@ -228,8 +236,8 @@ def run_sweep(
     progress.start("fit", len(taps))
     share = extract_seconds / len(taps)
     found = probe_taps(
-        train,
-        test,
+        seen,
+        unseen,
         sets,
         data.test.labels,
         protocol,
@@ -256,7 +264,10 @@ def _refuse_missing_classes(data: datasets.Dataset, train_labels: npt.NDArray[np
         )
 
 
-def _l2_normalise(features: npt.NDArray[np.float32]) -> None:
-    """Scale every row to unit length in place; rows of zeros stay zero."""
-    norm = np.linalg.norm(features, axis=1, keepdims=True)
-    features /= np.where(norm > 0, norm, 1)
+def _l2_normalised(features: dict[Tap, npt.NDArray[np.float32]]) -> dict[Tap, npt.NDArray[np.float32]]:
+    """Every row scaled to unit length; rows of zeros stay zero. Arrays that can be written to are, to save memory."""
+    found = {}
+    for tap, values in features.items():
+        norm = np.linalg.norm(values, axis=1, keepdims=True)
+        found[tap] = np.divide(values, np.where(norm > 0, norm, 1), out=values if values.flags.writeable else None)
+    return found
