@@ -169,11 +169,12 @@ def _provenance(run: Stored) -> list[str]:
         if "merged" in record:
             lines.append(f"\nmerged    {source['name']}, started {source['started']}")
         hardware = source["hardware"]
+        workers = f" and {hardware['workers']} workers" if "workers" in hardware else ""
         devices = ", ".join([*hardware["devices"], *hardware["gpus"]])
         lines += [
             f"command   {' '.join(source['command'])}",
             f"versions  {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
-            f"hardware  {hardware['cpu']}, {hardware['cores']} cores, {hardware['platform']}; {devices}",
+            f"hardware  {hardware['cpu']}, {hardware['cores']} cores{workers}, {hardware['platform']}; {devices}",
         ]
     fingerprints = {case["protocol"]: case["fingerprint"] for case in record["cases"]}
     lines += [f"protocol  {name} ({fingerprint})" for name, fingerprint in fingerprints.items()]
@@ -186,12 +187,14 @@ def _provenance(run: Stored) -> list[str]:
 
 def _leaderboard(args: argparse.Namespace) -> int:
     from probebench import atomic, results
-    from probebench.merge import merge
+    from probebench.merge import merge, missing_shards
 
     # A whole record is written with its bits or not at all.
     whole = args.format == "json" and args.output is not None
     runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
     record, correct = merge(runs, args.protocol)
+    if missing := missing_shards(run.record for run in runs):
+        print(f"WARNING: shard {', '.join(missing)} is not among them", file=sys.stderr)
     if not record["cases"]:
         raise ProbebenchError(f"no case in {', '.join(args.records)}")
     if whole:

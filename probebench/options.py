@@ -117,7 +117,17 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="SIZE",
         help="most that kept features may take; the least recently used give way (default: %(default)s)",
     )
-    group.addoption("--probe-jobs", type=int, metavar="N", help="processor cores for the probes (default: all)")
+    group.addoption(
+        "--probe-jobs",
+        type=int,
+        metavar="N",
+        help="processor cores for the probes, of all workers together (default: all)",
+    )
+    group.addoption(
+        "--probe-shard",
+        metavar="I/N",
+        help="measure the I-th of N parts of the run, in whole sweeps; `probebench leaderboard` joins their records",
+    )
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,7 @@ class Options:
     device: str
     batch_size: int
     jobs: int | None
+    shard: tuple[int, int] | None  # the number of a part, from 1, and of how many
     root: Path
 
     @classmethod
@@ -175,6 +186,12 @@ class Options:
             raise ProbebenchError(f"--probe-alpha must lie between 0 and 1, got {alpha}")
         if not 0 <= min_drop <= 100:
             raise ProbebenchError(f"--probe-min-drop is in percentage points from 0 to 100, got {min_drop}")
+        shard = None
+        if (text := cast("str | None", get("shard"))) is not None:
+            found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+            shard = (int(found[1]), int(found[2])) if found else None
+            if shard is None or not 1 <= shard[0] <= shard[1]:
+                raise ProbebenchError(f"--probe-shard takes I/N with I from 1 to N, such as 1/4, got {text!r}")
         weights = {}
         for text in cast("list[str] | None", get("weights")) or []:
             model, equals, file = text.partition("=")
@@ -228,6 +245,7 @@ class Options:
             device=cast(str, get("device")),
             batch_size=batch_size,
             jobs=jobs,
+            shard=shard,
             root=config.rootpath,
         )
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from probebench.errors import ProbebenchError, unknown
+
+if TYPE_CHECKING:
+    from probebench.catalog import ModelSpec
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -87,6 +90,10 @@ class Protocol:
                 f"protocol {self.name!r}: of one training image per class none can be held out; take more shots, or "
                 "a probe that needs no held-out part"
             )
+
+    def resizing(self, model: ModelSpec) -> str:
+        """The interpolation that a model's images are resized with."""
+        return model.interpolation if self.interpolation == "model" else "bilinear"
 
     @property
     def fingerprint(self) -> str:

@@ -12,7 +12,7 @@ from rich.text import Text
 from probebench.ranking import Row, best_taps, metric
 from probebench.sites import FINAL, Tap
 from probebench.terminal import fitted, titled
-from probebench.wording import earliest, interval, percent, selection_line, signed
+from probebench.wording import SHIFT_WORDS, earliest, interval, percent, selection_line, signed
 
 TOP = 5  # rows of a ranking at the normal level
 
@@ -50,9 +50,8 @@ def ranking_table(
         the table with its title, and the columns that the terminal has no room for
     """
     sweeps = {sweep["model"]: sweep for sweep in record["sweeps"] if sweep["dataset"] == dataset}
-    shift = next(iter(sweeps.values()))["shift"]
-    about = {"none": ", no shift", "shift": ", shifted", "strong": ", strongly shifted"}.get(shift, "")
-    title = f"{dataset}{about}: {rows[0].case['n_test']} test images, {rows[0].case['protocol']}"
+    shift = SHIFT_WORDS.get(next(iter(sweeps.values()))["shift"], "")
+    title = f"{dataset}{shift and f', {shift}'}: {rows[0].case['n_test']} test images, {rows[0].case['protocol']}"
     # Beside the accuracy, which rankings and verdicts go by, where publications report the other.
     per_class = any(sweep.get("metric") == "mean_per_class" for sweep in sweeps.values())
     columns = _columns(rows, full, per_class)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -65,7 +65,7 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
         "n_test": result.n_test,
         "draws": measured.draws,
         "accuracy": measured.accuracy,
-        "ci95": list(measured.metrics.accuracy.ci95),
+        "ci95": list(measured.ci95),
         "metrics": measured.metrics.to_json(),
         "width_matched": None if measured.width_matched is None else measured.width_matched.to_json(),
         "verdict": judgement.verdict,
@@ -104,6 +104,14 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Reco
     }
 
 
+def throughput(sweeps: Sequence[Record]) -> Record:
+    """How many images went through networks, and how many a second while some did."""
+    images = sum(sweep["images"] for sweep in sweeps)
+    # What was read from the feature cache took time too, and says nothing of a network.
+    seconds = sum(sweep["extract_seconds"] for sweep in sweeps if sweep["images"])
+    return {"images": images, "images_per_second": images / seconds if seconds else None}
+
+
 def run_record(
     *,
     started: datetime,
@@ -118,8 +126,6 @@ def run_record(
     min_drop: float,
 ) -> Record:
     """The whole record; see the schema for what the fields mean."""
-    images = sum(sweep["images"] for sweep in sweeps)
-    seconds = sum(sweep["extract_seconds"] for sweep in sweeps)
     return {
         "schema": SCHEMA,
         "started": started.isoformat(timespec="seconds"),
@@ -130,8 +136,7 @@ def run_record(
         "hardware": _hardware(sorted({sweep["device"] for sweep in sweeps})),
         "precision": sorted({sweep["precision"] for sweep in sweeps}),
         "seeds": sorted({sweep["seed"] for sweep in sweeps}),
-        "images": images,
-        "images_per_second": images / seconds if seconds else None,
+        **throughput(sweeps),
         "alpha": alpha,
         "min_drop": min_drop,
         "sweeps": sweeps,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MEASURE = "kid"
 MOST = 1000
-"""Images of each side that are compared: evenly spaced ones, if there are more."""
+"""Images of each side that are compared: random ones, if there are more."""
 
 GROUPS = 10
 """That are left out in turn for the standard error."""
@@ -64,9 +64,15 @@ class Unavailable:
         return {"unavailable": self.why}
 
 
-def some(n: int) -> npt.NDArray[np.int64]:
-    """Places of at most `MOST` of n images, evenly spaced."""
-    return np.arange(n) if n <= MOST else np.linspace(0, n - 1, MOST).astype(np.int64)
+def some(n: int, *, reference: bool = False) -> npt.NDArray[np.int64]:
+    """Places of at most `MOST` of n images, drawn by a fixed seed.
+
+    The two sides are taken from the two ends of one order, so that a dataset which is its own reference is compared
+    with others of its images: an image beside itself would pass for a likeness. Of fewer than twice `MOST`, some are
+    on both sides.
+    """
+    order = np.random.default_rng(0).permutation(n)
+    return order[:MOST] if reference else order[-MOST:]
 
 
 def kernel_distance(features: Features, reference: Features) -> tuple[float, float]:
@@ -87,7 +93,8 @@ def kernel_distance(features: Features, reference: Features) -> tuple[float, flo
     mean, scale = reference.mean(axis=0, dtype=np.float64), reference.std(axis=0, dtype=np.float64)
     scale[scale <= 1e-6 * np.abs(mean)] = 1.0  # constant but for rounding
     x, y = ((values - mean) / scale for values in (features, reference))
-    parts = [np.array_split(np.arange(len(values)), GROUPS) for values in (x, y)]
+    # Every tenth, for neighbours may be of one class.
+    parts = [[np.arange(len(values))[group::GROUPS] for group in range(GROUPS)] for values in (x, y)]
     within = [_group_sums(values, values, part, part, same=True) for values, part in zip((x, y), parts, strict=True)]
     between = _group_sums(x, y, *parts, same=False)
 
@@ -141,9 +148,9 @@ class References:
         if self._features is None or key != self._key:
             split = datasets.load(spec).test
             mean, std = pixel_statistics(protocol, built.spec)
-            resizing = built.spec.interpolation if protocol.interpolation == "model" else "bilinear"
+            resizing = protocol.resizing(built.spec)
             size, kind, seed = built.spec.input_size, protocol.test_view, protocol.seed
-            views = Views(split, some(len(split)), kind, size, seed, resizing)
+            views = Views(split, some(len(split), reference=True), kind, size, seed, resizing)
             found = features_of(
                 built,
                 views,

@@ -175,8 +175,7 @@ def run_sweep(
     ]
     built = models.build(model_spec, weights=weights, device=device)
 
-    size, seed = model_spec.input_size, protocol.seed
-    resizing = model_spec.interpolation if protocol.interpolation == "model" else "bilinear"
+    size, seed, resizing = model_spec.input_size, protocol.seed, protocol.resizing(model_spec)
     train_views = Views(data.train, read, protocol.train_view, size, seed, resizing)
     test_views = Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing)
     mean, std = pixel_statistics(protocol, model_spec)

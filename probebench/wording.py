@@ -9,6 +9,9 @@ from probebench.controls import Controls
 from probebench.regime import SMALL, Regime, Trend
 from probebench.sites import Tap
 
+SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
+"""What is said of a dataset by the shift that the catalog gives it."""
+
 
 def percent(value: float | None) -> str:
     """87.4 of 0.874."""

@@ -45,7 +45,7 @@ def test_its_error_is_that_of_the_jackknife_over_groups():
     rng = np.random.default_rng(0)
     x, y = normal(50, move=0.5, rng=rng), normal(50, rng=rng)
     y = (y - y.mean(axis=0)) / y.std(axis=0)  # so that leaving some out does not change what it is standardised by
-    groups = np.array_split(np.arange(50), 10)
+    groups = [np.arange(50)[group::10] for group in range(10)]
     kept = [np.setdiff1d(np.arange(50), group) for group in groups]
     k = [(a @ b.T / 6 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y))]
     left_out = []
@@ -85,10 +85,12 @@ def test_too_few_images_are_refused():
         kernel_distance(normal(19), normal(40))
 
 
-def test_many_images_are_thinned_evenly():
-    assert np.array_equal(some(7), np.arange(7))
-    assert len(set(some(5 * MOST + 3).tolist())) == MOST
-    assert some(5 * MOST)[-1] == 5 * MOST - 1
+def test_of_many_images_some_are_drawn_and_never_the_same_on_both_sides():
+    assert sorted(some(7)) == sorted(some(7, reference=True)) == list(range(7))
+    drawn = [set(some(2 * MOST + 3, reference=side).tolist()) for side in (False, True)]
+    assert [len(each) for each in drawn] == [MOST, MOST]
+    assert not drawn[0] & drawn[1]
+    assert np.array_equal(some(5 * MOST), some(5 * MOST))
 
 
 def test_embedded_datasets_are_farther_the_more_they_are_shifted():

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from benchmarks.statistics import verdicts
 from probebench import baselines
 from probebench.stats import paired as paired_move
 from probebench.stats import unpaired as unpaired_move
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "statistics" / "verdicts.py"
-
 
 @pytest.fixture(scope="module")
 def script():
-    import sys
-
-    spec = spec_from_file_location("verdicts_script", SCRIPT)
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look themselves up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return verdicts
 
 
 def runs(taps=12, n=400, worse=0.04, seed=0):

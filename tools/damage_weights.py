@@ -16,19 +16,24 @@ import torch
 from safetensors.torch import load_file, save_file
 
 
+def damaged(block: int, amount: float) -> dict[str, torch.Tensor]:
+    """glyphvit's weights with noise on the matrices of one block, so many times their own standard deviation."""
+    state = load_file(str(files("probebench.embedded") / "glyphvit.safetensors"))
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in state.items():
+        if name.startswith(f"blocks.{block - 1}.") and tensor.ndim == 2:
+            noise = torch.randn(tensor.shape, generator=generator)
+            state[name] = (tensor.float() + amount * tensor.float().std() * noise).to(tensor.dtype)
+    return state
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--block", type=int, default=6, help="layer to damage, from 1")
     parser.add_argument("--amount", type=float, default=3.0)
     args = parser.parse_args()
-    state = load_file(str(files("probebench.embedded") / "glyphvit.safetensors"))
-    generator = torch.Generator().manual_seed(0)
-    for name, tensor in state.items():
-        if name.startswith(f"blocks.{args.block - 1}.") and tensor.ndim == 2:
-            noise = torch.randn(tensor.shape, generator=generator)
-            state[name] = (tensor.float() + args.amount * tensor.float().std() * noise).to(tensor.dtype)
-    save_file(state, args.out)
+    save_file(damaged(args.block, args.amount), args.out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How often a run of the embedded suite raises a false alarm, and the smallest drop that it finds.
 
-    python benchmarks/statistics/verdicts.py --work DIR [--jobs 2] [--quick]
+    python -m benchmarks.statistics.verdicts --work DIR [--jobs 2] [--quick]
 
 Measures glyphvit on the embedded datasets under `default@1` in many settings: again with other batch sizes, threads and
 orders; in bfloat16; with other images held out; with noise on the weights of one block. Which test images were right
@@ -17,13 +17,12 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from scipy.stats import binom, hypergeom
 from sklearn.isotonic import IsotonicRegression
 
@@ -33,6 +32,7 @@ from probebench.features import extract
 from probebench.probes import get_probe
 from probebench.protocols import DEFAULT
 from probebench.views import Views, held_out_part, pixel_statistics, training_sets
+from tools.damage_weights import damaged
 
 SUITE = Catalog.default().dataset_names("embedded")
 ALPHA, MIN_DROP = 0.01, 0.005
@@ -97,13 +97,7 @@ def weights(setting: Setting, work: Path) -> Path | None:
         return None
     path = work / f"{setting.name}.safetensors"
     if not path.exists():
-        state = load_file(str(files("probebench.embedded") / "glyphvit.safetensors"))
-        generator = torch.Generator().manual_seed(0)
-        for name, tensor in state.items():
-            if name.startswith(f"blocks.{setting.block - 1}.") and tensor.ndim == 2:
-                noise = torch.randn(tensor.shape, generator=generator)
-                state[name] = (tensor.float() + setting.noise * tensor.float().std() * noise).to(tensor.dtype)
-        save_file(state, path)
+        save_file(damaged(setting.block, setting.noise), path)
     return path
 
 
@@ -125,7 +119,7 @@ def measure(setting: Setting, dataset: str, work: Path) -> None:
     train, test = (
         extract(
             built,
-            Views(split, indices, protocol.test_view, spec.input_size, protocol.seed, spec.interpolation),
+            Views(split, indices, protocol.test_view, spec.input_size, protocol.seed, protocol.resizing(spec)),
             taps,
             pooling=protocol.pooling,
             mean=mean,

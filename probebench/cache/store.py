@@ -64,6 +64,16 @@ class Ledger:
     def warn(self, text: str) -> None:
         self.warnings[text] = None
 
+    def add(self, other: Ledger) -> None:
+        """Take over what it did for another process of the same run."""
+        self.read += other.read
+        self.read_bytes += other.read_bytes
+        self.written += other.written
+        self.written_bytes += other.written_bytes
+        self.seconds += other.seconds
+        self.damaged |= other.damaged
+        self.warnings |= other.warnings
+
 
 @dataclass(frozen=True)
 class About:

@@ -28,29 +28,6 @@ SIMILARITIES = 1 << 23
 """Most similarities held at once."""
 
 
-def knn_predict(
-    train: torch.Tensor,
-    labels: torch.Tensor,
-    test: torch.Tensor,
-    classes: int,
-    k: int = NEIGHBOURS,
-    temperature: float = TEMPERATURE,
-) -> torch.Tensor:
-    """Predicted classes, int64 of shape (m,): those of most votes, of equal votes the first.
-
-    Args:
-        train, test: float32 or float64, shapes (n, width) and (m, width), finite, on one device. A row of zeros has
-            similarity zero to every other; as test row, where that leaves no neighbour nearer, all training rows vote
-        labels: int64, shape (n,), in 0 .. classes - 1
-        k: neighbours that vote; all, if there are fewer. Which of equally similar ones at the edge is left open
-        temperature: of the votes
-
-    Raises:
-        ValueError: if k or the temperature is not positive, or there is no training row
-    """
-    return knn_votes(train, labels, test, classes, k, temperature).argmax(dim=1)
-
-
 def knn_votes(
     train: torch.Tensor,
     labels: torch.Tensor,
@@ -61,7 +38,15 @@ def knn_votes(
 ) -> torch.Tensor:
     """Votes for each class, float64 of shape (m, classes), the nearest neighbour's being one.
 
-    Args and errors: those of `knn_predict`
+    Args:
+        train, test: float32 or float64, shapes (n, width) and (m, width), finite, on one device. A row of zeros has
+            similarity zero to every other; as test row, where that leaves no neighbour nearer, all training rows vote
+        labels: int64, shape (n,), in 0 .. classes - 1
+        k: neighbours that vote; all, if there are fewer. Which of equally similar ones at the edge is left open
+        temperature: of the votes
+
+    Raises:
+        ValueError: if k or the temperature is not positive, or there is no training row
     """
     if not (k > 0 and temperature > 0 and len(train)):
         raise ValueError(f"k ({k}), temperature ({temperature}) and training rows ({len(train)}) must be positive")

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from probebench.ranking import Row
-from probebench.report.contents import Contents, Sweep, metric
-from probebench.report.numbers import interval, percent, points, significant, tenths
+from probebench.ranking import Row, metric
+from probebench.report.contents import Contents, Sweep
+from probebench.report.numbers import interval, points, significant, tenths
 from probebench.sites import EMBED, SITES
+from probebench.wording import percent
 
 PAGE = 25  # rows that are shown at a time
 
@@ -71,7 +72,7 @@ def change(case: dict[str, Any]) -> float | None:
 def _metric(name: str) -> Callable[[Row], float | None]:
     def of(row: Row) -> float | None:
         found = metric(row.case, name)
-        return None if found is None else found["value"]
+        return None if found is None else found[0]
 
     return of
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from probebench.ranking import Row
 from probebench.report.board import change
 from probebench.report.contents import Contents, Sweep
-from probebench.report.numbers import percent, points, significant
+from probebench.report.numbers import points, significant
+from probebench.wording import percent
 
 SHOWN = 50  # cases of a verdict; the leaderboard has the others
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probebench.report.contents import Contents, Sweep
-from probebench.report.numbers import interval, percent, points
+from probebench.report.numbers import interval, points
+from probebench.wording import percent
 
 _BY = {"held_out": "held-out images", "test": "test images"}
 

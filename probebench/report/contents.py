@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
-from probebench.ranking import Row, best_taps, rank, selection_score
+from probebench.ranking import Row, rank, selection_score
 from probebench.results import Record
+from probebench.selection import select
 from probebench.sites import FINAL, Tap
-
-SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
+from probebench.wording import SHIFT_WORDS
 
 
 @dataclass(frozen=True)
@@ -91,14 +90,16 @@ class Contents:
         for ranked in self.ranking.values():
             for row in ranked:
                 rows.setdefault((row.case["model"], row.case["dataset"]), {})[row.tap] = row
-        best = {(row.case["model"], row.case["dataset"]): row for row in best_taps(self.ranking)}
         found: list[Sweep] = []
         for record in self.record["sweeps"]:
             key = record["model"], record["dataset"]
             if key not in rows:
                 continue
             its_rows = dict(sorted(rows[key].items()))
-            selection = _stored(record, its_rows) or _selection(its_rows, best[key])
+            selection = _stored(record, its_rows)
+            if selection is None:  # nothing is compared without bits, so at no level
+                selection = select([row.case for row in its_rows.values()], {}) or {}
+                selection |= {"level": None}
             found.append(Sweep(len(found), record, its_rows, selection))
         return found
 
@@ -136,18 +137,6 @@ class Contents:
         return next((s for s in self.datasets[dataset] if s.control_of == model), None)
 
 
-def metric(case: Record, name: str) -> Record | None:
-    """A metric of a case with its interval, ``{"value": ..., "ci95": ...}``; None where it was not measured.
-
-    Args:
-        name: ``top5``, ``mean_per_class``, ``nll`` or ``ece``
-    """
-    found: Record | None = (case.get("metrics") or {}).get(name)
-    if found is None and name == "mean_per_class" and case.get(name) is not None:
-        return {"value": case[name], "ci95": None}  # a record of before there were others
-    return found
-
-
 def _stored(sweep: Record, rows: Mapping[Tap, Row]) -> Record | None:
     """The selection that the record has, unless it is of other cases: a merged sweep may have more than one run's."""
     selection: Record | None = sweep.get("selection")
@@ -161,22 +150,3 @@ def _stored(sweep: Record, rows: Mapping[Tap, Row]) -> Record | None:
         for row in rows.values()
     )
     return None if outdone else selection
-
-
-def _selection(rows: Mapping[Tap, Row], chosen: Row) -> dict[str, Any]:
-    """For a record of before sweeps had a selection: without a word on ties."""
-    best = max(rows.values(), key=lambda row: row.case["accuracy"])
-    if best.case["accuracy"] == chosen.case["accuracy"]:
-        best = chosen
-    return {
-        "tap": chosen.tap.id,
-        "by": "test" if chosen.case.get("held_out_accuracy") is None else "held_out",
-        "score": selection_score(chosen.case),
-        "accuracy": chosen.case["accuracy"],
-        "best": best.tap.id,
-        "optimism": best.case["accuracy"] - chosen.case["accuracy"],
-        "tied": None,
-        "worse": None,
-        "better": None,
-        "level": None,
-    }

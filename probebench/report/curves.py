@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from probebench.report.axes import Frame, Tick, band, line, padded, steps
 from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE, of_model
-from probebench.report.numbers import percent
 from probebench.sites import EMBED, SITES, Tap
+from probebench.wording import percent
 
 SHOWN = 6  # models of a comparison that are drawn at first, controls included
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from probebench.ranking import Row
 from probebench.report.contents import Sweep
-from probebench.report.numbers import percent
 from probebench.sites import EMBED, FINAL, REFERENCES, SITES, Tap
+from probebench.wording import percent
 
 STEPS = 9  # colours, in report.css
 

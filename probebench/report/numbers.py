@@ -1,11 +1,8 @@
-"""Numbers as the report shows them."""
+"""Numbers as the report shows them, beside those of `probebench.wording`."""
 
 from __future__ import annotations
 
-
-def percent(value: float | None) -> str:
-    """A fraction as percent with one decimal: ``85.8``; empty for None."""
-    return "" if value is None else f"{100 * value:.1f}"
+from probebench.wording import percent
 
 
 def points(value: float | None) -> str:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from probebench import __version__
 from probebench.report import board, changes, choice, controls, curves, heat_map, marks, provenance, shift_gain
 from probebench.report.contents import Contents
-from probebench.report.numbers import interval, percent, points
+from probebench.report.numbers import interval, points
 from probebench.results import Record
 from probebench.sites import SITES
+from probebench.wording import percent
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -14,7 +14,7 @@ from probebench.baselines import Judgement
 from probebench.cases import Sweep
 from probebench.errors import FeatureError
 from probebench.probes import get_probe, knn
-from probebench.probes.knn import knn_predict
+from probebench.probes.knn import knn_votes
 from probebench.protocols import DEFAULT
 from probebench.sites import Tap
 
@@ -31,7 +31,7 @@ def problem(n, m, classes=5):
 
 def predict(train, labels, test, classes, *args, **kwargs):
     tensors = (torch.from_numpy(np.asarray(values)) for values in (train, labels, test))
-    return knn_predict(*tensors, classes, *args, **kwargs).numpy()
+    return knn_votes(*tensors, classes, *args, **kwargs).argmax(dim=1).numpy()
 
 
 def by_hand(train, labels, test, classes, k, temperature):

@@ -69,6 +69,12 @@ class Page:
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
+    def wait_until(self, condition):
+        """Wait for what the browser does in its own time; fails after ten seconds."""
+        from selenium.webdriver.support.wait import WebDriverWait
+
+        WebDriverWait(self.driver, 10).until(lambda _: self.run(f"return {condition}"), condition)
+
     def click(self, element):
         """As a reader does, who has it well inside of the window."""
         self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)

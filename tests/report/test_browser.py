@@ -132,8 +132,7 @@ def test_more_numbers_are_shown_on_request(page):
 
 def test_a_tile_leads_to_its_cases(page):
     page.click(page.one(".tiles a.improved"))
-    page.run("return new Promise(done => setTimeout(done, 50))")
-    assert page.one(".found").text == "1 of 170 cases"
+    page.wait_until("document.querySelector('.found').innerText === '1 of 170 cases'")
     assert page.column("tap") == ["L04-act"]
     assert page.run("return document.querySelector('#leaderboard').getBoundingClientRect().top") < 200
 
@@ -142,7 +141,7 @@ def test_a_tap_leads_to_its_map_which_opens(page):
     assert not page.one("#sweep-3").is_displayed()
     page.fill("text", "net_random hard")
     page.click(page.one("#board tbody a"))
-    page.run("return new Promise(done => setTimeout(done, 50))")
+    page.wait_until("document.activeElement.matches('summary')")
     number = page.run("return location.hash")
     assert page.one(f"{number} h4").is_displayed()
     assert page.one(f"{number} h4").text == "net_random"
@@ -245,6 +244,7 @@ def test_the_keyboard_reaches_everything_in_order(page):
     assert skip.text == "Skip to the report"
     assert page.run("return arguments[0].getBoundingClientRect().left", skip) >= 0
     page.press(Keys.ENTER)
+    page.wait_until("document.activeElement.id === 'main'")  # A browser follows a link after the key, not with it.
     page.press(Keys.TAB)
     assert page.run("return document.activeElement.closest('.tiles') !== null")
     seen = []

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.report.contents import Contents, metric
+from probebench.report.contents import Contents
 from tests.records import right, stored
 from tests.report.records import full
 
@@ -70,10 +70,3 @@ def test_a_control_follows_its_model():
     groups = contents(full()).datasets
     assert [sweep.model for sweep in groups["easy"]] == ["net", "net_random", "net_tuned"]
     assert [sweep.model for sweep in groups["hard"]] == ["net", "net_random"]
-
-
-def test_a_metric_is_found_in_old_and_new_records():
-    assert metric({"metrics": {"nll": {"value": 1.5, "ci95": [1, 2]}}}, "nll")["value"] == 1.5
-    assert metric({"metrics": {"top5": None}}, "top5") is None
-    assert metric({"mean_per_class": 0.25}, "mean_per_class")["value"] == 0.25
-    assert metric({}, "mean_per_class") is None
