@@ -256,6 +256,19 @@ def forward(
             put(reader.collect())
 
 
+def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -> dict[Tap, int]:
+    """How many features each tap has, from sending an empty image through the network.
+
+    Raises:
+        LayoutError: if the network cannot be read
+    """
+    reader = Taps(model.net, taps, pooling)
+    size = model.spec.input_size
+    with torch.inference_mode(), reader.attached():
+        getattr(model.net, "forward_features", model.net)(torch.zeros(1, 3, size, size, device=device))
+        return {tap: values.shape[1] for tap, values in zip(taps, reader.collect(), strict=True)}
+
+
 def extract(
     model: Model,
     views: Views,

@@ -118,6 +118,17 @@ def add_options(parser: pytest.Parser) -> None:
         help="most that kept features may take; the least recently used give way (default: %(default)s)",
     )
     group.addoption(
+        "--probe-memory",
+        metavar="SIZE",
+        help="most memory that features and probes of a sweep may take, shared by all workers; what does not fit is "
+        "read from the feature cache, or in several passes over the images (default: most of what is free)",
+    )
+    group.addoption(
+        "--probe-plan",
+        action="store_true",
+        help="print for every sweep its bytes, passes and estimated time, and measure nothing",
+    )
+    group.addoption(
         "--probe-jobs",
         type=int,
         metavar="N",
@@ -156,6 +167,8 @@ class Options:
     cache: Literal["auto", "on", "off"]
     cache_root: Path | None  # None for the default
     cache_size: int  # bytes
+    memory: int | None  # bytes
+    plan: bool
     device: str
     batch_size: int
     jobs: int | None
@@ -216,6 +229,7 @@ class Options:
                 f"--probe-baselines: {baselines} is no directory; without baselines nothing could regress. "
                 "To make it, add --probe-update=new"
             )
+        memory = cast("str | None", get("memory"))
         cache, cache_root = _cache(cast(str, get("cache")))
         verbosity = config.get_verbosity()
         level = cast("str | None", get("leaderboard"))
@@ -242,6 +256,8 @@ class Options:
             cache=cache,
             cache_root=None if cache_root is None else absolute(cache_root),
             cache_size=_size("--probe-cache-size", cast(str, get("cache_size"))),
+            memory=None if memory is None else _size("--probe-memory", memory),
+            plan=bool(get("plan")),
             device=cast(str, get("device")),
             batch_size=batch_size,
             jobs=jobs,

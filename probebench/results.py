@@ -91,6 +91,7 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Reco
         "depth": result.model.depth,
         "control_of": result.model.control_of,
         "shift": result.dataset.shift,
+        **({} if result.plan is None else {"plan": result.plan.to_json()}),
         **({} if result.shift_distance is None else {"shift_distance": result.shift_distance.to_json()}),
         "metric": result.dataset.metric,
         "weights": result.weights_digest,

@@ -100,6 +100,7 @@ class Run:
                 taps=taps,
                 weights=options.weights.get(sweep.model),
                 cache=self.cache,
+                memory=options.memory,
                 device=options.device,
                 batch_size=options.batch_size,
                 jobs=options.jobs,

@@ -121,12 +121,14 @@ class Worker:
     def share(self, options: Options) -> Options:
         """Keep to this worker's part of the machine; the options with it.
 
-        Cores are divided among the workers, or the sweeps if there are fewer; torch and the libraries under numpy take
-        as many threads, if they do not take fewer already.
+        Memory and cores are divided among the workers, or the sweeps if there are fewer; torch and the libraries under
+        numpy take as many threads, if they do not take fewer already.
         """
         import torch
         from threadpoolctl import threadpool_info, threadpool_limits
 
+        from probebench.planning import USABLE
+        from probebench.probes.plan import free_memory
         from probebench.sweep import available_cores
 
         threads = _threads(self._place, self._sharers)
@@ -137,7 +139,8 @@ class Worker:
         if device != options.device:
             torch.cuda.set_device(device)  # for code that names none
         jobs = cores_of(self._place, self._sharers, options.jobs or available_cores())
-        return replace(options, device=device, jobs=jobs)
+        memory = (options.memory or int(USABLE * free_memory("cpu"))) // self._sharers
+        return replace(options, device=device, jobs=jobs, memory=memory)
 
     def announce(self, state: State, items: Sequence[pytest.Item], error: str | None) -> None:
         """Tell the controller what was collected, before it learns from xdist that something was.

@@ -56,6 +56,7 @@ def features_of(
     batch_size: int,
     device: str,
     progress: Progress | None = None,
+    keep: bool = False,
 ) -> Features:
     """What `probebench.features.extract` gives, of which only what the cache lacks is extracted, in one pass.
 
@@ -66,6 +67,7 @@ def features_of(
         cache: None to do without
         names: of the model, the dataset and the part of it, to be listed by
         progress: advanced by the number of images; told when another process is waited for
+        keep: in the cache, also what it would not keep by itself
 
     Raises:
         FeatureError, LayoutError: as `probebench.features.extract`
@@ -81,7 +83,7 @@ def features_of(
         cache.ledger.warn(f"features of {where} are not kept: {error}")
         return work.without()
     try:
-        return _Cached(cache, key, names, work).features()
+        return _Cached(cache, key, names, work, keep=keep or cache.always).features()
     except (OSError, StoreError) as error:
         cache.ledger.warn(f"features of {where} are not kept: {_reason(error)}")
         return work.without()
@@ -147,7 +149,8 @@ class _Cached:
     memory, where they are not kept or once the disk has refused them.
     """
 
-    def __init__(self, cache: FeatureCache, key: Key, names: Mapping[str, str], work: _Work) -> None:
+    def __init__(self, cache: FeatureCache, key: Key, names: Mapping[str, str], work: _Work, *, keep: bool) -> None:
+        self._always = keep
         self._cache, self._name, self._key, self._names, self._work = cache, key.name, key.to_json(), names, work
         self._addresses = addresses(work.model, work.taps, work.settings["pooling"])
         self._use: Use | None = None
@@ -161,7 +164,7 @@ class _Cached:
         try:
             found = self._read(self._work.taps) if self._name in self._cache else {}
             missing = [tap for tap in self._work.taps if tap not in found]
-            if missing and (self._cache.always or self._name in self._cache):
+            if missing and (self._always or self._name in self._cache):
                 found |= self._open(missing, wait=True)
                 missing = [tap for tap in missing if tap not in found]
             if missing:

@@ -238,8 +238,7 @@ class FeatureCache:
         with self._gate():
             sizes = {entry.folder: entry.size() for entry in self.entries()}
             used = sum(length for length, _ in sizes.values())
-            disk = shutil.disk_usage(self.root).free + sum(taken for _, taken in sizes.values())
-            most = min(self.size, int(FREE_SHARE * disk))
+            most = self._most(sum(taken for _, taken in sizes.values()))
             if used + needed > most:
                 free = [entry for entry in self.entries() if not entry.in_use()]
                 if used + needed - sum(sizes.get(entry.folder, (0, 0))[0] for entry in free) > most:
@@ -254,6 +253,14 @@ class FeatureCache:
                     used -= sizes.get(entry.folder, (0, 0))[0]
                     trash.append(self._to_trash(entry))
         self._empty(trash)
+
+    def room(self) -> int:
+        """Bytes that it may take in all, if nothing in it were in use. Nothing is written. Raises OSError."""
+        return self._most(sum(entry.size()[1] for entry in self.entries()))
+
+    def _most(self, taken: int) -> int:
+        there = next(path for path in (self.root, *self.root.parents) if path.exists())
+        return min(self.size, int(FREE_SHARE * (shutil.disk_usage(there).free + taken)))
 
     # Verifying.
 
