@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from probebench.figures.curves import best_by_site
 from probebench.figures.depth import title
-from probebench.figures.style import INK, LINE, figure, look
-from probebench.ranking import Row
+from probebench.figures.style import INK, LINE, figure, final_look, look, wrapped
 from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE
 from probebench.sites import SITES
@@ -32,15 +31,16 @@ def best_of_sites(sweeps: Sequence[Sweep], *, by_distance: bool) -> Figure | Non
     if not sites:
         return None
     row_height = min(0.4, max(0.22, 7.5 / len(sweeps)))
-    drawn, axes = figure(0.95 + row_height * len(sweeps))
+    on = chosen_on([sweep.selection for sweep in sweeps])
+    heading = sweeps[0].model, f"best layer of each site, chosen on {on} images"
+    drawn, axes = figure(1.05 + row_height * len(sweeps), *heading)
     for position, rows in enumerate(found):
         if "final" in rows:
             case = rows["final"].case
             edge = position - 0.45, position + 0.45
             low, high = (100 * end for end in case["ci95"])
             axes.fill_betweenx(edge, low, high, color=INK, alpha=0.09, linewidth=0)
-            axes.plot([100 * case["accuracy"]] * 2, edge, color=INK, linestyle=(0, (1, 1.4)), linewidth=0.9,
-                      label="final" if position == _first(found, "final") else "_final")  # fmt: skip
+            axes.plot([100 * case["accuracy"]] * 2, edge, label=f"_final {position}", **final_look(INK))
     for number, site in enumerate(sites):
         places = [position for position, rows in enumerate(found) if site in rows]
         cases = [found[position][site].case for position in places]
@@ -58,19 +58,13 @@ def best_of_sites(sweeps: Sequence[Sweep], *, by_distance: bool) -> Figure | Non
         axes.axhline(between - 0.5, color=LINE, linewidth=0.4)
     axes.grid(False, axis="y")
     axes.grid(True, axis="x")
-    axes.set_yticks(range(len(sweeps)), [title(sweep) for sweep in sweeps])
+    axes.set_yticks(range(len(sweeps)), [wrapped(title(sweep), 18) for sweep in sweeps])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(sweeps) - 0.5, -0.5)
     axes.set_xlabel("accuracy (%)")
     if by_distance:
         axes.set_ylabel("\N{LEFTWARDS ARROW} farther from the pretraining data")
-    on = chosen_on([sweep.selection for sweep in sweeps])
-    drawn.suptitle(
-        f"{sweeps[0].model}, best layer of each site, chosen on {on} images", fontsize=7.5, x=0.02, ha="left"
-    )
+    if any("final" in rows for rows in found):
+        axes.plot([], [], label="final", **final_look(INK))
     drawn.legend(loc="outside lower center", ncols=5)
     return drawn
-
-
-def _first(found: Sequence[dict[str, Row]], name: str) -> int:
-    return next(position for position, rows in enumerate(found) if name in rows)

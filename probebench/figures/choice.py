@@ -52,22 +52,26 @@ def bases(contents: Contents, tuned: Mapping[str, str]) -> dict[str, str]:
 
     Raises:
         UnknownName: if a name in `tuned` is no model of the record
-        ProbebenchError: if a model would be tuned from itself, or be a random control
+        ProbebenchError: if a random control would be tuned, or something from it, or a model from itself
     """
-    found = {
-        sweep.model: sweep.control_of or sweep.record.get("tuned_from") or sweep.model for sweep in contents.sweeps
-    }
     controls = {sweep.model for sweep in contents.sweeps if sweep.control_of}
-    for name, base in tuned.items():
-        for each in (name, base):
-            if each not in found:
-                raise unknown("model", each, found)
-            if each in controls:
-                raise ProbebenchError(f"{each} is a random control: it was not tuned, and nothing was tuned from it")
-        if name == base:
-            raise ProbebenchError(f"{name} cannot be tuned from itself")
-        found[name] = base
-    return found
+    for name in (name for pair in tuned.items() for name in pair):
+        if name not in contents.models:
+            raise unknown("model", name, contents.models)
+        if name in controls:
+            raise ProbebenchError(f"{name} is a random control: it was not tuned, and nothing was tuned from it")
+    near = {sweep.model: sweep.control_of or sweep.record.get("tuned_from") for sweep in contents.sweeps}
+    near |= tuned
+    return {model: _farthest(model, near) for model in contents.models}
+
+
+def _farthest(model: str, near: Mapping[str, str | None]) -> str:
+    seen = [model]
+    while (base := near.get(seen[-1])) is not None:
+        if base in seen:
+            raise ProbebenchError(f"{base} would be tuned from itself: {' from '.join([*seen, base])}")
+        seen.append(base)
+    return seen[-1]
 
 
 def families(

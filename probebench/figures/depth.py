@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from probebench.figures.choice import Family
-from probebench.figures.curves import Curve, best_by_layer, of_site
-from probebench.figures.style import INK, figure, layer_axis, look
+from probebench.figures.curves import best_by_layer, of_site
+from probebench.figures.style import INK, LETTERS, figure, final_line, final_look, layer_axis, look
 from probebench.report.contents import Sweep
 from probebench.report.marks import of_model
 from probebench.wording import chosen_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_OF_CONTROLS = (6, 7)  # marks: grey and black
 
 
 def by_depth(family: Family, site: str | None) -> Figure | None:
@@ -25,40 +27,40 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
     curves = [(sweep, curve) for sweep, curve in curves if curve.layers]
     if max((len(curve.layers) for _, curve in curves), default=0) < 2:
         return None
-    drawn, axes = figure(2.3)
+    drawn, axes = figure(2.3, f"{family.base}, {title(family.members[0])}", _what(family, site))
     depths = {sweep.depth for sweep, _ in curves}
-    looks = {id(sweep): number for number, sweep in enumerate([s for s in family.members if s.control_of is None])}
-    for number, (sweep, curve) in enumerate(curves):
-        control = sweep.control_of is not None
-        # A control has the colour of its model, and its own shape.
-        style = look(of_model(0 if control else looks[id(sweep)]), dashed=control)
-        if control:
-            style["marker"] = look(of_model(number))["marker"]
-        x = _places(sweep, curve, depths)
+    trained = [sweep.model for sweep in family.members if sweep.control_of is None]
+    controls = [sweep.model for sweep in family.controls]
+    for sweep, curve in curves:
+        if sweep.control_of is None:
+            style = look(of_model(trained.index(sweep.model)), dashed=False)
+        else:
+            style = look(_OF_CONTROLS[controls.index(sweep.model) % 2], dashed=True)
+        x = [layer if len(depths) == 1 else 100 * layer / sweep.depth for layer in curve.layers]
         axes.fill_between(x, curve.low, curve.high, color=style["color"], alpha=0.16, linewidth=0.3)
         axes.plot(x, curve.accuracy, label=_label(sweep, family), **style)
         if sweep.final is not None:
-            axes.axhline(
-                100 * sweep.final.case["accuracy"],
-                color=style["color"],
-                linestyle=(0, (1, 1.4)),
-                linewidth=0.9,
-                label=f"_final {sweep.model}",
-            )
+            accuracy = 100 * sweep.final.case["accuracy"]
+            final_line(axes, accuracy, style["color"], f"_final {sweep.model}")
+            # The mark at its end says whose it is where colours cannot.
+            axes.plot([1], [accuracy], transform=axes.get_yaxis_transform(), clip_on=False, zorder=5, **style)
     if len(depths) == 1:
         layer_axis(axes, depths.pop())
     else:
         axes.set_xlabel("layer / depth (%)")
     axes.set_ylabel("accuracy (%)")
     if any(sweep.final is not None for sweep, _ in curves):
-        axes.plot([], [], color=INK, linestyle=(0, (1, 1.4)), linewidth=0.9, label="final, same colour")
-    if site:
-        what = f"{site} of each layer"
-    else:
-        what = f"best site of each layer, chosen on {chosen_on([sweep.selection for sweep, _ in curves])} images"
-    axes.set_title(f"{title(family.members[0])}\n{what}", loc="left")
-    drawn.legend(loc="outside lower center", ncols=2)
+        axes.plot([], [], label="final, of the mark at its end", **final_look(INK))
+    labels = [str(label) for label in axes.get_legend_handles_labels()[1]]
+    drawn.legend(loc="outside lower left", ncols=2 if max(map(len, labels)) < LETTERS // 2 else 1)
     return drawn
+
+
+def _what(family: Family, site: str | None) -> str:
+    if site:
+        return f"{site} of each layer"
+    on = chosen_on([sweep.selection for sweep in family.members])
+    return f"best site of each layer, chosen on {on} images"
 
 
 def title(sweep: Sweep) -> str:
@@ -67,9 +69,8 @@ def title(sweep: Sweep) -> str:
 
 
 def _label(sweep: Sweep, family: Family) -> str:
-    kind = "random control" if sweep.control_of else "pretrained" if sweep.model == family.base else "fine-tuned"
-    return f"{sweep.model} ({kind})"
-
-
-def _places(sweep: Sweep, curve: Curve, depths: set[int]) -> list[float]:
-    return [layer if len(depths) == 1 else 100 * layer / sweep.depth for layer in curve.layers]
+    """What a line is, with the model's name where there are several such."""
+    if sweep.model == family.base:
+        return "pretrained"
+    kind, like = ("random control", family.controls) if sweep.control_of else ("fine-tuned", family.tuned)
+    return kind if len(like) == 1 else f"{kind}: {sweep.model}"

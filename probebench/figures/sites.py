@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from probebench.figures.curves import of_site
 from probebench.figures.depth import title
-from probebench.figures.style import INK, figure, layer_axis, look
+from probebench.figures.style import INK, figure, final_line, layer_axis, look
 from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE
 from probebench.sites import SITES
@@ -20,17 +20,15 @@ def by_site(sweep: Sweep) -> Figure | None:
     curves = {site: of_site(sweep, site) for site in SITES}
     if max(len(curve.layers) for curve in curves.values()) < 2:
         return None
-    drawn, axes = figure(2.6)
+    drawn, axes = figure(2.7, f"{sweep.model}, {title(sweep)}")
     for site, curve in curves.items():
         if curve.layers:
             style = look(OF_SITE[site])
             axes.fill_between(curve.layers, curve.low, curve.high, color=style["color"], alpha=0.07, linewidth=0)
             axes.plot(curve.layers, curve.accuracy, label=site, **style)
     if sweep.final is not None:
-        accuracy = 100 * sweep.final.case["accuracy"]
-        axes.axhline(accuracy, color=INK, linestyle=(0, (1, 1.4)), linewidth=0.9, label="final")
+        final_line(axes, 100 * sweep.final.case["accuracy"], INK, "final")
     layer_axis(axes, sweep.depth)
     axes.set_ylabel("accuracy (%)")
-    axes.set_title(f"{sweep.model}, {title(sweep)}", loc="left")
     drawn.legend(loc="outside lower center", ncols=5)
     return drawn

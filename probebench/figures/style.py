@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 3.3  # inches
+LETTERS = 52  # of the font below in one line of a figure
 DOTS_PER_INCH = 400
 INK, SOFT, LINE = "#1c2128", "#57606a", "#d4dae1"
 
@@ -27,7 +29,7 @@ _SETTINGS = {
     "svg.fonttype": "path",
     "svg.hashsalt": "probebench",
     "font.size": 7.5,
-    "axes.titlesize": 7.5,
+    "figure.titlesize": 7.5,
     "axes.labelsize": 7.5,
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
@@ -50,6 +52,7 @@ _SETTINGS = {
     "ytick.major.size": 2.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "text.parse_math": False,  # names are no formulas
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
@@ -70,12 +73,40 @@ def paper() -> Iterator[None]:
         yield
 
 
-def figure(height: float) -> tuple[Figure, Axes]:
-    """An empty figure with one pair of axes; `height` in inches."""
+def figure(height: float, *heading: str) -> tuple[Figure, Axes]:
+    """An empty figure with one pair of axes.
+
+    Args:
+        height: in inches
+        heading: its lines
+    """
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(WIDTH, height), layout="constrained")
+    drawn.suptitle("\n".join(wrapped(line, LETTERS) for line in heading), x=0.015, ha="left")
     return drawn, drawn.subplots()
+
+
+def wrapped(text: str, letters: int) -> str:
+    """`text` in lines of at most so many letters, broken behind blanks and signs of names, else anywhere."""
+    lines = [""]
+    for part in re.findall(r"[^\s_,.:/-]*[\s_,.:/-]+|[^\s_,.:/-]+", text):
+        if lines[-1] and len(lines[-1] + part.rstrip()) > letters:
+            lines.append("")
+        lines[-1] += part
+        while len(lines[-1].rstrip()) > letters:
+            lines[-1:] = [lines[-1][:letters], lines[-1][letters:]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def final_line(axes: Axes, accuracy: float, colour: str, label: str) -> None:
+    """The accuracy of ``final``, in percent, as a level."""
+    axes.axhline(accuracy, label=label, **final_look(colour))
+
+
+def final_look(colour: str) -> dict[str, Any]:
+    """How every line of a ``final`` is drawn."""
+    return {"color": colour, "linestyle": (0, (1, 1.4)), "linewidth": 0.9}
 
 
 def to_bytes(drawn: Figure, kind: str) -> bytes:
