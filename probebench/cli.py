@@ -32,6 +32,7 @@ EXAMPLES = """examples:
   probebench show latest                the last run in this folder
   probebench leaderboard a.json b.json --format github
   probebench report a.json b.json -o report.html
+  probebench figures a.json b.json -o figures
   probebench compare before.json after.json
 
 exit codes: 0 done, 1 not all could be done or, of compare, something regressed, 2 wrong usage or an unknown name, 130

@@ -32,8 +32,10 @@ def best_of_sites(sweeps: Sequence[Sweep], *, by_distance: bool) -> Figure | Non
         return None
     row_height = min(0.4, max(0.22, 7.5 / len(sweeps)))
     on = chosen_on([sweep.selection for sweep in sweeps])
-    heading = sweeps[0].model, f"best layer of each site, chosen on {on} images"
-    drawn, axes = figure(1.05 + row_height * len(sweeps), *heading)
+    heading = [sweeps[0].model, f"best layer of each site, chosen on {on} images"]
+    if by_distance:
+        heading.append("datasets by growing distance from pretraining data")
+    drawn, axes = figure(1.1 + row_height * len(sweeps), *heading)
     for position, rows in enumerate(found):
         if "final" in rows:
             case = rows["final"].case
@@ -62,9 +64,10 @@ def best_of_sites(sweeps: Sequence[Sweep], *, by_distance: bool) -> Figure | Non
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(sweeps) - 0.5, -0.5)
     axes.set_xlabel("accuracy (%)")
-    if by_distance:
-        axes.set_ylabel("\N{LEFTWARDS ARROW} farther from the pretraining data")
     if any("final" in rows for rows in found):
         axes.plot([], [], label="final", **final_look(INK))
-    drawn.legend(loc="outside lower center", ncols=5)
+    handles, labels = axes.get_legend_handles_labels()
+    # Lines come before marks there; `final` follows the sites here, as in data.
+    order = sorted(range(len(labels)), key=lambda i: labels[i] == "final")
+    drawn.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside lower center", ncols=5)
     return drawn

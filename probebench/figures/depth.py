@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from probebench.figures.choice import Family
 from probebench.figures.curves import best_by_layer, of_site
-from probebench.figures.style import INK, LETTERS, figure, final_line, final_look, layer_axis, look
+from probebench.figures.style import INK, LETTERS, MARKERS, figure, final_line, final_look, layer_axis, look
 from probebench.report.contents import Sweep
 from probebench.report.marks import of_model
 from probebench.wording import chosen_on
@@ -14,7 +14,8 @@ from probebench.wording import chosen_on
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_OF_CONTROLS = (6, 7)  # marks: grey and black
+_GREY = 6  # the mark of controls, but
+_SHAPES = MARKERS[1], MARKERS[3]  # in shapes that can be seen hollow
 
 
 def by_depth(family: Family, site: str | None) -> Figure | None:
@@ -27,7 +28,7 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
     curves = [(sweep, curve) for sweep, curve in curves if curve.layers]
     if max((len(curve.layers) for _, curve in curves), default=0) < 2:
         return None
-    drawn, axes = figure(2.3, f"{family.base}, {title(family.members[0])}", _what(family, site))
+    drawn, axes = figure(2.4, *heading(family.base, family.members[0]), _what(family, site))
     depths = {sweep.depth for sweep, _ in curves}
     trained = [sweep.model for sweep in family.members if sweep.control_of is None]
     controls = [sweep.model for sweep in family.controls]
@@ -35,7 +36,7 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
         if sweep.control_of is None:
             style = look(of_model(trained.index(sweep.model)), dashed=False)
         else:
-            style = look(_OF_CONTROLS[controls.index(sweep.model) % 2], dashed=True)
+            style = look(_GREY, dashed=True) | {"marker": _SHAPES[controls.index(sweep.model) % 2]}
         x = [layer if len(depths) == 1 else 100 * layer / sweep.depth for layer in curve.layers]
         axes.fill_between(x, curve.low, curve.high, color=style["color"], alpha=0.16, linewidth=0.3)
         axes.plot(x, curve.accuracy, label=_label(sweep, family), **style)
@@ -50,7 +51,7 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
         axes.set_xlabel("layer / depth (%)")
     axes.set_ylabel("accuracy (%)")
     if any(sweep.final is not None for sweep, _ in curves):
-        axes.plot([], [], label="final, of the mark at its end", **final_look(INK))
+        axes.plot([], [], label="final", **final_look(INK))
     labels = [str(label) for label in axes.get_legend_handles_labels()[1]]
     drawn.legend(loc="outside lower left", ncols=2 if max(map(len, labels)) < LETTERS // 2 else 1)
     return drawn
@@ -61,6 +62,13 @@ def _what(family: Family, site: str | None) -> str:
         return f"{site} of each layer"
     on = chosen_on([sweep.selection for sweep in family.members])
     return f"best site of each layer, chosen on {on} images"
+
+
+def heading(model: str, sweep: Sweep) -> list[str]:
+    """A model and the dataset of a sweep: one line where there is room, else two."""
+    parts = [model, title(sweep)]
+    line = ", ".join(parts)
+    return [line] if len(line) <= LETTERS else parts
 
 
 def title(sweep: Sweep) -> str:

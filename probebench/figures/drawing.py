@@ -75,10 +75,13 @@ def figures(contents: Contents, wanted: Wanted) -> tuple[dict[str, Figure], list
 
 
 def _by_model(contents: Contents, wanted: Wanted) -> dict[str, list[Sweep]]:
+    """The sweeps that were asked for, by model, datasets in the order to show them."""
     models = matching("model", wanted.models, contents.models)
     datasets = matching("dataset", wanted.datasets, list(contents.datasets))
     groups = {
         model: by_shift(contents, [s for s in contents.sweeps if s.model == model and s.dataset in datasets])
         for model in models
     }
+    if not any(groups.values()):
+        raise ProbebenchError(f"{' or '.join(models)} was not measured on {' or '.join(datasets)}")
     return {model: sweeps for model, sweeps in groups.items() if sweeps}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from probebench.figures.curves import of_site
-from probebench.figures.depth import title
+from probebench.figures.depth import heading
 from probebench.figures.style import INK, figure, final_line, layer_axis, look
 from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE
@@ -20,7 +20,7 @@ def by_site(sweep: Sweep) -> Figure | None:
     curves = {site: of_site(sweep, site) for site in SITES}
     if max(len(curve.layers) for curve in curves.values()) < 2:
         return None
-    drawn, axes = figure(2.7, f"{sweep.model}, {title(sweep)}")
+    drawn, axes = figure(2.7, *heading(sweep.model, sweep))
     for site, curve in curves.items():
         if curve.layers:
             style = look(OF_SITE[site])
