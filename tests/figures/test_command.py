@@ -16,7 +16,6 @@ from probebench import results
 from probebench.cli import main
 from probebench.figures.style import DOTS_PER_INCH, WIDTH
 from tests.records import right, stored
-from tests.report.records import full
 
 NET = ("net", "digits")
 TAPS = {"L01-act": right(700), "L02-act": right(720), "L02-rc2": right(650), "final": right(600)}
@@ -126,7 +125,17 @@ def test_without_matplotlib_the_command_that_gets_it_is_told(save, capsys, monke
     assert "figures need matplotlib: pip install 'probebench[figures]'" in capsys.readouterr().err
 
 
-def test_a_record_may_say_what_a_model_was_tuned_from():
-    record = full()
-    record["sweeps"][-1]["tuned_from"] = "net"
+def test_a_run_says_what_its_models_were_tuned_from(project, monkeypatch):
+    conftest = (project.path / "conftest.py").read_text()
+    project.makeconftest(conftest.replace('control_of="tiny"', 'tuned_from="tiny"'))
+    options = ("--probe-jobs=1", "--probe-site=act,final", "--probe-dataset=blobs", "--probe-json=run.json")
+    assert project.runpytest_inprocess(*options).ret == 0
+    record = results.load(project.path / "run.json")
     jsonschema.validate(record, results.schema())
+    assert {sweep["model"]: sweep.get("tuned_from") for sweep in record["sweeps"]} == {
+        "tiny": None,
+        "tiny_other": "tiny",
+    }
+    monkeypatch.chdir(project.path)
+    assert main(["figures", "run.json", "-o", "out", "--format", "svg"]) == 0
+    assert "depth-blobs.svg" in digests(project.path / "out")
