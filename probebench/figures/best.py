@@ -48,10 +48,11 @@ def best_of_sites(sweeps: Sequence[Sweep], *, by_distance: bool) -> Figure | Non
         cases = [found[position][site].case for position in places]
         values = [100 * case["accuracy"] for case in cases]
         around = [
-            [value - 100 * case["ci95"][0] for value, case in zip(values, cases, strict=True)],
-            [100 * case["ci95"][1] - value for value, case in zip(values, cases, strict=True)],
+            # Rounding may leave an end of the interval a hair on the wrong side of 0 or 100%.
+            [max(0.0, value - 100 * case["ci95"][0]) for value, case in zip(values, cases, strict=True)],
+            [max(0.0, 100 * case["ci95"][1] - value) for value, case in zip(values, cases, strict=True)],
         ]
-        offset = (number / max(len(sites) - 1, 1) - 0.5) * _SPREAD if len(sites) > 1 else 0.0
+        offset = (number / (len(sites) - 1) - 0.5) * _SPREAD if len(sites) > 1 else 0.0
         style = look(OF_SITE[site]) | {"linestyle": "none"}
         axes.errorbar(
             values, [place + offset for place in places], xerr=around, label=site, elinewidth=0.6, **style, ms=2.6

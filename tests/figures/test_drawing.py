@@ -168,6 +168,14 @@ def test_layers_that_were_measured_are_joined():
     assert list(lines(figure)["act"].get_xdata()) == [2, 6, 12]
 
 
+def test_all_or_nothing_right_can_be_drawn():
+    record = stored({("net", "a"): {"L01-act": right(0), "L02-act": right(1000), "L01-rc2": right(0)}}).record
+    for case in record["cases"]:
+        case["ci95"] = [end + 1e-17 if case["accuracy"] == 0 else end - 2e-16 for end in case["ci95"]]
+    found, _ = drawn(record)
+    assert set(found) == {"depth-a", "sites-net-a", "best-net"}
+
+
 def test_names_that_look_like_formulas_are_drawn_as_they_are():
     taps = {"L01-act": right(500), "L02-act": right(700)}
     record = stored({("n$\\et_a$", "d^{$"): taps}).record
