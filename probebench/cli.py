@@ -32,6 +32,7 @@ EXAMPLES = """examples:
   probebench show latest                the last run in this folder
   probebench leaderboard a.json b.json --format github
   probebench report a.json b.json -o report.html
+  probebench figures a.json b.json -o figures
   probebench compare before.json after.json
   probebench cache ls                   features that are kept, with their sizes
 

@@ -90,6 +90,7 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Reco
         "protocol": sweep.protocol,
         "depth": result.model.depth,
         "control_of": result.model.control_of,
+        **({} if result.model.tuned_from is None else {"tuned_from": result.model.tuned_from}),
         "shift": result.dataset.shift,
         **({} if result.plan is None else {"plan": result.plan.to_json()}),
         **({} if result.shift_distance is None else {"shift_distance": result.shift_distance.to_json()}),
