@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from probebench.catalog import Catalog
     from probebench.options import Options
 
-SOLVER_PASSES = 250
-"""Of the probe's solver over its rows, path and last fit together: docs/scale.md has what was measured."""
+SOLVER_PASSES = 120
+"""Of the probe's solver over its rows for each strength, the last fit included: docs/scale.md has what was measured."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,9 @@ def fit_flops(demand: Demand) -> float:
     for width in demand.widths.values():
         for d in {width, min(width, demand.narrow or width)}:  # and once more at equal width
             axes = min(n, d)
-            total += 2 * (2 * n * d * axes + 20 * axes**3) + 4 * SOLVER_PASSES * n * axes * demand.classes
+            total += (
+                2 * (2 * n * d * axes + 20 * axes**3) + 4 * SOLVER_PASSES * demand.strengths * n * axes * demand.classes
+            )
     return demand.draws * total
 
 
