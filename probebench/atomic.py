@@ -34,6 +34,16 @@ def write(path: Path, content: bytes | str) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def keep_out_of_git(folder: Path) -> None:
+    """Make a folder that git does not see.
+
+    Raises:
+        StoreError: if it cannot be made
+    """
+    if not (folder / ".gitignore").exists():
+        write(folder / ".gitignore", "# made by probebench\n*\n")
+
+
 def check_writable(path: Path, option: str) -> None:
     """Find out before any work whether a file can be written later.
 

@@ -84,6 +84,13 @@ class Baseline:
     correct: Mapping[Tap, npt.NDArray[np.bool_]] = field(repr=False)
     schema: int = SCHEMA
 
+    @classmethod
+    def of(cls, sweep: Sweep, result: SweepResult) -> Baseline:
+        """What a sweep measured, as a baseline."""
+        correct = {tap: tap_result.correct for tap, tap_result in result.taps.items()}
+        fingerprint, weights = result.protocol.fingerprint, result.weights_digest
+        return cls(sweep, fingerprint, result.test_set, result.n_test, weights, correct)
+
     def accuracy(self, tap: Tap) -> float:
         """The mean over draws, where there are several."""
         return float(np.count_nonzero(self.correct[tap]) / self.correct[tap].size)
@@ -308,7 +315,7 @@ def remove(directory: Path, sweep: Sweep) -> None:
         raise StoreError(f"cannot delete {path}: {error.strerror or error}") from error
 
 
-def update(directory: Path, sweep: Sweep, result: SweepResult, how: Literal["new", "all"]) -> bool:
+def update(directory: Path, new: Baseline, model: ModelSpec, how: Literal["new", "all"]) -> bool:
     """Bring what a sweep measured into its stored baseline, as it is now: other processes may have changed it since
     the sweep was compared with it.
 
@@ -318,13 +325,13 @@ def update(directory: Path, sweep: Sweep, result: SweepResult, how: Literal["new
     Raises:
         StoreError: see `merged`, `read` and `write`; the files are then what they were
     """
-    whole = set(result.taps) == set(all_taps(result.model.depth))
+    whole = set(new.correct) == set(all_taps(model.depth))
     with locked(directory):
-        old = read(directory, sweep, damaged_is_none=how == "all" and whole)
-        new = merged(old, sweep, result, how)
-        if new is not None:
-            write(directory, new)
-    return new is not None
+        old = read(directory, new.sweep, damaged_is_none=how == "all" and whole)
+        joined = merged(old, new, model, how)
+        if joined is not None:
+            write(directory, joined)
+    return joined is not None
 
 
 def update_command(sweep: Sweep, model: ModelSpec, how: str) -> str:
@@ -335,7 +342,7 @@ def update_command(sweep: Sweep, model: ModelSpec, how: str) -> str:
     )
 
 
-def merged(old: Baseline | None, sweep: Sweep, result: SweepResult, how: Literal["new", "all"]) -> Baseline | None:
+def merged(old: Baseline | None, new: Baseline, model: ModelSpec, how: Literal["new", "all"]) -> Baseline | None:
     """The baseline after an update with what a sweep measured, or None if nothing changes.
 
     Cases that were not measured keep their entry. Under ``new``, so do all that have one.
@@ -343,38 +350,37 @@ def merged(old: Baseline | None, sweep: Sweep, result: SweepResult, how: Literal
     Raises:
         StoreError: if entries of another fingerprint, another test set or other weights would stay beside new ones
     """
-    measured = {tap: tap_result.correct for tap, tap_result in result.taps.items()}
-    new = Baseline(sweep, result.protocol.fingerprint, result.test_set, result.n_test, result.weights_digest, measured)
     if old is None:
         return new
-    taps = set(all_taps(result.model.depth))  # entries of other taps are stale, and dropped
+    measured = new.correct
+    taps = set(all_taps(model.depth))  # entries of other taps are stale, and dropped
     kept = {tap: correct for tap, correct in old.correct.items() if tap in taps}
     if how == "new" and measured.keys() <= kept.keys():
         return None if old.schema == SCHEMA else replace(old, schema=SCHEMA)
-    reason = _incomparable(old, result)
-    if not reason and old.weights != result.weights_digest:
-        reason = f"other weights ({old.weights}, not {result.weights_digest})"
+    reason = _incomparable(old, new)
+    if not reason and old.weights != new.weights:
+        reason = f"other weights ({old.weights}, not {new.weights})"
     if reason:
         left = kept.keys() - measured.keys() if how == "all" else kept.keys()
         if left:
             raise StoreError(
-                f"baseline of {sweep.id} is not updated: it was measured with {reason}, and {len(left)} of its cases "
-                f"would stay. Measure all of them at once: {update_command(sweep, result.model, 'all')}"
+                f"baseline of {new.sweep.id} is not updated: it was measured with {reason}, and {len(left)} of its "
+                f"cases would stay. Measure all of them at once: {update_command(new.sweep, model, 'all')}"
             )
         return new
-    correct = measured | kept if how == "new" else kept | measured
+    correct = {**measured, **kept} if how == "new" else {**kept, **measured}
     same = correct.keys() == old.correct.keys() and all(
         np.array_equal(correct[tap], old.correct[tap]) for tap in correct
     )
     return None if same and old.schema == SCHEMA else replace(new, correct=correct)
 
 
-def _incomparable(baseline: Baseline, result: SweepResult) -> str:
+def _incomparable(baseline: Baseline, now: Baseline) -> str:
     """Why the two cannot be compared: empty if they can."""
-    if baseline.fingerprint != result.protocol.fingerprint:
-        return f"protocol fingerprint {baseline.fingerprint}, not {result.protocol.fingerprint}"
-    if baseline.test_set != result.test_set or baseline.n_test != result.n_test:
-        return f"test set {baseline.test_set} ({baseline.n_test} images), not {result.test_set} ({result.n_test})"
+    if baseline.fingerprint != now.fingerprint:
+        return f"protocol fingerprint {baseline.fingerprint}, not {now.fingerprint}"
+    if baseline.test_set != now.test_set or baseline.n_test != now.n_test:
+        return f"test set {baseline.test_set} ({baseline.n_test} images), not {now.test_set} ({now.n_test})"
     return ""
 
 
@@ -399,7 +405,7 @@ def judge(
     """
     if baseline is None:
         return {tap: Judgement("new") for tap in results}
-    if reason := _incomparable(baseline, sweep_result):
+    if reason := _incomparable(baseline, Baseline.of(baseline.sweep, sweep_result)):
         return {tap: Judgement("not comparable", reason=f"baseline has {reason}") for tap in results}
     moves = {tap: paired(baseline.correct[tap], now.correct) for tap, now in results.items() if tap in baseline.correct}
     judgements = verdicts(moves, alpha=alpha, min_drop=min_drop, family=family)

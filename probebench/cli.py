@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from probebench import __version__, cli_recommend, cli_records
+from probebench import __version__, cli_cache, cli_recommend, cli_records
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import data_root, human, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
@@ -34,7 +34,9 @@ EXAMPLES = """examples:
   probebench show latest                the last run in this folder
   probebench leaderboard a.json b.json --format github
   probebench report a.json b.json -o report.html
+  probebench figures a.json b.json -o figures
   probebench compare before.json after.json
+  probebench cache ls                   features that are kept, with their sizes
 
 exit codes: 0 done, 1 not all could be done or, of compare, something regressed, 2 wrong usage or an unknown name, 130
 interrupted
@@ -65,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="probebench",
         description="List the models, datasets and protocols that probebench knows, fetch what is missing, read what "
-        "runs have measured, and recommend where to read a model for your own images.",
+        "runs have measured, look after the features that they kept, and recommend where to read a model for your own "
+        "images.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -100,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--dry-run", action="store_true", help="only say what would be downloaded")
     cli_records.add_commands(commands)
     cli_recommend.add_command(commands)
+    cli_cache.add_commands(commands)
     return parser
 
 

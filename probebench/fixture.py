@@ -4,49 +4,49 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.baselines import Judgement
 from probebench.cases import Case
-from probebench.plugin import UNMEASURED
-from probebench.probing import TapResult
-from probebench.run import Measured, Run
+from probebench.items import UNMEASURED
+from probebench.outcome import Outcome
+from probebench.results import Record
 
 
 class Probe:
     """What the `probe` fixture gives a test: one measured case."""
 
-    def __init__(self, request: pytest.FixtureRequest, run: Run, measured: Measured, case: Case) -> None:
-        self._request, self._run, self._measured, self.case = request, run, measured, case
+    def __init__(self, request: pytest.FixtureRequest, outcome: Outcome, case: Case) -> None:
+        self._request, self._outcome, self.case = request, outcome, case
 
     def check(self) -> None:
         """Fail if the case regressed against its baseline, or could not be measured."""
         __tracebackhide__ = True
-        item, measured = self._request.node, self._measured
-        if measured.error is not None or measured.result is None or self.case.tap not in measured.result.taps:
-            if measured.explained_by is None:
-                measured.explained_by = item.nodeid
-                if measured.traceback:
-                    item.add_report_section("call", "traceback", measured.traceback)
-                pytest.fail(f"sweep {self.case.sweep.id} could not be measured.\n{measured.error}", pytrace=False)
+        item, outcome = self._request.node, self._outcome
+        entry = outcome.case(self.case)
+        if outcome.error is not None or entry is None:
+            if outcome.explained_by is None:
+                outcome.explained_by = item.nodeid
+                if outcome.traceback:
+                    item.add_report_section("call", "traceback", outcome.traceback)
+                pytest.fail(f"sweep {self.case.sweep.id} could not be measured.\n{outcome.error}", pytrace=False)
             item.user_properties.append(UNMEASURED)
-            pytest.fail(f"not measured: the sweep failed, see {measured.explained_by}", pytrace=False)
-        assert measured.judgements is not None
-        result, judgement = measured.result.taps[self.case.tap], measured.judgements[self.case.tap]
+            pytest.fail(f"not measured: the sweep failed, see {outcome.explained_by}", pytrace=False)
         item.user_properties += [
-            ("probe_accuracy", result.accuracy),
-            ("probe_verdict", judgement.verdict),
+            ("probe_accuracy", entry["accuracy"]),
+            ("probe_verdict", entry["verdict"]),
         ]
-        if judgement.baseline_accuracy is not None:
-            item.user_properties.append(("probe_baseline_accuracy", judgement.baseline_accuracy))
-        self._benchmark(result, judgement)
-        complaint = self._run.complaint(self.case)
+        if entry["baseline_accuracy"] is not None:
+            item.user_properties.append(("probe_baseline_accuracy", entry["baseline_accuracy"]))
+        self._benchmark(entry)
+        complaint = outcome.complaints.get(entry["id"])
         if complaint is not None:
             pytest.fail(complaint, pytrace=False)
 
-    def _benchmark(self, result: TapResult, judgement: Judgement) -> None:
+    def _benchmark(self, entry: Record) -> None:
         """Enter the attributed time into pytest-benchmark, if it is there and was not told to stay out."""
         config = self._request.config
         if not config.pluginmanager.has_plugin("benchmark") or getattr(config.option, "benchmark_skip", False):
             return
+        if hasattr(config, "workerinput"):
+            return  # it keeps nothing of what worker processes ran, and warns
         clock = Ledger()
         self._request.node.add_marker(pytest.mark.benchmark(group=f"probe {self.case.sweep.id}", timer=clock))
         benchmark = self._request.getfixturevalue("benchmark")
@@ -54,10 +54,10 @@ class Probe:
             self.case.marks,
             probe=self.case.id,
             protocol=self.case.sweep.protocol,
-            accuracy=result.accuracy,
-            verdict=judgement.verdict,
+            accuracy=entry["accuracy"],
+            verdict=entry["verdict"],
         )
-        benchmark.pedantic(clock.charge, args=(result.seconds,), rounds=1, iterations=1)
+        benchmark.pedantic(clock.charge, args=(entry["seconds"],), rounds=1, iterations=1)
 
 
 class Ledger:

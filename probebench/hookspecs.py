@@ -25,7 +25,8 @@ def pytest_probebench_models(config: pytest.Config) -> Iterable[ModelSpec]:  # t
     """Models to add to the catalog of this run.
 
     Called once, before the first case is collected, from conftest files that are known then: those of the rootdir
-    and of the directories named on the command line. A name that is already taken is an error.
+    and of the directories named on the command line. A name that is already taken is an error. With pytest-xdist it is
+    called in every process.
     """
 
 
@@ -34,7 +35,7 @@ def pytest_probebench_datasets(config: pytest.Config) -> Iterable[DatasetSpec]: 
 
 
 def pytest_probebench_record(config: pytest.Config, record: dict[str, object]) -> None:
-    """The run record is complete and about to be written.
+    """The run record is complete and about to be written. With pytest-xdist: in the process that was started, only.
 
     Args:
         record: as the schema file probebench/schema/run-1.json describes; keys may be added under ``"extra"``

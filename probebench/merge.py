@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from probebench.errors import ProbebenchError, unknown
-from probebench.results import Correct, Record
+from probebench.results import Correct, Record, throughput
 from probebench.selection import by_sweep, select
 
 
@@ -67,21 +67,18 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
             correct.pop(case["id"], None)
             if case["id"] in run.correct:
                 correct[case["id"]] = run.correct[case["id"]]
-    images = sum(sweep["images"] for sweep in sweeps.values())
-    seconds = sum(sweep["extract_seconds"] for sweep in sweeps.values())
     newest = kept[-1].record
     hardware = newest["hardware"] | {
         key: sorted({name for run in kept for name in run.record["hardware"][key]}) for key in ("devices", "gpus")
     }
-    merged: Record = {key: value for key, value in newest.items() if key != "correct"} | {
+    merged: Record = {key: value for key, value in newest.items() if key not in ("correct", "shard")} | {
         "started": kept[0].record["started"],
         "duration_seconds": sum(run.record["duration_seconds"] for run in kept),
         "interrupted": any(run.record["interrupted"] for run in kept),
         "hardware": hardware,
         "precision": sorted({sweep["precision"] for sweep in sweeps.values()}),
         "seeds": sorted({sweep["seed"] for sweep in sweeps.values()}),
-        "images": images,
-        "images_per_second": images / seconds if seconds else None,
+        **throughput(list(sweeps.values())),
         "sweeps": list(sweeps.values()),
         "cases": list(cases.values()),
         "failures": _failures(kept),
@@ -96,6 +93,16 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
             sweeps[key] = sweeps[key] | {"selection": select(own, correct)}
     merged["sweeps"] = list(sweeps.values())
     return merged, correct
+
+
+def missing_shards(records: Iterable[Record]) -> list[str]:
+    """The parts of runs with ``--probe-shard`` that are not among some records, as in ``2/3``."""
+    found: dict[int, set[int]] = {}
+    for record in records:
+        if "shard" in record:
+            part, count = record["shard"]
+            found.setdefault(count, set()).add(part)
+    return [f"{part}/{count}" for count, parts in found.items() for part in range(1, count + 1) if part not in parts]
 
 
 def _only_protocol(runs: Sequence[Stored], wanted: str | None) -> str | None:

@@ -26,6 +26,10 @@ _COMMERCIAL_LICENCES = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-cl
 """Those that allow commercial use without terms of the publisher's own."""
 
 
+Here = tuple[dict[str, bool], dict[str, bool]]
+"""Of models by name whether their weights are on this machine, and of datasets whether their images are."""
+
+
 @dataclass(frozen=True)
 class Withheld:
     """A sweep that is not run.
@@ -57,6 +61,7 @@ class Preflight:
         offline: whether downloads are forbidden
         licences: those that weights may have, or ``commercial``; empty for any
         clean: whether probes are trained on clean datasets, which have to be here, too
+        here: what is known to be on this machine
     """
 
     def __init__(
@@ -67,13 +72,18 @@ class Preflight:
         offline: bool,
         licences: Collection[str],
         clean: bool = False,
+        here: Here = ({}, {}),
     ) -> None:
         self._catalog, self._own, self._asked, self._licences, self._clean = catalog, own, asked, licences, clean
         self._offline = offline or fetch.offline()
-        self._weights: dict[str, bool] = {}
-        self._images: dict[str, bool] = {}
+        self._weights, self._images = map(dict, here)
         self._no_hub = False
         self._dead_hosts: set[str] = set()
+
+    @property
+    def here(self) -> Here:
+        """What was looked for on this machine so far."""
+        return self._weights, self._images
 
     def _lacks_weights(self, spec: ModelSpec) -> bool:
         if spec.name in self._own or not weights.needs_download(spec):

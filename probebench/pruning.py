@@ -6,17 +6,20 @@ work, and so is whatever else leaves cases out of collection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
+from probebench.items import param_of
+
 if TYPE_CHECKING:
-    from probebench.cases import Sweep
+    from probebench.cases import Case, Sweep
     from probebench.options import Options
+    from probebench.preflight import Withheld
     from probebench.sites import Tap
 
 _WHY = "--probe-prune removes every baseline that has no case in the run, so it needs a run of all cases"
@@ -29,12 +32,12 @@ _FILTERS = {
     "lf": "--last-failed",
     "stepwise": "--stepwise",
     "pyargs": "--pyargs",
-    "numprocesses": "-n",
     "collectonly": "--collect-only",
     "probe_model": "--probe-model",
     "probe_dataset": "--probe-dataset",
     "probe_layer": "--probe-layer",
     "probe_site": "--probe-site",
+    "probe_shard": "--probe-shard",
 }
 """By the name under which pytest keeps them: options that leave cases out."""
 
@@ -65,36 +68,34 @@ class Pruning:
     """A pytest plugin, registered when ``--probe-prune`` is given.
 
     Args:
-        param: the `Case` or `Withheld` of an item, or None
         notes: lines for the end of the run are added here
+
+    Attributes:
+        left_out: node ids of cases that are there and not in the run, and of files that were not collected
     """
 
-    def __init__(self, options: Options, param: Callable[[pytest.Item], Any], notes: list[str]) -> None:
-        self._options, self._param, self._notes = options, param, notes
-        self._left_out: list[str] = []
+    def __init__(self, options: Options, notes: list[str]) -> None:
+        self._options, self._notes = options, notes
+        self.left_out: list[str] = []
         self._cases: dict[Sweep, set[Tap]] = {}
         self._withheld: set[Sweep] = set()
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Other plugins deselect, too."""
-        self._left_out += [item.nodeid for item in items if self._param(item) is not None]
+        self.left_out += [item.nodeid for item in items if param_of(item) is not None]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that skips itself as a whole, as importorskip does, or that cannot be collected."""
         if not report.passed:
-            self._left_out.append(report.nodeid)
+            self.left_out.append(report.nodeid)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        if session.testsfailed and not session.config.option.continue_on_collection_errors:
-            return  # pytest ends the run, and shows why
-        if self._left_out:
-            raise pytest.UsageError(f"{_WHY}: {len(self._left_out)} were left out, such as {self._left_out[0]}")
-        for param in filter(None, map(self._param, session.items)):
-            if hasattr(param, "tap"):
-                self._cases.setdefault(param.sweep, set()).add(param.tap)
-            else:
-                self._withheld.add(param.sweep)
+    def begin(self, cases: Iterable[Case], withheld: Iterable[Withheld]) -> None:
+        """Collection has finished. Raises pytest.UsageError if it left cases out."""
+        if self.left_out:
+            raise pytest.UsageError(f"{_WHY}: {len(self.left_out)} were left out, such as {self.left_out[0]}")
+        for case in cases:
+            self._cases.setdefault(case.sweep, set()).add(case.tap)
+        self._withheld = {each.sweep for each in withheld}
         if not self._cases and not self._withheld:
             raise pytest.UsageError(f"{_WHY}: this one has none; name the folder that they are in")
 

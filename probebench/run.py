@@ -5,23 +5,26 @@ This is what the pytest plugin does, less pytest.
 
 from __future__ import annotations
 
+import copy
 import os
 import secrets
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from probebench import atomic, baselines, leaderboard_text, report, results
 from probebench.baselines import Baseline, Judgement
+from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
 from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.fetch import Progress
 from probebench.options import Options
+from probebench.outcome import Outcome
 from probebench.protocols import get_protocol
 from probebench.selection import select
 from probebench.shift import References
@@ -30,51 +33,54 @@ from probebench.sweep import SweepResult, run_sweep
 
 
 @dataclass
-class Measured:
-    """One sweep of the run.
+class _Measuring:
+    """A sweep as it is measured.
 
     Attributes:
-        result: None if it failed before its first tap
-        baseline: what it was compared with
-        unreachable: the explanation if something had to be downloaded and there is no network
+        result: None until its first tap is about to be probed
+        baseline: what it is compared with
         judgements: per tap of `result`
-        error: the explanation if it failed, one line
-        traceback: of a failure that is not one of probebench's own errors
-        complete: whether every selected tap was measured
-        explained_by: where the explanation of a failure was given
         wall_seconds: from start to finish
     """
 
-    sweep: Sweep
     result: SweepResult | None = None
     baseline: Baseline | None = None
-    unreachable: str = ""
     judgements: dict[Tap, Judgement] | None = None
-    error: str | None = None
-    traceback: str = ""
-    complete: bool = False
-    explained_by: str | None = None
     wall_seconds: float = 0.0
 
 
 class Run:
-    """Everything that one pytest session measures."""
+    """Everything that one pytest session measures.
 
-    def __init__(self, options: Options, catalog: Catalog) -> None:
+    Args:
+        family: number of cases that share the error level of the verdicts
+        hardware: what the record says of the hardware that differs from this process
+
+    Attributes:
+        cache: of features; None if this run does without
+    """
+
+    def __init__(
+        self, options: Options, catalog: Catalog, family: int, hardware: Mapping[str, int] | None = None
+    ) -> None:
         self.options = options
         self.catalog = catalog
-        self.family = 0  # cases in the run; set once collection has finished
-        self.measured: dict[Sweep, Measured] = {}
-        self._references = References()
+        self._family, self._hardware = family, hardware or {}
+        self._over: dict[Sweep, Outcome] = {}
+        self._measuring: dict[Sweep, _Measuring] = {}
+        self.cache: FeatureCache | None = None
+        if options.cache != "off":
+            self.cache = FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
+        self._references = References(self.cache)
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
-    def measure(self, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> Measured:
-        """Run one sweep and judge its cases. Failures end up in the result; interruptions pass through."""
-        done = self.measured.get(sweep)
-        if done is not None and (done.complete or done.unreachable or done.error is not None):
+    def measure(self, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> Outcome:
+        """Run one sweep and judge its cases. Failures end up in the outcome; interruptions pass through."""
+        if (done := self._over.get(sweep)) is not None:
             return done  # pytest comes back to a sweep when items were reordered, as --ff does
-        measured = self.measured[sweep] = Measured(sweep)
+        measured = self._measuring[sweep] = _Measuring()
+        ended = Outcome(sweep)
         options = self.options
         start = time.perf_counter()
 
@@ -93,6 +99,8 @@ class Run:
                 protocol=get_protocol(sweep.protocol),
                 taps=taps,
                 weights=options.weights.get(sweep.model),
+                cache=self.cache,
+                memory=options.memory,
                 device=options.device,
                 batch_size=options.batch_size,
                 jobs=options.jobs,
@@ -100,25 +108,47 @@ class Run:
                 on_start=keep,
             )
             self._judge(measured)
-            measured.complete = True
+            ended.complete = True
         except Unreachable as error:
-            measured.unreachable = str(error)
+            ended.unreachable = str(error)
         except ProbebenchError as error:
-            measured.error = f"{type(error).__name__}: {error}"
+            ended.error = f"{type(error).__name__}: {error}"
         except Exception as error:
             # Not one of ours: out of memory, or a bug. The explanation needs its traceback, once.
-            measured.error = f"{type(error).__name__}: {error}"
-            measured.traceback = traceback.format_exc()
+            ended.error = f"{type(error).__name__}: {error}"
+            ended.traceback = traceback.format_exc()
         finally:
             measured.wall_seconds = time.perf_counter() - start
-        return measured
+        self.take(self._described(ended, measured))
+        del self._measuring[sweep]
+        return ended
+
+    def take(self, outcome: Outcome) -> None:
+        """Add a sweep that is over, wherever it was measured."""
+        self._over[outcome.sweep] = outcome
+
+    def over(self, sweep: Sweep) -> Outcome | None:
+        """A sweep that is over; None if it is not."""
+        return self._over.get(sweep)
+
+    def outcomes(self) -> list[Outcome]:
+        """Of all sweeps so far, the unfinished included, which may have finished some taps."""
+        return [*self._over.values(), *self.unfinished()]
+
+    def unfinished(self) -> list[Outcome]:
+        """Of sweeps that were interrupted."""
+        return [self._described(Outcome(sweep), measured) for sweep, measured in self._measuring.items()]
+
+    def sort(self, order: Iterable[Sweep]) -> None:
+        """Bring the sweeps that are over into an order."""
+        self._over = {sweep: self._over.pop(sweep) for sweep in order if sweep in self._over} | self._over
 
     def _read_baseline(self, sweep: Sweep, taps: Sequence[Tap]) -> Baseline | None:
         # A damaged baseline is replaced when all of it is measured anew on request, and only then.
         whole = set(taps) == set(all_taps(self.catalog.model(sweep.model).depth))
         return baselines.read(self.options.baselines, sweep, damaged_is_none=whole and self.options.update == "all")
 
-    def _judge(self, measured: Measured) -> None:
+    def _judge(self, measured: _Measuring) -> None:
         assert measured.result is not None
         measured.judgements = baselines.judge(
             measured.result.taps,
@@ -126,22 +156,40 @@ class Run:
             measured.baseline,
             alpha=self.options.alpha,
             min_drop=self.options.min_drop,
-            family=max(self.family, len(measured.result.taps)),
+            family=max(self._family, len(measured.result.taps)),
         )
 
-    def complaint(self, case: Case) -> str | None:
-        """Why a measured case fails, or None if it passes."""
-        measured = self.measured[case.sweep]
-        assert measured.result is not None
+    def _described(self, outcome: Outcome, measured: _Measuring) -> Outcome:
+        """Fill in what was measured."""
+        result = measured.result
+        if result is None or not result.taps:
+            return outcome
+        if measured.judgements is None:
+            self._judge(measured)
         assert measured.judgements is not None
-        judgement, result = measured.judgements[case.tap], measured.result.taps[case.tap]
-        accepted = self.options.update == "all"
+        sweep = outcome.sweep
+        outcome.record = results.sweep_record(sweep, result, measured.wall_seconds)
+        for tap in sorted(result.taps):
+            entry = results.case_record(sweep, result, tap, measured.judgements[tap])
+            outcome.cases.append(entry)
+            outcome.correct[entry["id"]] = result.taps[tap].correct
+            if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
+                outcome.complaints[entry["id"]] = complaint
+        outcome.record["selection"] = select(outcome.cases, outcome.correct)
+        if measured.baseline is not None:
+            known = set(all_taps(result.model.depth))
+            outcome.stale = [f"{sweep.id}-{tap.id}" for tap in sorted(measured.baseline.correct) if tap not in known]
+        return outcome
+
+    def _complaint(self, case: Case, result: SweepResult, judgement: Judgement) -> str | None:
+        """Why a measured case fails, or None if it passes."""
+        accuracy, accepted = result.taps[case.tap].accuracy, self.options.update == "all"
         if judgement.verdict == "regressed" and not accepted:
             assert judgement.baseline_accuracy is not None
-            drop = 100 * (judgement.baseline_accuracy - result.accuracy)
+            drop = 100 * (judgement.baseline_accuracy - accuracy)
             return (
                 f"regressed: {case.sweep.model} on {case.sweep.dataset} at {case.tap.id}: accuracy "
-                f"{100 * result.accuracy:.1f}%, baseline {100 * judgement.baseline_accuracy:.1f}% (-{drop:.1f} points; "
+                f"{100 * accuracy:.1f}%, baseline {100 * judgement.baseline_accuracy:.1f}% (-{drop:.1f} points; "
                 f"{judgement.lost} test images lost, {judgement.gained} gained, p = {judgement.p_value:.1e})"
             )
         if self.options.strict and self.options.update is None and judgement.verdict in ("new", "not comparable"):
@@ -149,33 +197,16 @@ class Run:
             why = f" ({judgement.reason})" if judgement.reason else ""
             return (
                 f"{judgement.verdict}: {case.id} has no baseline to be checked against{why}. To store one: "
-                f"{baselines.update_command(case.sweep, measured.result.model, how)}"
+                f"{baselines.update_command(case.sweep, result.model, how)}"
             )
         return None
 
     def complaints(self) -> list[str]:
         """Everything that fails the run's cases, beside sweeps that could not be measured."""
-        found = [
-            complaint
-            for sweep, measured in self.measured.items()
-            for tap in measured.judgements or ()
-            if (complaint := self.complaint(Case(sweep, tap))) is not None
-        ]
-        return found + (
-            [f"stale: baseline {name} has no case" for name in self.stale()]
-            if self.options.strict and not self.options.prune
-            else []
-        )
-
-    def stale(self) -> list[str]:
-        """Ids of baseline entries whose tap the model does not have."""
-        found = []
-        for measured in self.measured.values():
-            if measured.baseline is not None and measured.result is not None:
-                known = set(all_taps(measured.result.model.depth))
-                found += [
-                    f"{measured.sweep.id}-{tap.id}" for tap in sorted(measured.baseline.correct) if tap not in known
-                ]
+        outcomes = self.outcomes()
+        found = [complaint for outcome in outcomes for complaint in outcome.complaints.values()]
+        if self.options.strict and not self.options.prune:
+            found += [f"stale: baseline {name} has no case" for outcome in outcomes for name in outcome.stale]
         return found
 
     def record(self, interrupted: bool, withheld: Sequence[results.Record] = ()) -> results.Record:
@@ -184,36 +215,29 @@ class Run:
         Args:
             withheld: what was not measured because it is not on this machine, see `probebench.preflight.entries`
         """
-        sweeps, cases, failures = [], [], []
-        for measured in self.measured.values():
-            if measured.error is not None:
-                error = f"{measured.error}\n{measured.traceback}".rstrip()
-                failures.append({"sweep": measured.sweep.id, "error": error})
-            if measured.result is None or not measured.result.taps:
-                continue
-            if measured.judgements is None:
-                self._judge(measured)
-            assert measured.judgements is not None
-            own = [
-                results.case_record(measured.sweep, measured.result, tap, measured.judgements[tap])
-                for tap in sorted(measured.result.taps)
-            ]
-            sweep = results.sweep_record(measured.sweep, measured.result, measured.wall_seconds)
-            sweeps.append(sweep | {"selection": select(own, _correct(measured))})
-            cases += own
+        outcomes = self.outcomes()
         record = results.run_record(
             started=self._started,
             duration=time.perf_counter() - self._clock,
             command=list(sys.argv),
-            sweeps=sweeps,
-            cases=cases,
-            failures=failures,
-            stale=self.stale(),
+            sweeps=[outcome.record for outcome in outcomes if outcome.record is not None],
+            cases=[case for outcome in outcomes for case in outcome.cases],
+            failures=[
+                {"sweep": outcome.sweep.id, "error": f"{outcome.error}\n{outcome.traceback}".rstrip()}
+                for outcome in outcomes
+                if outcome.error is not None
+            ],
+            stale=[name for outcome in outcomes for name in outcome.stale],
             interrupted=interrupted,
             alpha=self.options.alpha,
             min_drop=self.options.min_drop,
         )
-        return record | {"withheld": list(withheld)} if withheld else record
+        record["hardware"] |= self._hardware
+        if self.options.shard is not None:
+            record["shard"] = list(self.options.shard)
+        if withheld:
+            record["withheld"] = list(withheld)
+        return copy.deepcopy(record)  # plugins may change it
 
     def check_writable(self) -> None:
         """Before any work: can everything that this run was asked to write be written?
@@ -226,6 +250,8 @@ class Run:
             atomic.check_writable(options.json, "--probe-json")
         for path in options.leaderboard_files:
             atomic.check_writable(path, "--probe-leaderboard-file")
+        if self.cache is not None and options.cache == "on":
+            self.cache.check("--probe-cache")
         if options.report is not None:
             report.check(options.report, "--probe-report")
         if options.update is not None or options.prune:
@@ -242,10 +268,9 @@ class Run:
         home = self.options.root / ".probebench"
         name = f"{self._started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.json"
         warnings, problems, saved = [], [], None
-        correct = {name: bits for measured in self.measured.values() for name, bits in _correct(measured).items()}
+        correct = {name: bits for outcome in self.outcomes() for name, bits in outcome.correct.items()}
         try:
-            if not (home / ".gitignore").exists():
-                atomic.write(home / ".gitignore", "# made by probebench\n*\n")
+            atomic.keep_out_of_git(home)
             results.save(record, home / "runs" / name, correct)
             saved = home / "runs" / name
         except StoreError as error:
@@ -267,6 +292,10 @@ class Run:
             except StoreError as error:
                 problems.append(str(error))
         return problems
+
+    def cache_notes(self) -> list[str]:
+        """What the feature cache did, for people."""
+        return self.cache.notes() if self.cache is not None else []
 
     def save_report(self, record: results.Record, saved: Path | None) -> list[str]:
         """Write the HTML report if one was asked for; returns what could not be written.
@@ -293,20 +322,17 @@ class Run:
         """
         written, problems = [], []
         assert self.options.update is not None
-        for measured in self.measured.values():
-            if not measured.complete or measured.result is None:
+        for outcome in self._over.values():
+            if not outcome.complete:
                 continue
+            sweep = outcome.sweep
             try:
-                if baselines.update(self.options.baselines, measured.sweep, measured.result, self.options.update):
-                    written.append(baselines.paths(self.options.baselines, measured.sweep)[0])
+                model = self.catalog.model(sweep.model)
+                if baselines.update(self.options.baselines, outcome.baseline(), model, self.options.update):
+                    written.append(baselines.paths(self.options.baselines, sweep)[0])
             except StoreError as error:
                 problems.append(str(error))
         return written, problems
-
-
-def _correct(measured: Measured) -> results.Correct:
-    found = {} if measured.result is None else measured.result.taps
-    return {f"{measured.sweep.id}-{tap.id}": result.correct for tap, result in found.items()}
 
 
 def relative(path: Path) -> str:

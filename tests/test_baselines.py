@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save
 
 from probebench import baselines
-from probebench.baselines import Baseline, judge, merged
+from probebench.baselines import Baseline, judge
 from probebench.cases import Sweep
 from probebench.catalog import builtin_datasets, builtin_models
 from probebench.errors import StoreError
@@ -56,6 +56,14 @@ def result(taps, **changes):
 def stored(taps, **changes):
     fields = {"fingerprint": PAPER.fingerprint, "test_set": "t" * 16, "n_test": N, "weights": "w" * 16}
     return Baseline(SWEEP, correct=taps, **(fields | changes))
+
+
+def update(directory, measured, how):
+    return baselines.update(directory, Baseline.of(SWEEP, measured), measured.model, how)
+
+
+def merged(old, measured, how):
+    return baselines.merged(old, Baseline.of(SWEEP, measured), measured.model, how)
 
 
 def verdicts(taps, baseline, *, alpha=0.01, min_drop=0.005, family=1, **changes):
@@ -218,13 +226,13 @@ def test_a_damaged_baseline_is_replaced_by_a_whole_one_and_a_newer_one_never(tmp
     baselines.write(tmp_path, stored({ACT: right(700)}))
     damage_side(*baselines.paths(tmp_path, SWEEP))
     with pytest.raises(StoreError, match="belong together"):
-        baselines.update(tmp_path, SWEEP, result({ACT: right(600)}), "all")
+        update(tmp_path, result({ACT: right(600)}), "all")
     with pytest.raises(StoreError, match="belong together"):
-        baselines.update(tmp_path, SWEEP, whole, "new")
-    assert baselines.update(tmp_path, SWEEP, whole, "all")
+        update(tmp_path, whole, "new")
+    assert update(tmp_path, whole, "all")
     newer_schema(*baselines.paths(tmp_path, SWEEP))
     with pytest.raises(baselines.NewerBaseline, match="Upgrade probebench"):
-        baselines.update(tmp_path, SWEEP, whole, "all")
+        update(tmp_path, whole, "all")
 
 
 def test_an_older_schema_is_read_and_any_update_writes_the_present_one(tmp_path, monkeypatch):
@@ -237,10 +245,10 @@ def test_an_older_schema_is_read_and_any_update_writes_the_present_one(tmp_path,
     monkeypatch.setattr(baselines, "UPGRADERS", {1: rename, 2: dict})
     assert baselines.read(tmp_path, SWEEP).accuracy(ACT) == 0.7
     assert json.loads(path.read_text())["schema"] == 1
-    assert baselines.update(tmp_path, SWEEP, result({ACT: right(500)}), "new")
+    assert update(tmp_path, result({ACT: right(500)}), "new")
     assert json.loads(path.read_text())["schema"] == 3
     assert baselines.read(tmp_path, SWEEP).accuracy(ACT) == 0.7
-    assert not baselines.update(tmp_path, SWEEP, result({ACT: right(700)}), "all")
+    assert not update(tmp_path, result({ACT: right(700)}), "all")
 
 
 def test_every_older_schema_can_be_upgraded():
@@ -251,7 +259,7 @@ def test_the_diff_of_an_update_is_the_lines_of_its_cases_and_the_digest(tmp_path
     baselines.write(tmp_path, stored({tap: right(700) for tap in all_taps(12)}))
     path, _ = baselines.paths(tmp_path, SWEEP)
     before = path.read_text().splitlines()
-    assert baselines.update(tmp_path, SWEEP, result({ACT: right(712)}), "all")
+    assert update(tmp_path, result({ACT: right(712)}), "all")
     diff = [line for line in difflib.ndiff(before, path.read_text().splitlines()) if line[0] in "+-"]
     digests = [line for line in diff if "correct_sha256" in line]
     assert [line for line in diff if line not in digests] == [
@@ -324,32 +332,32 @@ def test_a_judgement_says_what_moved():
 
 def test_an_update_of_a_subset_leaves_the_other_cases_alone():
     old = stored({ACT: right(700), RC2: right(600)})
-    new = merged(old, SWEEP, result({ACT: right(500)}), "all")
+    new = merged(old, result({ACT: right(500)}), "all")
     assert new.accuracy(ACT) == 0.5
     assert new.accuracy(RC2) == 0.6
 
 
 def test_update_new_adds_and_never_replaces():
     old = stored({ACT: right(700)})
-    new = merged(old, SWEEP, result({ACT: right(500), RC2: right(600)}), "new")
+    new = merged(old, result({ACT: right(500), RC2: right(600)}), "new")
     assert (new.accuracy(ACT), new.accuracy(RC2)) == (0.7, 0.6)
 
 
 def test_an_update_that_changes_nothing_writes_nothing():
     old = stored({ACT: right(700), RC2: right(600)})
-    assert merged(old, SWEEP, result({ACT: right(700)}), "all") is None
-    assert merged(old, SWEEP, result({ACT: right(500)}), "new") is None
+    assert merged(old, result({ACT: right(700)}), "all") is None
+    assert merged(old, result({ACT: right(500)}), "new") is None
 
 
 def test_the_first_update_stores_what_was_measured():
-    assert merged(None, SWEEP, result({ACT: right(700)}), "new").accuracy(ACT) == 0.7
+    assert merged(None, result({ACT: right(700)}), "new").accuracy(ACT) == 0.7
 
 
 def test_update_new_does_not_mix_weights():
     old = stored({ACT: right(700)})
-    assert merged(old, SWEEP, result({ACT: right(500)}, weights_digest="v" * 16), "new") is None
+    assert merged(old, result({ACT: right(500)}, weights_digest="v" * 16), "new") is None
     with pytest.raises(StoreError, match="measured with other weights"):
-        merged(old, SWEEP, result({RC2: right(500)}, weights_digest="v" * 16), "new")
+        merged(old, result({RC2: right(500)}, weights_digest="v" * 16), "new")
 
 
 def test_update_all_does_not_mix_weights_either():
@@ -357,21 +365,21 @@ def test_update_all_does_not_mix_weights_either():
     with pytest.raises(
         StoreError, match=r"other weights .*1 of its cases would stay.*--probe-protocol=paper@1 --probe-"
     ):
-        merged(old, SWEEP, result({ACT: right(500)}, **other), "all")
-    new = merged(old, SWEEP, result({ACT: right(500), RC2: right(400)}, **other), "all")
+        merged(old, result({ACT: right(500)}, **other), "all")
+    new = merged(old, result({ACT: right(500), RC2: right(400)}, **other), "all")
     assert (new.weights, new.accuracy(RC2)) == ("v" * 16, 0.4)
 
 
 def test_an_update_drops_entries_of_taps_that_do_not_exist():
     old = stored({ACT: right(700), Tap(13, "act"): right(600)})
-    assert set(merged(old, SWEEP, result({RC2: right(500)}), "all").correct) == {ACT, RC2}
+    assert set(merged(old, result({RC2: right(500)}), "all").correct) == {ACT, RC2}
 
 
 def test_another_test_set_replaces_a_baseline_whole_or_not_at_all():
     old, other = stored({ACT: right(700), RC2: right(600)}), {"test_set": "u" * 16}
-    new = merged(old, SWEEP, result({ACT: right(500), RC2: right(400)}, **other), "all")
+    new = merged(old, result({ACT: right(500), RC2: right(400)}, **other), "all")
     assert (new.test_set, new.accuracy(RC2)) == ("u" * 16, 0.4)
     with pytest.raises(StoreError, match=r"1 of its cases would stay.*--probe-update=all"):
-        merged(old, SWEEP, result({ACT: right(500)}, **other), "all")
+        merged(old, result({ACT: right(500)}, **other), "all")
     with pytest.raises(StoreError, match="2 of its cases would stay"):
-        merged(old, SWEEP, result({FINAL: right(500)}, **other), "new")
+        merged(old, result({FINAL: right(500)}, **other), "new")

@@ -15,7 +15,7 @@ import pytest
 from probebench import baselines
 from probebench.errors import StoreError
 from probebench.sites import all_taps
-from tests.test_baselines import ACT, RC2, SWEEP, N, result, right, stored
+from tests.test_baselines import ACT, RC2, SWEEP, N, result, right, stored, update
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="importing probebench anew in each process takes seconds"),
@@ -131,7 +131,7 @@ def test_readers_see_one_pair_or_the_other_while_somebody_writes(tmp_path):
 def test_no_update_of_several_processes_is_lost(tmp_path):
     def updates(mine):
         for tap in mine:
-            assert baselines.update(tmp_path, SWEEP, result({tap: right(500)}), "new")
+            assert update(tmp_path, result({tap: right(500)}), "new")
 
     children = [in_a_child(lambda part=part: updates(TAPS[part::4])) for part in range(4)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
@@ -141,8 +141,8 @@ def test_no_update_of_several_processes_is_lost(tmp_path):
 def test_an_update_counts_with_what_was_stored_since_its_sweep_was_compared(tmp_path):
     first, second = result({ACT: right(700)}), result({RC2: right(600)})
     assert baselines.read(tmp_path, SWEEP) is None
-    baselines.update(tmp_path, SWEEP, first, "all")
-    baselines.update(tmp_path, SWEEP, second, "all")
+    update(tmp_path, first, "all")
+    update(tmp_path, second, "all")
     assert set(baselines.read(tmp_path, SWEEP).correct) == {ACT, RC2}
 
 
@@ -160,7 +160,7 @@ def test_a_lock_that_is_never_let_go_is_an_error(tmp_path, monkeypatch):
         time.sleep(0.01)
     try:
         with pytest.raises(StoreError, match="written by another process"):
-            baselines.update(tmp_path, SWEEP, result({ACT: right(700)}), "new")
+            update(tmp_path, result({ACT: right(700)}), "new")
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -29,6 +29,15 @@ from probebench.sites import Tap
 from probebench.sweep import Extracted, SweepResult, available_cores
 
 MODEL = "glyphvit"
+DATASETS = (
+    "glyphs",
+    "digits",
+    "digits_contrast",
+    "digits_gaussian_noise",
+    "digits_speckle_noise",
+    "digits_inverted",
+    "digits_sketch",
+)
 SIZES = (3, 5, 10)
 SHARES = (1.0, 0.2)
 
@@ -59,14 +68,13 @@ def after(scored: dict[Tap, float], result: SweepResult, size: int) -> tuple[boo
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    names = [spec.name for spec in Catalog.default().datasets.values() if spec.shift and not spec.archives]
-    names.remove("glyphs_pretraining")  # one image a class to train on
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--datasets", nargs="+", default=names, metavar="NAME")
+    parser.add_argument("--datasets", nargs="+", default=DATASETS, metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3, help="of each dataset and share of training images")
     parser.add_argument("--jobs", type=int, default=available_cores())
     args = parser.parse_args(argv)
-    found: dict[int, list[tuple[bool, bool, float]]] = {size: [] for size in SIZES}
+    found: dict[float, dict[int, list[tuple[bool, bool, float]]]]
+    found = {share: {size: [] for size in SIZES} for share in SHARES}
     for dataset in args.datasets:
         for share in SHARES:
             for seed in range(args.seeds):
@@ -75,14 +83,26 @@ def main(argv: Sequence[str] | None = None) -> None:
                 except DataError:
                     continue  # a fifth of the training images leaves a class without any
                 for size in SIZES:
-                    found[size].append(after(scored, result, size))
-                print(dataset, share, seed, *(found[size][-1] for size in SIZES), flush=True)
-    lines = []
-    for size, runs in found.items():
-        same, tied = (sum(run[place] for run in runs) for place in (0, 1))
-        loss = 100 * sum(run[2] for run in runs) / len(runs)
-        lines.append([size, f"{same} of {len(runs)}", f"{tied} of {len(runs)}", f"{loss:+.2f}"])
-    print(tabulate(lines, headers=["size", "same", "tied", "loss"]))
+                    found[share][size].append(after(scored, result, size))
+                print(dataset, share, seed, *(found[share][size][-1] for size in SIZES), flush=True)
+    every = {size: [run for share in SHARES for run in found[share][size]] for size in SIZES}
+    lines = [
+        [what, size, *summary(runs[size])]
+        for what, runs in {
+            "all runs": every,
+            **{f"{share:.0%} of the images": found[share] for share in SHARES},
+        }.items()
+        for size in SIZES
+        if runs[size]
+    ]
+    print(tabulate(lines, headers=["", "size", "same", "tied", "loss"]))
+
+
+def summary(runs: Sequence[tuple[bool, bool, float]]) -> list[str]:
+    """How many runs found the same tap, how many one that is tied, and the mean loss."""
+    same, tied = (sum(run[place] for run in runs) for place in (0, 1))
+    loss = 100 * sum(run[2] for run in runs) / len(runs)
+    return [f"{same} of {len(runs)}", f"{tied} of {len(runs)}", f"{loss:+.2f}"]
 
 
 if __name__ == "__main__":

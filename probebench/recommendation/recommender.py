@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from probebench import models
+from probebench.cache import FeatureCache
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.errors import ProbebenchError
 from probebench.fetch import Progress
@@ -81,6 +82,7 @@ def recommend(
         batch_size=batch_size,
         jobs=cores,
         progress=progress,
+        cache=FeatureCache(always=False),
         screen=screen,
     )
     return _Choice(result, seen[0], images, weights).recommendation()

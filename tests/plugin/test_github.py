@@ -67,8 +67,3 @@ def test_a_run_without_cases_leaves_nothing(project, run, step_summary):
     project.makepyfile(test_other="def test_one(): pass")
     assert annotations(run("test_other.py")) == []
     assert not step_summary.exists()
-
-
-def test_workers_leave_nothing(run, step_summary):
-    pytest.importorskip("xdist")
-    assert len(annotations(run("-n", "2"))) <= 1

@@ -149,14 +149,6 @@ def test_plugins_may_add_to_the_record(project, run):
     assert load_only_run(project)["extra"] == {"commit": "abc"}
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_under_xdist_cases_are_skipped_with_a_reason(project, run, workers):
-    pytest.importorskip("xdist")
-    result = run("-n", workers, "-rs")
-    result.assert_outcomes(skipped=TINY_COUNT)
-    result.stdout.fnmatch_lines(["*measures in one process for now: run without -n*"])
-
-
 def test_collecting_measures_nothing(project, run):
     result = run("--collect-only", "-q")
     assert f"{TINY_COUNT} tests collected" in result.stdout.str()

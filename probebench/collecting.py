@@ -1,0 +1,84 @@
+"""From the `probe` mark of a test function to its cases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from probebench.cases import Case, Selection, by_sweep, expand
+from probebench.errors import ProbebenchError
+from probebench.items import CASE, SWEEP
+
+if TYPE_CHECKING:
+    from probebench.state import State
+
+ANY_OF_TIMM = "timm:*"
+"""As a model in a mark: every ``timm:`` model that --probe-model names."""
+
+
+def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
+    """Make the cases of a test function; mistakes in its mark are added to the session's errors."""
+    params = []
+    try:
+        cases = _cases(metafunc, state)
+        if state.sharding is not None:
+            state.sharding.add(cases)
+        for sweep, its_cases in by_sweep(cases).items():
+            withheld = state.preflight.withhold(sweep, len(its_cases))
+            if withheld is None or withheld.by_model:
+                # What is asked for by name has its cases in any case, so that they can be selected, and skipped one
+                # by one.
+                params += [
+                    pytest.param(
+                        None if withheld else sweep,
+                        withheld or case,
+                        id=case.id,
+                        marks=pytest.mark.probe(**case.marks),
+                    )
+                    for case in its_cases
+                ]
+            else:
+                its_mark = pytest.mark.probe(model=sweep.model, dataset=sweep.dataset)
+                params.append(pytest.param(None, withheld, id=sweep.id, marks=its_mark))
+    except ProbebenchError as error:
+        # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
+        where = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"
+        state.errors.append(f"{where}: {error}")
+    metafunc.parametrize(
+        (SWEEP, CASE),
+        params or [pytest.param(None, None, id="none")],  # deselected in pytest_collection_modifyitems
+        indirect=[SWEEP],
+        scope="session",
+    )
+
+
+def _cases(metafunc: pytest.Metafunc, state: State) -> list[Case]:
+    catalog, selection = state.prepare()
+    marks = list(metafunc.definition.iter_markers("probe"))
+    if len(marks) > 1:
+        raise ProbebenchError(
+            "has more than one probe mark (its own, its class's or its module's), so that -m could not select "
+            "exactly; keep one"
+        )
+    mark = marks[0] if marks else None
+    kwargs = dict(mark.kwargs) if mark else {}
+    if mark is None or mark.args or not {"model", "dataset"} <= kwargs.keys():
+        raise ProbebenchError(
+            "needs a mark that says what to measure, such as @pytest.mark.probe(model=..., dataset=...)"
+        )
+    if extra := kwargs.keys() - {"model", "dataset", "layer", "site"}:
+        raise ProbebenchError(f"the probe mark takes model, dataset, layer and site, not {', '.join(extra)}")
+    models, datasets, layers, sites = (_list(kwargs.get(key)) for key in ("model", "dataset", "layer", "site"))
+    if ANY_OF_TIMM in models:
+        models.remove(ANY_OF_TIMM)
+        models += [model for model in state.options.models if model.startswith("timm:")]
+    own = Selection.parse(catalog, models, datasets, layers, sites)
+    models = [catalog.model(model).name for model in models]
+    return expand(catalog, models, datasets, state.options.protocol, [own, selection])
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)  # the same order in every process
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]

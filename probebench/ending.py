@@ -1,0 +1,64 @@
+"""What a run leaves when it ends: baselines, leaderboard files, the run record, and what JUnit says of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from probebench import junit, results
+from probebench.preflight import entries
+from probebench.run import relative
+
+if TYPE_CHECKING:
+    from probebench.run import Run
+    from probebench.state import State
+
+
+def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -> None:
+    """Save what was measured, and note what was done. What could not be written fails the session.
+
+    Args:
+        interrupted: whether the session was stopped from outside, or by an error of its own
+    """
+    asked = run.options.json or run.options.leaderboard_files or run.options.report
+    if not asked and not any(outcome.record or outcome.error for outcome in run.outcomes()):
+        return
+    config, notes = state.config, state.notes
+    withheld = entries(state.withheld.values(), state.catalog)
+    record = state.record = run.record(interrupted, withheld)
+    problems: list[str] = []
+    if run.options.update is not None:
+        if interrupted:
+            notes.append("baselines: not updated, because the run was interrupted")
+        else:
+            written, problems = run.update_baselines()
+            notes.append(f"baselines: {len(written)} files updated in {relative(run.options.baselines)}")
+    problems += run.save_leaderboards(record)
+    try:
+        config.hook.pytest_probebench_record(config=config, record=record)
+        results.to_json(record)
+    except Exception as error:
+        # Somebody else's code must not cost the measurement.
+        problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")
+        record = state.record = run.record(interrupted, withheld)
+    saved, warnings, unsaved = run.save_record(record)
+    unreported = run.save_report(record, saved)
+    problems += unsaved + unreported
+    junit.add(config.pluginmanager.get_plugins(), junit.suite_properties(record, relative(saved) if saved else None))
+    if saved is not None:
+        notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
+    if run.options.report is not None and not unreported:
+        notes.append(f"report: {relative(run.options.report)}")
+    notes += run.cache_notes()
+    notes += [f"WARNING: {warning}" for warning in warnings]
+    stale = [] if run.options.prune else record["stale"]
+    if stale:
+        notes.append(
+            f"stale: {len(stale)} baselines without a case, such as {stale[0]}. A run of all cases with --probe-prune "
+            "removes them, and so does --probe-update=all of their sweep"
+        )
+    notes += [f"ERROR: {problem}" for problem in problems]
+    failed = problems or (run.options.strict and stale)
+    if failed and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,36 @@
+"""What a pytest item stands for: one case, the cases of a sweep that is withheld, or neither.
+
+Told by attributes: the classes are not imported in a run that has no cases.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import pytest
+
+    from probebench.cases import Case
+    from probebench.preflight import Withheld
+
+SWEEP, CASE = "_probe_sweep", "_probe_case"
+"""The arguments that a test function of cases is parametrized with."""
+
+UNMEASURED = ("probe", "not measured")
+"""The property of a case whose sweep failed, and was explained by another one."""
+
+
+def param_of(item: pytest.Item) -> Any:
+    """The `Case`, or the `Withheld` that stands for many, of an item; None for other items."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get(CASE) if callspec is not None else None
+
+
+def case_of(item: pytest.Item) -> Case | None:
+    param = param_of(item)
+    return cast("Case", param) if hasattr(param, "tap") else None
+
+
+def withheld_of(item: pytest.Item) -> Withheld | None:
+    param = param_of(item)
+    return cast("Withheld", param) if hasattr(param, "why") else None

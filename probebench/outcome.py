@@ -1,0 +1,85 @@
+"""What is left of a sweep when it is over: plain data, which a file can keep and another process can read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from probebench import results
+from probebench.baselines import Baseline
+from probebench.cases import Case, Sweep
+from probebench.errors import StoreError
+from probebench.sites import Tap
+
+
+@dataclass
+class Outcome:
+    """One sweep of the run.
+
+    Attributes:
+        record: its entry in the run record; None if it failed before its first tap
+        cases: the entries of the taps that were measured
+        correct: by id of a case, bool of shape (n_test,), or (draws, n_test) for several draws
+        complaints: by id of a case, why it fails
+        stale: ids of baseline entries whose tap the model does not have
+        complete: whether every selected tap was measured
+        unreachable: the explanation if something had to be downloaded and there is no network
+        error: the explanation if it failed, one line
+        traceback: of a failure that is not one of probebench's own errors
+        explained_by: where the explanation of a failure was given
+    """
+
+    sweep: Sweep
+    record: results.Record | None = None
+    cases: list[results.Record] = field(default_factory=list)
+    correct: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict, repr=False)
+    complaints: dict[str, str] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
+    complete: bool = False
+    unreachable: str = ""
+    error: str | None = None
+    traceback: str = ""
+    explained_by: str | None = None
+
+    def case(self, case: Case) -> results.Record | None:
+        """The entry of a case, or None if it was not measured."""
+        return next((entry for entry in self.cases if entry["id"] == case.id), None)
+
+    def baseline(self) -> Baseline:
+        """What was measured, as a baseline. There must be a case."""
+        assert self.record is not None
+        correct = {Tap(case["layer"], case["site"]): self.correct[case["id"]] for case in self.cases}
+        first = self.cases[0]
+        return Baseline(
+            self.sweep, first["fingerprint"], self.record["test_set"], first["n_test"], self.record["weights"], correct
+        )
+
+
+def save(outcome: Outcome, path: Path) -> None:
+    """Write an outcome to a JSON file, and its bits beside it as `probebench.results.save` does.
+
+    Raises:
+        StoreError: if it cannot be written
+    """
+    table = {key: value for key, value in vars(outcome).items() if key != "correct"}
+    results.save(table | {"sweep": asdict(outcome.sweep)}, path, outcome.correct)
+
+
+def load(path: Path) -> Outcome:
+    """Read what `save` wrote.
+
+    Raises:
+        StoreError: if it cannot be read, or its bits are missing or damaged
+    """
+    try:
+        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+    correct = dict(results.load_correct(table, path))
+    table.pop("correct", None)
+    return Outcome(**table | {"sweep": Sweep(**table["sweep"]), "correct": correct})

@@ -1,0 +1,145 @@
+"""What the plugin knows of one pytest session, from its options to its run record."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from probebench.options import Options
+
+if TYPE_CHECKING:
+    from probebench.cases import Case, Selection
+    from probebench.catalog import Catalog
+    from probebench.preflight import Preflight, Withheld
+    from probebench.pruning import Pruning
+    from probebench.results import Record
+    from probebench.run import Run
+    from probebench.sharding import Sharding
+    from probebench.workers import Controller, Worker
+
+
+@dataclass
+class State:
+    """One pytest session. Found in its config's stash, under `STATE`.
+
+    Attributes:
+        errors: mistakes in marks, found while collecting
+        notes: lines for the end of the run
+        withheld: by id of the sweep
+        family: number of cases that share the error level of the verdicts
+        run: None until collection has finished, and in a run without cases
+        record: None until the session ends
+        pruning, sharding: there if the options of that name are
+        controller: of a session whose tests run in worker processes
+        worker: of one that is such a process, on the machine of its controller
+    """
+
+    config: pytest.Config
+    options: Options
+    errors: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    withheld: dict[str, Withheld] = field(default_factory=dict)
+    family: int = 0
+    run: Run | None = None
+    record: Record | None = None
+    pruning: Pruning | None = None
+    sharding: Sharding | None = None
+    controller: Controller | None = None
+    worker: Worker | None = None
+    _prepared: tuple[Catalog, Selection] | None = None
+    _preflight: Preflight | None = None
+
+    def prepare(self) -> tuple[Catalog, Selection]:
+        """The catalog and the selection of this run, made when first needed.
+
+        Raises:
+            ProbebenchError: for names that do not exist
+        """
+        if self._prepared is None:
+            from probebench.cases import Selection
+            from probebench.catalog import Catalog
+            from probebench.errors import ProbebenchError
+
+            options, config = self.options, self.config
+            models = [spec for specs in config.hook.pytest_probebench_models(config=config) for spec in specs]
+            datasets = [spec for specs in config.hook.pytest_probebench_datasets(config=config) for spec in specs]
+            catalog = Catalog.default().extended(models, datasets)
+            # By the name that the rest of the run knows a model by, which for one of timm is made of what was typed.
+            own: dict[str, Path] = {}
+            for typed, path in options.weights.items():
+                name = catalog.model(typed).name
+                if name in own:
+                    raise ProbebenchError(f"--probe-weights names two files for model {name!r}")
+                own[name] = path
+            self.options = replace(options, weights=own)
+            selection = Selection.parse(catalog, options.models, options.datasets, options.layers, options.sites)
+            self._prepared = catalog, selection
+        return self._prepared
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.prepare()[0]
+
+    @property
+    def preflight(self) -> Preflight:
+        """What decides which sweeps of this run are withheld, made when first needed."""
+        if self._preflight is None:
+            from probebench.asking import Asked
+            from probebench.preflight import Preflight
+            from probebench.protocols import get_protocol
+
+            catalog, selection = self.prepare()
+            option = self.config.option
+            asked = Asked.parse(
+                selection.models or (), selection.datasets or (), option.keyword, option.markexpr, self.config.args
+            )
+            options = self.options
+            here = (self.worker and self.worker.here) or ({}, {})
+            clean = get_protocol(options.protocol).train_on == "clean"
+            self._preflight = Preflight(catalog, options.weights, asked, options.offline, options.licences, clean, here)
+        return self._preflight
+
+    def begin(self, cases: Collection[Case], withheld: Collection[Withheld]) -> None:
+        """Collection has finished: make the run, if there is something to run or to tell of.
+
+        Raises:
+            ProbebenchError: if something that it was asked to write cannot be written, or there is no such device
+        """
+        self.withheld |= {each.sweep.id: each for each in withheld}
+        if self.worker is not None:
+            self.worker.check(self.options, cases)
+        elif cases or self.withheld:
+            from probebench.run import Run
+
+            if self.controller is None:
+                run = Run(self.options, self.catalog, self.family)
+            else:
+                run = Run(self.options, self.catalog, self.family, self.controller.hardware(cases))
+            run.check_writable()
+            if self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
+                from probebench.sweep import choose_device
+
+                choose_device(run.options.device)
+            self.run = run
+
+    def begun(self) -> Run:
+        """The run; in a worker made now, when there is something to measure."""
+        if self.run is None:
+            assert self.worker is not None
+            from probebench.run import Run
+
+            self.run = Run(self.worker.share(self.options), self.catalog, self.family)
+        return self.run
+
+    def withhold(self, withheld: Withheld) -> None:
+        """A sweep turned out not to be possible."""
+        self.withheld[withheld.sweep.id] = withheld
+        if self.worker is not None:
+            self.worker.withhold(withheld)
+
+
+STATE: pytest.StashKey[State] = pytest.StashKey()

@@ -1,0 +1,100 @@
+"""What a run prints: its first lines, the leaderboards and notes at its end, and what GitHub is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from probebench.errors import ProbebenchError
+
+if TYPE_CHECKING:
+    from probebench.cases import Case
+    from probebench.results import Record
+    from probebench.state import State
+
+
+def header(state: State, cases: Collection[Case]) -> list[str]:
+    """What is going to be measured, and how images are prepared for each model.
+
+    Raises:
+        pytest.UsageError: for a spec that no network can be built from
+    """
+    config, options = state.config, state.options
+    if not cases or config.get_verbosity() < -1:
+        return []
+    from probebench.protocols import get_protocol
+
+    protocol = get_protocol(options.protocol)
+    what = f"{len(cases)} cases in {len({case.sweep for case in cases})} sweeps"
+    if state.sharding is not None and options.shard is not None:
+        part, count = options.shard
+        what += f" (shard {part}/{count} of {state.family} cases in {state.sharding.sweeps} sweeps)"
+    if state.controller is not None:
+        what += f" on {state.controller.workers} workers"
+    first = (
+        f"probebench: {what}, protocol {protocol.name} ({protocol.fingerprint}), device {options.device}, "
+        f"baselines {options.baselines}"
+    )
+    if config.option.collectonly:
+        return [first]
+    from probebench.preflight import report
+
+    models = dict.fromkeys(case.sweep.model for case in cases)
+    own = {name: f"weights {path}" for name, path in options.weights.items()}
+    try:
+        lines = report([state.catalog.model(name) for name in models], protocol, own)
+    except ProbebenchError as error:
+        raise pytest.UsageError(str(error)) from error
+    return [first] if config.get_verbosity() < 0 else [first, *lines]
+
+
+def summary(terminalreporter: Any, state: State) -> None:
+    """The leaderboards, and the notes of the run."""
+    record, notes = state.record, state.notes
+    if record is not None and not record["cases"] and not record["failures"]:
+        record = None
+    if record is None and not state.withheld and not notes:
+        return
+    writer, text = terminalreporter._tw, ""
+    if record is not None:
+        from probebench import leaderboard
+
+        encoding = getattr(writer._file, "encoding", None) or "ascii"
+        text = leaderboard.render(
+            record,
+            level=state.options.leaderboard,
+            width=writer.fullwidth if terminalreporter.isatty else None,
+            color=writer.hasmarkup,
+            ascii_only=not encoding.lower().startswith("utf"),
+        )
+    if state.withheld:
+        from probebench import preflight
+
+        notes += preflight.summary(state.withheld.values(), state.catalog)
+    shown = notes
+    if state.config.get_verbosity() < -1:
+        shown = [note for note in notes if note.startswith(("ERROR", "WARNING"))]
+    if text or shown:
+        terminalreporter.section("probebench", sep="=")
+        if text:
+            writer.write(text)
+        for note in shown:
+            terminalreporter.write_line(note, red=note.startswith("ERROR"), yellow=note.startswith("WARNING"))
+    if record is not None and os.environ.get("GITHUB_ACTIONS") == "true":
+        _tell_github(terminalreporter, state, record)
+
+
+def _tell_github(terminalreporter: Any, state: State, record: Record) -> None:
+    from probebench import github
+
+    assert state.run is not None
+    complaints = state.run.complaints() + [
+        f"was asked for and could not be measured: {name}: {withheld.why or 'not on this machine'}"
+        for name, withheld in state.withheld.items()
+        if withheld.asked and state.options.strict
+    ]
+    for line in github.report(record, complaints, state.notes, os.environ):
+        terminalreporter.write_line(line)

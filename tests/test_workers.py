@@ -1,0 +1,27 @@
+"""Which part of a machine is a worker's."""
+
+from __future__ import annotations
+
+import pytest
+
+from probebench.workers import cores_of, device_of
+
+
+@pytest.mark.parametrize(("cores", "sharers"), [(8, 2), (9, 2), (7, 3), (64, 5), (4, 4)])
+def test_cores_are_divided_among_the_workers(cores, sharers):
+    parts = [cores_of(place, sharers, cores) for place in range(sharers)]
+    assert sum(parts) == cores
+    assert max(parts) - min(parts) <= 1
+
+
+def test_a_worker_has_a_core_though_there_are_too_few():
+    assert [cores_of(place, 4, 2) for place in range(4)] == [1, 1, 1, 1]
+
+
+def test_gpus_go_round_unless_one_is_named():
+    assert [device_of(place, "auto", 3) for place in range(5)] == ["cuda:0", "cuda:1", "cuda:2", "cuda:0", "cuda:1"]
+    assert device_of(2, "cuda", 4) == "cuda:2"
+    assert device_of(2, "cuda:1", 4) == "cuda:1"
+    assert device_of(2, "cpu", 4) == "cpu"
+    assert device_of(2, "auto", 0) == "auto"
+    assert device_of(2, "cuda", 0) == "cuda"  # which is an error where it is used
