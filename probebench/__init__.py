@@ -16,10 +16,12 @@ _PUBLIC = {
     "ModelSpec": "probebench.catalog",
     "ProbebenchError": "probebench.errors",
     "Protocol": "probebench.protocols",
+    "Recommendation": "probebench.recommendation",
     "SweepResult": "probebench.sweep",
     "Tap": "probebench.sites",
     "TapResult": "probebench.probing",
     "all_taps": "probebench.sites",
+    "recommend": "probebench.recommendation",
     "run_sweep": "probebench.sweep",
 }
 
@@ -29,11 +31,13 @@ __all__ = [
     "ModelSpec",
     "ProbebenchError",
     "Protocol",
+    "Recommendation",
     "SweepResult",
     "Tap",
     "TapResult",
     "__version__",
     "all_taps",
+    "recommend",
     "run_sweep",
 ]
 
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from probebench.errors import ProbebenchError
     from probebench.probing import TapResult
     from probebench.protocols import Protocol
+    from probebench.recommendation import Recommendation, recommend
     from probebench.sites import Tap, all_taps
     from probebench.sweep import SweepResult, run_sweep
 

@@ -1,4 +1,5 @@
-"""The command `probebench`: what there is to measure, and getting it; `probebench.cli_records` has what reads runs."""
+"""The command `probebench`: what there is to measure, and getting it; `probebench.cli_records` has what reads runs,
+`probebench.cli_recommend` what probes one's own images."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from probebench import __version__, cli_records
+from probebench import __version__, cli_cache, cli_recommend, cli_records
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import data_root, human, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
@@ -29,10 +30,13 @@ EXAMPLES = """examples:
   probebench protocols                  how things can be measured
   probebench fetch cifar10 flowers102   get two datasets
   probebench fetch paper --dry-run      what the suite `paper` would download
+  probebench recommend --model glyphvit --data FOLDER -o DIR
   probebench show latest                the last run in this folder
   probebench leaderboard a.json b.json --format github
   probebench report a.json b.json -o report.html
+  probebench figures a.json b.json -o figures
   probebench compare before.json after.json
+  probebench cache ls                   features that are kept, with their sizes
 
 exit codes: 0 done, 1 not all could be done or, of compare, something regressed, 2 wrong usage or an unknown name, 130
 interrupted
@@ -62,8 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="probebench",
-        description="List the models, datasets and protocols that probebench knows, fetch what is missing, and read "
-        "what runs have measured.",
+        description="List the models, datasets and protocols that probebench knows, fetch what is missing, read what "
+        "runs have measured, look after the features that they kept, and recommend where to read a model for your own "
+        "images.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -97,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--keep-archives", action="store_true", help="leave archives beside what was unpacked")
     fetch.add_argument("--dry-run", action="store_true", help="only say what would be downloaded")
     cli_records.add_commands(commands)
+    cli_recommend.add_command(commands)
+    cli_cache.add_commands(commands)
     return parser
 
 

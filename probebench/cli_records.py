@@ -1,4 +1,4 @@
-"""The commands that read run records: `probebench show`, `leaderboard`, `report` and `compare`."""
+"""The commands that read run records: `probebench show`, `leaderboard`, `report`, `figures` and `compare`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,34 @@ def add_commands(commands: Any) -> None:
     page.set_defaults(run=_report)
     page.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
     page.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to, such as report.html")
-    for command in (board, page):
+
+    figures = commands.add_parser(
+        "figures",
+        help="figures and tables of one or more stored runs, for a paper",
+        description="Draw one or more runs, which are merged as by `probebench leaderboard`: accuracy by depth of each "
+        "model beside its random control, by site and depth, the best layer of each site over datasets, and the table "
+        "of datasets by sites as LaTeX and markdown. Prints the files it wrote.",
+    )
+    figures.set_defaults(run=_figures)
+    figures.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
+    figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the directory to write to")
+    figures.add_argument(
+        "--model", type=_names, action="extend", default=[], metavar="GLOB", help="only these models, such as 'vit_*'"
+    )
+    figures.add_argument(
+        "--dataset", type=_names, action="extend", default=[], metavar="GLOB", help="only these datasets; both repeat"
+    )
+    figures.add_argument("--format", type=_names, default=[], metavar="LIST", help="of figures (default: pdf,svg,png)")
+    figures.add_argument("--site", metavar="SITE", help="shown by depth, instead of the best one of each layer")
+    figures.add_argument(
+        "--tuned",
+        type=_tuned,
+        action="append",
+        default=[],
+        metavar="MODEL=BASE",
+        help="draw MODEL, fine-tuned from BASE, in the panel of BASE; repeats",
+    )
+    for command in (board, page, figures):
         command.add_argument("--protocol", metavar="NAME", help="the one to show, where the runs have several")
     for command in (show, board):
         command.add_argument("--level", choices=LEVELS, default="normal", help="of detail (default: %(default)s)")
@@ -79,6 +106,20 @@ def add_commands(commands: Any) -> None:
         help="accuracy changes below this many percentage points are never a verdict (default: %(default)s)",
     )
     compare.add_argument("--all", action="store_true", help="show every case, not only the largest changes")
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+    return names
+
+
+def _tuned(text: str) -> tuple[str, str]:
+    model, equals, base = text.partition("=")
+    if not (equals and model and base):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=BASE")
+    return model, base
 
 
 def _number(allowed: Callable[[float], bool], what: str) -> Callable[[str], float]:
@@ -220,6 +261,22 @@ def _report(args: argparse.Namespace) -> int:
     record, _ = merge(runs, args.protocol)
     size = report.write(record, args.output, runs[0].name if len(runs) == 1 else f"{len(runs)} runs")
     print(f"{args.output}: {tally(record)}, {size / 1e6:.1f} MB")
+    return OK
+
+
+def _figures(args: argparse.Namespace) -> int:
+    from probebench import figures
+    from probebench.merge import merge
+
+    formats = list(dict.fromkeys(args.format)) or list(figures.FORMATS)
+    figures.check(args.output, formats, "-o")
+    record, _ = merge([_read(name) for name in args.records], args.protocol)
+    wanted = figures.Wanted(args.model, args.dataset, formats, args.site, dict(args.tuned))
+    paths, notes = figures.write(record, args.output, wanted)
+    for path in paths:
+        _print(str(path))
+    for note in notes:
+        print(note, file=sys.stderr)
     return OK
 
 

@@ -50,6 +50,7 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
         notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
     if run.options.report is not None and not unreported:
         notes.append(f"report: {relative(run.options.report)}")
+    notes += run.cache_notes()
     notes += [f"WARNING: {warning}" for warning in warnings]
     stale = [] if run.options.prune else record["stale"]
     if stale:

@@ -7,7 +7,7 @@ computed from their pooled vectors (see `probebench.layouts`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from probebench.errors import FeatureError, LayoutError
 from probebench.layouts import Affine, Layout, Read, Site, Sum, blocks_of, find_layout, submodule
@@ -26,6 +26,9 @@ from probebench.sites import EMBED, FINAL, Tap
 from probebench.views import Views
 
 Pool = Callable[[torch.Tensor], torch.Tensor]
+
+EXTRACTION = 1
+"""Raised whenever features come out differently for the same network, tap and images: kept ones are then not used."""
 
 
 def make_pool(net: nn.Module, pooling: str) -> Pool:
@@ -73,6 +76,9 @@ class Taps:
         taps: which taps to read
         pooling: see `make_pool`
 
+    Attributes:
+        definitions: for each tap what is read there, in words that change when that does
+
     Raises:
         LayoutError: if no layout describes a block that is to be read, or if the network is in training mode, where
             dropping patches and paths changes what is read
@@ -89,11 +95,15 @@ class Taps:
         self._blocks = blocks_of(net)
         layouts: dict[int, Layout] = {}
         self._values: list[Callable[[], torch.Tensor]] = []
+        self.definitions: list[str] = []
         for tap in self.taps:
             if tap.layer == EMBED:
-                self._values.append(self._value(0, Read("", "input")))
+                site: Site = Read("", "input")
+                self._values.append(self._value(0, site))
+                self.definitions.append(f"{tap.id} {site!r}")
             elif tap.layer == FINAL:
                 self._values.append(self._final())
+                self.definitions.append(f"{tap.id} {submodule(net, 'norm')!r} {submodule(net, 'fc_norm')!r}")
             else:
                 assert isinstance(tap.layer, int)
                 index = tap.layer - 1
@@ -101,7 +111,9 @@ class Taps:
                     raise LayoutError(f"tap {tap.id}: the network has {len(self._blocks)} layers")
                 if index not in layouts:
                     layouts[index] = find_layout(self._blocks[index])
-                self._values.append(self._value(index, layouts[index].sites[tap.site]))
+                site = layouts[index].sites[tap.site]
+                self._values.append(self._value(index, site))
+                self.definitions.append(f"{tap.id} {site!r}")
 
     def _value(self, index: int, site: Site) -> Callable[[], torch.Tensor]:
         """What gives the pooled vectors of a site after a forward pass, float32 of shape (batch, width)."""
@@ -190,20 +202,71 @@ class Store:
     def put(self, features: Sequence[torch.Tensor]) -> None:
         """Append the rows of one batch: per tap a float32 tensor of shape (batch, width) on any device."""
         if not self.arrays:
-            # One allocation cut into a block per tap: the system backs it with large pages, which are cheaper to touch.
             widths = [feature.shape[1] for feature in features]
-            ends = np.cumsum(widths) * self._n
-            blocks = np.split(np.empty(ends[-1], dtype=np.float32), ends[:-1])
-            self.arrays = {
-                tap: block.reshape(self._n, width) for tap, block, width in zip(self._taps, blocks, widths, strict=True)
-            }
-        if features[0].device.type != "cpu":
-            # One copy for all taps: a hundred small ones would wait for the device a hundred times.
-            features = torch.split(torch.cat(list(features), dim=1).cpu(), [f.shape[1] for f in features], dim=1)
+            self.arrays = allocate(dict(zip(self._taps, widths, strict=True)), self._n)
         end = self._row + len(features[0])
-        for tap, feature in zip(self._taps, features, strict=True):
-            self.arrays[tap][self._row : end] = feature.numpy()
+        for tap, values in zip(self._taps, on_host(features), strict=True):
+            self.arrays[tap][self._row : end] = values
         self._row = end
+
+
+def allocate(widths: Mapping[Tap, int], n: int) -> dict[Tap, npt.NDArray[np.float32]]:
+    """An array of shape (n, width) for each tap, not filled."""
+    # One allocation cut into a block per tap: the system backs it with large pages, which are cheaper to touch.
+    ends = np.cumsum([0, *widths.values()]) * n
+    blocks = np.split(np.empty(ends[-1], dtype=np.float32), ends[1:-1])
+    return {tap: block.reshape(n, width) for (tap, width), block in zip(widths.items(), blocks, strict=False)}
+
+
+def on_host(features: Sequence[torch.Tensor]) -> list[npt.NDArray[np.float32]]:
+    """The features of one batch as arrays: per tap float32 of shape (batch, width)."""
+    if features[0].device.type != "cpu":
+        # One copy for all taps: a hundred small ones would wait for the device a hundred times.
+        features = torch.split(torch.cat(list(features), dim=1).cpu(), [f.shape[1] for f in features], dim=1)
+    return [feature.numpy() for feature in features]
+
+
+def forward(
+    model: Model,
+    views: Dataset[torch.Tensor],
+    taps: Sequence[Tap],
+    put: Callable[[Sequence[torch.Tensor]], None],
+    *,
+    pooling: str,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    batch_size: int,
+    device: str,
+) -> None:
+    """Send views through the network, batch by batch, in their order.
+
+    Args:
+        put: called with the pooled features of each batch, per tap float32 of shape (batch, width) on the device
+        mean, std: of the pixels, float32 of shape (3, 1, 1)
+
+    Raises:
+        LayoutError: if the network cannot be read
+    """
+    reader = Taps(model.net, taps, pooling)
+    mean, std = mean.to(device), std.to(device)
+    run = getattr(model.net, "forward_features", model.net)
+    with torch.inference_mode(), reader.attached():
+        for batch in DataLoader(views, batch_size=batch_size):
+            run(batch.to(device).float().div_(255).sub_(mean).div_(std))
+            put(reader.collect())
+
+
+def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -> dict[Tap, int]:
+    """How many features each tap has, from sending an empty image through the network.
+
+    Raises:
+        LayoutError: if the network cannot be read
+    """
+    reader = Taps(model.net, taps, pooling)
+    size = model.spec.input_size
+    with torch.inference_mode(), reader.attached():
+        getattr(model.net, "forward_features", model.net)(torch.zeros(1, 3, size, size, device=device))
+        return {tap: values.shape[1] for tap, values in zip(taps, reader.collect(), strict=True)}
 
 
 def extract(
@@ -231,21 +294,20 @@ def extract(
         FeatureError: if a feature is NaN or infinite; the message names the taps
         LayoutError: if the network cannot be read
     """
-    reader = Taps(model.net, taps, pooling)
-    mean, std = mean.to(device), std.to(device)
-    store = Store(reader.taps, len(views))
-    forward = getattr(model.net, "forward_features", model.net)
-    with torch.inference_mode(), reader.attached():
-        for batch in DataLoader(views, batch_size=batch_size):
-            forward(batch.to(device).float().div_(255).sub_(mean).div_(std))
-            store.put(reader.collect())
-            if progress is not None:
-                progress(len(batch))
-    _refuse_non_finite(model.spec.name, store.arrays)
+    store = Store(taps, len(views))
+
+    def put(features: Sequence[torch.Tensor]) -> None:
+        store.put(features)
+        if progress is not None:
+            progress(len(features[0]))
+
+    forward(model, views, taps, put, pooling=pooling, mean=mean, std=std, batch_size=batch_size, device=device)
+    refuse_non_finite(model.spec.name, store.arrays)
     return store.arrays
 
 
-def _refuse_non_finite(model: str, store: dict[Tap, npt.NDArray[np.float32]]) -> None:
+def refuse_non_finite(model: str, store: Mapping[Tap, npt.NDArray[np.float32]]) -> None:
+    """Raises FeatureError if there is a NaN or an infinity among the features of some images."""
     bad = {tap: int((~np.isfinite(values)).any(axis=1).sum()) for tap, values in store.items()}
     bad = {tap: count for tap, count in bad.items() if count}
     if bad:

@@ -21,6 +21,7 @@ from probebench.cases import Sweep
 from probebench.preflight import Withheld
 
 if TYPE_CHECKING:
+    from probebench.cache.store import Ledger
     from probebench.outcome import Outcome
 
 Table = dict[str, Any]
@@ -123,6 +124,24 @@ class Handover:
         """All that were found not to be possible."""
         paths = sorted((self._path / "withheld").glob("*.json"))
         return [recalled(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+    def account(self, worker: str, ledger: Ledger) -> None:
+        """What the feature cache did for a worker, which ends.
+
+        Raises:
+            StoreError: if it cannot be written
+        """
+        table = asdict(ledger) | {"damaged": [str(path) for path in ledger.damaged]}
+        atomic.write(self._path / "cache" / f"{worker}.json", json.dumps(table))
+
+    def accounts(self) -> list[Ledger]:
+        """Of all workers that came to their end."""
+        from probebench.cache.store import Ledger
+
+        tables = [
+            json.loads(path.read_text(encoding="utf-8")) for path in sorted((self._path / "cache").glob("*.json"))
+        ]
+        return [Ledger(**table | {"damaged": {Path(path) for path in table["damaged"]}}) for table in tables]
 
 
 def recalled(table: Table) -> Withheld:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from probebench.errors import ProbebenchError, unknown
-from probebench.results import Correct, Record
+from probebench.results import Correct, Record, throughput
 from probebench.selection import by_sweep, select
 
 
@@ -67,8 +67,6 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
             correct.pop(case["id"], None)
             if case["id"] in run.correct:
                 correct[case["id"]] = run.correct[case["id"]]
-    images = sum(sweep["images"] for sweep in sweeps.values())
-    seconds = sum(sweep["extract_seconds"] for sweep in sweeps.values())
     newest = kept[-1].record
     hardware = newest["hardware"] | {
         key: sorted({name for run in kept for name in run.record["hardware"][key]}) for key in ("devices", "gpus")
@@ -80,8 +78,7 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
         "hardware": hardware,
         "precision": sorted({sweep["precision"] for sweep in sweeps.values()}),
         "seeds": sorted({sweep["seed"] for sweep in sweeps.values()}),
-        "images": images,
-        "images_per_second": images / seconds if seconds else None,
+        **throughput(list(sweeps.values())),
         "sweeps": list(sweeps.values()),
         "cases": list(cases.values()),
         "failures": _failures(kept),

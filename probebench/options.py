@@ -107,6 +107,30 @@ def add_options(parser: pytest.Parser) -> None:
         "--probe-batch-size", type=int, default=256, metavar="N", help="images per forward pass (default: %(default)s)"
     )
     group.addoption(
+        "--probe-cache",
+        default="auto",
+        metavar="WHEN|DIR",
+        help="keep features on disk for later runs: auto (those that take long to extract for their size), on, off, or "
+        "a folder to keep all of them in (default: %(default)s, in PROBEBENCH_CACHE or ~/.cache/probebench/features)",
+    )
+    group.addoption(
+        "--probe-cache-size",
+        default="50 GB",
+        metavar="SIZE",
+        help="most that kept features may take; the least recently used give way (default: %(default)s)",
+    )
+    group.addoption(
+        "--probe-memory",
+        metavar="SIZE",
+        help="most memory that features and probes of a sweep may take, shared by all workers; what does not fit is "
+        "read from the feature cache, or in several passes over the images (default: most of what is free)",
+    )
+    group.addoption(
+        "--probe-plan",
+        action="store_true",
+        help="print for every sweep its bytes, passes and estimated time, and measure nothing",
+    )
+    group.addoption(
         "--probe-jobs",
         type=int,
         metavar="N",
@@ -155,6 +179,11 @@ class Options:
     leaderboard_files: tuple[Path, ...]
     report: Path | None
     benchmark_table: bool
+    cache: Literal["auto", "on", "off"]
+    cache_root: Path | None  # None for the default
+    cache_size: int  # bytes
+    memory: int | None  # bytes
+    plan: bool
     device: str
     batch_size: int
     jobs: int | None
@@ -223,6 +252,10 @@ class Options:
             raise ProbebenchError("--probe-ray-address names the cluster of --probe-engine=ray: add that")
         if address is not None and address not in ("auto", "local") and not RAY_ADDRESS.fullmatch(address):
             raise ProbebenchError(f"--probe-ray-address takes HOST:PORT, ray://HOST:PORT or auto, got {address!r}")
+        if engine != "local" and get("plan"):
+            raise ProbebenchError(f"--probe-plan plans for this machine: leave --probe-engine={engine} out")
+        memory = cast("str | None", get("memory"))
+        cache, cache_root = _cache(cast(str, get("cache")))
         verbosity = config.get_verbosity()
         level = cast("str | None", get("leaderboard"))
         return cls(
@@ -245,6 +278,11 @@ class Options:
             leaderboard_files=files,
             report=report,
             benchmark_table=bool(get("benchmark_table")),
+            cache=cache,
+            cache_root=None if cache_root is None else absolute(cache_root),
+            cache_size=_size("--probe-cache-size", cast(str, get("cache_size"))),
+            memory=None if memory is None else _size("--probe-memory", memory),
+            plan=bool(get("plan")),
             device=cast(str, get("device")),
             batch_size=batch_size,
             jobs=jobs,
@@ -253,3 +291,26 @@ class Options:
             ray_address=address,
             root=config.rootpath,
         )
+
+
+def _cache(text: str) -> tuple[Literal["auto", "on", "off"], Path | None]:
+    """What --probe-cache says: when to keep features, and where if that is named."""
+    if text in ("auto", "on", "off"):
+        return cast("Literal['auto', 'on', 'off']", text), None
+    path = Path(text).expanduser()
+    # A folder of one plain word is more likely a misspelt `off`.
+    if not text or (path.name == text and not path.is_dir()):
+        raise ProbebenchError(
+            f"--probe-cache takes auto, on, off or a folder, got {text!r}; "
+            f"a new folder of that name is ./{text or 'NAME'}"
+        )
+    return "on", path
+
+
+def _size(option: str, text: str) -> int:
+    """A number of bytes, written as 500 MB, 1.5TB or 20 GiB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b", text.strip().lower())
+    if match is None:
+        raise ProbebenchError(f"{option} takes a size such as 500MB or 50GB, got {text!r}")
+    number, unit, binary = match.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))

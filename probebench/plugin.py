@@ -75,6 +75,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             plugins.register(state.engine)
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
+    if options.plan and (plugins.has_plugin("dsession") or _in_worker(config)):
+        raise pytest.UsageError("--probe-plan plans in one process: leave -n out")
     if plugins.has_plugin("dsession"):  # pytest-xdist is there, and is going to start workers
         from probebench.workers import Controller
 
@@ -231,6 +233,19 @@ def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, 
         return groups
     rest = [(name, [b for b in benchmarks if "probe" not in b["extra_info"]]) for name, benchmarks in groups]
     return [(name, benchmarks) for name, benchmarks in rest if benchmarks]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Nothing is run where only the plan was asked for."""
+    state = session.config.stash[STATE]
+    if not state.options.plan or session.config.option.collectonly or session.testsfailed:
+        return None
+    from probebench.plan_table import lines
+
+    cases = list(dict.fromkeys(case for item in session.items if (case := case_of(item)) is not None))
+    state.notes += lines(cases, state.catalog, state.options)
+    return True
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -90,7 +90,9 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Reco
         "protocol": sweep.protocol,
         "depth": result.model.depth,
         "control_of": result.model.control_of,
+        **({} if result.model.tuned_from is None else {"tuned_from": result.model.tuned_from}),
         "shift": result.dataset.shift,
+        **({} if result.plan is None else {"plan": result.plan.to_json()}),
         **({} if result.shift_distance is None else {"shift_distance": result.shift_distance.to_json()}),
         "metric": result.dataset.metric,
         "weights": result.weights_digest,
@@ -102,6 +104,14 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Reco
         "precision": result.protocol.precision,
         "seed": result.protocol.seed,
     }
+
+
+def throughput(sweeps: Sequence[Record]) -> Record:
+    """How many images went through networks, and how many a second while some did."""
+    images = sum(sweep["images"] for sweep in sweeps)
+    # What was read from the feature cache took time too, and says nothing of a network.
+    seconds = sum(sweep["extract_seconds"] for sweep in sweeps if sweep["images"])
+    return {"images": images, "images_per_second": images / seconds if seconds else None}
 
 
 def run_record(
@@ -118,8 +128,6 @@ def run_record(
     min_drop: float,
 ) -> Record:
     """The whole record; see the schema for what the fields mean."""
-    images = sum(sweep["images"] for sweep in sweeps)
-    seconds = sum(sweep["extract_seconds"] for sweep in sweeps)
     return {
         "schema": SCHEMA,
         "started": started.isoformat(timespec="seconds"),
@@ -130,8 +138,7 @@ def run_record(
         "hardware": hardware(sorted({sweep["device"] for sweep in sweeps})),
         "precision": sorted({sweep["precision"] for sweep in sweeps}),
         "seeds": sorted({sweep["seed"] for sweep in sweeps}),
-        "images": images,
-        "images_per_second": images / seconds if seconds else None,
+        **throughput(sweeps),
         "alpha": alpha,
         "min_drop": min_drop,
         "sweeps": sweeps,

@@ -19,6 +19,7 @@ from typing import Any
 
 from probebench import atomic, baselines, leaderboard_text, report, results
 from probebench.baselines import Baseline, Judgement
+from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
 from probebench.errors import ProbebenchError, StoreError, Unreachable
@@ -56,6 +57,9 @@ class Run:
         family: number of cases that share the error level of the verdicts
         hardware: what the record says of the hardware that differs from this process; may be added to
         stored: baselines by sweep, where they are not read from the files
+
+    Attributes:
+        cache: of features; None if this run does without
     """
 
     def __init__(
@@ -72,7 +76,10 @@ class Run:
         self._family, self._stored = family, stored
         self._over: dict[Sweep, Outcome] = {}
         self._measuring: dict[Sweep, _Measuring] = {}
-        self._references = References()
+        self.cache: FeatureCache | None = None
+        if options.cache != "off":
+            self.cache = FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
+        self._references = References(self.cache)
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
@@ -100,6 +107,8 @@ class Run:
                 protocol=get_protocol(sweep.protocol),
                 taps=taps,
                 weights=options.weights.get(sweep.model),
+                cache=self.cache,
+                memory=options.memory,
                 device=options.device,
                 batch_size=options.batch_size,
                 jobs=options.jobs,
@@ -256,6 +265,8 @@ class Run:
             atomic.check_writable(options.json, "--probe-json")
         for path in options.leaderboard_files:
             atomic.check_writable(path, "--probe-leaderboard-file")
+        if self.cache is not None and options.cache == "on":
+            self.cache.check("--probe-cache")
         if options.report is not None:
             report.check(options.report, "--probe-report")
         if options.update is not None or options.prune:
@@ -296,6 +307,10 @@ class Run:
             except StoreError as error:
                 problems.append(str(error))
         return problems
+
+    def cache_notes(self) -> list[str]:
+        """What the feature cache did, for people."""
+        return self.cache.notes() if self.cache is not None else []
 
     def save_report(self, record: results.Record, saved: Path | None) -> list[str]:
         """Write the HTML report if one was asked for; returns what could not be written.

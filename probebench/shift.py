@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench import datasets
+from probebench.cache import FeatureCache
+from probebench.cache.extraction import features_of
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import ProbebenchError
-from probebench.features import extract
 from probebench.sites import FINAL, Tap
 from probebench.views import Views, pixel_statistics
 
@@ -124,9 +125,14 @@ def _group_sums(
 
 
 class References:
-    """The features of reference sets, kept while the same network goes on to the next dataset."""
+    """The features of reference sets, kept while the same network goes on to the next dataset.
 
-    def __init__(self) -> None:
+    Args:
+        cache: where they are kept and looked for on disk
+    """
+
+    def __init__(self, cache: FeatureCache | None = None) -> None:
+        self._cache = cache
         self._key: tuple[str, ...] = ()
         self._features: Features | None = None
 
@@ -145,9 +151,17 @@ class References:
             resizing = protocol.resizing(built.spec)
             size, kind, seed = built.spec.input_size, protocol.test_view, protocol.seed
             views = Views(split, some(len(split), reference=True), kind, size, seed, resizing)
-            pooling = protocol.pooling
-            found = extract(
-                built, views, [WHERE], pooling=pooling, mean=mean, std=std, batch_size=batch_size, device=device
+            found = features_of(
+                built,
+                views,
+                [WHERE],
+                cache=self._cache,
+                names={"model": built.spec.name, "dataset": spec.name, "part": "reference"},
+                pooling=protocol.pooling,
+                mean=mean,
+                std=std,
+                batch_size=batch_size,
+                device=device,
             )
             self._key, self._features = key, found[WHERE]
         return self._features

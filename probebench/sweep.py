@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,18 +12,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probebench import datasets, models, shift
-from probebench import weights as pretrained
+from probebench import shift
+from probebench.cache import FeatureCache
+from probebench.cache.extraction import Features, features_of
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
-from probebench.datasets import disk
-from probebench.errors import DataError, ProbebenchError, unknown
-from probebench.features import extract
-from probebench.fetch import Progress, fetch_dataset
+from probebench.datasets import Dataset
+from probebench.datasets.disk import human
+from probebench.errors import FeatureError, ProbebenchError
+from probebench.fetch import Progress
+from probebench.models import Model
+from probebench.planning import SweepPlan
+from probebench.preparation import Prepared, prepare
 from probebench.probing import TapResult, TrainingSet, probe_taps
-from probebench.protocols import Protocol, get_protocol
+from probebench.protocols import Protocol
 from probebench.shift import References, ShiftDistance, Unavailable
-from probebench.sites import Tap, all_taps
-from probebench.views import Views, held_out_part, pixel_statistics, training_sets
+from probebench.sites import Tap
+from probebench.views import pixel_statistics
 
 
 @dataclass
@@ -36,9 +40,10 @@ class SweepResult:
         weights_digest: of the network's parameters
         test_set: digest of the test images and labels
         n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
-        images: how many images went through the network
+        images: how many images went through the network; none of those whose features were in the cache
         extract_seconds: wall time of the forward passes, loading included
         device: torch device of the forward passes
+        plan: where features lay, and how many passes it took
         shift_distance: how far the test images are from what the model was pretrained on; None if it was not asked
         taps: results by tap
     """
@@ -54,11 +59,31 @@ class SweepResult:
     images: int
     extract_seconds: float
     device: str
+    plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
     taps: dict[Tap, TapResult] = field(default_factory=dict)
 
 
-class _Silent:
+@dataclass(frozen=True)
+class Extracted:
+    """What a sweep has read before its first probe is fitted. Test features are not part of it.
+
+    Attributes:
+        model: the network
+        data: the dataset, with the train split that is used
+        train: per tap float32 features of shape (n, width), as the network gave them
+        sets: the training sets, one a draw
+    """
+
+    model: Model
+    data: Dataset
+    train: Mapping[Tap, npt.NDArray[np.float32]]
+    sets: Sequence[TrainingSet]
+
+
+class Silent:
+    """Progress that nobody is told of."""
+
     def start(self, stage: str, total: int) -> None:
         pass
 
@@ -98,11 +123,14 @@ def run_sweep(
     references: References | None = None,
     weights: Path | None = None,
     download: bool = True,
+    cache: FeatureCache | None = None,
+    memory: int | None = None,
     device: str = "auto",
     batch_size: int = 256,
     jobs: int | None = None,
     progress: Progress | None = None,
     on_start: Callable[[SweepResult], None] | None = None,
+    screen: Callable[[Extracted], Sequence[Tap]] | None = None,
 ) -> SweepResult:
     """Extract features once, fit a probe at every tap, score it on the test split.
 
@@ -116,12 +144,16 @@ def run_sweep(
         references: keeps what was read of it for the next sweep of the same model
         weights: a file to load instead of the model's own, of the formats of `ModelSpec.checkpoint`
         download: get weights and archives that are not on this machine; without, they are an error
+        cache: where features are kept and looked for; nowhere by default
+        memory: bytes that features and probes may take; by default most of what is free. What does not fit is read
+            from the cache, or in several passes, see `probebench.planning`
         device: a torch device or ``auto``
         batch_size: images per forward pass
         jobs: processor cores for the probes; all that there are by default
         progress: told about stages as they run
         on_start: called with the result object before its first tap is added, so that a caller has what is
             finished when the sweep is interrupted
+        screen: given what was extracted, says which of the taps are worth a probe
 
     Returns:
         a `SweepResult` with one entry per tap, in the order data meets them
@@ -130,132 +162,124 @@ def run_sweep(
         UnknownName: for a name that the catalog does not have
         WeightsError, LayoutError, DataError, FeatureError, FetchError: see `probebench.errors`
     """
-    catalog = Catalog.default()
-    model_spec = catalog.model(model) if isinstance(model, str) else model
-    if not model_spec.complete:
-        model_spec = models.completed(model_spec)
-    dataset_spec = catalog.dataset(dataset) if isinstance(dataset, str) else dataset
-    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
-    taps = all_taps(model_spec.depth) if taps is None else sorted(set(taps))
-    for tap in taps:
-        if isinstance(tap.layer, int) and tap.layer > model_spec.depth:
-            raise unknown("layer", str(tap.layer), [f"1 to {model_spec.depth} for model {model_spec.name}"])
+    progress = progress or Silent()
     device = choose_device(device)
-    progress = progress or _Silent()
-
-    if protocol.train_on != "clean":
-        clean = dataset_spec
-    elif clean is None:
-        clean = catalog.clean(dataset_spec)
-
-    if download:
-        if weights is None and pretrained.needs_download(model_spec):
-            pretrained.download(model_spec, progress)
-        for spec in {spec.name: spec for spec in (clean, dataset_spec)}.values():
-            if not disk.on_disk(spec):
-                fetch_dataset(spec, disk.data_root(), progress)
-    data = datasets.load(dataset_spec)
-    if clean.name != dataset_spec.name:
-        data = replace(data, train=datasets.training_split_for(data, datasets.load(clean)))
-    chosen = training_sets(data.train, protocol)
-    for indices in chosen:
-        _refuse_missing_classes(data, data.train.labels[indices], protocol)
-    # Images that several draws have in common go through the network once.
-    read = chosen[0] if len(chosen) == 1 else np.unique(np.concatenate(chosen))
-    sets = [
-        TrainingSet(
-            rows=None if len(chosen) == 1 else np.searchsorted(read, indices),
-            labels=data.train.labels[indices],
-            held_out=held_out_part(data.train, indices, protocol),
+    ready = prepare(
+        model,
+        dataset,
+        protocol=protocol,
+        taps=taps,
+        clean=clean,
+        weights=weights,
+        download=download,
+        device=device,
+        progress=progress,
+    )
+    plan = ready.plan(memory=memory, cache=cache, jobs=jobs or available_cores())
+    if screen is not None and plan.mode == "passes":
+        raise FeatureError(
+            f"features of all taps ({human(ready.demand.feature_bytes)}) must be there at once for this, and fit "
+            "neither into memory nor into the feature cache: make room on the disk, or use fewer training images"
         )
-        for indices in chosen
-    ]
-    built = models.build(model_spec, weights=weights, device=device)
+    references = references or References(cache)
+    reference = reference or Catalog.default().reference(ready.model.spec)
+    result = SweepResult(
+        model=ready.model.spec,
+        dataset=ready.dataset,
+        protocol=ready.protocol,
+        trained_on=ready.clean.name,
+        weights_digest=ready.model.weights_digest,
+        test_set=ready.data.test.digest,
+        n_train=ready.demand.n_train,
+        n_test=ready.demand.n_test,
+        images=0,
+        extract_seconds=0.0,
+        device=device,
+        plan=plan,
+    )
+    for wanted in plan.groups if plan.mode == "passes" else (tuple(ready.taps),):
+        start = time.perf_counter()
+        progress.start("extract", ready.images)
+        train, test = _extracted(ready, wanted, cache, batch_size, device, progress, keep=plan.mode == "disk")
+        seconds = time.perf_counter() - start
+        result.images += train.images + test.images
+        result.extract_seconds += seconds
+        if not result.taps:
+            result.shift_distance = shift.shift_distance(
+                test[shift.WHERE],
+                ready.model,
+                reference,
+                ready.protocol,
+                references,
+                batch_size=batch_size,
+                device=device,
+            )
+            if on_start is not None:
+                on_start(result)
+        if screen is not None:
+            wanted = tuple(sorted(set(screen(Extracted(ready.model, ready.data, train, ready.sets)))))
+        progress.start("fit", len(wanted))
+        for group in (wanted,) if plan.mode == "passes" else plan.groups:
+            worthy = [tap for tap in group if tap in wanted]
+            for tap_result in _probed(ready, worthy, train, test, device, plan.jobs) if worthy else ():
+                result.taps[tap_result.tap] = replace(tap_result, seconds=tap_result.seconds + seconds / len(wanted))
+                progress.advance(1)
+        del train, test  # before the next ones are there
+    result.taps = {tap: result.taps[tap] for tap in ready.taps if tap in result.taps}
+    return result
 
-    size, seed, resizing = model_spec.input_size, protocol.seed, protocol.resizing(model_spec)
-    train_views = Views(data.train, read, protocol.train_view, size, seed, resizing)
-    test_views = Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing)
-    images = len(train_views) + len(test_views)
-    mean, std = pixel_statistics(protocol, model_spec)
-    progress.start("extract", images)
-    start = time.perf_counter()
+
+def _extracted(
+    ready: Prepared,
+    taps: Sequence[Tap],
+    cache: FeatureCache | None,
+    batch_size: int,
+    device: str,
+    progress: Progress,
+    *,
+    keep: bool,
+) -> tuple[Features, Features]:
+    """Features of the training and of the test images."""
+    mean, std = pixel_statistics(ready.protocol, ready.model.spec)
+    both = (
+        (ready.train_views, taps, ready.clean.name, "train"),
+        (ready.test_views, sorted({*taps, shift.WHERE}), ready.dataset.name, "test"),
+    )
     train, test = (
-        extract(
-            built,
+        features_of(
+            ready.model,
             views,
             read_taps,
-            pooling=protocol.pooling,
+            cache=cache,
+            names={"model": ready.model.spec.name, "dataset": name, "part": part},
+            pooling=ready.protocol.pooling,
             mean=mean,
             std=std,
             batch_size=batch_size,
             device=device,
-            progress=progress.advance,
+            progress=progress,
+            keep=keep,
         )
-        for views, read_taps in ((train_views, taps), (test_views, sorted({*taps, shift.WHERE})))
+        for views, read_taps, name, part in both
     )
-    extract_seconds = time.perf_counter() - start
-    distance = shift.shift_distance(
-        test[shift.WHERE],
-        built,
-        reference or catalog.reference(model_spec),
-        protocol,
-        references or References(),
-        batch_size=batch_size,
-        device=device,
-    )
-    test = {tap: test[tap] for tap in taps}
-    if protocol.feature_norm == "l2":
-        for features in (*train.values(), *test.values()):
-            _l2_normalise(features)
-
-    result = SweepResult(
-        model=model_spec,
-        dataset=dataset_spec,
-        protocol=protocol,
-        trained_on=clean.name,
-        weights_digest=built.weights_digest,
-        test_set=data.test.digest,
-        n_train=len(chosen[0]),
-        n_test=len(data.test),
-        images=images,
-        extract_seconds=extract_seconds,
-        device=device,
-        shift_distance=distance,
-    )
-    if on_start is not None:
-        on_start(result)
-    progress.start("fit", len(taps))
-    share = extract_seconds / len(taps)
-    found = probe_taps(
-        train,
-        test,
-        sets,
-        data.test.labels,
-        protocol,
-        narrow=int(getattr(built.net, "embed_dim", 0)) or None,
-        device=device,
-        jobs=jobs or available_cores(),
-    )
-    for tap_result in found:
-        result.taps[tap_result.tap] = replace(tap_result, seconds=tap_result.seconds + share)
-        progress.advance(1)
-    result.taps = {tap: result.taps[tap] for tap in taps}
-    return result
+    return train, test
 
 
-def _refuse_missing_classes(data: datasets.Dataset, train_labels: npt.NDArray[np.int64], protocol: Protocol) -> None:
-    missing = np.setdiff1d(data.test.labels, train_labels)
-    if len(missing):
-        names = ", ".join(f"{data.classes[i]!r}" for i in missing[:5])
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise DataError(
-            f"dataset {data.name!r}: no training image under protocol {protocol.name} for class {names}{more}, "
-            f"which the test split has ({len(train_labels)} of {len(data.train)} training images are used); "
-            "give it more training images per class"
-        )
+def _probed(
+    ready: Prepared, taps: Sequence[Tap], train: Features, test: Features, device: str, jobs: int
+) -> Iterator[TapResult]:
+    """Results of some taps, in any order."""
+    seen, unseen = ({tap: features[tap] for tap in taps} for features in (train, test))
+    if ready.protocol.feature_norm == "l2":
+        seen, unseen = (_l2_normalised(features) for features in (seen, unseen))
+    labels, narrow = ready.data.test.labels, ready.demand.narrow
+    yield from probe_taps(seen, unseen, ready.sets, labels, ready.protocol, narrow=narrow, device=device, jobs=jobs)
 
 
-def _l2_normalise(features: npt.NDArray[np.float32]) -> None:
-    """Scale every row to unit length in place; rows of zeros stay zero."""
-    norm = np.linalg.norm(features, axis=1, keepdims=True)
-    features /= np.where(norm > 0, norm, 1)
+def _l2_normalised(features: dict[Tap, npt.NDArray[np.float32]]) -> dict[Tap, npt.NDArray[np.float32]]:
+    """Every row scaled to unit length; rows of zeros stay zero. Arrays that can be written to are, to save memory."""
+    found = {}
+    for tap, values in features.items():
+        norm = np.linalg.norm(values, axis=1, keepdims=True)
+        found[tap] = np.divide(values, np.where(norm > 0, norm, 1), out=values if values.flags.writeable else None)
+    return found

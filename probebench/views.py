@@ -5,6 +5,8 @@ Geometry is done on PIL images, whose resampling is integer arithmetic and so th
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,6 +18,9 @@ from torchvision.transforms import InterpolationMode
 from probebench.catalog import ModelSpec
 from probebench.datasets import Split
 from probebench.protocols import Protocol
+
+RANDOM = "random_resized_crop_flip"
+"""The kind of view that is drawn by a seed."""
 
 
 class Views(TorchDataset[torch.Tensor]):
@@ -35,8 +40,9 @@ class Views(TorchDataset[torch.Tensor]):
         interpolation: str = "bilinear",
     ) -> None:
         self._split, self._indices, self._seed = split, indices, seed
+        self._kind, self._size, self._interpolation = kind, size, interpolation
         mode = InterpolationMode(interpolation)
-        if kind == "random_resized_crop_flip":
+        if kind == RANDOM:
             self._transform = transforms.Compose(
                 [
                     transforms.RandomResizedCrop(size, interpolation=mode),
@@ -50,6 +56,20 @@ class Views(TorchDataset[torch.Tensor]):
 
     def __len__(self) -> int:
         return len(self._indices)
+
+    def identity(self) -> dict[str, str | int | None]:
+        """What decides the pixels of all views: equal for equal views, whatever the images are labelled or called.
+
+        Reads all images of the split, not only the chosen ones; does not decode those that lie in files.
+        """
+        return {
+            "images": self._split.images_digest,
+            "indices": hashlib.sha256(np.ascontiguousarray(self._indices, dtype="<i8").tobytes()).hexdigest(),
+            "view": self._kind,
+            "seed": self._seed if self._kind == RANDOM else None,
+            "size": self._size,
+            "interpolation": self._interpolation,
+        }
 
     def __getitem__(self, position: int) -> torch.Tensor:
         index = int(self._indices[position])

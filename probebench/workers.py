@@ -121,12 +121,14 @@ class Worker:
     def share(self, options: Options) -> Options:
         """Keep to this worker's part of the machine; the options with it.
 
-        Cores are divided among the workers, or the sweeps if there are fewer; torch and the libraries under numpy take
-        as many threads, if they do not take fewer already.
+        Memory and cores are divided among the workers, or the sweeps if there are fewer; torch and the libraries under
+        numpy take as many threads, if they do not take fewer already.
         """
         import torch
 
         from probebench import threads
+        from probebench.planning import USABLE
+        from probebench.probes.plan import free_memory
         from probebench.sweep import available_cores
 
         threads.limit(_threads(self._place, self._sharers))
@@ -135,7 +137,8 @@ class Worker:
         if device != options.device:
             torch.cuda.set_device(device)  # for code that names none
         jobs = cores_of(self._place, self._sharers, options.jobs or available_cores())
-        return replace(options, device=device, jobs=jobs)
+        memory = (options.memory or int(USABLE * free_memory("cpu"))) // self._sharers
+        return replace(options, device=device, jobs=jobs, memory=memory)
 
     def announce(self, state: State, items: Sequence[pytest.Item], error: str | None) -> None:
         """Tell the controller what was collected, before it learns from xdist that something was.
@@ -195,10 +198,13 @@ class Worker:
         self._handover.withhold(withheld)
 
     def finish(self, run: Run) -> None:
-        """Hand over what had finished of a sweep that was interrupted."""
+        """Hand over what had finished of a sweep that was interrupted, and what the feature cache did."""
         for outcome in run.unfinished():
             with suppress(StoreError):
                 self._handover.end(outcome)
+        if run.cache is not None:
+            with suppress(StoreError):
+                self._handover.account(self.name, run.cache.ledger)
 
 
 def _died(sweep: Sweep, worker: str) -> Outcome:
@@ -358,6 +364,9 @@ class Controller:
             if outcome is not None:
                 run.take(outcome)
         run.sort(self._order)
+        if run.cache is not None:
+            for ledger in self._handover.accounts():
+                run.cache.ledger.add(ledger)
         for withheld in self._handover.withheld():
             self._state.withheld[withheld.sweep.id] = withheld
         told = [outcome.unreachable for outcome in run.outcomes() if outcome.unreachable]

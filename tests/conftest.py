@@ -74,6 +74,12 @@ def _not_on_github(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _own_feature_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Inner runs do not see the features that whoever runs these tests has kept."""
+    monkeypatch.setenv("PROBEBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "features"))
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A directory with a tiny model, two tiny datasets and one case file."""

@@ -70,6 +70,17 @@ def test_random_weights_need_a_seed_and_statistics_three_channels():
         spec(mean=(0.5,))
 
 
+def test_a_model_is_tuned_from_another_and_its_control_is_not():
+    tuned = spec(name="tuned", weights="timm", seed=None, architecture="vit_tiny_patch16_224", tuned_from="base")
+    assert tuned.tuned_from == "base"
+    catalog = Catalog({"tuned": tuned}, {}, {})
+    assert catalog.model("tuned_random").tuned_from is None
+    with pytest.raises(ProbebenchError, match="it cannot be tuned from itself"):
+        spec(name="tuned", tuned_from="tuned")
+    with pytest.raises(ProbebenchError, match="it cannot be tuned from anything: it is a random control"):
+        spec(name="tuned", tuned_from="base", control_of="base")
+
+
 HUB = [name for name, spec in CATALOG.models.items() if needs_download(spec)]
 
 

@@ -50,6 +50,7 @@ E = {"value": 0.5, "ci95": [0.4, 0.6]}
 NEWER = {
     "sweeps": {
         "trained_on": "digits",
+        "tuned_from": "other",
         "shift_distance": {"measure": "kid", "reference": "glyphs", "value": -0.001, "standard_error": 0.002},
         "selection": None,
     },

@@ -139,6 +139,7 @@ class Catalog:
             weights="random",
             seed=0,
             control_of=base.name,
+            tuned_from=None,
             checkpoint=None,
             sha256=None,
             download_size=0,

@@ -39,6 +39,7 @@ class ModelSpec:
         sha256: of the weights file; checked when given
         seed: of the random initialisation
         control_of: for a random control, the pretrained model it is the control of
+        tuned_from: for a fine-tuned network, the model whose weights it started from
         kwargs: passed to the architecture
         width: of the residual stream
         parameters: of the network as timm builds it without a classifier
@@ -64,6 +65,7 @@ class ModelSpec:
     sha256: str | None = None
     seed: int | None = None
     control_of: str | None = None
+    tuned_from: str | None = None
     kwargs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     width: int = 0
     parameters: int = 0
@@ -87,6 +89,9 @@ class ModelSpec:
                 f"model {self.name!r}: timm has no weights for its class VisionTransformer; name a checkpoint, or say "
                 "weights='random' and a seed"
             )
+        if self.tuned_from is not None and (self.tuned_from == self.name or self.control_of is not None):
+            what = "itself" if self.tuned_from == self.name else "anything: it is a random control"
+            raise ProbebenchError(f"model {self.name!r}: it cannot be tuned from {what}")
         if self.interpolation not in ("", "bilinear", "bicubic"):
             raise ProbebenchError(
                 f"model {self.name!r}: interpolation must be bilinear or bicubic, got {self.interpolation!r}"

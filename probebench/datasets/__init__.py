@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
@@ -62,13 +62,33 @@ class Split:
         """
         if isinstance(self.images, np.ndarray):
             h = hashlib.sha256(repr((self.images.shape, self.labels.shape)).encode())
-            h.update(np.ascontiguousarray(self.images).tobytes())
         else:
             h = hashlib.sha256(repr((len(self.images), self.labels.shape)).encode())
-            for part in self.images.content() if isinstance(self.images, Content) else _pixels(self.images):
-                h.update(part)
+        for part in _content(self.images):
+            h.update(part)
         h.update(self.labels.astype("<i8").tobytes())
         return h.hexdigest()[:16]
+
+    @cached_property
+    def images_digest(self) -> str:
+        """The SHA-256 of the images in their order, as hexadecimal digits; see `digest`. Labels do not count."""
+        return _images_digest(self.images)
+
+
+def _images_digest(images: npt.NDArray[np.uint8] | Images) -> str:
+    if isinstance(images, Subset):  # of files: so that they are not decoded
+        parts = (_images_digest(images.images).encode(), images.indices.astype("<i8").tobytes())
+        return hashlib.sha256(b"some of " + b"".join(parts)).hexdigest()
+    h = hashlib.sha256(repr(images.shape if isinstance(images, np.ndarray) else len(images)).encode())
+    for part in _content(images):
+        h.update(part)
+    return h.hexdigest()
+
+
+def _content(images: npt.NDArray[np.uint8] | Images) -> Iterable[bytes | memoryview]:
+    if isinstance(images, np.ndarray):
+        return (np.ascontiguousarray(images).reshape(-1).data,)
+    return images.content() if isinstance(images, Content) else _pixels(images)
 
 
 def _pixels(images: Images) -> Iterator[bytes]:

@@ -16,9 +16,10 @@ import torch
 
 from probebench.errors import DataError
 from probebench.probes import Fit
-from probebench.probes.axes import PrincipalAxes, Selected
+from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
 from probebench.probes.batches import axes_of, encode, fit_batches
 from probebench.probes.lbfgs import Solution, solve_path
+from probebench.probes.linear import Linear
 from probebench.probes.plan import free_memory, make_plan
 from probebench.protocols import Protocol
 from probebench.sites import Tap
@@ -54,6 +55,25 @@ def fit(
 
     fit_batch = partial(_fit_batch, labels=train_labels, held_out=held_out, protocol=protocol, device=device)
     yield from fit_batches(fit_batch, train, test, size, cores)
+
+
+def solve(features: Features, labels: npt.NDArray[np.int64], C: float, protocol: Protocol, device: str) -> Linear:
+    """The probe of one tap at one strength as weights: what `fit` predicts with, up to its tolerance.
+
+    Args:
+        features: float32, shape (n, width), as of `probebench.probes.Probe`
+        labels: shape (n,)
+        C: inverse regularisation strength, as of `probebench.probes.Fit`
+
+    Raises:
+        FeatureError: if the features are not finite
+    """
+    axes = principal_axes([features], standardize=protocol.standardize, device=device)
+    known, solution = _solve(axes, labels, np.array([[C]]), protocol)
+    coef, _ = axes.coefficients(solution.weights)
+    arrays = (axes.mean[0], axes.scale[0], coef[0, 0] * axes.scale[0], solution.weights[0, 0, :, 0])
+    mean, scale, weight, bias = (values.cpu().numpy().astype(np.float32) for values in arrays)
+    return Linear(known, mean, scale, weight, bias)
 
 
 def _path(protocol: Protocol) -> tuple[float, ...]:

@@ -16,6 +16,12 @@ SHAPES = (
 )
 """SVG paths around (0, 0)."""
 
+COLOURS = ("#0b6fb8", "#8a6400", "#00795c", "#b01585", "#6f42c1", "#cf4a0a", "#66707a", "#14181d")
+"""On white; those of the dark page are in report.css."""
+
+DASHES = ((2, 3), (8, 3, 2, 3), (4, 3), (10, 3), (1, 3), (), (6, 3, 1, 3, 1, 3), ())
+"""Where a chart tells sites apart: strokes and gaps, in units of a line 1.9 wide; empty for an unbroken line."""
+
 OF_SITE = {site: index for index, site in enumerate(SITES)}
 """Which of the eight marks a site has, on every chart that tells sites apart."""
 
@@ -25,3 +31,17 @@ _FIRST_APART = (5, 0, 2, 3, 4, 1, 7, 6)  # marks whose colours differ most come 
 def of_model(index: int) -> int:
     """Which mark the model at this place has, where a chart tells models apart; after eight they repeat."""
     return _FIRST_APART[index % len(_FIRST_APART)]
+
+
+def colour_rules() -> str:
+    """The colours as custom properties of CSS."""
+    return " ".join(f"--k{mark}: {colour};" for mark, colour in enumerate(COLOURS))
+
+
+def dash_rules() -> str:
+    """The dashes of sites as rules of CSS."""
+    return "\n".join(
+        f".k{mark}.by-site .line {{ stroke-dasharray: {' '.join(map(str, dashes))}; }}"
+        for mark, dashes in enumerate(DASHES)
+        if dashes
+    )

@@ -27,7 +27,8 @@ def page(record: Record, name: str) -> str:
     """See `probebench.report.render`."""
     contents = Contents(record, name)
     columns = board.columns(contents)
-    style, script = _asset("report.css"), "\n".join(map(_asset, SCRIPTS))
+    style = _asset("report.css").replace("/* colours */", marks.colour_rules())
+    style, script = style.replace("/* dashes */", marks.dash_rules()), "\n".join(map(_asset, SCRIPTS))
     return (
         _environment()
         .get_template("page.html")

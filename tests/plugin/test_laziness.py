@@ -7,7 +7,20 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "timm", "sklearn", "numpy", "rich", "scipy", "PIL", "tabulate", "joblib", "skimage", "safetensors")
+HEAVY = (
+    "torch",
+    "timm",
+    "sklearn",
+    "numpy",
+    "rich",
+    "scipy",
+    "PIL",
+    "tabulate",
+    "joblib",
+    "skimage",
+    "safetensors",
+    "pandas",
+)
 
 # pytest-benchmark and other plugins of the environment stay out: this is about probebench alone.
 ALONE = [

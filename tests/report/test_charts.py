@@ -7,8 +7,10 @@ import re
 import pytest
 
 from probebench.report import heat_map as maps
+from probebench.report import render
 from probebench.report.contents import Contents
 from probebench.report.curves import compare_models, sites_by_depth
+from probebench.report.marks import COLOURS, DASHES
 from probebench.report.shift_gain import plots
 from tests.records import N, right, stored
 from tests.report.records import count, full
@@ -146,3 +148,13 @@ def test_datasets_of_one_class_stand_side_by_side():
 
 def test_without_final_there_is_no_gain_to_draw():
     assert plots(Contents(stored({("net", "d"): {"L01-act": right(600)}}).record, "")) == []
+
+
+def test_every_mark_has_a_colour_on_white_in_the_dark_and_on_paper():
+    style = re.search(r"<style>(.*?)</style>", render(full()), re.S)[1]
+    for mark, colour in enumerate(COLOURS):
+        assert style.count(f"--k{mark}: {colour};") == 2  # on the light page and on paper
+        assert len(re.findall(rf"--k{mark}: #", style)) == 3
+    for mark, dashes in enumerate(DASHES):
+        assert (f".k{mark}.by-site .line {{ stroke-dasharray: " in style) == bool(dashes)
+    assert ".k1.by-site .line { stroke-dasharray: 8 3 2 3; }" in style

@@ -1,0 +1,115 @@
+"""Which sweeps of a record are drawn, in which order, and which models belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from probebench.errors import ProbebenchError, unknown
+from probebench.report.contents import Contents, Sweep
+
+
+@dataclass(frozen=True)
+class Family:
+    """A base model with what is drawn beside it on one dataset.
+
+    Attributes:
+        base: the name of the model
+        dataset: on which the sweeps were measured
+        pretrained: its sweep; None where that was not measured or not asked for
+        tuned, controls: the sweeps of models that were tuned from it, and of its random controls
+    """
+
+    base: str
+    dataset: str
+    pretrained: Sweep | None
+    tuned: list[Sweep]
+    controls: list[Sweep]
+
+    @property
+    def members(self) -> list[Sweep]:
+        return [*([self.pretrained] if self.pretrained else []), *self.tuned, *self.controls]
+
+
+def matching(kind: str, patterns: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The names that match any of the patterns, in the order they are known; all without a pattern.
+
+    Raises:
+        UnknownName: for a pattern that no name matches
+    """
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise unknown(kind, pattern, known)
+    return [name for name in known if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def bases(contents: Contents, tuned: Mapping[str, str]) -> dict[str, str]:
+    """By model of the record, the model that it is drawn with: itself, or what it is a control of or was tuned from.
+
+    Args:
+        tuned: what was tuned from what, beside what the record says
+
+    Raises:
+        UnknownName: if a name in `tuned` is no model of the record
+        ProbebenchError: if a random control would be tuned, or something from it, or a model from itself
+    """
+    controls = {sweep.model for sweep in contents.sweeps if sweep.control_of}
+    for name in (name for pair in tuned.items() for name in pair):
+        if name not in contents.models:
+            raise unknown("model", name, contents.models)
+        if name in controls:
+            raise ProbebenchError(f"{name} is a random control: it was not tuned, and nothing was tuned from it")
+    near = {sweep.model: sweep.control_of or sweep.record.get("tuned_from") for sweep in contents.sweeps}
+    near |= tuned
+    return {model: _farthest(model, near) for model in contents.models}
+
+
+def _farthest(model: str, near: Mapping[str, str | None]) -> str:
+    seen = [model]
+    while (base := near.get(seen[-1])) is not None:
+        if base in seen:
+            raise ProbebenchError(f"{base} would be tuned from itself: {' from '.join([*seen, base])}")
+        seen.append(base)
+    return seen[-1]
+
+
+def families(
+    contents: Contents, base_of: Mapping[str, str], models: Iterable[str], datasets: Iterable[str]
+) -> list[Family]:
+    """The families on each dataset of which a model was asked for; a base brings its relatives."""
+    asked, found = set(models), []
+    for dataset in datasets:
+        sweeps = contents.datasets[dataset]
+        for base in dict.fromkeys(base_of[sweep.model] for sweep in sweeps):
+            own = [s for s in sweeps if base_of[s.model] == base and (s.model in asked or base in asked)]
+            family = Family(
+                base=base,
+                dataset=dataset,
+                pretrained=next((s for s in own if s.model == base), None),
+                tuned=[s for s in own if s.model != base and s.control_of is None],
+                controls=[s for s in own if s.control_of is not None],
+            )
+            if family.members:
+                found.append(family)
+    return found
+
+
+def by_shift(contents: Contents, sweeps: Sequence[Sweep]) -> list[Sweep]:
+    """Sweeps of one model by growing measured distance from the pretraining data; those without it behind.
+
+    A random control has no pretraining data: its datasets are in the order of its model's.
+    """
+
+    def key(sweep: Sweep) -> tuple[bool, float]:
+        value = distance(contents, sweep)
+        return value is None, value or 0.0
+
+    return sorted(sweeps, key=key)
+
+
+def distance(contents: Contents, sweep: Sweep) -> float | None:
+    """The distance of a sweep's dataset, of a control as its model sees it; None where it was not measured."""
+    of = contents.by_name.get((sweep.control_of or sweep.model, sweep.dataset), sweep)
+    value: float | None = (of.record.get("shift_distance") or {}).get("value")
+    return value

@@ -1,0 +1,66 @@
+"""The numbers that figures draw: accuracy by layer, and the best layer of each site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from probebench.ranking import Row, selection_score
+from probebench.report.contents import Sweep
+from probebench.sites import SITES
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy by layer, in percent, with 95% intervals.
+
+    Attributes:
+        layers: those that were measured, from 1
+        accuracy, low, high: of each
+    """
+
+    layers: list[int]
+    accuracy: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def best_by_layer(sweep: Sweep) -> Curve:
+    """The best site of each layer, chosen as a protocol chooses its tap: on held-out images where there are some."""
+    rows: dict[int, list[Row]] = {}
+    for tap, row in sweep.rows.items():
+        if isinstance(tap.layer, int):
+            rows.setdefault(tap.layer, []).append(row)
+    return _curve({layer: best(own) for layer, own in rows.items()})
+
+
+def of_site(sweep: Sweep, site: str) -> Curve:
+    """One site of each layer."""
+    return _curve(
+        {tap.layer: row for tap, row in sweep.rows.items() if tap.site == site and isinstance(tap.layer, int)}
+    )
+
+
+def best_by_site(sweep: Sweep) -> dict[str, Row]:
+    """The best layer of each site that was measured, chosen likewise, and ``final`` where there is one."""
+    found = {}
+    for site in SITES:
+        if own := [row for tap, row in sweep.rows.items() if tap.site == site]:
+            found[site] = best(own)
+    return found | ({"final": sweep.final} if sweep.final else {})
+
+
+def best(rows: Iterable[Row]) -> Row:
+    """Of one sweep's rows the best, as `probebench.ranking.chosen` has it."""
+    return min(rows, key=lambda row: (-selection_score(row.case), row.tap))
+
+
+def _curve(rows: dict[int, Row]) -> Curve:
+    layers = sorted(rows)
+    cases = [rows[layer].case for layer in layers]
+    return Curve(
+        layers,
+        [100 * case["accuracy"] for case in cases],
+        [100 * case["ci95"][0] for case in cases],
+        [100 * case["ci95"][1] for case in cases],
+    )

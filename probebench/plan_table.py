@@ -1,0 +1,186 @@
+"""What --probe-plan prints: for every sweep where its features would lie, how many passes, memory and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from probebench.cache import FeatureCache
+from probebench.cases import Case, Sweep
+from probebench.datasets.disk import human
+from probebench.errors import ProbebenchError
+from probebench.features import forward
+from probebench.planning import Demand, SweepPlan
+from probebench.preparation import Prepared, prepare
+from probebench.protocols import get_protocol
+from probebench.sites import Tap
+from probebench.sweep import Silent, available_cores, choose_device
+from probebench.views import pixel_statistics
+
+if TYPE_CHECKING:
+    from probebench.catalog import Catalog
+    from probebench.options import Options
+
+SOLVER_PASSES = 120
+"""Of the probe's solver over its rows for each strength, the last fit included: docs/scale.md has what was measured."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep would take.
+
+    Attributes:
+        images: that go through the network, once for each pass
+        extract_seconds, fit_seconds: on this machine
+    """
+
+    plan: SweepPlan
+    taps: int
+    images: int
+    feature_bytes: int
+    extract_seconds: float
+    fit_seconds: float
+
+
+def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> list[str]:
+    """The table, and what all sweeps take together. Networks are built and timed on two batches of empty images."""
+    cache = None if options.cache == "off" else FeatureCache(options.cache_root, options.cache_size)
+    taps: dict[Sweep, list[Tap]] = {}
+    for case in cases:
+        taps.setdefault(case.sweep, []).append(case.tap)
+    speed = flops()
+    found: dict[Sweep, Estimate | str] = {}
+    for sweep, wanted in taps.items():
+        try:
+            found[sweep] = estimate(sweep, wanted, catalog, options, cache, speed)
+        except ProbebenchError as error:
+            found[sweep] = str(error)
+    header = ("sweep", "taps", "images", "features", "in", "passes", "memory", "disk", "extract", "fit")
+    known = {sweep: each for sweep, each in found.items() if isinstance(each, Estimate)}
+    rows = [_cells(sweep, each) for sweep, each in known.items()]
+    aligned = ("left", "right", "right", "right", "left", *["right"] * 5)
+    text: list[str] = []
+    if rows:
+        text += tabulate(rows, header, tablefmt="simple", colalign=aligned, disable_numparse=True).splitlines()
+    text += [f"{sweep.id}: cannot be planned: {each}" for sweep, each in found.items() if isinstance(each, str)]
+    if known:
+        total = sum(each.extract_seconds + each.fit_seconds for each in known.values())
+        most = max(each.plan.memory for each in known.values())
+        disk = sum(each.plan.disk for each in known.values())
+        text.append(
+            f"{len(known)} sweeps: about {_duration(total)}, at most {human(most)} of memory at a time besides network "
+            f"and libraries{f', {human(disk)} of disk' if disk else ''}"
+        )
+    return text
+
+
+def estimate(
+    sweep: Sweep, taps: Sequence[Tap], catalog: Catalog, options: Options, cache: FeatureCache | None, speed: float
+) -> Estimate:
+    """What one sweep takes.
+
+    Args:
+        speed: of this machine, see `flops`
+
+    Raises:
+        ProbebenchError: if its model or data are not here or cannot be used, or it does not fit
+    """
+    device = choose_device(options.device)
+    dataset = catalog.dataset(sweep.dataset)
+    ready = prepare(
+        catalog.model(sweep.model),
+        dataset,
+        protocol=get_protocol(sweep.protocol),
+        taps=taps,
+        clean=catalog.clean(dataset),
+        weights=options.weights.get(sweep.model),
+        download=False,
+        device=device,
+        progress=Silent(),
+    )
+    plan = ready.plan(memory=options.memory, cache=cache, jobs=options.jobs or available_cores())
+    images = ready.images * plan.passes
+    rate = images_per_second(ready, options.batch_size, device)
+    return Estimate(
+        plan,
+        len(taps),
+        images,
+        ready.demand.feature_bytes,
+        images / rate,
+        fit_flops(ready.demand) / speed / plan.jobs,
+    )
+
+
+def images_per_second(ready: Prepared, batch_size: int, device: str) -> float:
+    """Of the network with its taps, decoding and resizing included: the second of two batches."""
+    size = min(batch_size, len(ready.test_views))
+    mean, std = pixel_statistics(ready.protocol, ready.model.spec)
+    views = torch.utils.data.Subset(ready.test_views, [*range(size), *range(size)])
+    ends: list[float] = []
+
+    def put(features: Sequence[torch.Tensor]) -> None:
+        float(features[0].sum())  # waits for the device
+        ends.append(time.perf_counter())
+
+    pooling = ready.protocol.pooling
+    forward(ready.model, views, ready.taps, put, pooling=pooling, mean=mean, std=std, batch_size=size, device=device)
+    return size / (ends[1] - ends[0])
+
+
+def fit_flops(demand: Demand) -> float:
+    """Floating-point operations of all fits: making axes, and passes of the solver over its rows."""
+    n, total = demand.n_train, 0.0
+    for width in demand.widths.values():
+        for d in {width, min(width, demand.narrow or width)}:  # and once more at equal width
+            axes = min(n, d)
+            total += (
+                2 * (2 * n * d * axes + 20 * axes**3) + 4 * SOLVER_PASSES * demand.strengths * n * axes * demand.classes
+            )
+    return demand.draws * total
+
+
+def flops() -> float:
+    """Floating-point operations a second of one core of this machine, in float32 products of the probe's shapes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rng = np.random.default_rng(0)
+        rows = torch.from_numpy(rng.standard_normal((4000, 512), dtype=np.float32))
+        weights = torch.from_numpy(rng.standard_normal((512, 64), dtype=np.float32))
+        best = min(_seconds(lambda: rows @ weights) for _ in range(5))
+    finally:
+        torch.set_num_threads(threads)
+    return 2 * 4000 * 512 * 64 / best
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _cells(sweep: Sweep, each: Estimate) -> tuple[str, ...]:
+    return (
+        sweep.id,
+        str(each.taps),
+        f"{each.images:,}",
+        human(each.feature_bytes),
+        "disk" if each.plan.mode == "disk" else "memory",
+        str(each.plan.passes),
+        human(each.plan.memory),
+        human(each.plan.disk) if each.plan.disk else "",
+        _duration(each.extract_seconds),
+        _duration(each.fit_seconds),
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,166 @@
+"""What a sweep needs before its first image goes through the network: data, a network, and a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from probebench import datasets, models
+from probebench import weights as pretrained
+from probebench.cache import FeatureCache
+from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.datasets import disk
+from probebench.errors import DataError, unknown
+from probebench.features import widths_of
+from probebench.fetch import Progress, fetch_dataset
+from probebench.models import Model
+from probebench.planning import USABLE, Demand, SweepPlan, plan_sweep
+from probebench.probes.plan import free_memory
+from probebench.probing import TrainingSet
+from probebench.protocols import Protocol, get_protocol
+from probebench.sites import Tap, all_taps
+from probebench.views import Views, held_out_part, training_sets
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A sweep that can begin.
+
+    Attributes:
+        dataset, clean: whose test split, and whose train split
+        data: both splits, read
+        sets: the training sets, one a draw, as rows of `train_views`
+        train_views, test_views: what goes through the network
+        demand: how much that will be
+    """
+
+    model: Model
+    dataset: DatasetSpec
+    clean: DatasetSpec
+    protocol: Protocol
+    taps: list[Tap]
+    data: datasets.Dataset
+    sets: list[TrainingSet]
+    train_views: Views
+    test_views: Views
+    demand: Demand
+
+    @property
+    def images(self) -> int:
+        """How many images one pass sends through the network."""
+        return len(self.train_views) + len(self.test_views)
+
+    def plan(self, *, memory: int | None, cache: FeatureCache | None, jobs: int) -> SweepPlan:
+        """See `probebench.planning.plan_sweep`.
+
+        Args:
+            memory: bytes; None for most of what is free
+        """
+        free = int(USABLE * free_memory("cpu")) if memory is None else memory
+        return plan_sweep(self.demand, memory=free, disk=_room(cache), jobs=jobs)
+
+
+def prepare(
+    model: str | ModelSpec,
+    dataset: str | DatasetSpec,
+    *,
+    protocol: str | Protocol,
+    taps: Sequence[Tap] | None,
+    clean: DatasetSpec | None,
+    weights: Path | None,
+    download: bool,
+    device: str,
+    progress: Progress,
+) -> Prepared:
+    """Read the data, build the network, and see how much there is to do; arguments as of `probebench.run_sweep`.
+
+    Raises:
+        UnknownName, WeightsError, LayoutError, DataError, FetchError: see `probebench.errors`
+    """
+    catalog = Catalog.default()
+    model_spec = catalog.model(model) if isinstance(model, str) else model
+    if not model_spec.complete:
+        model_spec = models.completed(model_spec)
+    dataset_spec = catalog.dataset(dataset) if isinstance(dataset, str) else dataset
+    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    taps = all_taps(model_spec.depth) if taps is None else sorted(set(taps))
+    for tap in taps:
+        if isinstance(tap.layer, int) and tap.layer > model_spec.depth:
+            raise unknown("layer", str(tap.layer), [f"1 to {model_spec.depth} for model {model_spec.name}"])
+    if protocol.train_on != "clean":
+        clean = dataset_spec
+    elif clean is None:
+        clean = catalog.clean(dataset_spec)
+
+    if download:
+        if weights is None and pretrained.needs_download(model_spec):
+            pretrained.download(model_spec, progress)
+        for spec in {spec.name: spec for spec in (clean, dataset_spec)}.values():
+            if not disk.on_disk(spec):
+                fetch_dataset(spec, disk.data_root(), progress)
+    data = datasets.load(dataset_spec)
+    if clean.name != dataset_spec.name:
+        data = replace(data, train=datasets.training_split_for(data, datasets.load(clean)))
+    chosen = training_sets(data.train, protocol)
+    for indices in chosen:
+        _refuse_missing_classes(data, data.train.labels[indices], protocol)
+    # Images that several draws have in common go through the network once.
+    read = chosen[0] if len(chosen) == 1 else np.unique(np.concatenate(chosen))
+    sets = [
+        TrainingSet(
+            rows=None if len(chosen) == 1 else np.searchsorted(read, indices),
+            labels=data.train.labels[indices],
+            held_out=held_out_part(data.train, indices, protocol),
+        )
+        for indices in chosen
+    ]
+    built = models.build(model_spec, weights=weights, device=device)
+
+    size, seed, resizing = model_spec.input_size, protocol.seed, protocol.resizing(model_spec)
+    return Prepared(
+        model=built,
+        dataset=dataset_spec,
+        clean=clean,
+        protocol=protocol,
+        taps=taps,
+        data=data,
+        sets=sets,
+        train_views=Views(data.train, read, protocol.train_view, size, seed, resizing),
+        test_views=Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing),
+        demand=Demand.of(
+            protocol,
+            widths_of(built, taps, pooling=protocol.pooling, device=device),
+            n_read=len(read),
+            n_train=len(chosen[0]),
+            n_test=len(data.test),
+            classes=len(data.classes),
+            draws=len(chosen),
+            narrow=int(getattr(built.net, "embed_dim", 0)) or None,
+        ),
+    )
+
+
+def _room(cache: FeatureCache | None) -> int:
+    """Bytes that the feature cache may take."""
+    if cache is None:
+        return 0
+    try:
+        return cache.room()
+    except OSError:
+        return 0
+
+
+def _refuse_missing_classes(data: datasets.Dataset, train_labels: npt.NDArray[np.int64], protocol: Protocol) -> None:
+    missing = np.setdiff1d(data.test.labels, train_labels)
+    if len(missing):
+        names = ", ".join(f"{data.classes[i]!r}" for i in missing[:5])
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise DataError(
+            f"dataset {data.name!r}: no training image under protocol {protocol.name} for class {names}{more}, "
+            f"which the test split has ({len(train_labels)} of {len(data.train)} training images are used); "
+            "give it more training images per class"
+        )

@@ -1,0 +1,171 @@
+"""Classify images with a probe that `probebench recommend` trained.
+
+    python classify.py IMAGE...
+
+For each image a line: its path, the class and the probability, with tabs between. Needs torch, torchvision, timm,
+safetensors and Pillow, and probe.safetensors, whose metadata say which network to build and where to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from PIL import Image
+from safetensors import safe_open
+from timm.models.vision_transformer import VisionTransformer
+from torchvision import transforms
+
+Recipe = dict[str, Any]
+
+
+def load_probe(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors of a probe, and what is said about it."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["probebench"])  # noqa: SIM118
+
+
+def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
+    """The frozen network as far as the probe reads it, in evaluation mode."""
+    network = about["network"]
+    if network["weights"] == "checkpoint" and checkpoint is None:
+        sys.exit(f"classify.py: the weights of {about['model']} are a file of their own: add --checkpoint FILE")
+    torch.manual_seed(network["seed"])  # which decides where weights are random
+    if network["architecture"] == "VisionTransformer":
+        net: Any = VisionTransformer(depth=network["depth"], **network["kwargs"])
+    else:
+        pretrained = network["weights"] == "timm" and checkpoint is None
+        overlay = network["source"] if pretrained else None
+        net = timm.create_model(
+            network["architecture"], pretrained=pretrained, pretrained_cfg_overlay=overlay, **network["kwargs"]
+        )
+    if checkpoint is not None:
+        load_checkpoint(net, checkpoint)
+    net = net.float().eval().requires_grad_(False)
+    net.blocks = net.blocks[: network["blocks"]]  # nothing is read behind them
+    if digest(net) != network["digest"]:
+        sys.exit(f"classify.py: these are not the weights of {about['model']} that the probe was trained on")
+    return net
+
+
+def load_checkpoint(net: Any, path: Path) -> None:
+    """Load what fits; whether it is what the probe was trained on is checked afterwards."""
+    state = timm.models.load_state_dict(str(path), weights_only=True)
+    own = net.state_dict()
+    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    if convert is not None and any(name not in state for name in own if not name.startswith("head")):
+        state = convert(state, net)
+    fits = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    net.load_state_dict(fits, strict=False)
+
+
+def digest(net: Any) -> str:
+    """Of all weights but the classifier's."""
+    h = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        if not name.startswith("head"):
+            h.update(name.encode())
+            h.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return h.hexdigest()
+
+
+def reads(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """The modules that a recipe reads, and whether what goes in or what comes out."""
+    if "read" in recipe:
+        yield recipe["read"], recipe["what"]
+    parts = [recipe["to"]] if "to" in recipe else recipe.get("sum") or recipe.get("concat") or []
+    for part in parts:
+        yield from reads(part)
+
+
+def follow(recipe: Recipe, net: Any, pooled: dict[tuple[str, str], torch.Tensor]) -> torch.Tensor:
+    """The features of a recipe, shape (images, width), from the averaged tokens that it reads."""
+    if "read" in recipe:
+        return pooled[recipe["read"], recipe["what"]]
+    if "sum" in recipe:
+        return torch.stack([follow(one, net, pooled) for one in recipe["sum"]]).sum(dim=0)
+    if "concat" in recipe:
+        return torch.cat([follow(one, net, pooled) for one in recipe["concat"]], dim=1)
+    module, vector, part = net.get_submodule(recipe["apply"]), follow(recipe["to"], net, pooled), recipe["part"]
+    if part == "whole":
+        return module(vector)  # type: ignore[no-any-return]
+    first = module.out_features
+    if part == "first":
+        return torch.nn.functional.linear(vector[:, :first], module.weight[:, :first])
+    return torch.nn.functional.linear(vector[:, first:], module.weight[:, first:], module.bias)
+
+
+def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
+    """What the probe reads of images of shape (images, 3, size, size): shape (images, width)."""
+    pooled: dict[tuple[str, str], torch.Tensor] = {}
+
+    def keep(key: tuple[str, str], tokens: torch.Tensor) -> None:
+        pooled[key] = tokens.mean(dim=1, dtype=torch.float32)
+
+    handles = []
+    for key in set(reads(recipe)):
+        module = net.get_submodule(key[0])
+        if key[1] == "input":
+            handles.append(module.register_forward_pre_hook(lambda _, args, key=key: keep(key, args[0])))
+        else:
+            handles.append(module.register_forward_hook(lambda _, args, output, key=key: keep(key, output)))
+    try:
+        with torch.inference_mode():
+            getattr(net, "forward_features", net)(images)
+            return follow(recipe, net, pooled)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def read_image(path: Path, about: dict[str, Any]) -> torch.Tensor:
+    """An image as the network reads it, shape (3, size, size)."""
+    pixels = about["preprocessing"]
+    with Image.open(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"pixels of mode {image.mode}; convert it to 8 bits a channel")
+        seen = image.convert("RGB")
+    size, mode = pixels["size"], transforms.InterpolationMode(pixels["interpolation"])
+    view = transforms.Compose([transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)])(seen)
+    values = transforms.functional.pil_to_tensor(view).float().div_(255)
+    mean, std = (torch.tensor(pixels[name]).view(3, 1, 1) for name in ("mean", "std"))
+    return values.sub_(mean).div_(std)  # type: ignore[no-any-return]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Classify images with a probe.")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("--probe", type=Path, default=Path(__file__).with_name("probe.safetensors"), metavar="FILE")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the network's weights, where they are a file")
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    for file in (args.probe, args.checkpoint):
+        if file is not None and not file.is_file():
+            sys.exit(f"classify.py: there is no file {file}")
+    probe, about = load_probe(args.probe)
+    net = build(about, args.checkpoint).to(args.device)
+    failed = 0
+    for path in args.images:
+        try:
+            image = read_image(path, about)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            print(f"classify.py: {path} cannot be read ({error})", file=sys.stderr)
+            failed = 1
+            continue
+        seen = features(net, about["features"], image[None].to(args.device)).cpu()
+        logits = ((seen - probe["mean"]) / probe["scale"]) @ probe["weight"].T + probe["bias"]
+        likely = logits.softmax(dim=1)[0]
+        best = int(likely.argmax())
+        print(f"{path}\t{about['classes'][best]}\t{likely[best]:.3f}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""The trained probe as a file, and a script beside it that needs no probebench."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+
+from probebench import __version__, atomic
+from probebench.catalog import ModelSpec
+from probebench.errors import StoreError
+from probebench.features import Taps
+from probebench.models import PLAIN, Model
+from probebench.probes.linear import Linear
+from probebench.protocols import Protocol
+from probebench.recommendation.classify import digest
+from probebench.recommendation.compute import blocks_needed
+from probebench.recommendation.recipe import recipe
+from probebench.sites import Tap
+from probebench.views import pixel_statistics
+from probebench.weights import needs_download
+
+PROBE, SCRIPT = "probe.safetensors", "classify.py"
+
+
+def check(folder: Path, option: str) -> None:
+    """Find out before any work whether `Export.write` could write into a folder.
+
+    Raises:
+        StoreError: naming the option to change
+    """
+    for name in (PROBE, SCRIPT):
+        atomic.check_writable(folder / name, option)
+    script = folder / SCRIPT
+    if script.exists() and not script.read_bytes().startswith(_script().splitlines()[0].encode()):
+        raise StoreError(f"{option}: {script} is there and not from probebench; name another folder, or move it away")
+
+
+def _script() -> str:
+    return files(__package__).joinpath(SCRIPT).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is written.
+
+    Attributes:
+        probe: the fitted probe
+        about: the metadata, JSON
+        checkpoint: the file of the network's weights, where the script has to be told it
+    """
+
+    probe: Linear
+    about: Mapping[str, Any]
+    checkpoint: Path | None
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """See `probebench.recommendation.Recommendation.save`."""
+        check(folder, str(folder))
+        arrays = {name: torch.from_numpy(getattr(self.probe, name)) for name in ("mean", "scale", "weight", "bias")}
+        content = save(arrays, metadata={"probebench": json.dumps(self.about)})
+        atomic.write(folder / PROBE, content)
+        atomic.write(folder / SCRIPT, _script())
+        return folder / PROBE, folder / SCRIPT
+
+
+def export(
+    built: Model,
+    weights: Path | None,
+    tap: Tap,
+    probe: Linear,
+    classes: Sequence[str],
+    protocol: Protocol,
+    measured: Mapping[str, Any],
+) -> Export:
+    """The probe of a tap with all that is needed to use it. Cuts the network behind the tap, where it can be cut.
+
+    Args:
+        built: the network, which is changed
+        weights: the file that replaced the weights of its spec, if one did
+        classes: names by label
+        measured: what was found, for the metadata
+    """
+    spec = built.spec
+    blocks = _cut(built, tap, protocol)
+    checkpoint = _checkpoint(spec, weights)
+    mean, std = (values.flatten().tolist() for values in pixel_statistics(protocol, spec))
+    kind = "checkpoint" if checkpoint is not None else "random" if spec.weights == "random" else "timm"
+    about = {
+        "probebench": __version__,
+        "model": spec.name,
+        "tap": tap.id,
+        "classes": [classes[label] for label in probe.classes],
+        "protocol": protocol.name,
+        "fingerprint": protocol.fingerprint,
+        **measured,
+        "network": {
+            "architecture": spec.architecture,
+            "depth": spec.depth,
+            "kwargs": dict(spec.kwargs),
+            "weights": kind,
+            "source": _overlay(spec),
+            "seed": spec.seed or 0,
+            "blocks": blocks,
+            "digest": digest(built.net),
+        },
+        "features": recipe(built.net, tap),
+        "preprocessing": {
+            "size": spec.input_size,
+            "interpolation": protocol.resizing(spec),
+            "mean": mean,
+            "std": std,
+        },
+    }
+    return Export(probe, about, checkpoint)
+
+
+def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
+    """Drop the blocks behind a tap if the network reads the same without them; how many it has then."""
+    net: Any = built.net
+    depth, needed = built.spec.depth, blocks_needed(tap, built.spec.depth)
+    if needed == depth:
+        return depth
+    device = next(net.parameters()).device
+    size = built.spec.input_size
+    image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+
+    def seen() -> torch.Tensor:
+        reader = Taps(net, [tap], protocol.pooling)
+        with torch.inference_mode(), reader.attached():
+            getattr(net, "forward_features", net)(image)
+            return reader.collect()[0]
+
+    whole, before = net.blocks, seen()
+    try:
+        net.blocks = whole[:needed]
+        if torch.allclose(seen(), before, rtol=1e-4, atol=1e-6):
+            return needed
+    except (IndexError, AssertionError, RuntimeError, TypeError, ValueError):
+        pass  # a forward pass that counts on all of its blocks
+    net.blocks = whole
+    return depth
+
+
+def _checkpoint(spec: ModelSpec, weights: Path | None) -> Path | None:
+    if weights is not None:
+        return weights
+    if spec.checkpoint is not None:
+        return Path(spec.checkpoint)
+    if spec.weights.startswith("embedded:"):
+        return Path(str(files("probebench.embedded") / spec.weights.removeprefix("embedded:")))
+    return None
+
+
+def _overlay(spec: ModelSpec) -> dict[str, Any] | None:
+    """Where timm is to take weights from that it would take from elsewhere, as it takes it."""
+    if not needs_download(spec) or not spec.source or spec.architecture == PLAIN:
+        return None
+    if spec.source.startswith("https://"):
+        return {"url": spec.source, "hf_hub_id": None, "custom_load": False}
+    repo, _, name = spec.source.partition(":")
+    return {"hf_hub_id": repo, "hf_hub_filename": name or None, "custom_load": False}

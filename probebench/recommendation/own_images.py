@@ -1,0 +1,131 @@
+"""What `--data` names: a folder of one's own images, split where it is not, or a dataset of the catalog."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from probebench import datasets
+from probebench.catalog import Catalog, DatasetSpec
+from probebench.datasets import Split
+from probebench.datasets.files import ImageFiles
+from probebench.datasets.folder import class_folders, images_of
+from probebench.errors import DataError, UnknownName, unknown
+
+TEST_SHARE = 0.2
+SEED = 0
+LEAST_TRAIN = 2
+"""Training images of a class: one to fit on and one to choose the tap and the probe's strength on."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is probed.
+
+    Attributes:
+        spec: of the dataset
+        title: what it is called in the answer
+        note: what was done to it before, a sentence; empty if nothing was
+    """
+
+    spec: DatasetSpec
+    title: str
+    note: str = ""
+
+
+def find(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
+    """The images that a user means: a folder that exists goes before a dataset of that name.
+
+    A folder holds ``train/`` and ``test/`` or ``val/``, each with one folder a class; or one folder a class, as may its
+    ``train/`` alone, which is then split.
+
+    Raises:
+        UnknownName: if there is neither a folder nor a dataset of that name
+        DataError: for a folder that cannot be probed: no or one class, a class without images or with too few
+    """
+    if isinstance(data, DatasetSpec):
+        return Images(data, data.name)
+    folder = Path(data).expanduser()
+    if folder.is_dir():
+        return _own(folder, str(data))
+    if folder.exists():
+        raise DataError(f"{data} is a file; give the folder that has one folder of images a class in it")
+    if isinstance(data, Path) or "/" in data or "\\" in data:
+        raise DataError(f"there is no folder {data}; give a folder of images, or the name of a dataset")
+    try:
+        return Images(catalog.dataset(data), data)
+    except UnknownName:
+        raise unknown("folder or dataset", data, catalog.datasets, "probebench datasets") from None
+
+
+def _own(folder: Path, title: str) -> Images:
+    name = re.sub("[^A-Za-z0-9]", "_", folder.resolve().name) or "images"
+    root = str(folder.resolve())
+    if (folder / "train").is_dir() and any((folder / other).is_dir() for other in ("test", "val")):
+        images = Images(DatasetSpec(name, "probebench.datasets.folder:image_folder", {"root": root}), title)
+    else:
+        where = folder / "train" if (folder / "train").is_dir() else folder
+        images = Images(
+            DatasetSpec(name, f"{__name__}:split_folder", {"root": str(where.resolve())}),
+            title,
+            f"{where} has no test split: {TEST_SHARE:.0%} of the images of each class, drawn by a fixed seed, are kept "
+            "for the test. Where several images show one thing, split them yourself, into train/ and test/",
+        )
+    _check(datasets.load(images.spec), folder)
+    return images
+
+
+def _check(data: datasets.Dataset, folder: Path) -> None:
+    if len(data.classes) < 2:
+        raise DataError(
+            f"{folder} has one class folder, {data.classes[0]}; a classifier needs two: one folder of images a class"
+        )
+    counts = np.bincount(data.train.labels, minlength=len(data.classes))
+    if few := [name for name, count in zip(data.classes, counts, strict=True) if count < LEAST_TRAIN]:
+        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
+        raise DataError(
+            f"{folder}: too few training images of class {', '.join(few[:3])}{more}: at least {LEAST_TRAIN} are "
+            "needed, one to fit on and one to choose the tap on; some tens are better"
+        )
+
+
+def split_folder(root: str) -> tuple[list[str], Split, Split]:
+    """A folder with one folder a class: class names, train, test.
+
+    The images of a class that are tested on hang on its name and their number only.
+
+    Args:
+        root: an absolute path
+
+    Raises:
+        DataError: if a class has too few images
+    """
+    base = Path(root)
+    classes = class_folders(base)
+    names: dict[str, list[str]] = {"train": [], "test": []}
+    labels: dict[str, list[int]] = {"train": [], "test": []}
+    for label, name in enumerate(classes):
+        found = [path.relative_to(base).as_posix() for path in images_of(base / name)]
+        if len(found) <= LEAST_TRAIN:
+            raise DataError(
+                f"class folder {base / name} has {len(found)} image{'s' if len(found) > 1 else ''}; at least "
+                f"{LEAST_TRAIN + 1} are needed, to fit on, to choose on and to test on; some tens are better"
+            )
+        for part, files in zip(("test", "train"), _parted(name, found), strict=True):
+            names[part] += files
+            labels[part] += [label] * len(files)
+    train, test = (Split(ImageFiles(base, names[part]), np.array(labels[part], dtype=np.int64)) for part in names)
+    return classes, train, test
+
+
+def _parted(name: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Test and train images of a class, in their order."""
+    count = max(1, round(TEST_SHARE * len(files)))
+    order = np.random.default_rng([SEED, *name.encode()]).permutation(len(files))
+    tested = set(order[:count].tolist())
+    test, train = ([file for i, file in enumerate(files) if (i in tested) == which] for which in (True, False))
+    return test, train

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from probebench.cache import FeatureCache, cache_root
+from probebench.cache.store import NoRoom
+from probebench.errors import StoreError
+from tests.cache.conftest import noise, same
+
+IMAGES = 40
+
+
+@pytest.fixture
+def three(asked, cache):
+    """A cache with three entries, the oldest first."""
+    asked_for = [asked.but(split=noise(IMAGES, seed)) for seed in range(3)]
+    names = []
+    for age, each in zip((300, 200, 100), asked_for, strict=True):
+        before = {entry.name for entry in cache.entries()}
+        each(cache)
+        (entry,) = (entry for entry in cache.entries() if entry.name not in before)
+        then = time.time() - age
+        os.utime(entry.folder / "manifest.json", (then, then))
+        names.append(entry.name)
+    return cache, asked_for, names
+
+
+def held(cache):
+    return sum(entry.size()[0] for entry in cache.entries())
+
+
+def test_the_least_recently_used_give_way(three):
+    cache, asked_for, names = three
+    one = held(cache) // 3
+    asked_for[0](FeatureCache(cache.root))  # now the last used
+    FeatureCache(cache.root, held(cache)).make_room(one // 2)
+    assert {entry.name for entry in cache.entries()} == {names[0], names[2]}
+    FeatureCache(cache.root, 2 * one + 1000).make_room(one)
+    assert {entry.name for entry in cache.entries()} == {names[0]}
+
+
+def test_a_new_entry_stays_within_the_size(three, asked):
+    cache, _, names = three
+    bounded = FeatureCache(cache.root, held(cache) + 100)
+    fourth = asked.but(split=noise(IMAGES, 9))
+    assert same(fourth(bounded), fourth.plain())
+    assert held(cache) <= bounded.size
+    assert names[0] not in {entry.name for entry in cache.entries()}
+    assert len(cache.entries()) == 3
+
+
+def test_what_is_read_is_not_evicted(three):
+    cache, asked_for, names = three
+    kept = asked_for[0](FeatureCache(cache.root))
+    then = time.time() - 1000
+    os.utime(cache.root / names[0] / "manifest.json", (then, then))
+    FeatureCache(cache.root, held(cache)).make_room(1)
+    assert names[0] in {entry.name for entry in cache.entries()}
+    assert same(kept, asked_for[0].plain())
+    with pytest.raises(NoRoom):
+        FeatureCache(cache.root, 1).make_room(1)
+    del kept
+    FeatureCache(cache.root, 1000).make_room(1)
+    assert cache.entries() == []
+
+
+def test_marks_of_the_dead_do_not_count(three):
+    cache, _, names = three
+    users = cache.root / names[0] / "users"
+    code = (
+        "import sys, os, signal; from pathlib import Path; from probebench.cache.entry import Entry; "
+        "use = Entry(Path(sys.argv[1])).mark(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(cache.root / names[0])], check=False)
+    assert len(list(users.iterdir())) == 1
+    FeatureCache(cache.root, 1000).make_room(1)
+    assert cache.entries() == []
+
+
+def test_half_of_the_disk_is_the_most(three, monkeypatch):
+    cache, _, _ = three
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("probebench.cache.store.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(NoRoom, match="half of what the disk has"):
+        cache.make_room(10**9)
+
+
+def test_what_was_moved_to_the_trash_by_the_dead_is_removed(three):
+    cache, _, names = three
+    (cache.root / names[1]).rename(cache.root / ".trash-of-somebody")
+    assert len(cache.entries()) == 2
+    cache.remove(next(entry for entry in cache.entries() if entry.name == names[0]))
+    assert not list(cache.root.glob(".trash*"))
+
+
+def test_verify_finds_what_repair_removes(three):
+    cache, asked_for, names = three
+    path = next((cache.root / names[2]).glob("*.f32"))
+    path.write_bytes(path.read_bytes()[:-1] + b"\0\0")
+    (cache.root / names[2] / "L99-act.left.f32").write_bytes(b"left by the dead")
+    entries = {entry.name: entry for entry in cache.entries()}
+    assert cache.verify(entries[names[0]]) == []
+    (problem,) = cache.verify(entries[names[2]])
+    assert problem.endswith(f"{path.name} is not what was written")
+    assert cache.repair(entries[names[2]])
+    assert cache.verify(entries[names[2]]) == []
+    assert entries[names[2]].strays() == []
+    assert not path.exists()
+    found = asked_for[2](FeatureCache(cache.root))
+    assert same(found, asked_for[2].plain())
+
+
+def test_the_folder_is_the_variable_or_in_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("PROBEBENCH_CACHE", str(tmp_path))
+    assert cache_root() == tmp_path
+    monkeypatch.delenv("PROBEBENCH_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_root() == tmp_path / "home/.cache/probebench/features"
+
+
+def test_a_file_in_its_place_is_found_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"--probe-cache: no feature cache can be kept in .*file"):
+        FeatureCache(tmp_path / "file").check("--probe-cache")
+
+
+def test_it_does_not_need_torch():
+    code = "import sys, probebench.cache; print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import TINY_COUNT
+
+
+def test_the_plan_is_printed_and_nothing_measured(run, project):
+    result = run("--probe-plan")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "sweep *taps *images *features *in *passes *memory *extract *fit",
+            "tiny-blobs *18 *240 *230 kB *memory *1 *14 MB * s * s",
+            "tiny_other-blobs_dark *18 *240 *memory *1 *",
+            "4 sweeps: about * s, at most * of memory at a time besides network and libraries",
+        ]
+    )
+    result.assert_outcomes()
+    assert not (project.path / ".probebench").exists()
+
+
+def test_a_sweep_that_does_not_fit_says_so(run):
+    result = run("--probe-plan", "--probe-memory=10kB")
+    result.stdout.fnmatch_lines(["tiny-blobs: cannot be planned: the tap * alone, *: give it more by --probe-memory*"])
+
+
+def test_with_less_memory_there_are_more_passes_and_the_same_results(run, project):
+    def record(*args):
+        run("--probe-json=run.json", *args).assert_outcomes(passed=TINY_COUNT)
+        return json.loads((project.path / "run.json").read_text())
+
+    whole = record()
+    memory = min(sweep["plan"]["memory_bytes"] for sweep in whole["sweeps"]) - 100_000
+    little = record(f"--probe-memory={memory}B")
+    assert [case["accuracy"] for case in whole["cases"]] == [case["accuracy"] for case in little["cases"]]
+    assert {sweep["plan"]["mode"] for sweep in whole["sweeps"]} == {"memory"}
+    for sweep in little["sweeps"]:
+        assert sweep["plan"]["mode"] == "passes"
+        assert sweep["plan"]["memory_bytes"] <= memory
+        assert sweep["images"] == 240 * sweep["plan"]["passes"] > 240
+    planned = run("--probe-plan", f"--probe-memory={memory}B")
+    passes = little["sweeps"][0]["plan"]["passes"]
+    planned.stdout.fnmatch_lines([f"tiny-blobs *18 *{240 * passes:,} *memory *{passes} *14 MB*"])
+
+
+def test_a_run_that_does_not_fit_fails_with_the_reason(run):
+    result = run("--probe-memory=10kB", "--probe-model=tiny", "--probe-dataset=blobs")
+    result.stdout.fnmatch_lines(["*the tap * alone, *give it more by --probe-memory*"])
+    assert result.ret == 1
+
+
+def test_a_size_that_is_none(run):
+    result = run("--probe-memory=much")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--probe-memory takes a size such as 500MB or 50GB, got 'much'*"])
+
+
+def test_workers_are_refused(project):
+    pytest.importorskip("xdist")
+    result = project.runpytest_subprocess("-n2", "--probe-plan")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--probe-plan plans in one process: leave -n out*"])

@@ -1,0 +1,225 @@
+"""The probe that is written, and the script that uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from probebench import Tap, all_taps, models, weights
+from probebench.catalog import Catalog, ModelSpec
+from probebench.cli import main
+from probebench.errors import StoreError
+from probebench.features import Taps
+from probebench.protocols import DEFAULT
+from probebench.recommendation import classify
+from probebench.recommendation.export import _cut, export
+from probebench.recommendation.recipe import recipe
+from probebench.sites import SITES
+from tests.recommendation.conftest import write_digits
+
+CHECKPOINT = Path(models.__file__).parent / "embedded" / "glyphvit.safetensors"
+
+
+@pytest.fixture(scope="module")
+def written(found, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("written") / "deep" / "probe"
+    probe, script = found.save(folder)
+    assert sorted(folder.iterdir()) == [script, probe]
+    return folder
+
+
+def test_the_script_alone_predicts_what_the_probe_does(found, written, folder, tmp_path):
+    script, bad = written / "classify.py", tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    images = sorted((folder / "test").rglob("*.png"))
+    # A name on the path that cannot be imported: the script does without probebench.
+    (tmp_path / "probebench.py").write_text("raise ImportError('not to be used')")
+    done = subprocess.run(
+        [sys.executable, script, bad, *images, "--checkpoint", CHECKPOINT],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    (complaint,) = done.stderr.splitlines()
+    assert f"{bad} cannot be read" in complaint
+    assert done.returncode == 1  # for the image that is none
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == [str(path) for path in images]
+    assert [row[1] for row in rows] == in_process(found, images)
+    # And so it has the score that was promised.
+    right = np.mean([row[1] == Path(row[0]).parent.name for row in rows])
+    assert right == pytest.approx(found.test.value)
+    assert 1 / 3 <= min(float(row[2]) for row in rows) <= max(float(row[2]) for row in rows) <= 1
+
+
+def in_process(found, images) -> list[str]:
+    """Predictions of the exported probe on features as probebench extracts them, of the whole network."""
+    from probebench.datasets import Split
+    from probebench.datasets.files import ImageFiles
+    from probebench.features import extract
+    from probebench.views import Views, pixel_statistics
+
+    built = models.build(Catalog.default().model("glyphvit"))
+    split = Split(ImageFiles(Path("/"), [str(path) for path in images]), np.zeros(len(images), dtype=np.int64))
+    views = Views(split, np.arange(len(images)), DEFAULT.test_view, 32, 0, DEFAULT.resizing(built.spec))
+    mean, std = pixel_statistics(DEFAULT, built.spec)
+    seen = extract(built, views, [found.tap], pooling="mean", mean=mean, std=std, batch_size=16, device="cpu")[
+        found.tap
+    ]
+    return [found.classes[label] for label in found.export.probe.predict(seen)]
+
+
+def test_the_file_says_what_it_is(found, written):
+    with safe_open(written / "probe.safetensors", framework="pt") as file:
+        about = json.loads(file.metadata()["probebench"])
+        shapes = {name: tuple(file.get_tensor(name).shape) for name in file.keys()}  # noqa: SIM118
+    width = next(row.width for row in found.table if row.tap == found.tap.id)
+    assert shapes == {"mean": (width,), "scale": (width,), "weight": (3, width), "bias": (3,)}
+    assert about["model"] == "glyphvit"
+    assert about["tap"] == found.tap.id
+    assert about["classes"] == list(found.classes)
+    assert about["protocol"] == "default@1"
+    assert about["test"] == found.test.to_json()
+    assert about["preprocessing"]["size"] == 32
+    assert about["network"]["blocks"] == max(1, found.tap.layer if isinstance(found.tap.layer, int) else 12)
+
+
+def test_the_script_says_what_is_missing(written, folder, tmp_path, monkeypatch):
+    image, probe = next((folder / "test").rglob("*.png")), ["--probe", str(written / "probe.safetensors")]
+    for args, text in [
+        (probe, "weights of glyphvit are a file of their own: add --checkpoint FILE"),
+        ([*probe, "--checkpoint", str(tmp_path / "no")], f"there is no file {tmp_path / 'no'}"),
+        (["--probe", str(tmp_path / "none")], f"there is no file {tmp_path / 'none'}"),
+    ]:
+        monkeypatch.setattr(sys, "argv", ["classify.py", str(image), *args])
+        with pytest.raises(SystemExit, match=re.escape(text)):
+            classify.main()
+
+
+def test_the_script_refuses_other_weights(found, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(CHECKPOINT)
+    state["blocks.0.mlp.fc1.bias"][0] += 1
+    save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(SystemExit, match="not the weights of glyphvit"):
+        classify.build(dict(found.export.about), tmp_path / "other.safetensors")
+
+
+def test_a_classify_py_of_another_origin_is_not_replaced(found, tmp_path):
+    (tmp_path / "classify.py").write_text("mine\n")
+    with pytest.raises(StoreError, match="not from probebench"):
+        found.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["classify.py"]
+    found.save(tmp_path / "other")
+    found.save(tmp_path / "other")  # one's own is
+
+
+ARCHITECTURES = {
+    "vit_tiny_patch16_224": {"img_size": 32, "patch_size": 16},
+    "vit_small_patch16_36x1_224": {"img_size": 32, "patch_size": 16, "depth": 3, "embed_dim": 24, "num_heads": 2},
+    "vit_small_patch16_18x2_224": {"img_size": 32, "patch_size": 16, "depth": 3, "embed_dim": 24, "num_heads": 2},
+    "vit_base_patch16_xp_224": {"img_size": 32, "patch_size": 16, "depth": 3, "embed_dim": 24, "num_heads": 2},
+    "eva02_tiny_patch14_224": {"img_size": 28, "depth": 3},
+    "beit_base_patch16_224": {"img_size": 32, "depth": 3, "embed_dim": 24, "num_heads": 2},
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_script_reads_every_tap_as_probebench_does(architecture):
+    kwargs = ARCHITECTURES[architecture] | {"depth": 3}
+    spec = ModelSpec("m", architecture, weights="random", seed=1, kwargs=kwargs | {"num_classes": 0})
+    built = models.build(models.completed(spec))
+    images = torch.rand(2, 3, built.spec.input_size, built.spec.input_size)
+    taps = all_taps(3)
+    reader = Taps(built.net, taps, "mean")
+    with torch.inference_mode(), reader.attached():
+        built.net.forward_features(images)
+        expected = reader.collect()
+    for tap, value in zip(taps, expected, strict=True):
+        torch.testing.assert_close(classify.features(built.net, recipe(built.net, tap), images), value)
+    # And of the network that is cut behind the tap.
+    tap = taps[9 + SITES.index("act")]
+    assert _cut(built, tap, DEFAULT) == len(built.net.blocks) == 2
+    torch.testing.assert_close(classify.features(built.net, recipe(built.net, tap), images), expected[taps.index(tap)])
+
+
+def test_pretrained_weights_come_from_where_probebench_took_them(hub, found):
+    """From timm's repository, and from another that the spec names."""
+    kwargs = {"depth": 2, "embed_dim": 24, "num_heads": 2, "img_size": 32}
+    for source, path in [
+        ("", "/timm/vit_tiny_patch16_224.augreg_in21k/resolve/main/model.safetensors"),
+        ("someone/something:w.safetensors", "/someone/something/resolve/main/w.safetensors"),
+    ]:
+        own = timm.create_model("vit_tiny_patch16_224.augreg_in21k", num_classes=21843, **kwargs)
+        hub.files = {path: save(own.state_dict())}
+        given = ModelSpec("own", "vit_tiny_patch16_224.augreg_in21k", source=source, kwargs=kwargs)
+        spec = models.completed(given)
+        weights.download(spec)
+        built = models.build(spec)
+        written = export(built, None, Tap(1, "act"), found.export.probe, ["a", "b", "c"], DEFAULT, {})
+        assert written.checkpoint is None
+        net = classify.build(json.loads(json.dumps(written.about)), None)
+        assert len(net.blocks) == 1
+        torch.testing.assert_close(net.blocks[0].mlp.fc1.weight, own.blocks[0].mlp.fc1.weight.detach())
+
+
+def test_the_script_builds_random_and_finetuned_networks(found, tmp_path):
+    about = dict(found.export.about)
+    random = replace(Catalog.default().model("glyphvit_random"))
+    built = models.build(random)
+    about["network"] = about["network"] | {"weights": "random", "blocks": 12, "digest": classify.digest(built.net)}
+    net = classify.build(about, None)
+    for name, tensor in built.net.state_dict().items():
+        torch.testing.assert_close(net.state_dict()[name], tensor, rtol=0, atol=0)
+    # A checkpoint of a training script, with a classifier of its own.
+    state = {f"module.{name}": tensor for name, tensor in built.net.state_dict().items()}
+    state["module.head.weight"], state["module.head.bias"] = torch.zeros(5, 64), torch.zeros(5)
+    torch.save({"state_dict": state}, tmp_path / "tuned.pth")
+    about["network"] = about["network"] | {"weights": "checkpoint"}
+    net = classify.build(about, tmp_path / "tuned.pth")
+    torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
+
+
+# The command
+
+
+def test_the_command_answers_and_writes(tmp_path, capsys):
+    data = write_digits(tmp_path / "own", each=8)
+    args = ["recommend", "--model", "glyphvit", "--data", str(data), "--budget", "1", "--jobs", "1", "--device", "cpu"]
+    assert main([*args, "-o", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "glyphvit on " in out
+    assert "has no test split" in out
+    assert f"{tmp_path / 'out' / 'classify.py'} IMAGE... --checkpoint {CHECKPOINT}" in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classify.py", "probe.safetensors"]
+
+
+def test_bad_input_writes_nothing(tmp_path, capsys):
+    data = write_digits(tmp_path / "own", each=4)
+    args = ["recommend", "--data", str(data), "-o", str(tmp_path / "out"), "--jobs", "1"]
+    assert main([*args, "--model", "glyphvi"]) == 2
+    assert "Did you mean 'glyphvit'" in capsys.readouterr().err
+    sorted((data / "two").iterdir())[3].write_bytes(b"nothing")
+    assert main([*args, "--model", "glyphvit"]) == 1
+    assert "cannot be decoded" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit):
+        main([*args, "--model", "glyphvit", "--budget", "0"])
+    assert "'0' is not a positive whole number" in capsys.readouterr().err
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert main(["recommend", "--model", "glyphvit", "--data", str(data), "-o", str(blocked)]) == 1
+    assert "is not a directory" in capsys.readouterr().err

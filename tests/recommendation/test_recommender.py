@@ -1,0 +1,239 @@
+"""Which tap is recommended, and what is said about it."""
+
+from __future__ import annotations
+
+import builtins
+import io
+from math import comb
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from probebench import Tap, all_taps, recommend, run_sweep
+from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.errors import DataError, ProbebenchError, UnknownName
+from probebench.recommendation.display import lines
+from probebench.recommendation.screening import MEASURED
+from tests.recommendation.conftest import CLASSES, write_digits
+
+
+@pytest.fixture(scope="module")
+def sweep(folder):
+    spec = DatasetSpec("my_digits", "probebench.datasets.folder:image_folder", {"root": str(folder)})
+    return run_sweep("glyphvit", spec, device="cpu", jobs=1)
+
+
+def test_the_answer_is_that_of_the_full_sweep(found, sweep):
+    best = min(sweep.taps.values(), key=lambda one: (-one.held_out_accuracy, one.tap))
+    final = sweep.taps[Tap("final", "final")]
+    assert found.tap == best.tap
+    assert found.validation == best.held_out_accuracy
+    assert found.test == best.metrics.accuracy
+    assert found.gain == pytest.approx(best.accuracy - final.accuracy)
+    assert [row.tap for row in found.table] == [tap.id for tap in all_taps(12)]
+    assert [row.test for row in found.table] == [one.accuracy for one in sweep.taps.values()]
+    assert (found.n_train, found.n_validation, found.n_test) == (90, 18, 90)
+    assert found.classes == tuple(sorted(CLASSES))
+    assert found.note == ""
+    assert found.budget is None
+
+
+def two_sided(lost: int, gained: int) -> float:
+    n, more = lost + gained, max(lost, gained)
+    return min(1.0, 2 * sum(comb(n, k) for k in range(more, n + 1)) / 2**n)
+
+
+def test_ties_are_those_of_pairwise_tests_with_holms_procedure(found, sweep):
+    chosen = sweep.taps[found.tap].correct
+    p = {
+        tap: two_sided(int((chosen & ~one.correct).sum()), int((~chosen & one.correct).sum()))
+        for tap, one in sweep.taps.items()
+        if tap != found.tap
+    }
+    different = set()
+    for rank, tap in enumerate(sorted(p, key=p.__getitem__)):
+        if p[tap] > found.level / (len(p) - rank):
+            break
+        different.add(tap)
+    assert different, "the folder is too easy to test anything"
+    assert set(found.tied) == set(p) - different
+    assert found.gain_p == pytest.approx(p.get(Tap("final", "final"), 1.0))
+    assert {row.tap for row in found.table if row.tied} == {found.tap.id} | {tap.id for tap in found.tied}
+    # The least number of images that could tell one tap apart, before Holm's procedure relaxes.
+    assert two_sided(found.smallest, 0) <= found.level / len(p) < two_sided(found.smallest - 1, 0)
+
+
+def test_cheaper_taps_are_tied_and_in_earlier_layers(found):
+    at = {row.tap: row for row in found.table}
+    savings = [row.saved_compute for row in found.cheaper]
+    assert savings == sorted(set(savings), reverse=True)
+    for row in found.cheaper:
+        assert row.tied
+        assert row.saved_compute > found.saved_compute == at[found.tap.id].saved_compute
+        as_cheap = [r for r in found.table if r.saved_compute >= row.saved_compute and r.tied]
+        assert row.validation == max(r.validation for r in as_cheap)
+    assert found.cheaper, "nothing was tested"
+
+
+def test_a_folder_without_a_test_split_is_split_and_the_answer_says_so(tmp_path):
+    for where, given in ((tmp_path / "bare", tmp_path / "bare"), (tmp_path / "half" / "train", tmp_path / "half")):
+        write_digits(where, each=10)
+        found = recommend("glyphvit", str(given), device="cpu", jobs=1, budget=1)
+        assert (found.n_train, found.n_test) == (24, 6)
+        assert f"{where} has no test split: 20% of the images of each class" in found.note
+        assert any(found.note in line for line in lines(found))
+
+
+def test_a_budget_probes_the_best_of_a_screening_and_final(folder, found, monkeypatch):
+    asked = []
+    original = recommend.__globals__["run_sweep"]
+
+    def watched(*args, **kwargs):
+        result = original(*args, **kwargs)
+        asked.append(list(result.taps))
+        return result
+
+    monkeypatch.setitem(recommend.__globals__, "run_sweep", watched)
+    few = recommend("glyphvit", folder, budget=3, device="cpu", jobs=1)
+    assert asked == [[Tap.parse(row.tap) for row in few.table]]
+    assert len(few.table) in (3, 4)  # final may be among the three
+    assert few.table[-1].tap == "final"
+    assert few.budget == 3
+    assert few.taps == 98
+    full = {row.tap: row for row in found.table}
+    assert [row.test for row in few.table] == [full[row.tap].test for row in few.table]
+    assert few.validation == max(row.validation for row in few.table)
+    (line,) = [line for line in lines(few) if line.startswith("budget")]
+    assert "a ridge probe screened 98 taps" in line
+    assert f"in {MEASURED[3].same} of {MEASURED[3].runs} measured runs" in line
+
+
+def test_a_budget_of_all_taps_screens_nothing():
+    tiny = ModelSpec(
+        "tiny",
+        "VisionTransformer",
+        depth=1,
+        weights="random",
+        seed=0,
+        input_size=32,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        kwargs={"img_size": 32, "patch_size": 16, "embed_dim": 8, "num_heads": 2, "num_classes": 0},
+    )
+    found = recommend(tiny, DatasetSpec("d", "tests.recommendation.test_recommender:noise"), budget=10, jobs=1)
+    assert found.budget is None
+    assert len(found.table) == 10
+    assert found.export.about["network"]["weights"] == "random"
+
+
+def noise():
+    from probebench.datasets import Split
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 32, 32), dtype=np.uint8)
+    labels = np.arange(40, dtype=np.int64) % 2
+    return ["a", "b"], Split(images[:20], labels[:20]), Split(images[20:], labels[20:])
+
+
+def test_names_of_the_catalog_are_data_too(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    from probebench.recommendation.own_images import find
+
+    assert find("digits", Catalog.default()).spec == Catalog.default().dataset("digits")
+    write_digits(tmp_path / "digits", each=3)
+    assert find("digits", Catalog.default()).spec.kwargs == {"root": str(tmp_path / "digits")}
+
+
+# What is shown
+
+
+def test_the_lines_say_it(found):
+    text = str(found)
+    assert found.tap.id in text
+    assert f"{100 * found.test.value:.1f}%, 95% interval {100 * found.test.ci95[0]:.1f}" in text
+    assert f"{100 * found.gain:+.1f} points over final" in text
+    assert f"{len(found.tied)} of 97 other taps cannot be told from it on the test images" in text
+    assert f"n = {found.n_test}" in text
+    assert "note" not in text
+    assert len(repr(found)) < 6000  # a notebook may print it
+    assert len(text.splitlines()) <= 8
+
+
+def test_rich_and_notebooks_show_it(found):
+    out = io.StringIO()
+    Console(file=out, width=160).print(found)
+    assert "95% interval" in out.getvalue()
+    assert "final" in out.getvalue()
+    page = found._repr_html_()
+    assert page.count("<table>") == page.count("</table>") == 2
+    assert f"<td>{found.tap.id}</td>" in page
+    assert "McNemar&#x27;s" in page
+
+
+def test_a_dataframe_has_every_tap(found):
+    frame = found.to_dataframe()
+    assert list(frame.index) == [row.tap for row in found.table]
+    assert frame.loc[found.tap.id, "test"] == found.test.value
+    assert frame["tied"].sum() == 1 + len(found.tied)
+
+
+def test_a_dataframe_without_pandas_is_a_clear_error(found, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name == "pandas":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ProbebenchError, match=r"needs pandas: pip install 'probebench\[notebook\]'"):
+        found.to_dataframe()
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "error", "match"),
+    [
+        ("glyphvitt", "digits", UnknownName, "unknown model 'glyphvitt'. Did you mean 'glyphvit'"),
+        ("glyphvit", "digit", UnknownName, "unknown folder or dataset 'digit'. Did you mean 'digits'"),
+        ("glyphvit", "no/such", DataError, "there is no folder no/such"),
+    ],
+)
+def test_names_that_there_are_not(model, data, error, match):
+    with pytest.raises(error, match=match):
+        recommend(model, data)
+
+
+def test_folders_that_cannot_be_probed(tmp_path):
+    one = tmp_path / "one"
+    write_digits(one, each=4)
+    (one / "one").rename(tmp_path / "moved")
+    (one / "two").rename(tmp_path / "moved too")
+    with pytest.raises(DataError, match="has one class folder, zero"):
+        recommend("glyphvit", one)
+    few = write_digits(tmp_path / "few", each=2)
+    with pytest.raises(DataError, match=r"class folder .*few/one has 2 images; at least 3 are needed"):
+        recommend("glyphvit", few)
+    split = tmp_path / "split"
+    write_digits(split / "train", each=1)
+    write_digits(split / "test", each=1, part="test")
+    with pytest.raises(DataError, match="too few training images of class one, two, zero: at least 2"):
+        recommend("glyphvit", split)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="has no class folders"):
+        recommend("glyphvit", tmp_path / "empty")
+    with pytest.raises(DataError, match="is a file"):
+        recommend("glyphvit", next(few.rglob("*.png")))
+    with pytest.raises(ProbebenchError, match="a budget must be at least 1"):
+        recommend("glyphvit", few, budget=0)
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    root = write_digits(tmp_path / "own", each=5)
+    bad = sorted((root / "two").iterdir())[3]
+    bad.write_bytes(b"not an image")
+    with pytest.raises(DataError, match=f"{bad} cannot be decoded"):
+        recommend("glyphvit", root)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probebench import DatasetSpec, run_sweep
+from probebench.cache import FeatureCache
+from probebench.datasets import Split
+from probebench.errors import FeatureError
+from probebench.planning import Demand, plan_sweep
+from probebench.protocols import get_protocol
+from probebench.sites import all_taps
+from tests.cache.conftest import SPEC
+
+MB = 1_000_000
+PROTOCOL = get_protocol("default@1")
+WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(12)}  # a ViT-B
+
+
+def demand(widths=WIDTHS, n=50_000, protocol=PROTOCOL, draws=1, narrow=768):
+    return Demand.of(protocol, widths, n_read=n, n_train=n, n_test=10_000, classes=10, draws=draws, narrow=narrow)
+
+
+def test_bytes_of_the_features_of_a_vit_b():
+    # 12 layers of 6 x 768 + 2 x 3,072, and embed and final; float32; 60,000 images.
+    assert demand().feature_bytes == 4 * 60_000 * (12 * (6 * 768 + 2 * 3072) + 2 * 768)
+
+
+def test_what_fits_is_read_at_once():
+    plan = plan_sweep(demand(), memory=10**12, disk=0, jobs=4)
+    assert (plan.mode, plan.groups, plan.jobs, plan.passes, plan.disk) == ("memory", (tuple(WIDTHS),), 4, 1, 0)
+    assert plan.memory >= demand().feature_bytes
+
+
+def test_what_does_not_fit_goes_to_the_disk():
+    plan = plan_sweep(demand(), memory=16_000 * MB, disk=50_000 * MB, jobs=4)
+    assert plan.mode == "disk"
+    assert plan.passes == 1
+    assert plan.disk == demand().feature_bytes
+    assert plan.memory <= 16_000 * MB
+
+
+def test_without_room_on_the_disk_there_are_several_passes():
+    plan = plan_sweep(demand(), memory=16_000 * MB, disk=1000 * MB, jobs=4)
+    assert plan.mode == "passes"
+    assert plan.passes == len(plan.groups) > 1
+    assert plan.disk == 0
+
+
+@pytest.mark.parametrize("disk", [0, 10**12])
+@pytest.mark.parametrize("memory", [7_000 * MB, 9_000 * MB, 20_000 * MB, 40_000 * MB])
+def test_every_tap_is_in_one_group_and_no_group_takes_more_than_there_is(memory, disk):
+    plan = plan_sweep(demand(), memory=memory, disk=disk, jobs=8)
+    assert [tap for group in plan.groups for tap in group] == list(WIDTHS)
+    assert plan.memory <= memory
+    assert 1 <= plan.jobs <= 8
+
+
+def test_more_memory_never_means_more_passes():
+    passes = [plan_sweep(demand(), memory=gigabytes * 1000 * MB, disk=0, jobs=2).passes for gigabytes in range(8, 60)]
+    assert passes == sorted(passes, reverse=True)
+    assert passes[0] > passes[-1] == 1
+
+
+def test_less_memory_means_fewer_jobs_before_it_means_an_error():
+    alone = plan_sweep(demand(), memory=7_000 * MB, disk=0, jobs=8)
+    assert alone.jobs < 8
+    with pytest.raises(FeatureError, match=r"L01-fc1 alone, 50,000 x 3072 features .* by --probe-memory"):
+        plan_sweep(demand(), memory=500 * MB, disk=0, jobs=8)
+
+
+def test_draws_and_scaled_rows_take_copies():
+    one, five = demand(), demand(draws=5)
+    assert five.held(list(WIDTHS), "disk") > one.held(list(WIDTHS), "disk")
+    paper = demand(protocol=get_protocol("paper@1"))
+    assert paper.held(list(WIDTHS), "disk") - one.held(list(WIDTHS), "disk") == paper.feature_bytes
+
+
+def noise_dataset(n=60, size=16, seed=0):
+    rng = np.random.default_rng(seed)
+    splits = []
+    for _ in range(2):
+        labels = rng.integers(0, 3, n)
+        images = rng.integers(0, 100, (n, size, size))
+        images[np.arange(size)[None] // 5 == labels[:, None]] += 90
+        splits.append(Split(images.astype(np.uint8), labels.astype(np.int64)))
+    return ["a", "b", "c"], *splits
+
+
+DATASET = DatasetSpec(name="noise", reader="tests.test_planning:noise_dataset")
+
+
+@pytest.mark.parametrize("protocol", ["default@1", "paper@1", "few_shot_4@1"])
+def test_results_do_not_depend_on_the_plan(tmp_path, protocol):
+    protocol = get_protocol(protocol)
+    if protocol.train_multiple > 1:
+        protocol = replace(protocol, train_multiple=1)
+
+    def measure(memory, cache):
+        found = run_sweep(SPEC, DATASET, protocol=protocol, memory=memory, cache=cache, jobs=1, device="cpu")
+        return found, {tap: each.correct.tolist() for tap, each in found.taps.items()}
+
+    whole, expected = measure(None, None)
+    assert whole.plan.mode == "memory"
+    least = min(memory for memory in range(100_000, whole.plan.memory, 5_000) if _fits(whole, protocol, memory))
+    several, found = measure(least + 5_000, None)
+    assert several.plan.mode == "passes"
+    assert several.plan.passes > 1
+    assert several.images == whole.images * several.plan.passes
+    assert found == expected
+    assert several.shift_distance == whole.shift_distance
+
+
+def _fits(whole, protocol, memory):
+    widths = {tap: each.width for tap, each in whole.taps.items()}
+    asked = Demand.of(
+        protocol,
+        widths,
+        n_read=whole.images - whole.n_test,
+        n_train=whole.n_train,
+        n_test=whole.n_test,
+        classes=3,
+        draws=protocol.draws or 1,
+        narrow=8,
+    )
+    try:
+        plan_sweep(asked, memory=memory, disk=0, jobs=1)
+    except FeatureError:
+        return False
+    return True
+
+
+def test_results_from_the_disk_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("probebench.cache.writer.SHARD_BYTES", 1000)
+    cache = FeatureCache(tmp_path / "features", always=False)
+    whole = run_sweep(SPEC, DATASET, jobs=1, device="cpu")
+    found = run_sweep(SPEC, DATASET, memory=whole.plan.memory - 1, cache=cache, jobs=1, device="cpu")
+    assert found.plan.mode == "disk"
+    assert found.images == whole.images
+    assert len(cache.entries()) == 2  # kept, though a cache by itself would not have
+    for tap, each in whole.taps.items():
+        assert np.array_equal(each.correct, found.taps[tap].correct)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+from benchmarks.performance.probe_memory import Peak
+from probebench import DatasetSpec, run_sweep
+from probebench.cache import FeatureCache
+from probebench.protocols import get_protocol
+from probebench.sites import Tap
+from tests.cache.conftest import SPEC
+import tests.test_planning as here
+
+protocol = replace(get_protocol("default@1"), path=(0.01, 1.0))
+wide = replace(SPEC, kwargs=SPEC.kwargs | {"embed_dim": 96})
+run = lambda spec, **more: run_sweep(wide, spec, protocol=protocol, device="cpu", jobs=1, **more)
+run(here.DATASET)  # libraries are loaded
+spec = DatasetSpec(name="many", reader="tests.test_planning:noise_dataset", kwargs={"n": 12_000})
+cache = FeatureCache(Path(sys.argv[2])) if len(sys.argv) > 2 else None
+peak = Peak()
+peak.start()
+found = run(spec, memory=int(sys.argv[1]), cache=cache)
+print(found.plan.mode, found.plan.passes, found.plan.memory, peak.stop(), len(found.taps))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure memory")
+@pytest.mark.parametrize("mode", ["memory", "passes", "disk"])
+def test_the_peak_is_within_the_plan(tmp_path, mode):
+    """24,000 images, 18 taps of up to 384 features: 259 MB of features."""
+    memory = {"memory": 2000 * MB, "passes": 320 * MB, "disk": 450 * MB}[mode]
+    command = [sys.executable, "-c", PEAK, str(memory)] + [str(tmp_path / "features")] * (mode == "disk")
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    out = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stderr
+    found, passes, planned, peak, taps = out.stdout.split()
+    assert (found, int(taps)) == (mode, 18)
+    assert (int(passes) > 1) == (mode == "passes")
+    assert int(planned) <= memory
+    # The images themselves, as arrays and as the batch in the network, are not part of the plan.
+    assert int(peak) <= 1.1 * int(planned) + 30 * MB
