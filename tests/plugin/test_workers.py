@@ -33,7 +33,7 @@ import os, pathlib, pytest
 @pytest.fixture(autouse=True, scope="session")
 def counting(request):
     import probebench.sweep as sweep
-    original, monkeypatch = sweep.extract, pytest.MonkeyPatch()
+    original, monkeypatch = sweep.features_of, pytest.MonkeyPatch()
 
     def extract(built, views, *args, **kwargs):
         line = f"{os.environ.get('PYTEST_XDIST_WORKER')} {os.environ['PYTEST_CURRENT_TEST'].split('-L')[0]}"
@@ -41,7 +41,7 @@ def counting(request):
             file.write(line.replace("-embed", "").replace("-final", "") + chr(10))
         return original(built, views, *args, **kwargs)
 
-    monkeypatch.setattr(sweep, "extract", extract)
+    monkeypatch.setattr(sweep, "features_of", extract)
     yield
     monkeypatch.undo()
 """
