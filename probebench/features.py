@@ -170,6 +170,14 @@ class Taps:
 
         return hook
 
+    def read(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Send images, normalised, shape (batch, 3, size, size), through the network while it is attached; `collect`.
+
+        Without gradients wherever the caller has switched them off.
+        """
+        getattr(self._net, "forward_features", self._net)(images)
+        return self.collect()
+
     def collect(self) -> list[torch.Tensor]:
         """The pooled features of the last forward pass, one float32 tensor of shape (batch, width) per tap."""
         return [value() for value in self._values]
@@ -249,11 +257,9 @@ def forward(
     """
     reader = Taps(model.net, taps, pooling)
     mean, std = mean.to(device), std.to(device)
-    run = getattr(model.net, "forward_features", model.net)
     with torch.inference_mode(), reader.attached():
         for batch in DataLoader(views, batch_size=batch_size):
-            run(batch.to(device).float().div_(255).sub_(mean).div_(std))
-            put(reader.collect())
+            put(reader.read(batch.to(device).float().div_(255).sub_(mean).div_(std)))
 
 
 def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -> dict[Tap, int]:
@@ -265,8 +271,8 @@ def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -
     reader = Taps(model.net, taps, pooling)
     size = model.spec.input_size
     with torch.inference_mode(), reader.attached():
-        getattr(model.net, "forward_features", model.net)(torch.zeros(1, 3, size, size, device=device))
-        return {tap: values.shape[1] for tap, values in zip(taps, reader.collect(), strict=True)}
+        read = reader.read(torch.zeros(1, 3, size, size, device=device))
+    return {tap: values.shape[1] for tap, values in zip(taps, read, strict=True)}
 
 
 def extract(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ class Model:
     weights_digest: str
 
 
+def shipped(spec: ModelSpec) -> Traversable:
+    """The weights of a model whose weights are inside the package."""
+    return files("probebench.embedded") / spec.weights.removeprefix("embedded:")
+
+
 def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") -> Model:
     """Build the network of a spec and load its weights.
 
@@ -67,7 +73,7 @@ def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") 
     if weights is not None:
         _load(net, spec, weights, sha256)
     elif spec.weights.startswith("embedded:"):
-        with as_file(files("probebench.embedded") / spec.weights.removeprefix("embedded:")) as path:
+        with as_file(shipped(spec)) as path:
             _load(net, spec, path, sha256)
     _check_input_size(net, spec)
     net = net.float().eval().requires_grad_(False)

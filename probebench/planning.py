@@ -20,9 +20,6 @@ from probebench.sites import Tap
 if TYPE_CHECKING:
     from probebench.protocols import Protocol
 
-USABLE = 0.8
-"""Of the memory that is free, the share that a sweep may take unless --probe-memory says how much."""
-
 Mode = Literal["memory", "disk", "passes"]
 
 
@@ -31,6 +28,7 @@ class Demand:
     """What a sweep asks for.
 
     Attributes:
+        protocol: how it is measured
         widths: features of each tap
         n_read: training images that go through the network
         n_train: training images of one draw
@@ -38,11 +36,9 @@ class Demand:
         classes: of the labels
         draws: training sets
         narrow: width of the residual stream, to which wider taps are projected as a control; None leaves that out
-        copied: rows are changed before the fit, so that features in files are copied into memory
-        strengths: C of the probe, how many
-        path: the probe is `probebench.probes.logistic_path`
     """
 
+    protocol: Protocol
     widths: Mapping[Tap, int]
     n_read: int
     n_train: int
@@ -50,36 +46,11 @@ class Demand:
     classes: int
     draws: int
     narrow: int | None
-    copied: bool
-    strengths: int
-    path: bool
 
-    @classmethod
-    def of(
-        cls,
-        protocol: Protocol,
-        widths: Mapping[Tap, int],
-        *,
-        n_read: int,
-        n_train: int,
-        n_test: int,
-        classes: int,
-        draws: int,
-        narrow: int | None,
-    ) -> Demand:
-        """What a sweep under a protocol asks for."""
-        return cls(
-            widths=dict(widths),
-            n_read=n_read,
-            n_train=n_train,
-            n_test=n_test,
-            classes=classes,
-            draws=draws,
-            narrow=narrow,
-            copied=protocol.feature_norm != "none",
-            strengths=len(protocol.path or (1.0,)),
-            path=protocol.probe == "logistic_path",
-        )
+    @property
+    def strengths(self) -> int:
+        """How many C the probe is fitted with."""
+        return len(self.protocol.path or (1.0,))
 
     @property
     def feature_bytes(self) -> int:
@@ -98,13 +69,15 @@ class Demand:
         if mode == "disk":
             from probebench.cache.writer import SHARD_BYTES
 
+            # Rows that are scaled before the fit are copied into memory.
+            copied = self.features(taps) if self.protocol.feature_norm != "none" else 0
             # A shard that is collected, and the same joined tap by tap.
-            return narrowed + drawn + 2 * SHARD_BYTES + (self.features(taps) if self.copied else 0)
+            return narrowed + drawn + 2 * SHARD_BYTES + copied
         return narrowed + drawn + self.features(taps)
 
     def fit(self, width: int) -> int:
         """Bytes that one job takes for a tap."""
-        if self.path:
+        if self.protocol.probe == "logistic_path":
             from probebench.probes.plan import path_bytes
 
             fitting = path_bytes(self.n_train, width, self.classes, self.strengths, self.n_test)

@@ -18,8 +18,8 @@ from probebench.errors import DataError, unknown
 from probebench.features import widths_of
 from probebench.fetch import Progress, fetch_dataset
 from probebench.models import Model
-from probebench.planning import USABLE, Demand, SweepPlan, plan_sweep
-from probebench.probes.plan import free_memory
+from probebench.planning import Demand, SweepPlan, plan_sweep
+from probebench.probes.plan import usable_memory
 from probebench.probing import TrainingSet
 from probebench.protocols import Protocol, get_protocol
 from probebench.sites import Tap, all_taps
@@ -60,7 +60,7 @@ class Prepared:
         Args:
             memory: bytes; None for most of what is free
         """
-        free = int(USABLE * free_memory("cpu")) if memory is None else memory
+        free = usable_memory("cpu") if memory is None else memory
         return plan_sweep(self.demand, memory=free, disk=_room(cache), jobs=jobs)
 
 
@@ -131,7 +131,7 @@ def prepare(
         sets=sets,
         train_views=Views(data.train, read, protocol.train_view, size, seed, resizing),
         test_views=Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing),
-        demand=Demand.of(
+        demand=Demand(
             protocol,
             widths_of(built, taps, pooling=protocol.pooling, device=device),
             n_read=len(read),

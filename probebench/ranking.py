@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,14 +147,19 @@ def chosen(cases: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return min(cases, key=lambda case: (-selection_score(case), tap_of(case)))
 
 
+def best_row(rows: Sequence[Row]) -> Row:
+    """Of one model's rows on one dataset, at least one, that of the `chosen` case."""
+    case = chosen(row.case for row in rows)
+    return next(row for row in rows if row.case is case)
+
+
 def best_taps(ranking: dict[str, list[Row]]) -> list[Row]:
     """On each dataset, the `chosen` tap of each model."""
     best = []
     for rows in ranking.values():
         for model in dict.fromkeys(row.case["model"] for row in rows):
             own = [row for row in rows if row.case["model"] == model]
-            case = chosen(row.case for row in own)
-            best += [row for row in own if row.case is case]
+            best.append(best_row(own))
     return best
 
 

@@ -127,8 +127,7 @@ class Worker:
         import torch
 
         from probebench import threads
-        from probebench.planning import USABLE
-        from probebench.probes.plan import free_memory
+        from probebench.probes.plan import usable_memory
         from probebench.sweep import available_cores
 
         threads.limit(_threads(self._place, self._sharers))
@@ -137,7 +136,7 @@ class Worker:
         if device != options.device:
             torch.cuda.set_device(device)  # for code that names none
         jobs = cores_of(self._place, self._sharers, options.jobs or available_cores())
-        memory = (options.memory or int(USABLE * free_memory("cpu"))) // self._sharers
+        memory = (options.memory or usable_memory("cpu")) // self._sharers
         return replace(options, device=device, jobs=jobs, memory=memory)
 
     def announce(self, state: State, items: Sequence[pytest.Item], error: str | None) -> None:

@@ -24,7 +24,7 @@ WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(1
 
 
 def demand(widths=WIDTHS, n=50_000, protocol=PROTOCOL, draws=1, narrow=768):
-    return Demand.of(protocol, widths, n_read=n, n_train=n, n_test=10_000, classes=10, draws=draws, narrow=narrow)
+    return Demand(protocol, widths, n_read=n, n_train=n, n_test=10_000, classes=10, draws=draws, narrow=narrow)
 
 
 def test_bytes_of_the_features_of_a_vit_b():
@@ -119,7 +119,7 @@ def test_results_do_not_depend_on_the_plan(tmp_path, protocol):
 
 def _fits(whole, protocol, memory):
     widths = {tap: each.width for tap, each in whole.taps.items()}
-    asked = Demand.of(
+    asked = Demand(
         protocol,
         widths,
         n_read=whole.images - whole.n_test,

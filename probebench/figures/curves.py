@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from probebench.ranking import Row, selection_score
+from probebench.ranking import Row, best_row
 from probebench.report.contents import Sweep
 from probebench.sites import SITES
 
@@ -31,7 +30,7 @@ def best_by_layer(sweep: Sweep) -> Curve:
     for tap, row in sweep.rows.items():
         if isinstance(tap.layer, int):
             rows.setdefault(tap.layer, []).append(row)
-    return _curve({layer: best(own) for layer, own in rows.items()})
+    return _curve({layer: best_row(own) for layer, own in rows.items()})
 
 
 def of_site(sweep: Sweep, site: str) -> Curve:
@@ -46,13 +45,8 @@ def best_by_site(sweep: Sweep) -> dict[str, Row]:
     found = {}
     for site in SITES:
         if own := [row for tap, row in sweep.rows.items() if tap.site == site]:
-            found[site] = best(own)
+            found[site] = best_row(own)
     return found | ({"final": sweep.final} if sweep.final else {})
-
-
-def best(rows: Iterable[Row]) -> Row:
-    """Of one sweep's rows the best, as `probebench.ranking.chosen` has it."""
-    return min(rows, key=lambda row: (-selection_score(row.case), row.tap))
 
 
 def _curve(rows: dict[int, Row]) -> Curve:

@@ -20,7 +20,7 @@ from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
 from probebench.probes.batches import axes_of, encode, fit_batches
 from probebench.probes.lbfgs import Solution, solve_path
 from probebench.probes.linear import Linear
-from probebench.probes.plan import free_memory, make_plan
+from probebench.probes.plan import make_plan, usable_memory
 from probebench.protocols import Protocol
 from probebench.sites import Tap
 
@@ -48,7 +48,7 @@ def fit(
     cores = jobs if device == "cpu" else 1
     classes, strengths = len(np.unique(train_labels)), len(_path(protocol))
     tested = len(next(iter(test.values())))
-    budget = int(0.8 * free_memory(device)) // cores
+    budget = usable_memory(device) // cores
 
     def size(width: int) -> int:
         return make_plan(len(train_labels), width, classes, strengths, budget, device, tested).taps

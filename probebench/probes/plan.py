@@ -86,8 +86,13 @@ def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, dev
     return Plan(taps, taps * one)
 
 
+def usable_memory(device: str) -> int:
+    """Bytes that a sweep may take on a device: most of what is free, and something left for the rest."""
+    return int(0.8 * free_memory(device))
+
+
 def free_memory(device: str) -> int:
-    """Bytes that may be used on a device."""
+    """Bytes that are free on a device."""
     if device != "cpu":
         import torch
 

@@ -31,7 +31,7 @@ from probebench.errors import DataError, FeatureError
 from probebench.probes import Fit
 from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected
 from probebench.probes.batches import Features, Results, axes_of, encode, fit_batches
-from probebench.probes.plan import SMALL, free_memory
+from probebench.probes.plan import SMALL, usable_memory
 from probebench.protocols import Protocol
 from probebench.sites import Tap
 
@@ -133,7 +133,7 @@ def fit(
     if len(np.unique(train_labels[fitted])) < 2:
         raise DataError("a probe needs training images of at least two classes")
     cores = jobs if device == "cpu" else 1
-    budget = int(0.8 * free_memory(device)) // cores
+    budget = usable_memory(device) // cores
 
     def size(width: int) -> int:
         return _taps_at_once(len(train_labels), width, len(known), len(path), budget, device)

@@ -16,7 +16,7 @@ from probebench import __version__, atomic
 from probebench.catalog import ModelSpec
 from probebench.errors import StoreError
 from probebench.features import Taps
-from probebench.models import PLAIN, Model
+from probebench.models import PLAIN, Model, shipped
 from probebench.probes.linear import Linear
 from probebench.protocols import Protocol
 from probebench.recommendation.classify import digest
@@ -134,8 +134,7 @@ def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
     def seen() -> torch.Tensor:
         reader = Taps(net, [tap], protocol.pooling)
         with torch.inference_mode(), reader.attached():
-            getattr(net, "forward_features", net)(image)
-            return reader.collect()[0]
+            return reader.read(image)[0]
 
     whole, before = net.blocks, seen()
     try:
@@ -154,7 +153,7 @@ def _checkpoint(spec: ModelSpec, weights: Path | None) -> Path | None:
     if spec.checkpoint is not None:
         return Path(spec.checkpoint)
     if spec.weights.startswith("embedded:"):
-        return Path(str(files("probebench.embedded") / spec.weights.removeprefix("embedded:")))
+        return Path(str(shipped(spec)))
     return None
 
 

@@ -275,7 +275,7 @@ def test_bad_input_is_refused_by_name(monkeypatch):
         run(TRAIN, np.zeros(90, dtype=np.int64))
     with pytest.raises(DataError, match="at least two classes"):
         run(TRAIN, LABELS, held_out=LABELS != 1)
-    monkeypatch.setattr(ridge, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(ridge, "usable_memory", lambda device: 800)
     with pytest.raises(FeatureError, match=r"90 x 120 features with 3 classes takes .* GB"):
         run(TRAIN, LABELS)
 
