@@ -56,6 +56,7 @@ class Page:
         else:
             field.clear()
             field.send_keys(value)
+        self.settle()
 
     def tip(self):
         """The text of the tip; None where it is hidden."""
@@ -68,6 +69,11 @@ class Page:
         from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).send_keys(*keys).perform()
+        self.settle()
+
+    def settle(self):
+        """Wait until what an event has put off to a later turn is done: the browser answers as soon as it has the event."""
+        self.driver.execute_async_script("const done = arguments[0]; setTimeout(() => setTimeout(done))")
 
     def wait_until(self, condition):
         """Wait for what the browser does in its own time; fails after ten seconds."""
@@ -79,6 +85,7 @@ class Page:
         """As a reader does, who has it well inside of the window."""
         self.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
         element.click()
+        self.settle()
 
     def point_at(self, element, x=0, y=0):
         """Move the pointer to an element, x and y off its middle."""

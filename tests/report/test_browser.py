@@ -102,7 +102,7 @@ def test_filters_work_together_and_are_reset(page):
     assert page.column("tap") == []
     assert page.one(".pager .position").text == "no case"
     page.click(page.one(".filters [type=reset]"))
-    assert page.one(".found").text == "170 cases"
+    page.wait_until("document.querySelector('.found').innerText === '170 cases'")
     assert page.column("rank")[0] == "1"
     assert not page.all("#board th[aria-sort]")
 
