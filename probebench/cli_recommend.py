@@ -44,7 +44,7 @@ def add_command(commands: Any) -> None:
     command.add_argument("--weights", type=Path, metavar="FILE", help="a checkpoint to load instead of the model's own")
     command.add_argument("--device", default="auto", help="a torch device (default: cuda where there is one, else cpu)")
     command.add_argument(
-        "--batch-size", type=_positive, default=256, metavar="N", help="images per forward pass (default: %(default)s)"
+        "--batch-size", type=_positive, metavar="N", help="images per forward pass (default: what suits the network)"
     )
     command.add_argument("--jobs", type=_positive, metavar="N", help="processor cores for the probes (default: all)")
 

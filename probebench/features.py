@@ -7,23 +7,20 @@ computed from their pooled vectors (see `probebench.layouts`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
-from probebench.errors import FeatureError, LayoutError
+from probebench import precision
+from probebench.errors import LayoutError
 from probebench.layouts import Affine, Layout, Read, Site, Sum, blocks_of, find_layout, submodule
 from probebench.models import Model
 from probebench.sites import EMBED, FINAL, Tap
-from probebench.views import Views
 
 Pool = Callable[[torch.Tensor], torch.Tensor]
 
@@ -196,72 +193,6 @@ def _apply(module: nn.Module, vector: torch.Tensor, part: Literal["whole", "firs
     return nn.functional.linear(vector, weight, bias)
 
 
-class Store:
-    """Features of many taps on the host, filled batch by batch.
-
-    Attributes:
-        arrays: per tap float32 of shape (n, width)
-    """
-
-    def __init__(self, taps: Sequence[Tap], n: int) -> None:
-        self.arrays: dict[Tap, npt.NDArray[np.float32]] = {}
-        self._taps, self._n, self._row = list(taps), n, 0
-
-    def put(self, features: Sequence[torch.Tensor]) -> None:
-        """Append the rows of one batch: per tap a float32 tensor of shape (batch, width) on any device."""
-        if not self.arrays:
-            widths = [feature.shape[1] for feature in features]
-            self.arrays = allocate(dict(zip(self._taps, widths, strict=True)), self._n)
-        end = self._row + len(features[0])
-        for tap, values in zip(self._taps, on_host(features), strict=True):
-            self.arrays[tap][self._row : end] = values
-        self._row = end
-
-
-def allocate(widths: Mapping[Tap, int], n: int) -> dict[Tap, npt.NDArray[np.float32]]:
-    """An array of shape (n, width) for each tap, not filled."""
-    # One allocation cut into a block per tap: the system backs it with large pages, which are cheaper to touch.
-    ends = np.cumsum([0, *widths.values()]) * n
-    blocks = np.split(np.empty(ends[-1], dtype=np.float32), ends[1:-1])
-    return {tap: block.reshape(n, width) for (tap, width), block in zip(widths.items(), blocks, strict=False)}
-
-
-def on_host(features: Sequence[torch.Tensor]) -> list[npt.NDArray[np.float32]]:
-    """The features of one batch as arrays: per tap float32 of shape (batch, width)."""
-    if features[0].device.type != "cpu":
-        # One copy for all taps: a hundred small ones would wait for the device a hundred times.
-        features = torch.split(torch.cat(list(features), dim=1).cpu(), [f.shape[1] for f in features], dim=1)
-    return [feature.numpy() for feature in features]
-
-
-def forward(
-    model: Model,
-    views: Dataset[torch.Tensor],
-    taps: Sequence[Tap],
-    put: Callable[[Sequence[torch.Tensor]], None],
-    *,
-    pooling: str,
-    mean: torch.Tensor,
-    std: torch.Tensor,
-    batch_size: int,
-    device: str,
-) -> None:
-    """Send views through the network, batch by batch, in their order.
-
-    Args:
-        put: called with the pooled features of each batch, per tap float32 of shape (batch, width) on the device
-        mean, std: of the pixels, float32 of shape (3, 1, 1)
-
-    Raises:
-        LayoutError: if the network cannot be read
-    """
-    reader = Taps(model.net, taps, pooling)
-    mean, std = mean.to(device), std.to(device)
-    with torch.inference_mode(), reader.attached():
-        for batch in DataLoader(views, batch_size=batch_size):
-            put(reader.read(batch.to(device).float().div_(255).sub_(mean).div_(std)))
-
-
 def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -> dict[Tap, int]:
     """How many features each tap has, from sending an empty image through the network.
 
@@ -271,56 +202,5 @@ def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -
     reader = Taps(model.net, taps, pooling)
     size = model.spec.input_size
     with torch.inference_mode(), reader.attached():
-        read = reader.read(torch.zeros(1, 3, size, size, device=device))
+        read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=precision.dtype_of(model.precision)))
     return {tap: values.shape[1] for tap, values in zip(taps, read, strict=True)}
-
-
-def extract(
-    model: Model,
-    views: Views,
-    taps: Sequence[Tap],
-    *,
-    pooling: str,
-    mean: torch.Tensor,
-    std: torch.Tensor,
-    batch_size: int,
-    device: str,
-    progress: Callable[[int], None] | None = None,
-) -> dict[Tap, npt.NDArray[np.float32]]:
-    """Pooled features of every view at every tap, from one pass over the views.
-
-    Args:
-        mean, std: of the pixels, float32 of shape (3, 1, 1)
-        progress: called with the number of images of each finished batch
-
-    Returns:
-        for each tap a float32 array of shape (len(views), width of the tap)
-
-    Raises:
-        FeatureError: if a feature is NaN or infinite; the message names the taps
-        LayoutError: if the network cannot be read
-    """
-    store = Store(taps, len(views))
-
-    def put(features: Sequence[torch.Tensor]) -> None:
-        store.put(features)
-        if progress is not None:
-            progress(len(features[0]))
-
-    forward(model, views, taps, put, pooling=pooling, mean=mean, std=std, batch_size=batch_size, device=device)
-    refuse_non_finite(model.spec.name, store.arrays)
-    return store.arrays
-
-
-def refuse_non_finite(model: str, store: Mapping[Tap, npt.NDArray[np.float32]]) -> None:
-    """Raises FeatureError if there is a NaN or an infinity among the features of some images."""
-    bad = {tap: int((~np.isfinite(values)).any(axis=1).sum()) for tap, values in store.items()}
-    bad = {tap: count for tap, count in bad.items() if count}
-    if bad:
-        first, *rest = sorted(bad)
-        more = f" and {len(rest)} taps more, up to {rest[-1].id}" if rest else ""
-        total = len(next(iter(store.values())))
-        raise FeatureError(
-            f"features of model {model!r} are NaN or infinite at {first.id} ({bad[first]} of {total} images){more}. "
-            "Weights that overflow, or a damaged checkpoint, do this; the first tap named is where it starts"
-        )

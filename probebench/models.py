@@ -21,6 +21,7 @@ from probebench import weights as pretrained
 from probebench.catalog import ModelSpec
 from probebench.errors import LayoutError, ProbebenchError, UnknownName, WeightsError, unknown
 from probebench.layouts import blocks_of
+from probebench.precision import Precision, check, dtype_of
 
 PLAIN = "VisionTransformer"
 """The architecture that stands for timm's class itself."""
@@ -32,13 +33,15 @@ class Model:
 
     Attributes:
         spec: what it was built from
-        net: in evaluation mode, float32, without gradients
-        weights_digest: the first 16 hexadecimal digits of the SHA-256 over all parameters and buffers
+        net: in evaluation mode, without gradients
+        weights_digest: the first 16 hexadecimal digits of the SHA-256 over all parameters and buffers, in float32
+        precision: that the network computes in
     """
 
     spec: ModelSpec
     net: nn.Module
     weights_digest: str
+    precision: Precision = "float32"
 
 
 def shipped(spec: ModelSpec) -> Traversable:
@@ -46,19 +49,24 @@ def shipped(spec: ModelSpec) -> Traversable:
     return files("probebench.embedded") / spec.weights.removeprefix("embedded:")
 
 
-def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") -> Model:
+def build(
+    spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu", precision: Precision = "float32"
+) -> Model:
     """Build the network of a spec and load its weights.
 
     Args:
         weights: a file to load instead of what the spec names, for instance a new checkpoint that is to be checked
             against the baselines of the old one; of the formats of `ModelSpec.checkpoint`
         device: a torch device
+        precision: that its parameters are brought to
 
     Raises:
+        ProbebenchError: if the device does not have the precision
         UnknownName: if timm has no such architecture
         WeightsError: if the weights are not on this machine, damaged, or of another architecture
         LayoutError: if the network's blocks cannot be read, or are not as many as the spec says
     """
+    check(precision, device)
     sha256 = None if weights is not None else spec.sha256
     if weights is None and spec.checkpoint is not None:
         weights = Path(spec.checkpoint)
@@ -77,7 +85,8 @@ def build(spec: ModelSpec, *, weights: Path | None = None, device: str = "cpu") 
             _load(net, spec, path, sha256)
     _check_input_size(net, spec)
     net = net.float().eval().requires_grad_(False)
-    return Model(spec, net.to(device), _digest(net))
+    digest = _digest(net)
+    return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision)
 
 
 def completed(spec: ModelSpec) -> ModelSpec:

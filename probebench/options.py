@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from probebench.errors import ProbebenchError
+from probebench.precision import PRECISIONS
 
 if TYPE_CHECKING:
     import pytest
@@ -104,7 +105,15 @@ def add_options(parser: pytest.Parser) -> None:
         "--probe-device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or auto (default: %(default)s)"
     )
     group.addoption(
-        "--probe-batch-size", type=int, default=256, metavar="N", help="images per forward pass (default: %(default)s)"
+        "--probe-batch-size",
+        type=int,
+        metavar="N",
+        help="images per forward pass, fewer once memory has run out (default: what suits network and device)",
+    )
+    group.addoption(
+        "--probe-precision",
+        choices=list(PRECISIONS),
+        help="what networks compute in; but for fp32, a protocol of its own, such as default@1+bf16",
     )
     group.addoption(
         "--probe-cache",
@@ -185,7 +194,7 @@ class Options:
     memory: int | None  # bytes
     plan: bool
     device: str
-    batch_size: int
+    batch_size: int | None
     jobs: int | None
     shard: tuple[int, int] | None  # the number of a part, from 1, and of how many
     engine: Literal["local", "ray"]
@@ -206,11 +215,11 @@ class Options:
         def absolute(path: Path) -> Path:
             return path if path.is_absolute() else config.invocation_params.dir / path
 
-        jobs, batch_size = cast("int | None", get("jobs")), cast(int, get("batch_size"))
+        jobs, batch_size = cast("int | None", get("jobs")), cast("int | None", get("batch_size"))
         alpha, min_drop = cast(float, get("alpha")), cast(float, get("min_drop"))
         if jobs is not None and jobs < 1:
             raise ProbebenchError(f"--probe-jobs must be at least 1, got {jobs}")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ProbebenchError(f"--probe-batch-size must be at least 1, got {batch_size}")
         if not 0 < alpha < 1:
             raise ProbebenchError(f"--probe-alpha must lie between 0 and 1, got {alpha}")
@@ -254,6 +263,11 @@ class Options:
             raise ProbebenchError(f"--probe-ray-address takes HOST:PORT, ray://HOST:PORT or auto, got {address!r}")
         if engine != "local" and get("plan"):
             raise ProbebenchError(f"--probe-plan plans for this machine: leave --probe-engine={engine} out")
+        protocol = cast("str | None", get("protocol")) or DEFAULT_PROTOCOL
+        if (precision := cast("str | None", get("precision"))) is not None:
+            if "+" in protocol:
+                raise ProbebenchError(f"--probe-precision={precision}: protocol {protocol} names a precision already")
+            protocol += "" if precision == "fp32" else f"+{precision}"
         memory = cast("str | None", get("memory"))
         cache, cache_root = _cache(cast(str, get("cache")))
         verbosity = config.get_verbosity()
@@ -263,7 +277,7 @@ class Options:
             datasets=names("dataset"),
             layers=names("layer"),
             sites=names("site"),
-            protocol=cast("str | None", get("protocol")) or DEFAULT_PROTOCOL,
+            protocol=protocol,
             weights=weights,
             offline=bool(get("offline")),
             licences=tuple(name.lower() for name in names("licence")),

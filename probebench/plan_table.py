@@ -15,7 +15,8 @@ from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
 from probebench.datasets.disk import human
 from probebench.errors import ProbebenchError
-from probebench.features import forward
+from probebench.forward import Features, forward
+from probebench.loading import BatchSize
 from probebench.planning import Demand, SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.protocols import get_protocol
@@ -117,20 +118,29 @@ def estimate(
     )
 
 
-def images_per_second(ready: Prepared, batch_size: int, device: str) -> float:
+def images_per_second(ready: Prepared, batch_size: int | None, device: str) -> float:
     """Of the network with its taps, decoding and resizing included: the second of two batches."""
-    size = min(batch_size, len(ready.test_views))
+    wanted = BatchSize.for_network(ready.model.net, device).now if batch_size is None else batch_size
+    size = min(wanted, len(ready.test_views))
     mean, std = pixel_statistics(ready.protocol, ready.model.spec)
     views = torch.utils.data.Subset(ready.test_views, [*range(size), *range(size)])
-    ends: list[float] = []
+    ends: list[tuple[float, int]] = []  # more than two where memory suffices for less than a batch
 
-    def put(features: Sequence[torch.Tensor]) -> None:
-        float(features[0].sum())  # waits for the device
-        ends.append(time.perf_counter())
+    def put(features: Sequence[Features]) -> None:
+        ends.append((time.perf_counter(), len(features[0])))
 
-    pooling = ready.protocol.pooling
-    forward(ready.model, views, ready.taps, put, pooling=pooling, mean=mean, std=std, batch_size=size, device=device)
-    return size / (ends[1] - ends[0])
+    forward(
+        ready.model,
+        views,
+        ready.taps,
+        put,
+        pooling=ready.protocol.pooling,
+        mean=mean,
+        std=std,
+        batch_size=BatchSize(size),
+        device=device,
+    )
+    return sum(images for _, images in ends[1:]) / (ends[-1][0] - ends[0][0])
 
 
 def fit_flops(demand: Demand) -> float:

@@ -118,7 +118,7 @@ def prepare(
         )
         for indices in chosen
     ]
-    built = models.build(model_spec, weights=weights, device=device)
+    built = models.build(model_spec, weights=weights, device=device, precision=protocol.precision)
 
     size, seed, resizing = model_spec.input_size, protocol.seed, protocol.resizing(model_spec)
     return Prepared(

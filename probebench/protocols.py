@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from probebench.errors import ProbebenchError, unknown
+from probebench.precision import PRECISIONS, Precision
 
 if TYPE_CHECKING:
     from probebench.catalog import ModelSpec
@@ -40,7 +41,7 @@ class Protocol:
         probe: name of the probe in `probebench.probes`
         C: inverse regularisation strength of the probe, in scikit-learn's convention; None if it is chosen from `path`
         max_iter: most iterations of the probe's solver
-        precision: of the forward pass: ``float32``
+        precision: of the forward pass, see `probebench.precision`
         selection: what the best tap is picked on: ``test``, or the ``held_out`` part of train
         seed: of the random views and of the splits
         path: the values of C to choose from on the held-out part of train, rising; the probe is then fitted again on
@@ -67,7 +68,7 @@ class Protocol:
     probe: str
     C: float | None
     max_iter: int
-    precision: Literal["float32"]
+    precision: Precision
     selection: Literal["test", "held_out"]
     seed: int
     # Fields that came later are None where they do not apply, and then no part of the fingerprint.
@@ -158,12 +159,17 @@ PROTOCOLS = {protocol.name: protocol for protocol in (DEFAULT, PAPER, FEW_SHOT_4
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
+    """The protocol of that name; with ``+tf32``, ``+bf16`` or ``+fp16`` behind it, the same in that precision.
 
     Raises:
         UnknownName: with the nearest names
     """
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        raise unknown("protocol", name, PROTOCOLS) from None
+    plain, plus, precision = name.partition("+")
+    if plain not in PROTOCOLS:
+        raise unknown("protocol", plain, PROTOCOLS)
+    if not plus:
+        return PROTOCOLS[plain]
+    others = {short: long for short, long in PRECISIONS.items() if long != PROTOCOLS[plain].precision}
+    if precision not in others:
+        raise unknown("precision", precision, others)
+    return replace(PROTOCOLS[plain], name=name, precision=others[precision])

@@ -102,6 +102,7 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Reco
         "wall_seconds": wall_seconds,
         "device": result.device,
         "precision": result.protocol.precision,
+        "batch_size": result.batch_size,
         "seed": result.protocol.seed,
     }
 

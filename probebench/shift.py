@@ -18,6 +18,7 @@ from probebench.cache.extraction import features_of
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import ProbebenchError
+from probebench.loading import BatchSize
 from probebench.sites import FINAL, Tap
 from probebench.views import Views, pixel_statistics
 
@@ -137,7 +138,7 @@ class References:
         self._features: Features | None = None
 
     def features(
-        self, built: Model, spec: DatasetSpec, protocol: Protocol, *, batch_size: int, device: str
+        self, built: Model, spec: DatasetSpec, protocol: Protocol, *, batch_size: BatchSize, device: str
     ) -> Features:
         """Of at most `MOST` test images of a dataset, shape (n, width).
 
@@ -186,7 +187,7 @@ def shift_distance(
     protocol: Protocol,
     references: References,
     *,
-    batch_size: int,
+    batch_size: BatchSize,
     device: str,
 ) -> ShiftDistance | Unavailable:
     """How far test images are from a model's pretraining data. What goes wrong here costs the number, not the sweep.

@@ -20,6 +20,7 @@ from probebench.datasets import Dataset
 from probebench.datasets.disk import human
 from probebench.errors import FeatureError, ProbebenchError
 from probebench.fetch import Progress
+from probebench.loading import BatchSize
 from probebench.models import Model
 from probebench.planning import SweepPlan
 from probebench.preparation import Prepared, prepare
@@ -43,6 +44,7 @@ class SweepResult:
         images: how many images went through the network; none of those whose features were in the cache
         extract_seconds: wall time of the forward passes, loading included
         device: torch device of the forward passes
+        batch_size: images per forward pass, at the end: memory may have run out
         plan: where features lay, and how many passes it took
         shift_distance: how far the test images are from what the model was pretrained on; None if it was not asked
         taps: results by tap
@@ -59,6 +61,7 @@ class SweepResult:
     images: int
     extract_seconds: float
     device: str
+    batch_size: int = 0
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
     taps: dict[Tap, TapResult] = field(default_factory=dict)
@@ -126,7 +129,7 @@ def run_sweep(
     cache: FeatureCache | None = None,
     memory: int | None = None,
     device: str = "auto",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
     on_start: Callable[[SweepResult], None] | None = None,
@@ -148,7 +151,8 @@ def run_sweep(
         memory: bytes that features and probes may take; by default most of what is free. What does not fit is read
             from the cache, or in several passes, see `probebench.planning`
         device: a torch device or ``auto``
-        batch_size: images per forward pass
+        batch_size: images per forward pass; by default what suits the network and the device. Fewer once memory has
+            run out
         jobs: processor cores for the probes; all that there are by default
         progress: told about stages as they run
         on_start: called with the result object before its first tap is added, so that a caller has what is
@@ -181,6 +185,7 @@ def run_sweep(
             f"features of all taps ({human(ready.demand.feature_bytes)}) must be there at once for this, and fit "
             "neither into memory nor into the feature cache: make room on the disk, or use fewer training images"
         )
+    batch = BatchSize.for_network(ready.model.net, device) if batch_size is None else BatchSize(batch_size)
     references = references or References(cache)
     reference = reference or Catalog.default().reference(ready.model.spec)
     result = SweepResult(
@@ -200,9 +205,10 @@ def run_sweep(
     for wanted in plan.groups if plan.mode == "passes" else (tuple(ready.taps),):
         start = time.perf_counter()
         progress.start("extract", ready.images)
-        train, test = _extracted(ready, wanted, cache, batch_size, device, progress, keep=plan.mode == "disk")
+        train, test = _extracted(ready, wanted, cache, batch, device, progress, keep=plan.mode == "disk")
         seconds = time.perf_counter() - start
         result.images += train.images + test.images
+        result.batch_size = batch.now
         result.extract_seconds += seconds
         if not result.taps:
             result.shift_distance = shift.shift_distance(
@@ -211,7 +217,7 @@ def run_sweep(
                 reference,
                 ready.protocol,
                 references,
-                batch_size=batch_size,
+                batch_size=batch,
                 device=device,
             )
             if on_start is not None:
@@ -233,7 +239,7 @@ def _extracted(
     ready: Prepared,
     taps: Sequence[Tap],
     cache: FeatureCache | None,
-    batch_size: int,
+    batch_size: BatchSize,
     device: str,
     progress: Progress,
     *,

@@ -6,6 +6,8 @@ Geometry is done on PIL images, whose resampling is integer arithmetic and so th
 from __future__ import annotations
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +16,13 @@ from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resized_crop
 
 from probebench.catalog import ModelSpec
-from probebench.datasets import Split
+from probebench.datasets import Split, concurrent
 from probebench.protocols import Protocol
+
+_DRAWING = Lock()
 
 RANDOM = "random_resized_crop_flip"
 """The kind of view that is drawn by a seed."""
@@ -27,7 +32,8 @@ class Views(TorchDataset[torch.Tensor]):
     """One view of each chosen image of a split: uint8 tensors of shape (3, size, size).
 
     A random view depends on the protocol's seed and the image's index in the split only, not on the order in which
-    images are read.
+    images are read. Several threads may read views at once; images are then asked for one at a time, unless they say
+    that they can do better (`probebench.datasets.concurrent`).
     """
 
     def __init__(
@@ -41,18 +47,11 @@ class Views(TorchDataset[torch.Tensor]):
     ) -> None:
         self._split, self._indices, self._seed = split, indices, seed
         self._kind, self._size, self._interpolation = kind, size, interpolation
-        mode = InterpolationMode(interpolation)
-        if kind == RANDOM:
-            self._transform = transforms.Compose(
-                [
-                    transforms.RandomResizedCrop(size, interpolation=mode),
-                    transforms.RandomHorizontalFlip(),
-                ]
-            )
-        else:
-            self._transform = transforms.Compose(
-                [transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)]
-            )
+        self._mode = InterpolationMode(interpolation)
+        self._reading: AbstractContextManager[object] = nullcontext() if concurrent(split.images) else Lock()
+        self._centre = transforms.Compose(
+            [transforms.Resize(size, interpolation=self._mode), transforms.CenterCrop(size)]
+        )
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -73,14 +72,25 @@ class Views(TorchDataset[torch.Tensor]):
 
     def __getitem__(self, position: int) -> torch.Tensor:
         index = int(self._indices[position])
-        image = Image.fromarray(self._split.images[index]).convert("RGB")
-        with torch.random.fork_rng(devices=[]):
+        with self._reading:
+            array = self._split.images[index]
+        image = Image.fromarray(array).convert("RGB")
+        view = self._drawn(image, index) if self._kind == RANDOM else self._centre(image)
+        return torch.from_numpy(np.array(view)).permute(2, 0, 1)
+
+    def _drawn(self, image: Image.Image, index: int) -> Image.Image:
+        """A random part of an image, resized, and mirrored half the time."""
+        crop = transforms.RandomResizedCrop
+        # Torchvision draws from torch's global generator, which belongs to all threads.
+        with _DRAWING, torch.random.fork_rng(devices=[]):
             # torch's CPU generator reads 32 bits of its seed: mix both numbers into them. torch.manual_seed would
             # also queue a call for every GPU there might be, with a stack trace, image after image.
             seed = np.random.SeedSequence([self._seed, index]).generate_state(1)[0]
             torch.default_generator.manual_seed(int(seed))
-            view = self._transform(image)
-        return torch.from_numpy(np.array(view)).permute(2, 0, 1)
+            box = crop.get_params(image, scale=[0.08, 1.0], ratio=[3 / 4, 4 / 3])
+            mirrored = bool(torch.rand(1) < 0.5)
+        part: Image.Image = resized_crop(image, *box, [self._size, self._size], self._mode)
+        return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else part
 
 
 def training_sets(split: Split, protocol: Protocol) -> list[npt.NDArray[np.int64]]:

@@ -69,8 +69,8 @@ TINY_COUNT = 2 * 2 * 18  # models x datasets x taps of a two-layer network
 
 @pytest.fixture(autouse=True)
 def _not_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Inner runs print the same wherever these tests run (pytest shortens its summary outside CI only), and do not write
-    into the summary of the step that runs them."""
+    """Inner runs print the same wherever these tests run: outside CI pytest shortens its summary. And they do not write
+    into the summary of the step that runs these tests."""
     for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
         monkeypatch.delenv(name, raising=False)
 

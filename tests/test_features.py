@@ -4,19 +4,13 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
-from timm.layers import Mlp
 from timm.models.vision_transformer import VisionTransformer
 
-from probebench.catalog import ModelSpec
-from probebench.datasets import Split
-from probebench.errors import FeatureError, LayoutError
-from probebench.features import Taps, extract, make_pool
-from probebench.models import Model
+from probebench.errors import LayoutError
+from probebench.features import Taps, make_pool
 from probebench.sites import SITES, Tap, all_taps
-from probebench.views import Views
 
 DEPTH = 3
 KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": DEPTH, "num_heads": 2, "num_classes": 0}
@@ -138,38 +132,6 @@ def test_a_layer_that_the_network_does_not_have_is_refused():
         Taps(make_net(), [Tap(9, "act")], "mean")
 
 
-def model_and_views(n=20, **kwargs):
-    spec = ModelSpec("net", "VisionTransformer", DEPTH, "random", 16, (0.5,) * 3, (0.5,) * 3, seed=0)
-    images = np.random.default_rng(0).integers(0, 256, (n, 16, 16)).astype(np.uint8)
-    split = Split(images, np.zeros(n, np.int64))
-    return Model(spec, make_net(**kwargs), ""), Views(split, np.arange(n), "resize_center_crop", 16, 0)
-
-
-def run_extract(model, views, taps, **more):
-    half = torch.full((3, 1, 1), 0.5)
-    settings = {"pooling": "mean", "mean": half, "std": half, "batch_size": 8, "device": "cpu"}
-    return extract(model, views, taps, **(settings | more))
-
-
-def test_extract_gives_one_row_per_image_whatever_the_batch_size():
-    model, views = model_and_views()
-    done = []
-    whole = run_extract(model, views, all_taps(DEPTH), batch_size=64)
-    parts = run_extract(model, views, all_taps(DEPTH), batch_size=3, progress=done.append)
-    assert done == [3] * 6 + [2]
-    for tap, values in whole.items():
-        assert values.dtype == np.float32
-        assert values.shape == (20, 48 if tap.site in ("fc1", "act") else 12)
-        np.testing.assert_allclose(values, parts[tap], rtol=1e-5, atol=1e-6)
-
-
-def test_features_that_are_not_finite_are_refused_from_the_tap_where_they_start():
-    model, views = model_and_views()
-    model.net.blocks[1].mlp.fc1.weight[0, 0] = float("nan")
-    with pytest.raises(FeatureError, match=r"'net' are NaN or infinite at L02-fc1 \(20 of 20 images\).*up to final"):
-        run_extract(model, views, all_taps(DEPTH))
-
-
 PEAK = """
 import resource, sys, torch
 from timm.models.vision_transformer import VisionTransformer
@@ -197,22 +159,3 @@ def test_memory_does_not_grow_with_taps_times_tokens():
         out = subprocess.run([sys.executable, "-c", PEAK, which], capture_output=True, text=True, check=True, env=env)
         peak[which] = float(out.stdout)
     assert peak["all"] - peak["one"] < 60, peak
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_a_gpu_gives_the_features_of_the_cpu():
-    model, views = model_and_views()
-    on_cpu = run_extract(model, views, all_taps(DEPTH))
-    on_gpu = run_extract(Model(model.spec, model.net.cuda(), ""), views, all_taps(DEPTH), device="cuda")
-    for tap, values in on_cpu.items():
-        np.testing.assert_allclose(on_gpu[tap], values, rtol=1e-3, atol=1e-4, err_msg=tap.id)
-
-
-def test_references_need_no_layout():
-    class OddMlp(Mlp):
-        pass
-
-    model, views = model_and_views(mlp_layer=OddMlp)
-    features = run_extract(model, views, [Tap("embed", "embed"), Tap("final", "final")])
-    assert {tap.id: values.shape for tap, values in features.items()} == {"embed": (20, 12), "final": (20, 12)}

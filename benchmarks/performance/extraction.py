@@ -19,7 +19,8 @@ from tabulate import tabulate
 from timm.models.vision_transformer import VisionTransformer
 
 from probebench.catalog import builtin_models
-from probebench.features import Store, Taps
+from probebench.features import Taps
+from probebench.forward import Store
 from probebench.models import build
 from probebench.sites import all_taps
 

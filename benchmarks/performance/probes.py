@@ -31,7 +31,8 @@ from torchvision import transforms
 from probebench import Tap, all_taps, datasets, models
 from probebench.catalog import Catalog, ModelSpec
 from probebench.datasets import Split
-from probebench.features import extract
+from probebench.forward import extract
+from probebench.loading import BatchSize
 from probebench.probes.axes import principal_axes
 from probebench.probes.lbfgs import solve_path
 from probebench.probes.plan import make_plan
@@ -64,7 +65,7 @@ def features(net: models.Model, splits: Sequence[Split], taps: Sequence[Tap]) ->
             pooling="mean",
             mean=mean,
             std=std,
-            batch_size=256,
+            batch_size=BatchSize(256),
             device="cpu",
         )
         for split in splits

@@ -19,7 +19,8 @@ from tabulate import tabulate
 
 from probebench import Tap, all_taps, datasets, run_sweep
 from probebench.catalog import Catalog
-from probebench.features import extract
+from probebench.forward import extract
+from probebench.loading import BatchSize
 from probebench.models import build
 from probebench.probes.sklearn_logistic import make_classifier
 from probebench.protocols import PAPER
@@ -35,7 +36,7 @@ def obvious(model: str, dataset: str, tap: Tap) -> float:
     net, data = build(spec), datasets.load(catalog.dataset(dataset))
     (chosen,) = training_sets(data.train, PAPER)
     mean, std = pixel_statistics(PAPER, spec)
-    settings = {"pooling": "mean", "mean": mean, "std": std, "batch_size": 256, "device": "cpu"}
+    settings = {"pooling": "mean", "mean": mean, "std": std, "batch_size": BatchSize(256), "device": "cpu"}
     features = []
     for split, indices, kind in (
         (data.train, chosen, PAPER.train_view),

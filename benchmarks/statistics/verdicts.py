@@ -28,7 +28,8 @@ from sklearn.isotonic import IsotonicRegression
 
 from probebench import all_taps, datasets, models
 from probebench.catalog import Catalog
-from probebench.features import extract
+from probebench.forward import extract
+from probebench.loading import BatchSize
 from probebench.probes import get_probe
 from probebench.protocols import DEFAULT
 from probebench.views import Views, held_out_part, pixel_statistics, training_sets
@@ -124,7 +125,7 @@ def measure(setting: Setting, dataset: str, work: Path) -> None:
             pooling=protocol.pooling,
             mean=mean,
             std=std,
-            batch_size=setting.batch_size,
+            batch_size=BatchSize(setting.batch_size),
             device="cpu",
         )
         for split, indices in ((data.train, chosen), (data.test, np.arange(len(data.test))))

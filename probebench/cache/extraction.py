@@ -17,8 +17,9 @@ from probebench.cache.key import Key, addresses, key_of
 from probebench.cache.store import FeatureCache
 from probebench.cache.writer import Writer
 from probebench.errors import ProbebenchError, StoreError
-from probebench.features import allocate, extract, forward, on_host, refuse_non_finite
 from probebench.fetch import Progress
+from probebench.forward import allocate, extract, forward, refuse_non_finite
+from probebench.loading import BatchSize
 from probebench.models import Model
 from probebench.sites import Tap
 from probebench.views import Views
@@ -53,7 +54,7 @@ def features_of(
     pooling: str,
     mean: torch.Tensor,
     std: torch.Tensor,
-    batch_size: int,
+    batch_size: BatchSize,
     device: str,
     progress: Progress | None = None,
     keep: bool = False,
@@ -98,7 +99,7 @@ class _Work:
         views: Views,
         taps: list[Tap],
         settings: dict[str, Any],
-        batch_size: int,
+        batch_size: BatchSize,
         progress: Progress | None,
     ) -> None:
         self.model, self.views, self.taps, self.settings = model, views, taps, settings
@@ -157,7 +158,7 @@ class _Cached:
         self._mapped = False
         self._writer: Writer | None = None
         self._memory: dict[Tap, Array] | None = None
-        self._undecided: list[tuple[int, list[Tap], list[Array]]] = []
+        self._undecided: list[tuple[int, list[Tap], Sequence[Array]]] = []
 
     def features(self) -> Features:
         images = 0
@@ -246,7 +247,7 @@ class _Cached:
 
     def _check(self, shard: Mapping[str, Array]) -> None:
         tap_at = {address: tap for tap, address in self._addresses.items()}
-        refuse_non_finite(self._work.model.spec.name, {tap_at[address]: values for address, values in shard.items()})
+        refuse_non_finite(self._work.model, {tap_at[address]: values for address, values in shard.items()})
 
     def _extract(self, missing: list[Tap]) -> int:
         """Send through the network what is not there yet; how many images that is."""
@@ -259,9 +260,8 @@ class _Cached:
         for start, stop in pairwise(sorted({*done.values(), end})):
             taps, row = [tap for tap in missing if done[tap] <= start], start
 
-            def put(features: Sequence[torch.Tensor], taps: list[Tap] = taps) -> None:
+            def put(batch: Sequence[Array], taps: list[Tap] = taps) -> None:
                 nonlocal row
-                batch = on_host(features)
                 self._put(row, taps, batch, decide)
                 row += len(batch[0])
                 self._work.reached(row)
@@ -269,11 +269,12 @@ class _Cached:
             self._work.forward(start, stop, taps, put)
         return end - first
 
-    def _put(self, row: int, taps: list[Tap], batch: list[Array], worth: _Worth) -> None:
+    def _put(self, row: int, taps: list[Tap], batch: Sequence[Array], worth: _Worth) -> None:
         if self._writer is not None or self._memory is not None:
             self._keep(row, taps, batch)
             return
-        self._undecided.append((row, taps, batch))
+        # Copied, for what comes from a GPU lies in memory that cannot be paged out, of which there is little.
+        self._undecided.append((row, taps, [values.copy() for values in batch]))
         yes = worth.it(len(batch[0]), sum(values.nbytes for values in batch))
         if yes is not None:
             if yes:
@@ -300,7 +301,7 @@ class _Cached:
             self._keep(row, taps, batch)
         self._undecided.clear()
 
-    def _keep(self, row: int, taps: list[Tap], batch: list[Array]) -> None:
+    def _keep(self, row: int, taps: list[Tap], batch: Sequence[Array]) -> None:
         if self._writer is not None:
             try:
                 self._writer.put(row, [self._addresses[tap] for tap in taps], batch)
@@ -338,7 +339,7 @@ class _Cached:
             except (OSError, StoreError) as error:
                 self._rescue(error)
         assert self._memory is not None
-        refuse_non_finite(self._work.model.spec.name, self._memory)
+        refuse_non_finite(self._work.model, self._memory)
         return self._memory
 
 

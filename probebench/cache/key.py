@@ -44,8 +44,7 @@ class Key:
         interpolation: of the resizing
         pixel_mean, pixel_std: per channel
         pooling: of the tokens
-        precision: of the network's parameters
-        matmul: precision of the products of float32 matrices, as torch calls it
+        precision: that the network computes in, see `probebench.precision`
         device: type of the device, such as cpu or cuda
         versions: of the libraries that decode, resize and compute
     """
@@ -66,7 +65,6 @@ class Key:
     pixel_std: tuple[float, ...]
     pooling: str
     precision: str
-    matmul: str
     device: str
     versions: Mapping[str, str]
 
@@ -89,7 +87,6 @@ def key_of(model: Model, views: Views, *, pooling: str, mean: torch.Tensor, std:
     """
     seen: Any = views.identity()
     kind = torch.device(device).type
-    parameter = next(model.net.parameters(), None)
     tree = re.sub(r" at 0x[0-9a-f]+", "", f"{type(model.net).__module__}.{model.net!r}")
     return Key(
         format=FORMAT,
@@ -101,8 +98,7 @@ def key_of(model: Model, views: Views, *, pooling: str, mean: torch.Tensor, std:
         pixel_mean=tuple(mean.flatten().tolist()),
         pixel_std=tuple(std.flatten().tolist()),
         pooling=pooling,
-        precision=str(torch.float32 if parameter is None else parameter.dtype).removeprefix("torch."),
-        matmul=torch.get_float32_matmul_precision(),
+        precision=model.precision,
         device=kind,
         versions=versions(kind),
         **seen,

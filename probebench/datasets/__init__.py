@@ -35,6 +35,13 @@ class Content(Protocol):
         """What identifies the images, in their order."""
 
 
+def concurrent(images: npt.NDArray[np.uint8] | Images) -> bool:
+    """Whether several threads may read images at once: of an array, and where a class says `concurrent = True`."""
+    if isinstance(images, Subset):
+        return concurrent(images.images)
+    return isinstance(images, np.ndarray) or bool(getattr(images, "concurrent", False))
+
+
 @dataclass(frozen=True)
 class Split:
     """One split of a dataset.

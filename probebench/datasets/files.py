@@ -26,6 +26,8 @@ class ImageFiles:
         names: relative paths with forward slashes, in the order of the labels
     """
 
+    concurrent = True
+
     def __init__(self, root: Path, names: Sequence[str]) -> None:
         self.root, self.names = root, names
 

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,11 @@ def dataset(
 class Rows:
     """A column of images as a lazy sequence: uint8 arrays of shape (height, width, 3)."""
 
+    concurrent = True
+
     def __init__(self, rows: Any, column: str, where: str) -> None:
         self.rows, self.column, self.where = rows, column, where
+        self._reading = Lock()  # the library does not say that its tables may be read by several threads
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,7 +82,8 @@ class Rows:
     def _bytes(self, index: int) -> bytes:
         if index >= len(self):  # the library would say so by an error of its own
             raise IndexError(index)
-        value = self.rows[index][self.column]
+        with self._reading:
+            value = self.rows[index][self.column]
         if value is None:
             raise DataError(f"image {index} of {self.where} is missing; remove the row from the dataset")
         if value["bytes"] is not None:

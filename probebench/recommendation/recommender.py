@@ -32,7 +32,7 @@ def recommend(
     budget: int | None = None,
     weights: Path | None = None,
     device: str = "auto",
-    batch_size: int = 256,
+    batch_size: int | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Recommendation:
@@ -56,7 +56,7 @@ def recommend(
     """
     if budget is not None and budget < 1:
         raise ProbebenchError(f"a budget must be at least 1 tap, got {budget}")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise ProbebenchError(f"a batch must be at least 1 image, got {batch_size}")
     catalog = Catalog.default()
     spec = catalog.model(model) if isinstance(model, str) else model

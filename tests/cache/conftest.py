@@ -13,7 +13,8 @@ from probebench.cache import FeatureCache
 from probebench.cache.extraction import Features, features_of
 from probebench.catalog import ModelSpec
 from probebench.datasets import Split
-from probebench.features import extract
+from probebench.forward import extract
+from probebench.loading import BatchSize
 from probebench.models import Model, build
 from probebench.sites import Tap, all_taps
 from probebench.views import Views
@@ -72,14 +73,14 @@ class Asked:
             taps,
             cache=cache,
             names=NAMES,
-            batch_size=self.batch_size,
+            batch_size=BatchSize(self.batch_size),
             progress=progress,
             **self.settings,
         )
 
     def plain(self, taps: list[Tap] = TAPS) -> dict[Tap, Any]:
         """Without a cache, by the function that has nothing to do with it."""
-        return extract(self.model, self.views, taps, batch_size=self.batch_size, **self.settings)
+        return extract(self.model, self.views, taps, batch_size=BatchSize(self.batch_size), **self.settings)
 
     def but(self, **changes: Any) -> Asked:
         return replace(self, **changes)

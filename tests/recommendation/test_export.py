@@ -68,16 +68,17 @@ def in_process(found, images) -> list[str]:
     """Predictions of the exported probe on features as probebench extracts them, of the whole network."""
     from probebench.datasets import Split
     from probebench.datasets.files import ImageFiles
-    from probebench.features import extract
+    from probebench.forward import extract
+    from probebench.loading import BatchSize
     from probebench.views import Views, pixel_statistics
 
     built = models.build(Catalog.default().model("glyphvit"))
     split = Split(ImageFiles(Path("/"), [str(path) for path in images]), np.zeros(len(images), dtype=np.int64))
     views = Views(split, np.arange(len(images)), DEFAULT.test_view, 32, 0, DEFAULT.resizing(built.spec))
     mean, std = pixel_statistics(DEFAULT, built.spec)
-    seen = extract(built, views, [found.tap], pooling="mean", mean=mean, std=std, batch_size=16, device="cpu")[
-        found.tap
-    ]
+    seen = extract(
+        built, views, [found.tap], pooling="mean", mean=mean, std=std, batch_size=BatchSize(16), device="cpu"
+    )[found.tap]
     return [found.classes[label] for label in found.export.probe.predict(seen)]
 
 

@@ -72,7 +72,7 @@ class Page:
         self.settle()
 
     def settle(self):
-        """Wait until what an event has put off to a later turn is done: the browser answers as soon as it has the event."""
+        """Wait for what an event has put off to a later turn: the browser answers as soon as it has the event."""
         self.driver.execute_async_script("const done = arguments[0]; setTimeout(() => setTimeout(done))")
 
     def wait_until(self, condition):

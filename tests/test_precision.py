@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import torch
+
+from probebench import precision
+from probebench.catalog import builtin_models
+from probebench.errors import ProbebenchError, UnknownName
+from probebench.models import build
+from probebench.protocols import DEFAULT, PROTOCOLS, get_protocol
+
+
+@pytest.mark.parametrize("name", ["default@1", "paper@1", "few_shot_4@1"])
+@pytest.mark.parametrize("short", ["tf32", "bf16", "fp16"])
+def test_each_protocol_has_one_for_each_precision(name, short):
+    found = get_protocol(f"{name}+{short}")
+    assert (found.name, found.precision) == (f"{name}+{short}", precision.PRECISIONS[short])
+    assert found.fingerprint != PROTOCOLS[name].fingerprint
+    assert found.path == PROTOCOLS[name].path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("default@1+bfp16", "unknown precision 'bfp16'"),
+        ("default@1+", "unknown precision"),
+        ("default@1+fp32", "unknown precision 'fp32'"),  # that is default@1, and has one name
+        ("defalt@1+bf16", "unknown protocol 'defalt@1'. Did you mean 'default@1'"),
+    ],
+)
+def test_a_precision_that_is_not_known_gets_the_nearest_name(name, message):
+    with pytest.raises(UnknownName) as caught:
+        get_protocol(name)
+    assert message in str(caught.value)
+
+
+def test_every_precision_is_explained():
+    assert precision.MEANING.keys() == precision.PRECISIONS.keys()
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
+def test_a_network_is_brought_to_its_precision_and_keeps_its_digest(name, dtype):
+    spec = builtin_models()["glyphvit"]
+    exact, lower = build(spec), build(spec, precision=name)
+    assert {parameter.dtype for parameter in lower.net.parameters()} == {dtype}
+    assert (exact.precision, lower.precision) == ("float32", name)
+    assert exact.weights_digest == lower.weights_digest
+
+
+def test_tf32_is_refused_where_there_is_none():
+    with pytest.raises(ProbebenchError, match="tf32 is one of GPUs, and the device is cpu: use fp32 or bf16"):
+        build(builtin_models()["glyphvit"], precision="tf32")
+
+
+@pytest.mark.parametrize(("name", "inside"), [("float32", "highest"), ("tf32", "high"), ("bfloat16", "highest")])
+def test_torch_is_as_before_once_it_is_over(name, inside):
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with precision.applied(name):
+            assert torch.get_float32_matmul_precision() == inside
+            assert torch.backends.cudnn.allow_tf32 == (name == "tf32")
+        assert torch.get_float32_matmul_precision() == "medium"
+        with suppress(KeyError), precision.applied(name):
+            raise KeyError
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+    assert torch.backends.cudnn.allow_tf32 == before[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_tf32_rounds_products_and_fp32_does_not():
+    torch.manual_seed(0)
+    rows, exact = torch.randn(256, 1024, device="cuda"), {}
+    for name in ("float32", "tf32"):
+        with precision.applied(name):
+            exact[name] = float((rows @ rows.T - (rows.double() @ rows.double().T)).abs().max())
+    assert exact["float32"] < 1e-3 < exact["tf32"]
+
+
+def test_the_default_is_float32():
+    assert DEFAULT.precision == "float32"
