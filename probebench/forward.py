@@ -50,7 +50,7 @@ def allocate(widths: Mapping[Tap, int], n: int) -> dict[Tap, Features]:
     return {tap: block.reshape(n, width) for (tap, width), block in zip(widths.items(), blocks, strict=False)}
 
 
-class _Arriving:
+class Arriving:
     """Features on their way from a GPU to the host: copied beside the work on the next batch, in their order."""
 
     def __init__(self, put: Callable[[Sequence[Features]], None], device: str) -> None:
@@ -107,7 +107,7 @@ def forward(
     """
     reader = Taps(model.net, taps, pooling)
     mean, std = mean.to(device), std.to(device)
-    arriving = _Arriving(put, device) if torch.device(device).type == "cuda" else None
+    arriving = Arriving(put, device) if torch.device(device).type == "cuda" else None
 
     def read(images: torch.Tensor) -> list[torch.Tensor]:
         pixels = images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)

@@ -1,0 +1,59 @@
+"""How many predictions flip, and how far accuracy moves, when a network computes in a lower precision.
+
+    python benchmarks/performance/precision.py
+    python benchmarks/performance/precision.py --model vit_b16 --dataset cifar10 --device cuda
+
+Sweeps of all taps under the protocol in fp32 and in each of the others; training and test features both come from the
+lower precision, as in a run with --probe-precision. A prediction flips if it was right and is wrong, or the other way
+round. The ratio of speeds is that of images per second of extraction, one after the other in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from tabulate import tabulate
+
+from probebench.precision import PRECISIONS
+from probebench.sweep import SweepResult, choose_device, run_sweep
+
+
+def row(precision: str, exact: SweepResult, lower: SweepResult) -> list[object]:
+    flips = [np.mean(exact.taps[tap].correct != lower.taps[tap].correct) for tap in exact.taps]
+    moved = [100 * (lower.taps[tap].accuracy - exact.taps[tap].accuracy) for tap in exact.taps]
+    faster = (lower.images / lower.extract_seconds) / (exact.images / exact.extract_seconds)
+    return [
+        exact.dataset.name,
+        precision,
+        f"{len(flips) * exact.n_test:,}",
+        f"{100 * np.mean(flips):.2f}",
+        f"{100 * max(flips):.2f}",
+        f"{np.mean(moved):+.2f}",
+        f"{min(moved):+.2f} to {max(moved):+.2f}",
+        f"{faster:.2f}",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="glyphvit")
+    parser.add_argument("--dataset", nargs="+", default=["digits", "digits_inverted"])
+    parser.add_argument("--protocol", default="default@1")
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    device = choose_device(args.device)
+    others = [name for name in PRECISIONS if name != "fp32" and (name != "tf32" or device.startswith("cuda"))]
+    rows = []
+    for dataset in args.dataset:
+        exact = run_sweep(args.model, dataset, protocol=args.protocol, device=device)
+        for name in others:
+            lower = run_sweep(args.model, dataset, protocol=f"{args.protocol}+{name}", device=device)
+            rows.append(row(name, exact, lower))
+    header = ["dataset", "precision", "predictions", "flipped %", "worst tap %", "accuracy", "by tap", "speed"]
+    print(f"{args.model}, {args.protocol}, {device}; accuracy in points against fp32, speed as a ratio to fp32")
+    print(tabulate(rows, headers=header, tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()
