@@ -117,7 +117,8 @@ class State:
         """Collection has finished: make the run, if there is something to run or to tell of.
 
         Raises:
-            ProbebenchError: if something that it was asked to write cannot be written, or there is no such device
+            ProbebenchError: if something that it was asked to write cannot be written, or the device does not exist or
+                lacks the precision
         """
         self.withheld |= {each.sweep.id: each for each in withheld}
         if self.worker is not None:
@@ -134,9 +135,11 @@ class State:
                 if cases:
                     self.engine.begin(cases)
             elif self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
+                from probebench import precision
+                from probebench.protocols import get_protocol
                 from probebench.sweep import choose_device
 
-                choose_device(run.options.device)
+                precision.check(get_protocol(run.options.protocol).precision, choose_device(run.options.device))
             self.run = run
 
     def begun(self) -> Run:

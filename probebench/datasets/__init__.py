@@ -19,7 +19,7 @@ from probebench.errors import DataError, ProbebenchError
 
 
 class Images(Protocol):
-    """Images that need not be in memory, nor of one size."""
+    """Images that need not be in memory, nor of one size. See `concurrent` for what a class may say of itself."""
 
     def __len__(self) -> int: ...
 

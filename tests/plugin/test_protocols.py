@@ -87,3 +87,42 @@ def test_a_clean_dataset_that_does_not_exist_is_named(project, run):
     result = run("--probe-model=tiny", "--probe-protocol=transfer@1")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*unknown dataset 'blob'. Did you mean 'blobs'*"])
+
+
+def test_a_precision_is_a_protocol_with_baselines_of_its_own(project, run):
+    run(*ONE, "--probe-update=all").assert_outcomes(passed=COUNT)
+    lower = (*ONE, "--probe-precision=bf16")
+    run(*lower, "--probe-update=all", "--probe-json=r.json").assert_outcomes(passed=COUNT)
+    record = record_of(project)
+    (sweep,) = record["sweeps"]
+    assert (sweep["protocol"], sweep["precision"]) == ("default@1+bf16", "bfloat16")
+    assert sweep["batch_size"] == 1024
+    assert {case["verdict"] for case in record["cases"]} == {"new"}
+    result = run(
+        *ONE, "--probe-protocol=default@1+bf16", "--probe-strict", "--probe-batch-size=50", "--probe-json=r.json"
+    )
+    result.assert_outcomes(passed=COUNT)
+    assert record_of(project)["sweeps"][0]["batch_size"] == 50
+    run(*ONE, "--probe-strict", "--probe-precision=fp32").assert_outcomes(passed=COUNT)
+    assert sorted(path.name for path in (project.path / "baselines").glob("default*")) == [
+        "default@1",
+        "default@1+bf16",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--probe-precision=tf32", "--probe-device=cpu"],
+            "*tf32 is one of GPUs, and the device is cpu: use fp32 or bf16*",
+        ),
+        (["--probe-precision=bf16", "--probe-protocol=default@1+fp16"], "*default@1+fp16 names a precision already*"),
+        (["--probe-protocol=default@1+bf61"], "*unknown precision 'bf61'. Did you mean 'bf16'*"),
+    ],
+)
+def test_a_precision_that_cannot_be_is_refused_before_any_work(project, run, options, message):
+    result = run(*ONE, *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+    assert not (project.path / ".probebench").exists()
