@@ -1,14 +1,15 @@
 """How Sphinx builds the documentation site; CONTRIBUTING.md has the command.
 
-The source folder is the root of the repository, so that README.md and CONTRIBUTING.md are pages, too, and every relative
-link means the same on the site and on a code host. Nothing is fetched: not while the site is built, nor by its pages.
+The source folder is the root of the repository, so that README.md and CONTRIBUTING.md are pages, too, and every
+relative link means the same on the site and on a code host. Nothing is fetched: not while the site is built, nor by
+its pages.
 """
 
 import probebench
 
 project = "probebench"
 author = "The probebench authors"
-copyright = "The probebench authors. MIT licence"  # noqa: A001: Sphinx reads this name
+copyright = "The probebench authors. MIT licence"
 version = release = probebench.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -37,8 +38,8 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 
-# Every other reference that leads nowhere is a warning, and the build takes warnings for errors. Names of other libraries
-# lead to other sites.
+# Every other reference that leads nowhere is a warning, and the build takes warnings for errors. Names of other
+# libraries would lead to other sites.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", ".*"),
