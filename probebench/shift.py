@@ -41,10 +41,12 @@ Features = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class ShiftDistance:
-    """Attributes:
-    reference: name of the dataset that stands for the pretraining data
-    value: squared maximum mean discrepancy; about zero, and may be below, for images like those
-    standard_error: of the value
+    """How far the test images are from what the model was pretrained on, as its features see it.
+
+    Attributes:
+        reference: name of the dataset that stands for the pretraining data
+        value: squared maximum mean discrepancy; about zero, and may be below, for images like those
+        standard_error: of the value
     """
 
     reference: str

@@ -13,6 +13,7 @@ from tests.commands import check, split
 
 FOLDER = Path(__file__).parent.parent / ".github" / "workflows"
 FILES = sorted(FOLDER.glob("*.yml"))
+PROBES = sorted(FOLDER.glob("probe-*.yml"))
 
 STRINGS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 
@@ -80,8 +81,8 @@ def steps(path):
 
 
 def test_there_is_one_for_each_kind_of_runner():
-    assert [path.name for path in FILES] == ["probe-cpu.yml", "probe-gpu.yml"]
-    cpu, gpu = map(load, FILES)
+    assert [path.name for path in PROBES] == ["probe-cpu.yml", "probe-gpu.yml"]
+    cpu, gpu = map(load, PROBES)
     assert cpu["jobs"]["probe"]["runs-on"] == "ubuntu-latest"
     assert {"self-hosted", "gpu"} <= set(gpu["jobs"]["probe"]["runs-on"])
     assert "pull_request" not in gpu["on"]
@@ -103,7 +104,7 @@ def test_expressions_name_what_there_is(path):
             assert list(FOLDER.parent.parent.glob(match[1])), f"no file {match[1]}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PROBES, ids=lambda path: path.stem)
 def test_commands_exist_and_what_they_write_is_kept(path, pytestconfig):
     ours = [words for step in steps(path) for words in split(step.get("run", "")) if check(words, pytestconfig)]
     assert [words[0] for words in ours] == ["probebench", "pytest"]
@@ -119,6 +120,15 @@ def test_commands_exist_and_what_they_write_is_kept(path, pytestconfig):
     ]
 
 
+def test_the_site_is_built_as_contributors_build_it():
+    path = FOLDER / "docs.yml"
+    contributing = (FOLDER.parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    install, build = (step["run"] for step in steps(path) if "run" in step)
+    assert f"{install} && {build} " in contributing
+    (upload,) = (step["with"] for step in steps(path) if step.get("uses", "").startswith("actions/upload-artifact"))
+    assert upload["path"] == build.split()[-1]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -131,7 +141,7 @@ def test_commands_exist_and_what_they_write_is_kept(path, pytestconfig):
     ],
 )
 def test_mistakes_are_found(change):
-    workflow = load(FILES[0])
+    workflow = load(PROBES[0])
     change(workflow)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(workflow, WORKFLOW)

@@ -1,0 +1,68 @@
+"""How Sphinx builds the documentation site; CONTRIBUTING.md has the command.
+
+The source folder is the root of the repository, so that README.md and CONTRIBUTING.md are pages, too, and every
+relative link means the same on the site and on a code host. Nothing is fetched: not while the site is built, nor by
+its pages.
+"""
+
+import probebench
+
+project = "probebench"
+author = "The probebench authors"
+copyright = "The probebench authors. MIT licence"
+version = release = probebench.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+root_doc = "docs/index"
+include_patterns = ["docs/**", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+html_theme = "furo"
+html_title = "probebench"
+html_show_sphinx = False
+html_show_sourcelink = False
+templates_path = ["templates"]
+# The home page is docs/index.html; whoever opens the site's own folder is led there.
+html_additional_pages = {"index": "home.html"}
+
+# The slugs of a code host, for links such as statistics.md#controls.
+myst_heading_anchors = 4
+
+# Docstrings are Google's, in reStructuredText. `Names` in them link where they are documented, and are code elsewhere.
+default_role = "py:obj"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "exclude-members": "to_json"}
+maximum_signature_line_length = 100
+autodoc_typehints_format = "short"
+# Plain lists, in which one entry can be of several attributes: `mean, std: ...`.
+napoleon_custom_sections = [("Attributes", "params_style")]
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
+
+# Every other reference that leads nowhere is a warning, and the build takes warnings for errors. Names of other
+# libraries would lead to other sites.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:obj", ".*"),
+    ("py:class", r"(np|npt|numpy|torch|_?pytest|pd|pathlib|collections|RenderableType)\b.*"),
+    # Internal: what the pages say about them is enough.
+    ("py:class", r"(probebench\.models\.)?Model|(probebench\.recommendation\.export\.)?Export"),
+]
+
+
+def setup(app):
+    app.connect("autodoc-process-signature", _without_factories)
+    app.connect("missing-reference", _by_last_part)
+
+
+def _without_factories(app, what, name, obj, options, signature, returns):
+    """A signature that can be parsed: dataclasses show defaults that are made anew as ``<factory>``."""
+    return (signature.replace("<factory>", "...") if signature else signature), returns
+
+
+def _by_last_part(app, env, node, content):
+    """Where a docstring's `Split` leads: to the one class or function of that name, in whatever module it is."""
+    domain, target = env.domains.python_domain, node.get("reftarget", "")
+    names = [name for name in domain.objects if name.endswith(f".{target}")]
+    if node.get("reftype") != "obj" or "." in target or len(names) != 1:
+        return None
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", names[0], node, content)

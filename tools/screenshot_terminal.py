@@ -1,0 +1,50 @@
+"""Make a picture of what a terminal with colour shows of a run, as an SVG file that loads nothing.
+
+    python -m tools.screenshot_terminal latest docs/images/leaderboard.svg
+
+It is what `probebench show` prints there. No text in it is an image: it can be searched, and read out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+from pathlib import Path
+
+from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+from rich.text import Text
+
+from probebench import leaderboard, results
+from probebench.cli_records import find
+from probebench.selection import completed
+
+
+def picture(text: str, title: str, width: int) -> str:
+    """Text with the escape codes of a terminal as SVG."""
+    console = Console(record=True, width=width, file=io.StringIO(), legacy_windows=False)
+    console.print(Text.from_ansi(text), soft_wrap=False)
+    svg = console.export_svg(title=title, theme=DEFAULT_TERMINAL_THEME)
+    # rich's own names a font on a server; every character has its place, so any monospaced one will do.
+    return re.sub(r"@font-face\s*{[^}]*}", "", svg).replace("Fira Code,", "Menlo, DejaVu Sans Mono, Consolas,")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a run record, as for `probebench show`")
+    parser.add_argument("picture", type=Path, help="the SVG file to write")
+    parser.add_argument("--level", default="normal", help="as `probebench show --level` (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=100, help="of the terminal in characters (default: %(default)s)")
+    args = parser.parse_args()
+    path = find(args.run)
+    record = results.load(path)
+    shown = completed(record, results.load_correct(record, path))
+    text = leaderboard.render(shown, level=args.level, width=args.width, color=True, ascii_only=False)
+    args.picture.parent.mkdir(parents=True, exist_ok=True)
+    args.picture.write_text(picture(text, f"probebench show {path.name}", args.width), encoding="utf-8")
+    print(f"{args.picture}: {args.picture.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
