@@ -48,6 +48,11 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
     junit.add(config.pluginmanager.get_plugins(), junit.suite_properties(record, relative(saved) if saved else None))
     if saved is not None:
         notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
+    if state.journal is not None:
+        if interrupted or saved is None:
+            notes.append("to go on with this run: the same command with --probe-resume")
+        else:
+            state.journal.remove()
     if run.options.report is not None and not unreported:
         notes.append(f"report: {relative(run.options.report)}")
     notes += run.cache_notes()

@@ -140,6 +140,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="print for every sweep its bytes, passes and estimated time, and measure nothing",
     )
     group.addoption(
+        "--probe-resume",
+        action="store_true",
+        help="go on with a run of the same cases that ended early: sweeps that it finished are not measured again",
+    )
+    group.addoption(
         "--probe-jobs",
         type=int,
         metavar="N",
@@ -193,6 +198,7 @@ class Options:
     cache_size: int  # bytes
     memory: int | None  # bytes
     plan: bool
+    resume: bool
     device: str
     batch_size: int | None
     jobs: int | None
@@ -297,6 +303,7 @@ class Options:
             cache_size=_size("--probe-cache-size", cast(str, get("cache_size"))),
             memory=None if memory is None else _size("--probe-memory", memory),
             plan=bool(get("plan")),
+            resume=bool(get("resume")),
             device=cast(str, get("device")),
             batch_size=batch_size,
             jobs=jobs,

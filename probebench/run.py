@@ -24,6 +24,7 @@ from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
 from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.fetch import Progress
+from probebench.journal import Journal
 from probebench.options import Options
 from probebench.outcome import Outcome
 from probebench.protocols import get_protocol
@@ -57,6 +58,7 @@ class Run:
         family: number of cases that share the error level of the verdicts
         hardware: what the record says of the hardware that differs from this process; may be added to
         stored: baselines by sweep, where they are not read from the files
+        journal: where sweeps are kept that are over
 
     Attributes:
         cache: of features; None if this run does without
@@ -69,11 +71,12 @@ class Run:
         family: int,
         hardware: Mapping[str, Any] | None = None,
         stored: Mapping[Sweep, Baseline | None] | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.options = options
         self.catalog = catalog
         self.hardware = dict(hardware or {})
-        self._family, self._stored = family, stored
+        self._family, self._stored, self._journal = family, stored, journal
         self._over: dict[Sweep, Outcome] = {}
         self._measuring: dict[Sweep, _Measuring] = {}
         self.cache: FeatureCache | None = None
@@ -87,6 +90,8 @@ class Run:
         """Run one sweep and judge its cases. Failures end up in the outcome; interruptions pass through."""
         if (done := self._over.get(sweep)) is not None:
             return done  # pytest comes back to a sweep when items were reordered, as --ff does
+        if (before := self.recall(sweep)) is not None:
+            return before
         measured = self._measuring[sweep] = _Measuring()
         ended = Outcome(sweep)
         options = self.options
@@ -134,6 +139,15 @@ class Run:
     def take(self, outcome: Outcome) -> None:
         """Add a sweep that is over, wherever it was measured."""
         self._over[outcome.sweep] = outcome
+        if self._journal is not None:
+            self._journal.keep(outcome)
+
+    def recall(self, sweep: Sweep) -> Outcome | None:
+        """A sweep that an earlier run has finished, if this one goes on with what that has left."""
+        found = self._journal.recall(sweep) if self._journal is not None else None
+        if found is not None:
+            self.take(found)
+        return found
 
     def over(self, sweep: Sweep) -> Outcome | None:
         """A sweep that is over; None if it is not."""

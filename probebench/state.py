@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from probebench.cases import Case, Selection
     from probebench.catalog import Catalog
     from probebench.engines.ray import RayEngine
+    from probebench.journal import Journal
     from probebench.preflight import Preflight, Withheld
     from probebench.pruning import Pruning
     from probebench.results import Record
@@ -39,6 +40,7 @@ class State:
         controller: of a session whose tests run in worker processes
         worker: of one that is such a process, on the machine of its controller
         engine: of one whose sweeps run on a cluster
+        journal: of the sweeps that are over; None in a run without cases
     """
 
     config: pytest.Config
@@ -54,6 +56,7 @@ class State:
     controller: Controller | None = None
     worker: Worker | None = None
     engine: RayEngine | None = None
+    journal: Journal | None = None
     _prepared: tuple[Catalog, Selection] | None = None
     _preflight: Preflight | None = None
 
@@ -121,15 +124,20 @@ class State:
                 lacks the precision
         """
         self.withheld |= {each.sweep.id: each for each in withheld}
+        if cases:
+            from probebench.journal import Journal
+
+            self.journal = Journal(self.options, cases, resume=self.options.resume)
         if self.worker is not None:
             self.worker.check(self.options, cases)
         elif cases or self.withheld:
             from probebench.run import Run
 
             if self.controller is None:
-                run = Run(self.options, self.catalog, self.family)
+                run = Run(self.options, self.catalog, self.family, journal=self.journal)
             else:
-                run = Run(self.options, self.catalog, self.family, self.controller.hardware(cases))
+                hardware = self.controller.hardware(cases)
+                run = Run(self.options, self.catalog, self.family, hardware, journal=self.journal)
             run.check_writable()
             if self.engine is not None:
                 if cases:
@@ -148,7 +156,7 @@ class State:
             assert self.worker is not None
             from probebench.run import Run
 
-            self.run = Run(self.worker.share(self.options), self.catalog, self.family)
+            self.run = Run(self.worker.share(self.options), self.catalog, self.family, journal=self.journal)
         return self.run
 
     def withhold(self, withheld: Withheld) -> None:

@@ -50,6 +50,9 @@ def header(state: State, cases: Collection[Case]) -> list[str]:
         lines = report([state.catalog.model(name) for name in models], protocol, own)
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
+    if state.journal is not None and (left := state.journal.left):
+        those = f"{left} sweeps of a run of these cases that ended early"
+        lines.append(f"{those} are taken as they are" if options.resume else f"{those} are here: see --probe-resume")
     return [first] if config.get_verbosity() < 0 else [first, *lines]
 
 

@@ -107,7 +107,7 @@ class RayEngine:
         if self._task is None or ends_here:
             return
         order = dict.fromkeys(case.sweep for item in session.items if (case := case_of(item)) is not None)
-        self._waiting.extend(sweep for sweep in order if sweep in self._taps)
+        self._waiting.extend(sweep for sweep in order if sweep in self._taps and self._run.recall(sweep) is None)
         self._submit()
 
     def outcome(self, sweep: Sweep) -> Outcome:

@@ -441,3 +441,13 @@ def test_a_run_without_cases_starts_no_cluster(project, run, monkeypatch):
     monkeypatch.setattr(ray, "init", None)
     project.makepyfile(test_tiny="def test_other(): pass")
     run("--probe-engine=ray").assert_outcomes(passed=1)
+
+
+def test_what_an_earlier_run_has_finished_is_no_task(project, run, cluster, monkeypatch):
+    project.makepyfile(test_tiny=CASES.format('"blobs", "blobs_dark"'))
+    with monkeypatch.context() as patch:
+        patch.setattr("probebench.journal.Journal.remove", lambda journal: None)
+        run("--probe-json=local.json").assert_outcomes(passed=2)
+    monkeypatch.setattr("probebench.engines.ray.RayEngine._job", None)
+    run(*on(cluster), "--probe-resume", "--probe-json=ray.json").assert_outcomes(passed=2)
+    assert timeless(loaded(project, "ray.json")) == timeless(loaded(project, "local.json"))

@@ -1,0 +1,108 @@
+"""Sweeps that are over, kept until their run is: what a run that was killed leaves, and `--probe-resume` goes on from.
+
+A sweep is taken from here only by a run of the same cases under the same options that decide a number or a verdict,
+with the same baselines, files of `--probe-weights` and versions of libraries. Images and readers are not looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probebench import atomic, baselines, outcome, results
+from probebench.errors import StoreError
+from probebench.outcome import Outcome
+from probebench.protocols import get_protocol
+
+if TYPE_CHECKING:
+    from probebench.cases import Case, Sweep
+    from probebench.options import Options
+
+
+_FORGOTTEN = 30 * 24 * 3600.0  # seconds
+
+
+class Journal:
+    """The finished sweeps of one run.
+
+    Args:
+        cases: all of the run, whichever process measures them
+        resume: whether sweeps are taken from it
+
+    Attributes:
+        left: how many sweeps an earlier run has left here
+        recalled: those that were taken
+    """
+
+    def __init__(self, options: Options, cases: Collection[Case], *, resume: bool) -> None:
+        self._home = options.root / ".probebench"
+        self._folder = self._home / "unfinished" / _key(options, cases)
+        self._resume = resume
+        self.left = len(list(self._folder.glob("*.json")))
+        self.recalled: list[Sweep] = []
+
+    def keep(self, ended: Outcome) -> None:
+        """Keep a sweep of which every case was measured; others are measured again."""
+        if not ended.complete or ended.sweep in self.recalled:
+            return
+        with suppress(StoreError):  # the run goes on without, as it does without a place for its record
+            atomic.keep_out_of_git(self._home)
+            outcome.save(ended, self._path(ended.sweep))
+
+    def recall(self, sweep: Sweep) -> Outcome | None:
+        """A sweep that an earlier run has finished, if that is asked for; damaged files are as none."""
+        path = self._path(sweep)
+        if not self._resume or not path.exists():
+            return None
+        try:
+            found = outcome.load(path)
+        except (StoreError, TypeError, KeyError):
+            return None
+        self.recalled.append(sweep)
+        return found
+
+    def remove(self) -> None:
+        """The run is over, and so is every other one that nobody has gone on with for long."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            for other in self._folder.parent.iterdir():
+                if time.time() - other.stat().st_mtime > _FORGOTTEN:
+                    shutil.rmtree(other, ignore_errors=True)
+            self._folder.parent.rmdir()
+
+    def _path(self, sweep: Sweep) -> Path:
+        return self._folder / f"{sweep.id}.json"
+
+
+def _key(options: Options, cases: Collection[Case]) -> str:
+    stored = hashlib.sha256()
+    sweeps = {case.sweep.id: case.sweep for case in cases}
+    for name in sorted(sweeps):
+        for path in baselines.paths(options.baselines, sweeps[name]):
+            with suppress(OSError):
+                stored.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    decides: dict[str, Any] = {
+        "cases": sorted(case.id for case in cases),
+        "protocol": get_protocol(options.protocol).fingerprint,
+        "weights": {model: [str(path), _stamp(path)] for model, path in options.weights.items()},
+        "verdicts": [options.alpha, options.min_drop, options.strict, options.update],
+        "device": options.device,
+        "shard": options.shard,
+        "baselines": stored.hexdigest(),
+        "versions": results.versions(),
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]

@@ -1,0 +1,190 @@
+"""`--probe-resume`: a run that was killed costs the sweep that it was at."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+
+from probebench import results
+from tests.plugin.test_workers import add_to_conftest, timeless
+
+SWEEPS = ["tiny-blobs", "tiny-blobs_dark", "tiny_other-blobs", "tiny_other-blobs_dark"]
+
+# Writes down the sweeps that begin; ends the process at the beginning of the third, if there is a file that says how.
+ENDING = """
+import os, pathlib, pytest, signal
+
+@pytest.fixture(autouse=True, scope="session")
+def ending(request):
+    import probebench.run as run
+    original, monkeypatch, root, begun = run.run_sweep, pytest.MonkeyPatch(), request.config.rootpath, []
+
+    def run_sweep(model, dataset, **more):
+        begun.append(f"{model.name}-{dataset.name}")
+        with (root / "begun").open("a") as file:
+            file.write(begun[-1] + chr(10))
+        if len(begun) == 3 and (root / "end").exists():
+            how = (root / "end").read_text()
+            if how == "ctrl-c":
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), getattr(signal, how))
+        return original(model, dataset, **more)
+
+    monkeypatch.setattr(run, "run_sweep", run_sweep)
+    yield
+    monkeypatch.undo()
+"""
+
+
+CASES = """
+import pytest
+
+BOTH = {"model": ["tiny", "tiny_other"], "dataset": ["blobs", "blobs_dark"]}
+
+@pytest.mark.probe(**BOTH, layer=[2, "final"], site=["act", "final"])
+def test_probe(probe):
+    probe.check()
+"""
+COUNT = 8
+
+
+@pytest.fixture
+def watched(project):
+    """A project of eight cases that can be stopped."""
+    add_to_conftest(project, ENDING)
+    project.makepyfile(test_tiny=CASES)
+    return project
+
+
+@pytest.fixture
+def whole(watched, run):
+    """The record of a run that nobody ended."""
+    project = watched
+    run("--probe-json=whole.json").assert_outcomes(passed=COUNT)
+    assert begun(project) == SWEEPS
+    assert not (project.path / ".probebench" / "unfinished").exists()
+    return results.load(project.path / "whole.json")
+
+
+@pytest.fixture
+def stopped(watched):
+    """A project in which a run was stopped by Ctrl-C after two sweeps."""
+    project = watched
+    (project.path / "end").write_text("ctrl-c")
+    result = project.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["to go on with this run: the same command with --probe-resume"])
+    assert begun(project) == SWEEPS[:3]
+    (project.path / "end").unlink()
+    return project
+
+
+def begun(project):
+    """The sweeps that have begun since this was last asked."""
+    path = project.path / "begun"
+    found = path.read_text().split() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
+def test_a_killed_run_loses_the_sweep_that_it_was_at(project, run, whole, how):
+    (project.path / "end").write_text(how)
+    assert project.runpytest_subprocess("-p", "no:cacheprovider", "--probe-jobs=1").ret == -getattr(signal, how)
+    assert begun(project) == SWEEPS[:3]
+    (project.path / "end").unlink()
+    result = run("--probe-resume", "--probe-json=r.json")
+    result.assert_outcomes(passed=COUNT)
+    result.stdout.fnmatch_lines(["2 sweeps of a run of these cases that ended early are taken as they are"])
+    assert begun(project) == SWEEPS[2:]
+    record = results.load(project.path / "r.json")
+    assert timeless(record) == timeless(whole)
+    assert record["correct"]["sha256"] == whole["correct"]["sha256"]
+    assert not (project.path / ".probebench" / "unfinished").exists()
+
+
+def test_without_the_option_all_is_measured_and_what_was_left_is_told(stopped, run):
+    result = run()
+    result.stdout.fnmatch_lines(["2 sweeps of a run of these cases that ended early are here: see --probe-resume"])
+    assert begun(stopped) == SWEEPS
+    assert not (stopped.path / ".probebench" / "unfinished").exists()
+
+
+def test_a_run_can_be_stopped_and_resumed_again_and_again(stopped, run):
+    (stopped.path / "end").write_text("ctrl-c")
+    args = ("-p", "no:cacheprovider", "--probe-jobs=1", "--probe-resume")
+    stopped.runpytest_inprocess(*args).assert_outcomes(passed=COUNT)  # two sweeps begin, the third is no more
+    assert begun(stopped) == SWEEPS[2:]
+
+
+def test_workers_take_what_one_process_has_left(whole, stopped):
+    pytest.importorskip("xdist")
+    result = stopped.runpytest_inprocess("-p", "no:cacheprovider", "-n", "2", "--probe-resume", "--probe-json=r.json")
+    result.assert_outcomes(passed=COUNT)
+    assert sorted(begun(stopped)) == SWEEPS[2:]
+    assert timeless(results.load(stopped.path / "r.json")) == timeless(whole)
+    assert not (stopped.path / ".probebench" / "unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--probe-layer=final"],
+        ["--probe-protocol=few_shot_4@1"],
+        ["--probe-alpha=0.05"],
+        ["--probe-update=new"],
+        ["--probe-precision=bf16"],
+    ],
+    ids=lambda options: options[0].partition("=")[0],
+)
+def test_another_run_takes_nothing(stopped, run, change):
+    result = run("--probe-resume", *change)
+    assert begun(stopped) == SWEEPS
+    result.stdout.no_fnmatch_line("*ended early*")
+    assert (stopped.path / ".probebench" / "unfinished").exists()
+
+
+def test_a_baseline_that_changed_since_is_held_against_all_sweeps(stopped, run):
+    run("--probe-update=all")
+    assert begun(stopped) == SWEEPS
+    run("--probe-resume", "--probe-strict").assert_outcomes(passed=COUNT)
+    assert begun(stopped) == SWEEPS
+
+
+def test_a_damaged_sweep_is_measured_again(stopped, run):
+    kept = sorted((stopped.path / ".probebench" / "unfinished").rglob("*.json"))
+    assert [path.stem for path in kept] == SWEEPS[:2]
+    kept[0].write_text("{")
+    bits = kept[1].with_name(f"{kept[1].stem}.correct.safetensors")
+    bits.write_bytes(bits.read_bytes()[:-1])
+    run("--probe-resume").assert_outcomes(passed=COUNT)
+    assert begun(stopped) == SWEEPS
+
+
+def test_a_sweep_that_failed_is_measured_again(project, run):
+    add_to_conftest(project, ENDING)
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model="tiny", dataset=["no_class_two", "blobs", "blobs_dark"], site="final")
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    (project.path / "end").write_text("ctrl-c")
+    project.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", no_reraise_ctrlc=True)
+    (project.path / "end").unlink()
+    assert len(begun(project)) == 3
+    run("--probe-resume").assert_outcomes(passed=2, failed=1)
+    assert sorted(begun(project)) == ["tiny-blobs_dark", "tiny-no_class_two"]
+
+
+def test_a_place_that_cannot_be_written_to_costs_nothing_but_this(watched, run):
+    (watched.path / ".probebench").write_text("in the way")
+    result = run("--probe-json=r.json")
+    result.assert_outcomes(passed=COUNT)
+    assert (watched.path / "r.json").exists()
