@@ -448,6 +448,8 @@ def test_what_an_earlier_run_has_finished_is_no_task(project, run, cluster, monk
     with monkeypatch.context() as patch:
         patch.setattr("probebench.journal.Journal.remove", lambda journal: None)
         run("--probe-json=local.json").assert_outcomes(passed=2)
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
     monkeypatch.setattr("probebench.engines.ray.RayEngine._job", None)
     run(*on(cluster), "--probe-resume", "--probe-json=ray.json").assert_outcomes(passed=2)
     assert timeless(loaded(project, "ray.json")) == timeless(loaded(project, "local.json"))
