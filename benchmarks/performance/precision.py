@@ -21,6 +21,7 @@ from probebench.sweep import SweepResult, choose_device, run_sweep
 
 def row(precision: str, exact: SweepResult, lower: SweepResult) -> list[object]:
     flips = [np.mean(exact.taps[tap].correct != lower.taps[tap].correct) for tap in exact.taps]
+    alike = [flip for flip, tap in zip(flips, exact.taps, strict=True) if exact.taps[tap].C == lower.taps[tap].C]
     moved = [100 * (lower.taps[tap].accuracy - exact.taps[tap].accuracy) for tap in exact.taps]
     return [
         exact.dataset.name,
@@ -28,6 +29,7 @@ def row(precision: str, exact: SweepResult, lower: SweepResult) -> list[object]:
         f"{len(flips) * exact.n_test:,}",
         f"{100 * np.mean(flips):.2f}",
         f"{100 * max(flips):.2f}",
+        f"{100 * np.mean(alike):.2f} ({len(alike)} taps)" if alike else "",
         f"{np.mean(moved):+.2f}",
         f"{min(moved):+.2f} to {max(moved):+.2f}",
     ]
@@ -48,7 +50,16 @@ def main() -> None:
         for name in others:
             lower = run_sweep(args.model, dataset, protocol=f"{args.protocol}+{name}", device=device)
             rows.append(row(name, exact, lower))
-    header = ["dataset", "precision", "predictions", "flipped %", "worst tap %", "accuracy", "by tap"]
+    header = [
+        "dataset",
+        "precision",
+        "predictions",
+        "flipped %",
+        "worst tap %",
+        "% at the same C",
+        "accuracy",
+        "by tap",
+    ]
     print(f"{args.model}, {args.protocol}, {device}; accuracy in points against fp32")
     print(tabulate(rows, headers=header, tablefmt="github", disable_numparse=True))
 
