@@ -19,19 +19,22 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from probebench.planning import Demand
-from probebench.probes.lbfgs import LARGE, UNCERTAIN_BLOCKS, default_group
+from probebench.probes.lbfgs import default_group
 from probebench.probes.plan import SMALL
 
 if TYPE_CHECKING:
     from probebench.sites import Tap
 
 OPERATIONS: Mapping[str, float] = MappingProxyType(
-    {"products": 25.0, "state": 4e4, "turns": 1e9, "axes": 5.0, "eigenvectors": 30.0, "rows": 1e4, "newton": 6.0}
+    {"products": 36.0, "state": 2.6e4, "turns": 1.2e9, "axes": 7.0, "eigenvectors": 21.0, "rows": 2.1e4}
 )
-"""Of a float32 matrix product, in the time that a unit of each part of a fit takes. Printed by the benchmark."""
+"""Of a float32 matrix product, in the time that a unit of each part of a path takes. Printed by the benchmark."""
+
+RIDGE_ROWS = 4e3
+"""The same of a value of the rows of a ridge probe, which reads them a few times."""
 
 
-def fit_parts(n: int, width: int, classes: int, strengths: int) -> dict[str, float]:
+def fit_parts(n: int, width: int, classes: int, strengths: int, taps: int = 1) -> dict[str, float]:
     """The sizes that the time of one tap's path, the last fit included, is a sum of.
 
     Args:
@@ -39,42 +42,42 @@ def fit_parts(n: int, width: int, classes: int, strengths: int) -> dict[str, flo
         width: features
         classes: of the labels
         strengths: in the path
+        taps: of that width, which are solved together where they are small
 
     Returns:
         ``products``: operations of one pass over the rows for each strength and the last fit; ``state``: weights of
-        all of them; ``turns``: of the solver's loop, which a batch of small taps shares; ``axes`` and ``eigenvectors``:
-        of making principal axes, float64 counted twice; ``rows``: values that are standardised; ``newton``: operations
-        of Hessian blocks on large data
+        all of them; ``turns``: groups of strengths, each some tens of turns of the solver's loop; ``axes`` and
+        ``eigenvectors``: of making principal axes, float64 counted twice; ``rows``: values, for what does not grow
+        with the classes
     """
     axes = min(n, width)
     group = default_group(classes)
     fits = strengths + 1
     doubled = 2 if n <= width else 1  # the dual form is float64
-    block = min(axes, 256, math.isqrt(UNCERTAIN_BLOCKS // classes))
+    together = max(1, min(taps, SMALL // (4 * n * max(width, group * classes))))
     return {
         "products": 4.0 * n * axes * classes * fits,
         "state": float(axes * classes * fits),
-        "turns": (math.ceil(strengths / group) + 1) / max(1, SMALL // (4 * n * max(width, group * classes))),
+        "turns": (math.ceil(strengths / group) + 1) / together,
         "axes": float(doubled * n * width * axes),
         "eigenvectors": float(doubled * axes**3),
         "rows": float(n * width),
-        "newton": 2.0 * n * block**2 * classes * fits if n * axes >= LARGE else 0.0,
     }
 
 
 def path_operations(
-    n: int, width: int, classes: int, strengths: int, operations: Mapping[str, float] = OPERATIONS
+    n: int, width: int, classes: int, strengths: int, taps: int = 1, operations: Mapping[str, float] = OPERATIONS
 ) -> float:
     """What the path of one tap takes, as operations of a float32 matrix product; arguments as of `fit_parts`."""
-    return sum(operations[name] * size for name, size in fit_parts(n, width, classes, strengths).items())
+    return sum(operations[name] * size for name, size in fit_parts(n, width, classes, strengths, taps).items())
 
 
-def ridge_operations(n: int, width: int, classes: int, strengths: int) -> float:
+def ridge_operations(n: int, width: int, classes: int, strengths: int, taps: int = 1) -> float:
     """The same of a ridge probe, which is all float64 and in closed form."""
-    parts = fit_parts(n, width, classes, strengths)
+    parts = fit_parts(n, width, classes, strengths, taps)
     single = 1 if n <= width else 2
-    making = sum(single * OPERATIONS[name] * parts[name] for name in ("axes", "eigenvectors", "rows"))
-    return making + 2 * parts["products"]
+    making = single * sum(OPERATIONS[name] * parts[name] for name in ("axes", "eigenvectors"))
+    return making + RIDGE_ROWS * parts["rows"] + 2 * parts["products"]
 
 
 def fit_operations(demand: Demand) -> float:
@@ -86,12 +89,14 @@ def fit_operations(demand: Demand) -> float:
     n, strengths = demand.n_train, len(demand.protocol.path or range(10))
     total = 0.0
     for width, count in Counter(demand.widths.values()).items():
-        total += count * probe(n, width, demand.classes, strengths)
+        total += count * probe(n, width, demand.classes, strengths, count)
     for width, count in Counter(demand.widths[tap] for tap in matched(demand)).items():
         # Their leading components first.
         parts = fit_parts(n, width, demand.classes, strengths)
-        total += count * sum(OPERATIONS[name] * parts[name] / 2 for name in ("axes", "eigenvectors", "rows"))
-        total += count * probe(n, demand.narrow or width, demand.classes, strengths)
+        total += (
+            count * (RIDGE_ROWS * parts["rows"] + sum(OPERATIONS[k] * parts[k] for k in ("axes", "eigenvectors"))) / 2
+        )
+        total += count * probe(n, demand.narrow or width, demand.classes, strengths, count)
     return demand.draws * total
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.performance.architectures    # writes architectures.csv beside this file, in three minutes
 
-From the root of the repository. Networks have no memory for their weights: one image of no values goes through each, and
-operations and widths are counted. Nothing is downloaded. `benchmarks/performance/study.py` adds them up.
+From the root of the repository. Networks have no memory for their weights: one image of no values goes through each,
+and operations and widths are counted. Nothing is downloaded. `benchmarks/performance/study.py` adds them up.
 """
 
 from __future__ import annotations

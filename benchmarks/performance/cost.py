@@ -102,7 +102,7 @@ def time_fit(name: str, data: Data, taps: int, protocol: Protocol = DEFAULT) -> 
     n, width = data.train.shape
     rng = np.random.default_rng(0)
     train = {Tap(i + 1, "rc2"): data.train for i in range(taps)}
-    test = {tap: data.test[:500] for tap in train}
+    test = dict.fromkeys(train, data.test[:500])
     held_out = rng.permutation(n) < n // 5
     found = []
     while not found or (len(found) < 3 and found[0][0] * taps < 1):
@@ -124,12 +124,14 @@ def calibrate(measured: Sequence[Measured]) -> dict[str, float]:
     from scipy.optimize import least_squares
 
     names = list(OPERATIONS)
-    sizes = np.array([[fit_parts(m.n, m.width, m.classes, STRENGTHS)[name] for name in names] for m in measured])
+    sizes = np.array(
+        [[fit_parts(m.n, m.width, m.classes, STRENGTHS, m.taps)[name] for name in names] for m in measured]
+    )
     taken = np.log([m.seconds * m.rate for m in measured])
     start = np.log([OPERATIONS[name] for name in names])
 
     def off(logs: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.log(sizes @ np.exp(logs)) - taken, 0.1 * (logs - start)])
+        return np.concatenate([np.log(sizes @ np.exp(logs)) - taken, 0.4 * (logs - start)])
 
     found = least_squares(off, start)
     return {name: float(f"{value:.2g}") for name, value in zip(names, np.exp(found.x), strict=True)}
@@ -179,7 +181,7 @@ def check_fits() -> None:
     ):
         rows, ratios = [], []
         for m in found:
-            shape = m.n, m.width, m.classes, STRENGTHS
+            shape = m.n, m.width, m.classes, STRENGTHS, m.taps
             one, other = (
                 operations / m.rate
                 for operations in (

@@ -1,11 +1,11 @@
 """What a study of timm's checkpoints on 40 datasets would cost: docs/scale.md shows the tables.
 
     python -m benchmarks.performance.study
-    python -m benchmarks.performance.study --checkpoints 480 --rate 60 --decoding 200 --network 200e12 --without imagenet1k
+    python -m benchmarks.performance.study --checkpoints 480 --network 300e12 --decoding 200 --days 14
 
-From the root of the repository; nothing is measured and nothing downloaded. Checkpoints are those that probebench can read
-(architectures.csv). Their sums are scaled to `--checkpoints`, as if the others were like them. Rates are the reader's
-to give: defaults are those that docs/scale.md measured or, for GPUs, assumes.
+From the root of the repository; nothing is measured and nothing downloaded. Checkpoints are those that probebench can
+read (architectures.csv). Their sums are scaled to `--checkpoints`, as if the others were like them. Rates are the
+reader's to give: defaults are those that docs/scale.md measured or, for GPUs, assumes.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def demand(facts: Facts, dataset: Dataset, protocol: Protocol, kept: Callable[[T
 def sweep(facts: Facts, dataset: Dataset, variant: Variant = Variant("")) -> Cost:
     """One checkpoint on one dataset."""
     asked = demand(facts, dataset, variant.protocol, variant.kept)
-    probes, taps, count = fit_operations(asked), len(asked.widths), 0
+    probes, taps = fit_operations(asked), len(asked.widths)
     count = taps
     if variant.screened is not None:
         # A mean tap for each that is chosen, and `final`; ridge sees what is not held out, and is fitted twice.
@@ -247,111 +247,90 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
 
 
-def terabytes(value: float) -> str:
-    return f"{value / 1e12:,.1f} TB"
+def volume(value: float) -> str:
+    return f"{value / 1e12:,.0f} TB" if value >= 1e13 else f"{value / 1e9:,.0f} GB"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n" + tabulate(rows, headers=header, tablefmt="github", disable_numparse=True) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoints", type=int, default=1500, help="default: %(default)s")
-    parser.add_argument("--network", type=float, default=GPUS["H100 SXM, TF32 (495)"], help="FLOP/s that a GPU reaches")
-    parser.add_argument("--rate", type=float, default=85, help="GFLOP/s of a core's float32 products (default: 85)")
-    parser.add_argument("--decoding", type=float, default=110, help="photographs a second and core (default: 110)")
-    parser.add_argument("--resizing", type=float, default=900, help="small images a second and core (default: 900)")
-    parser.add_argument("--days", type=float, default=7, help="to be finished in (default: %(default)s)")
-    parser.add_argument("--without", nargs="*", default=[], choices=[d.name for d in DATASETS], metavar="DATASET")
-    args = parser.parse_args()
-    every = read()
+def by_variant(every: Sequence[Facts], datasets: Sequence[Dataset], scale: float, rates: Rates, days: float) -> str:
+    rows = []
+    for variant in variants():
+        cost = study(every, datasets, variant) * scale
+        gpu, ready, probes = cost.hours(rates)
+        hours = [number(value) for value in (gpu, ready, probes, probes / 24 / days)]
+        sizes = [volume(value) for value in (cost.features, cost.records, cost.baselines)]
+        rows.append([variant.name, f"{cost.cases / 1e6:.1f} M", *hours, *sizes])
+    hours = ["GPU h, networks", "core h, images", "core h, probes", f"cores for {days:g} days"]
+    return table(["study", "cases", *hours, "features", "records", "baselines"], rows)
+
+
+def by_gpu(whole: Cost, rates: Rates, days: float) -> str:
+    rows = []
+    for name, reached in GPUS.items():
+        gpu, ready, _ = whole.hours(replace(rates, network=reached))
+        # As it is, one process makes images ready and runs the network, one after the other.
+        hours = (gpu, gpu / 24, gpu / 24 / days, (gpu + ready) / 24 / days)
+        rows.append([name, f"{reached / 1e12:.0f}", *map(number, hours)])
+    needed = ["GPUs for 1 day", f"for {days:g} days", f"for {days:g} days, one process each"]
+    return table(["GPU", "TFLOP/s reached, assumed", "GPU h", *needed], rows)
+
+
+def by_dataset(every: Sequence[Facts], datasets: Sequence[Dataset], scale: float, rates: Rates, most: int = 8) -> str:
+    """Of the datasets whose probes take most."""
+    costs = {dataset: study(every, [dataset]) * scale for dataset in datasets}
+    rows = []
+    for dataset in sorted(datasets, key=lambda dataset: -costs[dataset].probes)[:most]:
+        cost, sizes = costs[dataset], (dataset.classes, dataset.train, dataset.test)
+        cells = [f"{size:,}" for size in sizes] + [number(value) for value in cost.hours(rates)]
+        rows.append([dataset.name, *cells, volume(cost.features)])
+    hours = ["GPU h, networks", "core h, images", "core h, probes"]
+    return table(["dataset", "classes", "train", "test", *hours, "features"], rows)
+
+
+def overview(every: Sequence[Facts], datasets: Sequence[Dataset], checkpoints: int) -> str:
     known = sum(facts.checkpoints for facts in every)
-    scale = args.checkpoints / known
-    rates = Rates(args.network, 1e9 * args.rate, args.decoding, args.resizing)
-    datasets = [dataset for dataset in DATASETS if dataset.name not in args.without]
 
     def mean(of: Callable[[Facts], float]) -> float:
         return sum(facts.checkpoints * of(facts) for facts in every) / known
 
     images = sum(dataset.train + dataset.test for dataset in datasets)
-    print(f"{known} checkpoints of {len(every)} architectures can be read; sums are scaled to {args.checkpoints:,}")
-    print(
-        f"mean of a checkpoint: {mean(lambda f: f.parameters) / 1e6:.0f} M parameters, "
-        f"{mean(lambda f: f.operations) / 1e9:.0f} GFLOP an image, {mean(lambda f: len(f.taps())):.0f} taps, "
-        f"{mean(lambda f: sum(f.taps().values())):,.0f} features"
+    whole = study(every, datasets) * (checkpoints / known)
+    parameters = mean(lambda facts: facts.parameters)
+    return "\n".join(
+        [
+            f"{known} checkpoints of {len(every)} architectures can be read; sums are scaled to {checkpoints:,}",
+            f"mean of a checkpoint: {parameters / 1e6:.0f} M parameters, "
+            f"{mean(lambda facts: facts.operations) / 1e9:.0f} GFLOP an image, "
+            f"{mean(lambda facts: len(facts.taps())):.0f} taps, {mean(lambda f: sum(f.taps().values())):,.0f} values",
+            f"{len(datasets)} datasets, {images:,} images; {volume(4 * checkpoints * parameters)} of weights",
+            f"{checkpoints * len(datasets):,} sweeps, {checkpoints * images / 1e9:.1f} billion images, "
+            f"{whole.network:.1e} FLOP of networks, {whole.probes:.1e} of probes",
+            f"features of a sweep: {volume(whole.features / checkpoints / len(datasets))} on average; the cache holds "
+            f"{CACHE_BYTES / whole.features:.1e} of all by default",
+        ]
     )
-    weights = 4 * args.checkpoints * mean(lambda f: f.parameters)
-    print(f"{len(datasets)} datasets: {images:,} images; weights to download: {terabytes(weights)} as float32")
-    whole = study(every, datasets) * scale
-    print(
-        f"{args.checkpoints * len(datasets):,} sweeps, {args.checkpoints * images / 1e9:.1f} billion images, "
-        f"{whole.network:.1e} FLOP of networks, {whole.probes:.1e} of probes"
-    )
 
-    rows = []
-    for variant in variants():
-        cost = study(every, datasets, variant) * scale
-        gpu, ready, probes = cost.hours(rates)
-        sizes = [terabytes(cost.features), terabytes(cost.records), terabytes(cost.baselines)]
-        rows.append([variant.name, f"{cost.cases / 1e6:.1f} M", *map(number, (gpu, ready, probes)), *sizes])
-    header = [
-        "study",
-        "cases",
-        "GPU h, networks",
-        "core h, images",
-        "core h, probes",
-        "features",
-        "records",
-        "baselines",
-    ]
-    print(table(header, rows))
 
-    hours = 24 * args.days
-    _, ready, _ = whole.hours(rates)
-    rows = []
-    for name, reached in GPUS.items():
-        gpu = whole.network / reached / 3600
-        # As it is, one process makes images ready and runs the network, one after the other.
-        alone = gpu + ready
-        rows.append(
-            [name, f"{reached / 1e12:.0f}", number(gpu), number(gpu / 24), number(gpu / hours), number(alone / hours)]
-        )
-    header = [
-        "GPU",
-        "TFLOP/s reached, assumed",
-        "GPU h",
-        f"GPUs for 1 day",
-        f"for {args.days:g} days",
-        "if images are made ready in turn",
-    ]
-    print(table(header, rows))
-
-    rows = []
-    for dataset in datasets:
-        cost = study(every, [dataset]) * scale
-        gpu, ready, probes = cost.hours(rates)
-        rows.append(
-            (
-                probes,
-                [
-                    dataset.name,
-                    dataset.classes,
-                    f"{dataset.train:,}",
-                    f"{dataset.test:,}",
-                    *map(number, (gpu, ready, probes)),
-                    terabytes(cost.features),
-                ],
-            )
-        )
-    largest = [row for _, row in sorted(rows, key=lambda row: -row[0])[:8]]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoints", type=int, default=1500, help="default: %(default)s")
+    parser.add_argument("--network", type=float, default=GPUS["H100 SXM, TF32 (495)"], help="FLOP/s that a GPU reaches")
+    parser.add_argument("--core", type=float, default=85, help="GFLOP/s of a core's float32 products (default: 85)")
+    parser.add_argument("--decoding", type=float, default=110, help="photographs a second and core (default: 110)")
+    parser.add_argument("--resizing", type=float, default=900, help="small images a second and core (default: 900)")
+    parser.add_argument("--days", type=float, default=7, help="to be finished in (default: %(default)s)")
+    args = parser.parse_args()
+    every = read()
+    scale = args.checkpoints / sum(facts.checkpoints for facts in every)
+    rates = Rates(args.network, 1e9 * args.core, args.decoding, args.resizing)
+    print(overview(every, DATASETS, args.checkpoints))
+    print(by_variant(every, DATASETS, scale, rates, args.days))
+    print(by_gpu(study(every, DATASETS) * scale, rates, args.days))
     print("datasets whose probes take most")
-    print(
-        table(
-            ["dataset", "classes", "train", "test", "GPU h, networks", "core h, images", "core h, probes", "features"],
-            largest,
-        )
-    )
+    print(by_dataset(every, DATASETS, scale, rates))
 
 
 if __name__ == "__main__":
