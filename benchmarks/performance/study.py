@@ -160,6 +160,7 @@ class Variant:
         kept: which taps are read
         screened: how many taps get the full probe, after ridge at all; None for all without screening
         left_out: datasets that are not measured
+        largest: most parameters of a checkpoint
     """
 
     name: str
@@ -167,6 +168,7 @@ class Variant:
     kept: Callable[[Tap], bool] = lambda _: True
     screened: int | None = None
     left_out: frozenset[str] = frozenset()
+    largest: float = float("inf")
 
 
 def demand(facts: Facts, dataset: Dataset, protocol: Protocol, kept: Callable[[Tap], bool]) -> Demand:
@@ -210,8 +212,9 @@ def sweep(facts: Facts, dataset: Dataset, variant: Variant = Variant("")) -> Cos
 
 def study(every: Sequence[Facts], datasets: Sequence[Dataset], variant: Variant = Variant("")) -> Cost:
     """All checkpoints on all datasets."""
+    small = [facts for facts in every if facts.parameters <= variant.largest]
     chosen = [dataset for dataset in datasets if dataset.name not in variant.left_out]
-    parts = (sweep(facts, dataset, variant) * facts.checkpoints for facts in every for dataset in chosen)
+    parts = (sweep(facts, dataset, variant) * facts.checkpoints for facts in small for dataset in chosen)
     return sum(parts, Cost())
 
 
@@ -224,8 +227,10 @@ def variants() -> Iterator[Variant]:
     )
     yield Variant("without ImageNet, act, rc2 and final only", kept=few, left_out=main)
     yield Variant("without ImageNet, ridge, then 10 taps", screened=10, left_out=main)
+    yield Variant("without ImageNet, up to 100 M parameters", left_out=main, largest=1e8)
     yield Variant("few_shot_16@1, everything", FEW_SHOT_16)
     yield Variant("few_shot_16@1, act, rc2 and final only", FEW_SHOT_16, kept=few)
+    yield Variant("the same, up to 100 M parameters", FEW_SHOT_16, kept=few, largest=1e8)
 
 
 def few(tap: Tap) -> bool:
@@ -299,6 +304,7 @@ def overview(every: Sequence[Facts], datasets: Sequence[Dataset], checkpoints: i
     images = sum(dataset.train + dataset.test for dataset in datasets)
     whole = study(every, datasets) * (checkpoints / known)
     parameters = mean(lambda facts: facts.parameters)
+    fit = mean(lambda facts: sum(sweep(facts, dataset).features <= CACHE_BYTES for dataset in datasets))
     return "\n".join(
         [
             f"{known} checkpoints of {len(every)} architectures can be read; sums are scaled to {checkpoints:,}",
@@ -308,8 +314,8 @@ def overview(every: Sequence[Facts], datasets: Sequence[Dataset], checkpoints: i
             f"{len(datasets)} datasets, {images:,} images; {volume(4 * checkpoints * parameters)} of weights",
             f"{checkpoints * len(datasets):,} sweeps, {checkpoints * images / 1e9:.1f} billion images, "
             f"{whole.network:.1e} FLOP of networks, {whole.probes:.1e} of probes",
-            f"features of a sweep: {volume(whole.features / checkpoints / len(datasets))} on average; the cache holds "
-            f"{CACHE_BYTES / whole.features:.1e} of all by default",
+            f"features of a sweep: {volume(whole.features / checkpoints / len(datasets))} on average, those of "
+            f"{fit / len(datasets):.0%} of sweeps no more than the cache may take by default",
         ]
     )
 
@@ -319,8 +325,8 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, default=1500, help="default: %(default)s")
     parser.add_argument("--network", type=float, default=GPUS["H100 SXM, TF32 (495)"], help="FLOP/s that a GPU reaches")
     parser.add_argument("--core", type=float, default=85, help="GFLOP/s of a core's float32 products (default: 85)")
-    parser.add_argument("--decoding", type=float, default=110, help="photographs a second and core (default: 110)")
-    parser.add_argument("--resizing", type=float, default=900, help="small images a second and core (default: 900)")
+    parser.add_argument("--decoding", type=float, default=250, help="photographs a second and core (default: 250)")
+    parser.add_argument("--resizing", type=float, default=2000, help="small images a second and core (default: 2000)")
     parser.add_argument("--days", type=float, default=7, help="to be finished in (default: %(default)s)")
     args = parser.parse_args()
     every = read()
