@@ -323,7 +323,9 @@ def overview(every: Sequence[Facts], datasets: Sequence[Dataset], checkpoints: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoints", type=int, default=1500, help="default: %(default)s")
-    parser.add_argument("--network", type=float, default=GPUS["H100 SXM, TF32 (495)"], help="FLOP/s that a GPU reaches")
+    parser.add_argument(
+        "--network", type=float, default=GPUS["H100 SXM, float32 (67 TFLOP/s)"], help="FLOP/s that a GPU reaches"
+    )
     parser.add_argument("--core", type=float, default=85, help="GFLOP/s of a core's float32 products (default: 85)")
     parser.add_argument("--decoding", type=float, default=250, help="photographs a second and core (default: 250)")
     parser.add_argument("--resizing", type=float, default=2000, help="small images a second and core (default: 2000)")
