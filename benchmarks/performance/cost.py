@@ -138,7 +138,7 @@ def calibrate(measured: Sequence[Measured]) -> dict[str, float]:
 
 
 def probes() -> list[list[Measured]]:
-    """Fits to calibrate on; other sizes and real features, which are not; and ridge, whose constant was set by these."""
+    """Fits to calibrate on; other sizes and real features, held out; and ridge, whose constant was set by these."""
 
     def synthetic(sizes: Sequence[tuple[int, int, int, int]], protocol: Protocol = DEFAULT) -> list[Measured]:
         found = []
