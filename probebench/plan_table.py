@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from tabulate import tabulate
 
 from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
+from probebench.cost import fit_operations, matrix_rate
 from probebench.datasets.disk import human
 from probebench.errors import ProbebenchError
 from probebench.forward import Features, forward
 from probebench.loading import BatchSize
-from probebench.planning import Demand, SweepPlan
+from probebench.planning import SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.protocols import get_protocol
 from probebench.sites import Tap
@@ -27,9 +27,6 @@ from probebench.views import pixel_statistics
 if TYPE_CHECKING:
     from probebench.catalog import Catalog
     from probebench.options import Options
-
-SOLVER_PASSES = 120
-"""Of the probe's solver over its rows for each strength, the last fit included: docs/scale.md has what was measured."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> list[str
     taps: dict[Sweep, list[Tap]] = {}
     for case in cases:
         taps.setdefault(case.sweep, []).append(case.tap)
-    speed = flops()
+    speed = matrix_rate()
     found: dict[Sweep, Estimate | str] = {}
     for sweep, wanted in taps.items():
         try:
@@ -87,7 +84,7 @@ def estimate(
     """What one sweep takes.
 
     Args:
-        speed: of this machine, see `flops`
+        speed: of a core of this machine, see `probebench.cost.matrix_rate`
 
     Raises:
         ProbebenchError: if its model or data are not here or cannot be used, or it does not fit
@@ -114,7 +111,7 @@ def estimate(
         images,
         ready.demand.feature_bytes,
         images / rate,
-        fit_flops(ready.demand) / speed / plan.jobs,
+        fit_operations(ready.demand) / speed / plan.jobs,
     )
 
 
@@ -141,38 +138,6 @@ def images_per_second(ready: Prepared, batch_size: int | None, device: str) -> f
         device=device,
     )
     return sum(images for _, images in ends[1:]) / (ends[-1][0] - ends[0][0])
-
-
-def fit_flops(demand: Demand) -> float:
-    """Floating-point operations of all fits: making axes, and passes of the solver over its rows."""
-    n, total = demand.n_train, 0.0
-    for width in demand.widths.values():
-        for d in {width, min(width, demand.narrow or width)}:  # and once more at equal width
-            axes = min(n, d)
-            total += (
-                2 * (2 * n * d * axes + 20 * axes**3) + 4 * SOLVER_PASSES * demand.strengths * n * axes * demand.classes
-            )
-    return demand.draws * total
-
-
-def flops() -> float:
-    """Floating-point operations a second of one core of this machine, in float32 products of the probe's shapes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        rng = np.random.default_rng(0)
-        rows = torch.from_numpy(rng.standard_normal((4000, 512), dtype=np.float32))
-        weights = torch.from_numpy(rng.standard_normal((512, 64), dtype=np.float32))
-        best = min(_seconds(lambda: rows @ weights) for _ in range(5))
-    finally:
-        torch.set_num_threads(threads)
-    return 2 * 4000 * 512 * 64 / best
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _cells(sweep: Sweep, each: Estimate) -> tuple[str, ...]:

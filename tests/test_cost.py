@@ -1,0 +1,161 @@
+"""The cost model; that it holds is measured by benchmarks/performance/cost.py, and docs/scale.md has the outcome."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.performance.architectures import facts, read
+from benchmarks.performance.study import (
+    DATASETS,
+    Dataset,
+    Rates,
+    Variant,
+    by_gpu,
+    by_variant,
+    demand,
+    few,
+    overview,
+    study,
+    sweep,
+)
+from probebench.cost import (
+    OPERATIONS,
+    fit_operations,
+    fit_parts,
+    matched,
+    matrix_rate,
+    path_operations,
+    ridge_operations,
+)
+from probebench.planning import Demand
+from probebench.protocols import get_protocol
+from probebench.sites import Tap, all_taps
+
+WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(12)}  # a ViT-B
+
+
+def asked(widths=WIDTHS, n=50_000, protocol="default@1", draws=1, narrow=768, classes=10):
+    chosen = get_protocol(protocol)
+    return Demand(chosen, widths, n_read=n, n_train=n, n_test=10_000, classes=classes, draws=draws, narrow=narrow)
+
+
+def test_parts_are_products_of_sizes():
+    parts = fit_parts(2000, 500, 10, 10)
+    assert parts["products"] == 4 * 2000 * 500 * 10 * 11  # ten strengths and the last fit
+    assert parts["axes"] == 2000 * 500 * 500
+    assert parts["eigenvectors"] == 500**3
+    assert parts["rows"] == 2000 * 500
+    assert parts["turns"] == 2 + 1  # five strengths at a time
+    assert path_operations(2000, 500, 10, 10) == sum(OPERATIONS[name] * parts[name] for name in OPERATIONS)
+
+
+def test_fewer_rows_than_features_are_solved_among_the_rows_in_float64():
+    parts = fit_parts(100, 3072, 10, 10)
+    assert parts["products"] == 4 * 100 * 100 * 10 * 11
+    assert parts["axes"] == 2 * 100 * 3072 * 100
+    assert parts["eigenvectors"] == 2 * 100**3
+
+
+def test_small_taps_share_the_turns_of_the_loop():
+    alone, together = (fit_parts(1000, 64, 10, 10, taps)["turns"] for taps in (1, 98))
+    assert alone / together == (1 << 20) // (4 * 1000 * 64)
+    assert fit_parts(50_000, 768, 10, 10, 1) == fit_parts(50_000, 768, 10, 10, 98)
+
+
+@pytest.mark.parametrize("operations", [path_operations, ridge_operations])
+def test_more_of_anything_takes_longer(operations):
+    base = operations(4000, 384, 20, 10)
+    for larger in ((8000, 384, 20, 10), (4000, 768, 20, 10), (4000, 384, 40, 10), (4000, 384, 20, 20)):
+        assert base < operations(*larger)
+
+
+def test_ridge_takes_less_than_the_path():
+    assert ridge_operations(4000, 768, 100, 10) < path_operations(4000, 768, 100, 10) / 4
+
+
+def test_a_sweep_is_the_sum_of_its_taps():
+    one = asked({Tap(1, "rc2"): 768})
+    two = asked({Tap(1, "rc2"): 768, Tap(2, "rc2"): 768})
+    assert fit_operations(one) == path_operations(50_000, 768, 10, 10)
+    assert fit_operations(two) == 2 * fit_operations(one)
+    assert fit_operations(replace(one, draws=5)) == 5 * fit_operations(one)
+
+
+def test_only_hidden_activations_are_probed_again_at_equal_width():
+    assert {tap.site for tap in matched(asked())} == {"act"}
+    assert matched(asked(narrow=None)) == []
+    assert matched(asked(n=700)) == []  # there are no more components than rows
+    act = {Tap(1, "act"): 3072}
+    again = fit_operations(asked(act)) - fit_operations(asked(act, narrow=None))
+    assert again > path_operations(50_000, 768, 10, 10)
+
+
+def test_the_probe_decides():
+    path = asked(classes=100)
+    ridge = replace(path, protocol=replace(path.protocol, probe="ridge_path"))
+    assert fit_operations(ridge) < fit_operations(path) / 3
+    assert fit_operations(asked(protocol="paper@1")) == fit_operations(asked())
+
+
+def test_the_speed_of_a_core_is_measured():
+    assert 1e8 < matrix_rate() < 1e13
+
+
+# The study
+
+RATES = Rates(network=1e14, core=1e11, decoded=100, resized=1000)
+
+
+def test_the_table_of_architectures_is_what_is_counted():
+    every = {each.architecture: each for each in read()}
+    for name in ("vit_tiny_patch16_224", "vit_small_patch14_dinov2", "eva02_tiny_patch14_336"):
+        assert every[name] == facts(name, every[name].checkpoints)
+    # Multiplications with additions of a ViT-B: projections and hidden layers, attention, patches; and the three sites
+    # that are linear images of pooled vectors.
+    tokens, width = 197, 768
+    block = tokens * 12 * width**2 + 2 * tokens**2 * width + 9 * width**2
+    by_hand = 2 * (12 * block + 196 * 768 * width)
+    assert every["vit_base_patch16_224"].operations == by_hand
+    assert sum(every["vit_base_patch16_224"].taps().values()) == 130_560
+
+
+def test_a_study_adds_sweeps_up():
+    every = [each for each in read() if each.architecture == "vit_base_patch16_224"]
+    dataset = Dataset("some", 10, 50_000, 10_000)
+    one = sweep(every[0], dataset)
+    assert one.network == every[0].operations * 60_000
+    assert one.features == 4 * 60_000 * 130_560
+    assert one.cases == 98
+    assert one.probes == fit_operations(asked())
+    assert study(every, [dataset, dataset]).probes == pytest.approx(2 * every[0].checkpoints * one.probes)
+    gpu, ready, probes = one.hours(RATES)
+    assert (gpu, ready) == (one.network / 1e14 / 3600, 600 / 3600)
+    assert probes == one.probes / 1e11 / 3600
+
+
+def test_cheaper_studies():
+    (facts_,) = (each for each in read() if each.architecture == "vit_base_patch16_224")
+    dataset = Dataset("some", 100, 50_000, 10_000, files=False)
+    whole = sweep(facts_, dataset)
+    fewer = sweep(facts_, dataset, Variant("", kept=few))
+    screened = sweep(facts_, dataset, Variant("", screened=10))
+    assert fewer.cases == 25
+    assert screened.cases == 11
+    assert screened.features == whole.features
+    assert fewer.probes < whole.probes
+    assert screened.probes < whole.probes / 2
+    shots = demand(facts_, dataset, get_protocol("few_shot_16@1"), lambda _: True)
+    assert (shots.n_train, shots.draws) == (1600, 5)
+    assert 1600 < shots.n_read < 5 * 1600
+    assert study([facts_], [dataset], Variant("", left_out=frozenset({"some"}))).cases == 0
+    assert study([facts_], [dataset], Variant("", largest=1e7)).cases == 0
+
+
+def test_the_tables():
+    assert len({dataset.name for dataset in DATASETS}) == 40
+    some = read()[:2]
+    assert "40 datasets, 3,516,599 images" in overview(some, DATASETS, 10)
+    assert "| without ImageNet " in by_variant(some, DATASETS[:2], 1.0, RATES, 7)
+    assert "| H100 SXM, bf16 (989) " in by_gpu(study(some, DATASETS[:2]), RATES, 7)
