@@ -276,10 +276,10 @@ def by_gpu(whole: Cost, rates: Rates, days: float) -> str:
     rows = []
     for name, reached in GPUS.items():
         gpu, ready, _ = whole.hours(replace(rates, network=reached))
-        # As it is, one process makes images ready and runs the network, one after the other.
-        hours = (gpu, gpu / 24, gpu / 24 / days, (gpu + ready) / 24 / days)
-        rows.append([name, f"{reached / 1e12:.0f}", *map(number, hours)])
-    needed = ["GPUs for 1 day", f"for {days:g} days", f"for {days:g} days, one process each"]
+        # Images are made ready beside the GPU's work: it waits where it has fewer cores than this.
+        hours = (gpu, gpu / 24, gpu / 24 / days)
+        rows.append([name, f"{reached / 1e12:.0f}", *map(number, hours), f"{ready / gpu:.1f}"])
+    needed = ["GPUs for 1 day", f"for {days:g} days", "cores a GPU to make images ready"]
     return table(["GPU", "TFLOP/s reached, assumed", "GPU h", *needed], rows)
 
 
