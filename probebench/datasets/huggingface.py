@@ -62,10 +62,10 @@ class Rows:
     """A column of images as a lazy sequence: uint8 arrays of shape (height, width, 3)."""
 
     concurrent = True
+    _reading = Lock()  # of all of them: the library does not say that its tables may be read by several threads
 
     def __init__(self, rows: Any, column: str, where: str) -> None:
         self.rows, self.column, self.where = rows, column, where
-        self._reading = Lock()  # the library does not say that its tables may be read by several threads
 
     def __len__(self) -> int:
         return len(self.rows)
