@@ -19,6 +19,7 @@ from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import data_root, human, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
 from probebench.listing import Row, dataset_rows, model_rows, protocol_rows, write_table
+from probebench.precision import MEANING
 
 if TYPE_CHECKING:
     from probebench.fetch import Progress
@@ -117,7 +118,13 @@ def _datasets(args: argparse.Namespace) -> int:
 
 
 def _protocols(args: argparse.Namespace) -> int:
-    return _list("protocol", protocol_rows(), args)
+    found = _list("protocol", protocol_rows(), args)
+    if not (args.words or args.json):
+        print("\nWith +NAME behind it, such as default@1+bf16, each is one of another precision:")
+        for name, meaning in MEANING.items():
+            if name != "fp32":
+                print(f"  +{name}  {meaning}")
+    return found
 
 
 def _list(kind: str, rows: list[Row], args: argparse.Namespace) -> int:

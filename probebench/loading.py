@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
 
 import torch
 from torch.utils.data import Dataset
@@ -81,7 +80,7 @@ def batches(views: Dataset[torch.Tensor], size: int, device: str) -> Iterator[to
     try:
         waiting: deque[tuple[torch.Tensor, list[Future[None]]]] = deque()
         starts = iter(range(0, n, size))
-        for _ in count():
+        while True:
             while len(waiting) <= (_AHEAD if on_gpu else 0) and (start := next(starts, None)) is not None:
                 waiting.append(begin(start))
             if not waiting:

@@ -143,6 +143,7 @@ def test_protocols_are_listed(capsys):
         assert protocol.fingerprint in row
     assert "16 images a class, 5 draws" in out
     assert "all of train of the clean dataset" in out
+    assert "  +bf16  parameters and activations in bfloat16\n" in out
     assert main(["protocols", "paper", "--json"]) == 0
     (paper,) = json.loads(capsys.readouterr().out)
     assert paper == json.loads(json.dumps({"fingerprint": PAPER.fingerprint, **asdict(PAPER)}))
