@@ -207,6 +207,12 @@ class Options:
     ray_address: str | None
     root: Path
 
+    @property
+    def selected(self) -> str:
+        """The options that select cases, as they are written."""
+        by = {"model": self.models, "dataset": self.datasets, "layer": self.layers, "site": self.sites}
+        return " ".join(f"--probe-{name}={','.join(values)}" for name, values in by.items() if values)
+
     @classmethod
     def from_pytest_config(cls, config: pytest.Config) -> Options:
         """Raises ProbebenchError for values that cannot be meant."""

@@ -101,7 +101,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    errors = config.stash[STATE].errors
+    state = config.stash[STATE]
+    errors = state.errors
     if errors and not _in_worker(config):  # a worker that ends here would be replaced: see pytest_collection_finish
         raise pytest.UsageError("\n".join(errors))
     # A function of which the selection leaves no case is deselected, not skipped.
@@ -109,6 +110,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
+        if not any(param_of(item) is not None for item in items):
+            state.notes.append(
+                f"no test has a case of {state.options.selected}: `@pytest.mark.probe(model=..., dataset=...)` in a test "
+                "file joins a model and a dataset"
+            )
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:

@@ -74,3 +74,10 @@ def test_only_chosen_taps_are_measured_and_get_the_same_numbers(project, run):
 def test_the_mark_is_registered(run):
     run("--strict-markers", "--collect-only", "-q").stdout.no_fnmatch_line("*not found in `markers`*")
     run("--markers").stdout.fnmatch_lines(["@pytest.mark.probe(model, dataset, layer, site): *"])
+
+
+def test_a_model_and_a_dataset_that_no_case_joins_are_told(run):
+    result = run("--probe-model=tiny", "--probe-dataset=no_class_two")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(["no test has a case of --probe-model=tiny --probe-dataset=no_class_two: *"])
+    run("--probe-model=tiny", "-k", "nothing").stdout.no_fnmatch_line("no test has a case*")
