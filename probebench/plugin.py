@@ -112,8 +112,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in empty]
         if not any(param_of(item) is not None for item in items):
             state.notes.append(
-                f"no test has a case of {state.options.selected}: `@pytest.mark.probe(model=..., dataset=...)` in a test "
-                "file joins a model and a dataset"
+                f"no test has a case of {state.options.selected}: `@pytest.mark.probe(model=..., dataset=...)` in a "
+                "test file joins a model and a dataset"
             )
 
 
