@@ -15,10 +15,11 @@ from probebench.options import Options, add_options
 from probebench.state import STATE, State
 
 if TYPE_CHECKING:
-    from probebench.cases import Case
+    from probebench.cases import Case, Sweep
     from probebench.fixture import Probe
     from probebench.outcome import Outcome
     from probebench.preflight import Withheld
+    from probebench.sites import Tap
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -178,17 +179,30 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Outcome | None]:
     if state.worker is not None:
         yield state.worker.measure(run, sweep, taps)
         return
+    following = _following(request.session, sweep)
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not reporter.isatty or reporter.verbosity < 0:
-        yield run.measure(sweep, taps)
+        yield run.measure(sweep, taps, following=following)
         return
     from probebench.progress import bar
 
     capture: Any = config.pluginmanager.get_plugin("capturemanager")
     reporter.ensure_newline()
     with capture.global_and_fixture_disabled(), bar(reporter._tw._file, sweep.id) as progress:
-        outcome = run.measure(sweep, taps, progress)
+        outcome = run.measure(sweep, taps, progress, following)
     yield outcome
+
+
+def _following(session: pytest.Session, sweep: Sweep) -> tuple[Sweep, list[Tap]] | None:
+    """The sweep whose cases come next, and its taps."""
+    state = session.config.stash[STATE]
+    cases = [case for item in session.items if (case := case_of(item)) is not None]
+    order = list(dict.fromkeys(case.sweep for case in cases))
+    later = order[order.index(sweep) + 1 :]
+    if not later:
+        return None
+    taps = sorted({case.tap for case in cases if case.sweep == later[0]})
+    return None if state.preflight.withhold(later[0], len(taps)) is not None else (later[0], taps)
 
 
 @pytest.fixture
@@ -260,6 +274,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash[STATE]
     if state.run is None:
         return
+    state.run.stop_reading()
     if state.worker is not None:
         state.worker.finish(state.run)
         return

@@ -11,13 +11,13 @@ import secrets
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probebench import atomic, baselines, leaderboard_text, report, results
+from probebench import ahead, atomic, baselines, leaderboard_text, report, results
 from probebench.baselines import Baseline, Judgement
 from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
@@ -25,13 +25,16 @@ from probebench.catalog import Catalog
 from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.fetch import Progress
 from probebench.journal import Journal
+from probebench.loading import out_of_memory
 from probebench.options import Options
 from probebench.outcome import Outcome
+from probebench.planning import SweepPlan
+from probebench.probes.plan import usable_memory
 from probebench.protocols import get_protocol
 from probebench.selection import select
 from probebench.shift import References
 from probebench.sites import Tap, all_taps
-from probebench.sweep import SweepResult, run_sweep
+from probebench.sweep import Begun, SweepResult, begin_sweep, choose_device, run_sweep
 
 
 @dataclass
@@ -83,18 +86,28 @@ class Run:
         if options.cache != "off":
             self.cache = FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
         self._references = References(self.cache)
+        self._ahead = ahead.Ahead()
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
-    def measure(self, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> Outcome:
-        """Run one sweep and judge its cases. Failures end up in the outcome; interruptions pass through."""
+    def measure(
+        self,
+        sweep: Sweep,
+        taps: Sequence[Tap],
+        progress: Progress | None = None,
+        following: tuple[Sweep, Sequence[Tap]] | None = None,
+    ) -> Outcome:
+        """Run one sweep and judge its cases. Failures end up in the outcome; interruptions pass through.
+
+        Args:
+            following: the sweep that comes next and its taps, which may be read while this one is fitted
+        """
         if (done := self._over.get(sweep)) is not None:
             return done  # pytest comes back to a sweep when items were reordered, as --ff does
         if (before := self.recall(sweep)) is not None:
             return before
         measured = self._measuring[sweep] = _Measuring()
         ended = Outcome(sweep)
-        options = self.options
         start = time.perf_counter()
 
         def keep(result: SweepResult) -> None:
@@ -102,24 +115,8 @@ class Run:
 
         try:
             measured.baseline = self.baseline(sweep, taps)
-            model, dataset = self.catalog.model(sweep.model), self.catalog.dataset(sweep.dataset)
-            run_sweep(
-                model,
-                dataset,
-                clean=self.catalog.clean(dataset),
-                reference=self.catalog.reference(model),
-                references=self._references,
-                protocol=get_protocol(sweep.protocol),
-                taps=taps,
-                weights=options.weights.get(sweep.model),
-                cache=self.cache,
-                memory=options.memory,
-                device=options.device,
-                batch_size=options.batch_size,
-                jobs=options.jobs,
-                progress=progress,
-                on_start=keep,
-            )
+            if not self._fitted(sweep, taps, progress, keep, following):
+                self._fitted(sweep, taps, progress, keep, None)
             self._judge(measured)
             ended.complete = True
         except Unreachable as error:
@@ -135,6 +132,68 @@ class Run:
         self.take(self._described(ended, measured))
         del self._measuring[sweep]
         return ended
+
+    def _fitted(
+        self,
+        sweep: Sweep,
+        taps: Sequence[Tap],
+        progress: Progress | None,
+        keep: Callable[[SweepResult], None],
+        following: tuple[Sweep, Sequence[Tap]] | None,
+    ) -> bool:
+        """Run a sweep; False if memory ran out while another one was read beside it."""
+        model, dataset = self.catalog.model(sweep.model), self.catalog.dataset(sweep.dataset)
+        try:
+            run_sweep(
+                model,
+                dataset,
+                reference=self.catalog.reference(model),
+                references=self._references,
+                progress=progress,
+                memory=self.options.memory,
+                on_start=keep,
+                begun=self._ahead.take(sweep),
+                on_read=None if following is None else lambda plan: self._read_ahead(*following, plan),
+                **self._settings(sweep, taps),
+            )
+        except RuntimeError as error:
+            if not (out_of_memory(error) and self._ahead.busy):
+                raise
+        else:
+            return True
+        self._ahead.drop()
+        return False
+
+    def _settings(self, sweep: Sweep, taps: Sequence[Tap]) -> dict[str, Any]:
+        """What a sweep is measured with, in its turn or before."""
+        options = self.options
+        return {
+            "clean": self.catalog.clean(self.catalog.dataset(sweep.dataset)),
+            "protocol": get_protocol(sweep.protocol),
+            "taps": taps,
+            "weights": options.weights.get(sweep.model),
+            "cache": self.cache,
+            "device": options.device,
+            "batch_size": options.batch_size,
+            "jobs": options.jobs,
+        }
+
+    def _read_ahead(self, sweep: Sweep, taps: Sequence[Tap], plan: SweepPlan) -> None:
+        """Begin with a sweep where a device would be idle and memory allows, beside another one and its plan."""
+        protocol, device = get_protocol(sweep.protocol), choose_device(self.options.device)
+        if not ahead.worthwhile(device, protocol) or sweep in self._over or self.recall(sweep) is not None:
+            return
+        free = self.options.memory if self.options.memory is not None else usable_memory("cpu")
+        model, dataset, settings = self.catalog.model(sweep.model), self.catalog.dataset(sweep.dataset), self._settings
+
+        def begin(progress: Progress) -> Begun | None:
+            return begin_sweep(model, dataset, memory=free - plan.memory, progress=progress, **settings(sweep, taps))
+
+        self._ahead.start(sweep, begin)
+
+    def stop_reading(self) -> None:
+        """Give up what was read ahead."""
+        self._ahead.drop()
 
     def take(self, outcome: Outcome) -> None:
         """Add a sweep that is over, wherever it was measured."""

@@ -84,6 +84,25 @@ class Extracted:
     sets: Sequence[TrainingSet]
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A sweep whose features are in memory, and whose probes are not fitted yet.
+
+    Attributes:
+        ready, plan: what it needs, and where its features lie
+        batch_size: where it has ended
+        train, test: features
+        seconds: that reading them took
+    """
+
+    ready: Prepared
+    plan: SweepPlan
+    batch_size: BatchSize
+    train: Features
+    test: Features
+    seconds: float
+
+
 class Silent:
     """Progress that nobody is told of."""
 
@@ -133,6 +152,8 @@ def run_sweep(
     jobs: int | None = None,
     progress: Progress | None = None,
     on_start: Callable[[SweepResult], None] | None = None,
+    begun: Begun | None = None,
+    on_read: Callable[[SweepPlan], None] | None = None,
     screen: Callable[[Extracted], Sequence[Tap]] | None = None,
 ) -> SweepResult:
     """Extract features once, fit a probe at every tap, score it on the test split.
@@ -157,6 +178,8 @@ def run_sweep(
         progress: told about stages as they run
         on_start: called with the result object before its first tap is added, so that a caller has what is
             finished when the sweep is interrupted
+        begun: what `begin_sweep` has read of this sweep before
+        on_read: called with the plan when all features have been read and fits come next
         screen: given what was extracted, says which of the taps are worth a probe
 
     Returns:
@@ -168,24 +191,27 @@ def run_sweep(
     """
     progress = progress or Silent()
     device = choose_device(device)
-    ready = prepare(
-        model,
-        dataset,
-        protocol=protocol,
-        taps=taps,
-        clean=clean,
-        weights=weights,
-        download=download,
-        device=device,
-        progress=progress,
-    )
-    plan = ready.plan(memory=memory, cache=cache, jobs=jobs or available_cores())
+    if begun is not None:
+        ready, plan, batch = begun.ready, begun.plan, begun.batch_size
+    else:
+        ready = prepare(
+            model,
+            dataset,
+            protocol=protocol,
+            taps=taps,
+            clean=clean,
+            weights=weights,
+            download=download,
+            device=device,
+            progress=progress,
+        )
+        plan = ready.plan(memory=memory, cache=cache, jobs=jobs or available_cores())
+        batch = _batch_size(ready, batch_size, device)
     if screen is not None and plan.mode == "passes":
         raise FeatureError(
             f"features of all taps ({human(ready.demand.feature_bytes)}) must be there at once for this, and fit "
             "neither into memory nor into the feature cache: make room on the disk, or use fewer training images"
         )
-    batch = BatchSize.for_network(ready.model.net, device) if batch_size is None else BatchSize(batch_size)
     references = references or References(cache)
     reference = reference or Catalog.default().reference(ready.model.spec)
     result = SweepResult(
@@ -202,11 +228,16 @@ def run_sweep(
         device=device,
         plan=plan,
     )
-    for wanted in plan.groups if plan.mode == "passes" else (tuple(ready.taps),):
-        start = time.perf_counter()
-        progress.start("extract", ready.images)
-        train, test = _extracted(ready, wanted, cache, batch, device, progress, keep=plan.mode == "disk")
-        seconds = time.perf_counter() - start
+    passes = plan.groups if plan.mode == "passes" else (tuple(ready.taps),)
+    for wanted in passes:
+        last = wanted is passes[-1]
+        if begun is not None:
+            train, test, seconds = begun.train, begun.test, begun.seconds
+        else:
+            start = time.perf_counter()
+            progress.start("extract", ready.images)
+            train, test = _extracted(ready, wanted, cache, batch, device, progress, keep=plan.mode == "disk")
+            seconds = time.perf_counter() - start
         result.images += train.images + test.images
         result.batch_size = batch.now
         result.extract_seconds += seconds
@@ -222,6 +253,8 @@ def run_sweep(
             )
             if on_start is not None:
                 on_start(result)
+        if last and on_read is not None:
+            on_read(plan)
         if screen is not None:
             wanted = tuple(sorted(set(screen(Extracted(ready.model, ready.data, train, ready.sets)))))
         progress.start("fit", len(wanted))
@@ -233,6 +266,52 @@ def run_sweep(
         del train, test  # before the next ones are there
     result.taps = {tap: result.taps[tap] for tap in ready.taps if tap in result.taps}
     return result
+
+
+def begin_sweep(
+    model: ModelSpec,
+    dataset: DatasetSpec,
+    *,
+    protocol: Protocol,
+    taps: Sequence[Tap],
+    clean: DatasetSpec | None,
+    weights: Path | None,
+    cache: FeatureCache | None,
+    memory: int,
+    device: str,
+    batch_size: int | None,
+    jobs: int | None,
+    progress: Progress,
+) -> Begun | None:
+    """Read the features of a sweep before its turn; None if they and its probes do not fit into the memory.
+
+    Args: as of `run_sweep`. Nothing is downloaded.
+
+    Raises:
+        ProbebenchError: as `run_sweep`
+    """
+    device = choose_device(device)
+    ready = prepare(
+        model,
+        dataset,
+        protocol=protocol,
+        taps=taps,
+        clean=clean,
+        weights=weights,
+        download=False,
+        device=device,
+        progress=progress,
+    )
+    plan = ready.plan(memory=memory, cache=None, jobs=jobs or available_cores())
+    if plan.mode != "memory":
+        return None
+    batch, start = _batch_size(ready, batch_size, device), time.perf_counter()
+    train, test = _extracted(ready, ready.taps, cache, batch, device, progress, keep=False)
+    return Begun(ready, plan, batch, train, test, time.perf_counter() - start)
+
+
+def _batch_size(ready: Prepared, asked: int | None, device: str) -> BatchSize:
+    return BatchSize.for_network(ready.model.net, device) if asked is None else BatchSize(asked)
 
 
 def _extracted(

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from probebench.ahead import Ahead, worthwhile
+from probebench.cases import Sweep
+from probebench.protocols import get_protocol
+
+ONE, TWO = Sweep("a", "x", "default@1"), Sweep("a", "y", "default@1")
+
+
+@pytest.mark.parametrize(
+    ("device", "protocol", "expected"),
+    [
+        ("cpu", "default@1", False),
+        ("cuda", "default@1", True),
+        ("cuda:1", "default@1+bf16", True),
+        ("cuda", "default@1+tf32", False),
+    ],
+)
+def test_it_is_for_devices_that_fits_leave_alone(device, protocol, expected):
+    assert worthwhile(device, get_protocol(protocol)) is expected
+
+
+def test_what_has_begun_is_taken_once():
+    ahead = Ahead()
+    assert ahead.take(ONE) is None
+    ahead.start(ONE, lambda progress: "begun")
+    ahead.start(TWO, lambda progress: "never")
+    assert ahead.take(ONE) == "begun"
+    assert ahead.take(ONE) is None
+    ahead.start(TWO, lambda progress: "two")
+    assert ahead.take(TWO) == "two"
+
+
+def test_a_failure_is_left_to_the_sweeps_own_turn():
+    ahead = Ahead()
+    ahead.start(ONE, lambda progress: 1 / 0)
+    assert ahead.take(ONE) is None
+    assert not ahead.busy
+
+
+@pytest.mark.parametrize("how", ["drop", "another sweep"])
+def test_work_that_nobody_wants_stops(how):
+    ahead, begun, steps = Ahead(), threading.Event(), []
+
+    def endless(progress):
+        while True:
+            steps.append(1)
+            progress.advance(1)
+            begun.set()
+
+    ahead.start(ONE, endless)
+    assert begun.wait(10)
+    assert ahead.busy
+    ahead.drop() if how == "drop" else ahead.take(TWO)
+    count = len(steps)
+    assert not ahead.busy
+    assert ahead.take(ONE) is None
+    assert len(steps) == count
+
+
+def test_dropping_nothing_is_nothing():
+    Ahead().drop()
