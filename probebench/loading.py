@@ -35,9 +35,11 @@ class BatchSize:
         self.asked = self.now = images
 
     @classmethod
-    def for_network(cls, net: torch.nn.Module, device: str) -> BatchSize:
-        """What suits a network: a power of two that depends on its number of patches and the type of the device only,
-        so that it is the same tomorrow."""
+    def for_network(cls, net: torch.nn.Module, device: str, asked: int | None = None) -> BatchSize:
+        """What was asked for, or else suits a network: a power of two that depends on its number of patches and the
+        type of the device only, so that it is the same tomorrow."""
+        if asked is not None:
+            return cls(asked)
         patches = getattr(getattr(net, "patch_embed", None), "num_patches", None) or 256
         tokens = TOKENS_ON_CPU if torch.device(device).type == "cpu" else TOKENS_ON_GPU
         return cls(min(MOST, 2 ** max(0, (tokens // int(patches)).bit_length() - 1)))

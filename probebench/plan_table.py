@@ -117,8 +117,7 @@ def estimate(
 
 def images_per_second(ready: Prepared, batch_size: int | None, device: str) -> float:
     """Of the network with its taps, decoding and resizing included: the second of two batches."""
-    wanted = BatchSize.for_network(ready.model.net, device).now if batch_size is None else batch_size
-    size = min(wanted, len(ready.test_views))
+    size = min(BatchSize.for_network(ready.model.net, device, batch_size).now, len(ready.test_views))
     mean, std = pixel_statistics(ready.protocol, ready.model.spec)
     views = torch.utils.data.Subset(ready.test_views, [*range(size), *range(size)])
     ends: list[tuple[float, int]] = []  # more than two where memory suffices for less than a batch

@@ -179,7 +179,10 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Outcome | None]:
     if state.worker is not None:
         yield state.worker.measure(run, sweep, taps)
         return
-    following = _following(request.session, sweep)
+
+    def following() -> tuple[Sweep, list[Tap]] | None:
+        return _following(request.session, sweep)
+
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not reporter.isatty or reporter.verbosity < 0:
         yield run.measure(sweep, taps, following=following)

@@ -29,12 +29,15 @@ from probebench.loading import out_of_memory
 from probebench.options import Options
 from probebench.outcome import Outcome
 from probebench.planning import SweepPlan
+from probebench.preparation import prepare
 from probebench.probes.plan import usable_memory
 from probebench.protocols import get_protocol
 from probebench.selection import select
 from probebench.shift import References
 from probebench.sites import Tap, all_taps
 from probebench.sweep import Begun, SweepResult, begin_sweep, choose_device, run_sweep
+
+Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]
 
 
 @dataclass
@@ -95,12 +98,12 @@ class Run:
         sweep: Sweep,
         taps: Sequence[Tap],
         progress: Progress | None = None,
-        following: tuple[Sweep, Sequence[Tap]] | None = None,
+        following: Following | None = None,
     ) -> Outcome:
         """Run one sweep and judge its cases. Failures end up in the outcome; interruptions pass through.
 
         Args:
-            following: the sweep that comes next and its taps, which may be read while this one is fitted
+            following: finds the sweep that comes next and its taps, which may be read while this one is fitted
         """
         if (done := self._over.get(sweep)) is not None:
             return done  # pytest comes back to a sweep when items were reordered, as --ff does
@@ -139,22 +142,24 @@ class Run:
         taps: Sequence[Tap],
         progress: Progress | None,
         keep: Callable[[SweepResult], None],
-        following: tuple[Sweep, Sequence[Tap]] | None,
+        following: Following | None,
     ) -> bool:
         """Run a sweep; False if memory ran out while another one was read beside it."""
-        model, dataset = self.catalog.model(sweep.model), self.catalog.dataset(sweep.dataset)
+        options, settings = self.options, self._settings(sweep, taps)
         try:
             run_sweep(
-                model,
-                dataset,
-                reference=self.catalog.reference(model),
+                **settings,
+                reference=self.catalog.reference(settings["model"]),
                 references=self._references,
+                cache=self.cache,
+                memory=options.memory,
+                device=options.device,
+                batch_size=options.batch_size,
+                jobs=options.jobs,
                 progress=progress,
-                memory=self.options.memory,
                 on_start=keep,
                 begun=self._ahead.take(sweep),
-                on_read=None if following is None else lambda plan: self._read_ahead(*following, plan),
-                **self._settings(sweep, taps),
+                on_read=None if following is None else lambda plan: self._read_ahead(following, plan),
             )
         except RuntimeError as error:
             if not (out_of_memory(error) and self._ahead.busy):
@@ -165,29 +170,37 @@ class Run:
         return False
 
     def _settings(self, sweep: Sweep, taps: Sequence[Tap]) -> dict[str, Any]:
-        """What a sweep is measured with, in its turn or before."""
-        options = self.options
+        """What a sweep is prepared from, in its turn or before."""
         return {
+            "model": self.catalog.model(sweep.model),
+            "dataset": self.catalog.dataset(sweep.dataset),
             "clean": self.catalog.clean(self.catalog.dataset(sweep.dataset)),
             "protocol": get_protocol(sweep.protocol),
             "taps": taps,
-            "weights": options.weights.get(sweep.model),
-            "cache": self.cache,
-            "device": options.device,
-            "batch_size": options.batch_size,
-            "jobs": options.jobs,
+            "weights": self.options.weights.get(sweep.model),
         }
 
-    def _read_ahead(self, sweep: Sweep, taps: Sequence[Tap], plan: SweepPlan) -> None:
+    def _read_ahead(self, following: Following, plan: SweepPlan) -> None:
         """Begin with a sweep where a device would be idle and memory allows, beside another one and its plan."""
-        protocol, device = get_protocol(sweep.protocol), choose_device(self.options.device)
-        if not ahead.worthwhile(device, protocol) or sweep in self._over or self.recall(sweep) is not None:
+        options, device = self.options, choose_device(self.options.device)
+        if not ahead.worthwhile(device, get_protocol(options.protocol)) or (found := following()) is None:
             return
-        free = self.options.memory if self.options.memory is not None else usable_memory("cpu")
-        model, dataset, settings = self.catalog.model(sweep.model), self.catalog.dataset(sweep.dataset), self._settings
+        sweep, taps = found
+        if sweep in self._over or self.recall(sweep) is not None:
+            return
+        settings = self._settings(sweep, taps)
+        free = options.memory if options.memory is not None else usable_memory("cpu")
 
         def begin(progress: Progress) -> Begun | None:
-            return begin_sweep(model, dataset, memory=free - plan.memory, progress=progress, **settings(sweep, taps))
+            return begin_sweep(
+                prepare(**settings, download=False, device=device, progress=progress),
+                cache=self.cache,
+                memory=free - plan.memory,
+                device=device,
+                batch_size=options.batch_size,
+                jobs=options.jobs,
+                progress=progress,
+            )
 
         self._ahead.start(sweep, begin)
 

@@ -206,7 +206,7 @@ def run_sweep(
             progress=progress,
         )
         plan = ready.plan(memory=memory, cache=cache, jobs=jobs or available_cores())
-        batch = _batch_size(ready, batch_size, device)
+        batch = BatchSize.for_network(ready.model.net, device, batch_size)
     if screen is not None and plan.mode == "passes":
         raise FeatureError(
             f"features of all taps ({human(ready.demand.feature_bytes)}) must be there at once for this, and fit "
@@ -230,7 +230,6 @@ def run_sweep(
     )
     passes = plan.groups if plan.mode == "passes" else (tuple(ready.taps),)
     for wanted in passes:
-        last = wanted is passes[-1]
         if begun is not None:
             train, test, seconds = begun.train, begun.test, begun.seconds
         else:
@@ -253,7 +252,7 @@ def run_sweep(
             )
             if on_start is not None:
                 on_start(result)
-        if last and on_read is not None:
+        if on_read is not None and wanted is passes[-1]:
             on_read(plan)
         if screen is not None:
             wanted = tuple(sorted(set(screen(Extracted(ready.model, ready.data, train, ready.sets)))))
@@ -269,13 +268,8 @@ def run_sweep(
 
 
 def begin_sweep(
-    model: ModelSpec,
-    dataset: DatasetSpec,
+    ready: Prepared,
     *,
-    protocol: Protocol,
-    taps: Sequence[Tap],
-    clean: DatasetSpec | None,
-    weights: Path | None,
     cache: FeatureCache | None,
     memory: int,
     device: str,
@@ -285,33 +279,19 @@ def begin_sweep(
 ) -> Begun | None:
     """Read the features of a sweep before its turn; None if they and its probes do not fit into the memory.
 
-    Args: as of `run_sweep`. Nothing is downloaded.
+    Args:
+        device: of the network of `ready`
+        cache, memory, batch_size, jobs, progress: as of `run_sweep`
 
     Raises:
-        ProbebenchError: as `run_sweep`
+        FeatureError, LayoutError: see `probebench.errors`
     """
-    device = choose_device(device)
-    ready = prepare(
-        model,
-        dataset,
-        protocol=protocol,
-        taps=taps,
-        clean=clean,
-        weights=weights,
-        download=False,
-        device=device,
-        progress=progress,
-    )
     plan = ready.plan(memory=memory, cache=None, jobs=jobs or available_cores())
     if plan.mode != "memory":
         return None
-    batch, start = _batch_size(ready, batch_size, device), time.perf_counter()
+    batch, start = BatchSize.for_network(ready.model.net, device, batch_size), time.perf_counter()
     train, test = _extracted(ready, ready.taps, cache, batch, device, progress, keep=False)
     return Begun(ready, plan, batch, train, test, time.perf_counter() - start)
-
-
-def _batch_size(ready: Prepared, asked: int | None, device: str) -> BatchSize:
-    return BatchSize.for_network(ready.model.net, device) if asked is None else BatchSize(asked)
 
 
 def _extracted(

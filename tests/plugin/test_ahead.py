@@ -23,9 +23,9 @@ def reading_ahead(request):
         with (root / "noted").open("a") as file:
             file.write(text + chr(10))
 
-    def begin_sweep(model, dataset, **more):
-        found = begin(model, dataset, **more)
-        note(f"begun {model.name}-{dataset.name} {found is not None}")
+    def begin_sweep(ready, **more):
+        found = begin(ready, **more)
+        note(f"begun {ready.model.spec.name}-{ready.dataset.name} {found is not None}")
         return found
 
     def run_sweep(model, dataset, begun=None, **more):
