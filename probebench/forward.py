@@ -1,11 +1,9 @@
-"""Send views through a network, batch by batch, and have the pooled features of all taps on the host."""
+"""Send views through a network, batch by batch, and have the pooled features of all taps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
@@ -14,46 +12,39 @@ from probebench.errors import FeatureError
 from probebench.features import Taps
 from probebench.loading import BatchSize, batches, out_of_memory
 from probebench.models import Model
+from probebench.placement import Array, allocate, fill, rows_not_finite
 from probebench.sites import Tap
 from probebench.views import Views
 
-Features = npt.NDArray[np.float32]
-
 
 class Store:
-    """Features of many taps on the host, filled batch by batch.
+    """Features of many taps, filled batch by batch.
+
+    Args:
+        device: where they are kept; the host by default
 
     Attributes:
         arrays: per tap float32 of shape (n, width)
     """
 
-    def __init__(self, taps: Sequence[Tap], n: int) -> None:
-        self.arrays: dict[Tap, Features] = {}
-        self._taps, self._n, self._row = list(taps), n, 0
+    def __init__(self, taps: Sequence[Tap], n: int, device: str | None = None) -> None:
+        self.arrays: dict[Tap, Array] = {}
+        self._taps, self._n, self._row, self._device = list(taps), n, 0, device
 
-    def put(self, features: Sequence[Features]) -> None:
+    def put(self, features: Sequence[Array]) -> None:
         """Append the rows of one batch: per tap float32 of shape (batch, width)."""
         if not self.arrays:
             widths = [feature.shape[1] for feature in features]
-            self.arrays = allocate(dict(zip(self._taps, widths, strict=True)), self._n)
-        end = self._row + len(features[0])
+            self.arrays = allocate(dict(zip(self._taps, widths, strict=True)), self._n, self._device)
         for tap, values in zip(self._taps, features, strict=True):
-            self.arrays[tap][self._row : end] = values
-        self._row = end
-
-
-def allocate(widths: Mapping[Tap, int], n: int) -> dict[Tap, Features]:
-    """An array of shape (n, width) for each tap, not filled."""
-    # One allocation cut into a block per tap: the system backs it with large pages, which are cheaper to touch.
-    ends = np.cumsum([0, *widths.values()]) * n
-    blocks = np.split(np.empty(ends[-1], dtype=np.float32), ends[1:-1])
-    return {tap: block.reshape(n, width) for (tap, width), block in zip(widths.items(), blocks, strict=False)}
+            fill(self.arrays[tap], self._row, values)
+        self._row += len(features[0])
 
 
 class Arriving:
     """Features on their way from a GPU to the host: copied beside the work on the next batch, in their order."""
 
-    def __init__(self, put: Callable[[Sequence[Features]], None], device: str) -> None:
+    def __init__(self, put: Callable[[Sequence[Array]], None], device: str) -> None:
         self._put = put
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._on_the_way: tuple[torch.cuda.Event, torch.Tensor, list[int]] | None = None
@@ -85,21 +76,23 @@ def forward(
     model: Model,
     views: Dataset[torch.Tensor],
     taps: Sequence[Tap],
-    put: Callable[[Sequence[Features]], None],
+    put: Callable[[Sequence[Array]], None],
     *,
     pooling: str,
     mean: torch.Tensor,
     std: torch.Tensor,
     batch_size: BatchSize,
     device: str,
+    stay: bool = False,
 ) -> None:
     """Send views through the network, batch by batch, in their order.
 
     Args:
-        put: called with the pooled features of each batch: per tap float32 of shape (batch, width). On a GPU they come
-            one batch late
+        put: called with the pooled features of each batch: per tap float32 of shape (batch, width). From a GPU they
+            come one batch late
         mean, std: of the pixels, float32 of shape (3, 1, 1)
         batch_size: made smaller where memory runs out
+        stay: leave the features on the device
 
     Raises:
         FeatureError: if memory does not suffice for a single image
@@ -107,7 +100,7 @@ def forward(
     """
     reader = Taps(model.net, taps, pooling)
     mean, std = mean.to(device), std.to(device)
-    arriving = Arriving(put, device) if torch.device(device).type == "cuda" else None
+    arriving = Arriving(put, device) if torch.device(device).type == "cuda" and not stay else None
 
     def read(images: torch.Tensor) -> list[torch.Tensor]:
         pixels = images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
@@ -116,10 +109,10 @@ def forward(
     with torch.inference_mode(), reader.attached(), precision.applied(model.precision):
         for batch in batches(views, batch_size.now, device):
             for features in _in_parts(batch, read, batch_size, model.spec.name):
-                if arriving is None:
-                    put([values.numpy() for values in features])
-                else:
+                if arriving is not None:
                     arriving.send(features)
+                else:
+                    put(features if stay else [values.numpy() for values in features])
         if arriving is not None:
             arriving.arrive()
 
@@ -157,38 +150,50 @@ def extract(
     std: torch.Tensor,
     batch_size: BatchSize,
     device: str,
+    stay: bool = False,
     progress: Callable[[int], None] | None = None,
-) -> dict[Tap, Features]:
+) -> dict[Tap, Array]:
     """Pooled features of every view at every tap, from one pass over the views.
 
     Args:
         mean, std: of the pixels, float32 of shape (3, 1, 1)
         batch_size: made smaller where memory runs out
+        stay: leave the features on the device
         progress: called with the number of images of each finished batch
 
     Returns:
-        for each tap a float32 array of shape (len(views), width of the tap)
+        for each tap float32 of shape (len(views), width of the tap): an array, or a tensor on the device
 
     Raises:
         FeatureError: if a feature is NaN or infinite; the message names the taps
         LayoutError: if the network cannot be read
     """
-    store = Store(taps, len(views))
+    store = Store(taps, len(views), device if stay else None)
 
-    def put(features: Sequence[Features]) -> None:
+    def put(features: Sequence[Array]) -> None:
         store.put(features)
         if progress is not None:
             progress(len(features[0]))
 
-    forward(model, views, taps, put, pooling=pooling, mean=mean, std=std, batch_size=batch_size, device=device)
+    forward(
+        model,
+        views,
+        taps,
+        put,
+        pooling=pooling,
+        mean=mean,
+        std=std,
+        batch_size=batch_size,
+        device=device,
+        stay=stay,
+    )
     refuse_non_finite(model, store.arrays)
     return store.arrays
 
 
-def refuse_non_finite(model: Model, store: Mapping[Tap, Features]) -> None:
+def refuse_non_finite(model: Model, store: Mapping[Tap, Array]) -> None:
     """Raises FeatureError if there is a NaN or an infinity among the features of some images."""
-    bad = {tap: int((~np.isfinite(values)).any(axis=1).sum()) for tap, values in store.items()}
-    bad = {tap: count for tap, count in bad.items() if count}
+    bad = {tap: count for tap, values in store.items() if (count := rows_not_finite(values))}
     if bad:
         first, *rest = sorted(bad)
         more = f" and {len(rest)} taps more, up to {rest[-1].id}" if rest else ""

@@ -131,8 +131,9 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--probe-memory",
         metavar="SIZE",
-        help="most memory that features and probes of a sweep may take, shared by all workers; what does not fit is "
-        "read from the feature cache, or in several passes over the images (default: most of what is free)",
+        help="most memory that features and probes of a sweep may take, on a GPU and on the host, shared by all "
+        "workers; what does not fit is read from the feature cache, or in several passes over the images (default: "
+        "most of what is free)",
     )
     group.addoption(
         "--probe-plan",
@@ -197,6 +198,7 @@ class Options:
     cache_root: Path | None  # None for the default
     cache_size: int  # bytes
     memory: int | None  # bytes
+    device_memory: int | None  # bytes on a GPU
     plan: bool
     resume: bool
     device: str
@@ -308,6 +310,7 @@ class Options:
             cache_root=None if cache_root is None else absolute(cache_root),
             cache_size=_size("--probe-cache-size", cast(str, get("cache_size"))),
             memory=None if memory is None else _size("--probe-memory", memory),
+            device_memory=None if memory is None else _size("--probe-memory", memory),
             plan=bool(get("plan")),
             resume=bool(get("resume")),
             device=cast(str, get("device")),

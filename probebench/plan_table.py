@@ -15,8 +15,9 @@ from probebench.cases import Case, Sweep
 from probebench.cost import fit_operations, matrix_rate
 from probebench.datasets.disk import human
 from probebench.errors import ProbebenchError
-from probebench.forward import Features, forward
+from probebench.forward import forward
 from probebench.loading import BatchSize
+from probebench.placement import Array
 from probebench.planning import SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.protocols import get_protocol
@@ -48,7 +49,9 @@ class Estimate:
 
 def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> list[str]:
     """The table, and what all sweeps take together. Networks are built and timed on two batches of empty images."""
-    cache = None if options.cache == "off" else FeatureCache(options.cache_root, options.cache_size)
+    cache = None
+    if options.cache != "off":
+        cache = FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
     taps: dict[Sweep, list[Tap]] = {}
     for case in cases:
         taps.setdefault(case.sweep, []).append(case.tap)
@@ -69,11 +72,12 @@ def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> list[str
     text += [f"{sweep.id}: cannot be planned: {each}" for sweep, each in found.items() if isinstance(each, str)]
     if known:
         total = sum(each.extract_seconds + each.fit_seconds for each in known.values())
-        most = max(each.plan.memory for each in known.values())
+        most, on_gpu = (max(getattr(each.plan, name) for each in known.values()) for name in ("memory", "device"))
         disk = sum(each.plan.disk for each in known.values())
         text.append(
-            f"{len(known)} sweeps: about {_duration(total)}, at most {human(most)} of memory at a time besides network "
-            f"and libraries{f', {human(disk)} of disk' if disk else ''}"
+            f"{len(known)} sweeps: about {_duration(total)}, at most {human(most)} of memory"
+            f"{f' and {human(on_gpu)} of a GPU' if on_gpu else ''} at a time besides network and libraries"
+            f"{f', {human(disk)} of disk' if disk else ''}"
         )
     return text
 
@@ -102,7 +106,12 @@ def estimate(
         device=device,
         progress=Silent(),
     )
-    plan = ready.plan(memory=options.memory, cache=cache, jobs=options.jobs or available_cores())
+    plan = ready.plan(
+        memory=options.memory,
+        device_memory=options.device_memory,
+        cache=cache,
+        jobs=options.jobs or available_cores(),
+    )
     images = ready.images * plan.passes
     rate = images_per_second(ready, options.batch_size, device)
     return Estimate(
@@ -122,7 +131,7 @@ def images_per_second(ready: Prepared, batch_size: int | None, device: str) -> f
     views = torch.utils.data.Subset(ready.test_views, [*range(size), *range(size)])
     ends: list[tuple[float, int]] = []  # more than two where memory suffices for less than a batch
 
-    def put(features: Sequence[Features]) -> None:
+    def put(features: Sequence[Array]) -> None:
         ends.append((time.perf_counter(), len(features[0])))
 
     forward(
@@ -145,9 +154,9 @@ def _cells(sweep: Sweep, each: Estimate) -> tuple[str, ...]:
         str(each.taps),
         f"{each.images:,}",
         human(each.feature_bytes),
-        "disk" if each.plan.mode == "disk" else "memory",
+        {"disk": "disk", "device": "GPU"}.get(each.plan.mode, "memory"),
         str(each.plan.passes),
-        human(each.plan.memory),
+        human(each.plan.device or each.plan.memory),
         human(each.plan.disk) if each.plan.disk else "",
         _duration(each.extract_seconds),
         _duration(each.fit_seconds),

@@ -1,7 +1,8 @@
 """Before a sweep: where its features lie, how many passes over the images it takes, and how much memory.
 
-Features of all taps lie in memory if they fit; else in the feature cache, mapped into memory; else the images go
-through the network several times, each time for as many taps as fit. Nothing here holds features.
+Features of all taps stay on the GPU that made them if they and a probe fit there; else they lie in the host's memory if
+they fit; else in the feature cache, mapped into memory; else the images go through the network several times, each time
+for as many taps as fit. Nothing here holds features.
 
 What is planned is what grows with images, widths and classes: features, what the probes make of them, and what is on
 its way to the disk. The network, its activations and the libraries come on top.
@@ -20,7 +21,7 @@ from probebench.sites import Tap
 if TYPE_CHECKING:
     from probebench.protocols import Protocol
 
-Mode = Literal["memory", "disk", "passes"]
+Mode = Literal["device", "memory", "disk", "passes"]
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,14 @@ class Demand:
         return 4 * (self.n_read + self.n_test) * sum(self.widths[tap] for tap in taps)
 
     def held(self, taps: Sequence[Tap], mode: Mode) -> int:
-        """Bytes that are held while some taps are fitted together, in one process."""
+        """Bytes that are held while some taps are fitted together, in one process: on the device, or on the host."""
         wide = [tap for tap in taps if self.narrow is not None and self.widths[tap] > self.narrow]
         narrowed = 4 * (self.n_train + self.n_test) * (self.narrow or 0) * len(wide)
         drawn = 4 * self.n_train * sum(self.widths[tap] for tap in taps) if self.draws > 1 else 0
         if mode == "disk":
-            from probebench.cache.writer import SHARD_BYTES
-
             # Rows that are scaled before the fit are copied into memory.
             copied = self.features(taps) if self.protocol.feature_norm != "none" else 0
-            # A shard that is collected, and the same joined tap by tap.
-            return narrowed + drawn + 2 * SHARD_BYTES + copied
+            return narrowed + drawn + _shards() + copied
         return narrowed + drawn + self.features(taps)
 
     def fit(self, width: int) -> int:
@@ -92,12 +90,13 @@ class SweepPlan:
     """How a sweep is going to be measured.
 
     Attributes:
-        mode: where features lie: in ``memory``; on ``disk``, in the feature cache; in memory, for one group of taps
-            after the other, with a pass over the images for each (``passes``)
+        mode: where features lie: on the ``device``; in ``memory``; on ``disk``, in the feature cache; in memory, for
+            one group of taps after the other, with a pass over the images for each (``passes``)
         groups: taps that are fitted together
         jobs: processor cores for the probes
         memory: most bytes, besides the network, its activations and the libraries
         disk: bytes that go to the feature cache
+        device: bytes that features and probes take of the device's memory, where features lie there
     """
 
     mode: Mode
@@ -105,10 +104,17 @@ class SweepPlan:
     jobs: int
     memory: int
     disk: int
+    device: int = 0
 
     def to_json(self) -> dict[str, str | int]:
         """Its entry in the run record."""
-        return {"mode": self.mode, "passes": self.passes, "memory_bytes": self.memory, "disk_bytes": self.disk}
+        return {
+            "mode": self.mode,
+            "passes": self.passes,
+            "memory_bytes": self.memory,
+            "disk_bytes": self.disk,
+            "device_bytes": self.device,
+        }
 
     @property
     def passes(self) -> int:
@@ -116,18 +122,23 @@ class SweepPlan:
         return len(self.groups) if self.mode == "passes" else 1
 
 
-def plan_sweep(demand: Demand, *, memory: int, disk: int, jobs: int) -> SweepPlan:
+def plan_sweep(demand: Demand, *, memory: int, disk: int, jobs: int, device: int = 0) -> SweepPlan:
     """The plan of a sweep.
 
     Args:
         memory: bytes that it may take
         disk: bytes that the feature cache may take; 0 where there is none
+        device: bytes that it may take on the device where network and probes are; 0 to leave nothing there
         jobs: processor cores that the probes may use
 
     Raises:
         FeatureError: if not even one tap fits into the memory
     """
     taps = tuple(demand.widths)
+    on_device = _need(demand, taps, "device", 1)
+    if on_device <= device:
+        # On the host are shards on their way to the disk, if the first features show that they are worth keeping.
+        return SweepPlan("device", (taps,), 1, min(memory, _shards()), 0, on_device)
     whole = _need(demand, taps, "memory", jobs)
     if whole <= memory:
         return SweepPlan("memory", (taps,), jobs, whole, 0)
@@ -152,6 +163,13 @@ def plan_sweep(demand: Demand, *, memory: int, disk: int, jobs: int) -> SweepPla
             groups.append((tap,))
     most = max(_need(demand, group, mode, jobs) for group in groups)
     return SweepPlan(mode, tuple(groups), jobs, most, demand.feature_bytes if mode == "disk" else 0)
+
+
+def _shards() -> int:
+    """Bytes on their way to the disk: a shard that is collected, and the same joined tap by tap."""
+    from probebench.cache.writer import SHARD_BYTES
+
+    return 2 * SHARD_BYTES
 
 
 def _need(demand: Demand, taps: Sequence[Tap], mode: Mode, jobs: int) -> int:

@@ -19,6 +19,7 @@ from probebench.features import widths_of
 from probebench.fetch import Progress, fetch_dataset
 from probebench.models import Model
 from probebench.planning import Demand, SweepPlan, plan_sweep
+from probebench.probes import ON_DEVICE
 from probebench.probes.plan import usable_memory
 from probebench.probing import TrainingSet
 from probebench.protocols import Protocol, get_protocol
@@ -54,14 +55,25 @@ class Prepared:
         """How many images one pass sends through the network."""
         return len(self.train_views) + len(self.test_views)
 
-    def plan(self, *, memory: int | None, cache: FeatureCache | None, jobs: int) -> SweepPlan:
+    def plan(
+        self, *, memory: int | None, device_memory: int | None, cache: FeatureCache | None, jobs: int
+    ) -> SweepPlan:
         """See `probebench.planning.plan_sweep`.
 
         Args:
             memory: bytes; None for most of what is free
+            device_memory: bytes on a GPU, of which no more than what is free is taken; None for most of that
         """
         free = usable_memory("cpu") if memory is None else memory
-        return plan_sweep(self.demand, memory=free, disk=_room(cache), jobs=jobs)
+        on_gpu = 0
+        if self.protocol.probe in ON_DEVICE:
+            on_gpu = _usable_on_gpu(str(next(self.model.net.parameters()).device))
+            jobs = 1 if on_gpu else jobs
+        if device_memory is not None:
+            on_gpu = min(on_gpu, device_memory)
+        if cache is not None and cache.always:
+            on_gpu = 0  # all features are on their way to the disk
+        return plan_sweep(self.demand, memory=free, disk=_room(cache), jobs=jobs, device=on_gpu)
 
 
 def prepare(
@@ -142,6 +154,11 @@ def prepare(
             narrow=int(getattr(built.net, "embed_dim", 0)) or None,
         ),
     )
+
+
+def _usable_on_gpu(device: str) -> int:
+    """Bytes that features and probes may take there; 0 for a CPU."""
+    return 0 if device == "cpu" else usable_memory(device)
 
 
 def _room(cache: FeatureCache | None) -> int:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure, proportion
+from probebench.placement import Array, take
 from probebench.probes import Fit, get_probe
 from probebench.probes.width import leading_components
 from probebench.protocols import Protocol
 from probebench.sites import Tap
 
-Features = Mapping[Tap, npt.NDArray[np.float32]]
+Features = Mapping[Tap, Array]
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def probe_taps(
 
     Args:
         train, test: per tap float32 features of shape (n, width) and (n_test, width), normalised row by row as the
-            protocol says, not standardised
+            protocol says, not standardised; on the host or on the device
         sets: the training sets, one a draw
         narrow: width of the residual stream, to which wider taps are projected as a control; None leaves that out
         device, jobs: as of `probebench.probes.Probe`
@@ -123,7 +124,7 @@ def probe_taps(
     matched: dict[Tap, list[Estimate]] = {tap: [] for tap in train}
     for chosen in sets:
         labels, held_out = chosen.labels, chosen.held_out
-        features = train if chosen.rows is None else {tap: values[chosen.rows] for tap, values in train.items()}
+        features = train if chosen.rows is None else {tap: take(each, chosen.rows) for tap, each in train.items()}
         seconds = dict.fromkeys(train, 0.0)
         # Before the taps themselves, so that a tap is complete with its own fit. Components have unequal variances,
         # which standardising them would take away.

@@ -118,8 +118,8 @@ class Run:
 
         try:
             measured.baseline = self.baseline(sweep, taps)
-            if not self._fitted(sweep, taps, progress, keep, following):
-                self._fitted(sweep, taps, progress, keep, None)
+            if not self._fitted(sweep, taps, progress, keep, following, self.options.device_memory):
+                self._fitted(sweep, taps, progress, keep, None, 0)
             self._judge(measured)
             ended.complete = True
         except Unreachable as error:
@@ -143,8 +143,9 @@ class Run:
         progress: Progress | None,
         keep: Callable[[SweepResult], None],
         following: Following | None,
+        device_memory: int | None,
     ) -> bool:
-        """Run a sweep; False if memory ran out while another one was read beside it."""
+        """Run a sweep; False if its fits ran out of memory beside features on the device, or another sweep."""
         options, settings = self.options, self._settings(sweep, taps)
         try:
             run_sweep(
@@ -153,6 +154,7 @@ class Run:
                 references=self._references,
                 cache=self.cache,
                 memory=options.memory,
+                device_memory=device_memory,
                 device=options.device,
                 batch_size=options.batch_size,
                 jobs=options.jobs,
@@ -162,7 +164,9 @@ class Run:
                 on_read=None if following is None else lambda plan: self._read_ahead(following, plan),
             )
         except RuntimeError as error:
-            if not (out_of_memory(error) and self._ahead.busy):
+            result = self._measuring[sweep].result
+            staying = result is not None and result.plan is not None and result.plan.mode == "device"
+            if not (out_of_memory(error) and (staying or self._ahead.busy)):
                 raise
         else:
             return True

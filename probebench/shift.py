@@ -19,6 +19,7 @@ from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import ProbebenchError
 from probebench.loading import BatchSize
+from probebench.placement import on_host
 from probebench.sites import FINAL, Tap
 from probebench.views import Views, pixel_statistics
 
@@ -166,7 +167,7 @@ class References:
                 batch_size=batch_size,
                 device=device,
             )
-            self._key, self._features = key, found[WHERE]
+            self._key, self._features = key, on_host(found[WHERE])
         return self._features
 
 

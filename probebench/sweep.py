@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from probebench import shift
@@ -22,7 +21,8 @@ from probebench.errors import FeatureError, ProbebenchError
 from probebench.fetch import Progress
 from probebench.loading import BatchSize
 from probebench.models import Model
-from probebench.planning import SweepPlan
+from probebench.placement import Array, HostArray, on_host
+from probebench.planning import Mode, SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.probing import TapResult, TrainingSet, probe_taps
 from probebench.protocols import Protocol
@@ -80,7 +80,7 @@ class Extracted:
 
     model: Model
     data: Dataset
-    train: Mapping[Tap, npt.NDArray[np.float32]]
+    train: Mapping[Tap, HostArray]
     sets: Sequence[TrainingSet]
 
 
@@ -147,6 +147,7 @@ def run_sweep(
     download: bool = True,
     cache: FeatureCache | None = None,
     memory: int | None = None,
+    device_memory: int | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     jobs: int | None = None,
@@ -171,6 +172,8 @@ def run_sweep(
         cache: where features are kept and looked for; nowhere by default
         memory: bytes that features and probes may take; by default most of what is free. What does not fit is read
             from the cache, or in several passes, see `probebench.planning`
+        device_memory: bytes that features and probes may take on a GPU, where features stay if they fit; by default
+            most of what is free there, 0 to keep features on the host
         device: a torch device or ``auto``
         batch_size: images per forward pass; by default what suits the network and the device. Fewer once memory has
             run out
@@ -205,7 +208,9 @@ def run_sweep(
             device=device,
             progress=progress,
         )
-        plan = ready.plan(memory=memory, cache=cache, jobs=jobs or available_cores())
+        if screen is not None:  # it is given arrays
+            device_memory = 0
+        plan = ready.plan(memory=memory, device_memory=device_memory, cache=cache, jobs=jobs or available_cores())
         batch = BatchSize.for_network(ready.model.net, device, batch_size)
     if screen is not None and plan.mode == "passes":
         raise FeatureError(
@@ -235,14 +240,14 @@ def run_sweep(
         else:
             start = time.perf_counter()
             progress.start("extract", ready.images)
-            train, test = _extracted(ready, wanted, cache, batch, device, progress, keep=plan.mode == "disk")
+            train, test = _extracted(ready, wanted, cache, batch, device, progress, plan.mode)
             seconds = time.perf_counter() - start
         result.images += train.images + test.images
         result.batch_size = batch.now
         result.extract_seconds += seconds
         if not result.taps:
             result.shift_distance = shift.shift_distance(
-                test[shift.WHERE],
+                on_host(test[shift.WHERE]),
                 ready.model,
                 reference,
                 ready.protocol,
@@ -255,7 +260,9 @@ def run_sweep(
         if on_read is not None and wanted is passes[-1]:
             on_read(plan)
         if screen is not None:
-            wanted = tuple(sorted(set(screen(Extracted(ready.model, ready.data, train, ready.sets)))))
+            arrays = {tap: on_host(values) for tap, values in train.items()}  # where they are already
+            wanted = tuple(sorted(set(screen(Extracted(ready.model, ready.data, arrays, ready.sets)))))
+            del arrays
         progress.start("fit", len(wanted))
         for group in (wanted,) if plan.mode == "passes" else plan.groups:
             worthy = [tap for tap in group if tap in wanted]
@@ -286,11 +293,12 @@ def begin_sweep(
     Raises:
         FeatureError, LayoutError: see `probebench.errors`
     """
-    plan = ready.plan(memory=memory, cache=None, jobs=jobs or available_cores())
+    # The memory of the device is left to the fits that it is at.
+    plan = ready.plan(memory=memory, device_memory=0, cache=None, jobs=jobs or available_cores())
     if plan.mode != "memory":
         return None
     batch, start = BatchSize.for_network(ready.model.net, device, batch_size), time.perf_counter()
-    train, test = _extracted(ready, ready.taps, cache, batch, device, progress, keep=False)
+    train, test = _extracted(ready, ready.taps, cache, batch, device, progress, plan.mode)
     return Begun(ready, plan, batch, train, test, time.perf_counter() - start)
 
 
@@ -301,8 +309,7 @@ def _extracted(
     batch_size: BatchSize,
     device: str,
     progress: Progress,
-    *,
-    keep: bool,
+    mode: Mode,
 ) -> tuple[Features, Features]:
     """Features of the training and of the test images."""
     mean, std = pixel_statistics(ready.protocol, ready.model.spec)
@@ -323,7 +330,8 @@ def _extracted(
             batch_size=batch_size,
             device=device,
             progress=progress,
-            keep=keep,
+            keep=mode == "disk",
+            stay=mode == "device",
         )
         for views, read_taps, name, part in both
     )
@@ -341,10 +349,15 @@ def _probed(
     yield from probe_taps(seen, unseen, ready.sets, labels, ready.protocol, narrow=narrow, device=device, jobs=jobs)
 
 
-def _l2_normalised(features: dict[Tap, npt.NDArray[np.float32]]) -> dict[Tap, npt.NDArray[np.float32]]:
-    """Every row scaled to unit length; rows of zeros stay zero. Arrays that can be written to are, to save memory."""
-    found = {}
+def _l2_normalised(features: dict[Tap, Array]) -> dict[Tap, Array]:
+    """Every row scaled to unit length; rows of zeros stay zero. Memory that can be written to is, to save some."""
+    found: dict[Tap, Array] = {}
     for tap, values in features.items():
+        if isinstance(values, torch.Tensor):
+            with torch.inference_mode():  # as they were made
+                length = torch.linalg.vector_norm(values, dim=1, keepdim=True)
+                found[tap] = values.div_(length.masked_fill_(length == 0, 1))
+            continue
         norm = np.linalg.norm(values, axis=1, keepdims=True)
         found[tap] = np.divide(values, np.where(norm > 0, norm, 1), out=values if values.flags.writeable else None)
     return found

@@ -77,6 +77,17 @@ def device_of(place: int, device: str, gpus: int) -> str:
     return f"cuda:{place % gpus}" if device in ("auto", "cuda") and gpus else device
 
 
+def on_one_gpu(sharers: int, device: str, gpus: int) -> int:
+    """How many workers have the same GPU.
+
+    Args:
+        sharers: workers that measure
+        device: the option
+        gpus: how many there are
+    """
+    return -(-sharers // gpus) if device in ("auto", "cuda") else sharers
+
+
 class Worker:
     """One of the processes that measure.
 
@@ -121,8 +132,8 @@ class Worker:
     def share(self, options: Options) -> Options:
         """Keep to this worker's part of the machine; the options with it.
 
-        Memory and cores are divided among the workers, or the sweeps if there are fewer; torch and the libraries under
-        numpy take as many threads, if they do not take fewer already.
+        Memory and cores are divided among the workers, or the sweeps if there are fewer, and that of a GPU among those
+        on it; torch and the libraries under numpy take as many threads, if they do not take fewer already.
         """
         import torch
 
@@ -137,7 +148,11 @@ class Worker:
             torch.cuda.set_device(device)  # for code that names none
         jobs = cores_of(self._place, self._sharers, options.jobs or available_cores())
         memory = (options.memory or usable_memory("cpu")) // self._sharers
-        return replace(options, device=device, jobs=jobs, memory=memory)
+        device_memory = options.device_memory
+        if gpus and device != "cpu":
+            beside = on_one_gpu(self._sharers, options.device, gpus)
+            device_memory = (options.device_memory or usable_memory(device)) // beside
+        return replace(options, device=device, jobs=jobs, memory=memory, device_memory=device_memory)
 
     def announce(self, state: State, items: Sequence[pytest.Item], error: str | None) -> None:
         """Tell the controller what was collected, before it learns from xdist that something was.

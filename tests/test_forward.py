@@ -41,11 +41,21 @@ def test_extract_gives_one_row_per_image_whatever_the_batch_size():
         np.testing.assert_allclose(values, parts[tap], rtol=1e-5, atol=1e-6)
 
 
-def test_features_that_are_not_finite_are_refused_from_the_tap_where_they_start():
+def test_features_that_stay_on_the_device_are_tensors_there():
+    model, views = model_and_views()
+    expected = run_extract(model, views, all_taps(DEPTH))
+    for tap, values in run_extract(model, views, all_taps(DEPTH), stay=True).items():
+        assert isinstance(values, torch.Tensor)
+        assert values.dtype == torch.float32
+        assert np.array_equal(values.numpy(), expected[tap])
+
+
+@pytest.mark.parametrize("stay", [False, True])
+def test_features_that_are_not_finite_are_refused_from_the_tap_where_they_start(stay):
     model, views = model_and_views()
     model.net.blocks[1].mlp.fc1.weight[0, 0] = float("nan")
     with pytest.raises(FeatureError, match=r"'net' are NaN or infinite at L02-fc1 \(20 of 20 images\).*up to final"):
-        run_extract(model, views, all_taps(DEPTH))
+        run_extract(model, views, all_taps(DEPTH), stay=stay)
 
 
 def test_an_overflow_in_fp16_is_told_with_what_to_use_instead():
@@ -119,9 +129,13 @@ def test_other_errors_of_a_network_pass_through():
 def test_a_gpu_gives_the_features_of_the_cpu():
     model, views = model_and_views()
     on_cpu = run_extract(model, views, all_taps(DEPTH))
-    on_gpu = run_extract(Model(model.spec, model.net.cuda(), ""), views, all_taps(DEPTH), device="cuda")
+    there = Model(model.spec, model.net.cuda(), "")
+    on_gpu = run_extract(there, views, all_taps(DEPTH), device="cuda")
+    staying = run_extract(there, views, all_taps(DEPTH), device="cuda", stay=True)
     for tap, values in on_cpu.items():
         np.testing.assert_allclose(on_gpu[tap], values, rtol=1e-3, atol=1e-4, err_msg=tap.id)
+        assert staying[tap].is_cuda
+        assert np.array_equal(staying[tap].cpu().numpy(), on_gpu[tap])
 
 
 @pytest.mark.gpu

@@ -38,6 +38,15 @@ def test_what_fits_is_read_at_once():
     assert plan.memory >= demand().feature_bytes
 
 
+def test_what_fits_beside_the_network_stays_on_its_device():
+    needed = plan_sweep(demand(), memory=10**12, disk=0, jobs=1).memory
+    plan = plan_sweep(demand(), memory=10**9, disk=0, jobs=4, device=needed)
+    assert (plan.mode, plan.groups, plan.jobs, plan.passes, plan.disk) == ("device", (tuple(WIDTHS),), 1, 1, 0)
+    assert plan.device == needed
+    assert plan.memory < 200 * MB
+    assert plan_sweep(demand(), memory=10**12, disk=0, jobs=4, device=needed - 1).mode == "memory"
+
+
 def test_what_does_not_fit_goes_to_the_disk():
     plan = plan_sweep(demand(), memory=16_000 * MB, disk=50_000 * MB, jobs=4)
     assert plan.mode == "disk"
@@ -146,6 +155,59 @@ def test_results_from_the_disk_are_the_same(tmp_path, monkeypatch):
     assert len(cache.entries()) == 2  # kept, though a cache by itself would not have
     for tap, each in whole.taps.items():
         assert np.array_equal(each.correct, found.taps[tap].correct)
+
+
+@pytest.fixture
+def roomy_gpu(monkeypatch):
+    """The CPU stands for a GPU that has memory to spare."""
+    monkeypatch.setattr("probebench.preparation._usable_on_gpu", lambda device: 10**9)
+
+
+L2 = replace(PROTOCOL, feature_norm="l2")
+RIDGE = replace(PROTOCOL, probe="ridge_path")
+KNN = replace(PROTOCOL, probe="knn")
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [PROTOCOL, get_protocol("few_shot_4@1"), L2, RIDGE, KNN],
+    ids=["default", "few shot", "l2", "ridge", "knn"],
+)
+def test_results_from_the_device_are_the_same(protocol, roomy_gpu):
+    def measure(**more):
+        return run_sweep(SPEC, DATASET, protocol=protocol, jobs=1, device="cpu", **more)
+
+    on_host, staying = measure(device_memory=0), measure()
+    assert (on_host.plan.mode, staying.plan.mode) == ("memory", "device")
+    assert on_host.plan.device == 0 < staying.plan.device
+    assert staying.images == on_host.images
+    assert staying.shift_distance == on_host.shift_distance
+    for tap, each in on_host.taps.items():
+        assert np.array_equal(each.correct, staying.taps[tap].correct)
+        assert (each.C, each.width_matched) == (staying.taps[tap].C, staying.taps[tap].width_matched)
+
+
+def test_features_of_probes_that_run_on_the_cpu_do_not_stay(roomy_gpu):
+    paper = replace(get_protocol("paper@1"), train_multiple=1)
+    assert run_sweep(SPEC, DATASET, protocol=paper, jobs=1, device="cpu").plan.mode == "memory"
+
+
+def test_what_stays_is_bounded_by_what_is_free(roomy_gpu, monkeypatch):
+    needed = run_sweep(SPEC, DATASET, jobs=1, device="cpu").plan.device
+    monkeypatch.setattr("probebench.preparation._usable_on_gpu", lambda device: needed - 1)
+    assert run_sweep(SPEC, DATASET, jobs=1, device="cpu", device_memory=10**9).plan.mode == "memory"
+
+
+def test_what_is_to_be_kept_on_disk_does_not_stay(tmp_path, roomy_gpu):
+    cache = FeatureCache(tmp_path / "features", always=True)
+    assert run_sweep(SPEC, DATASET, jobs=1, device="cpu", cache=cache).plan.mode == "memory"
+    assert len(cache.entries()) == 2
+
+
+def test_what_was_kept_before_is_read_also_where_features_stay(tmp_path, roomy_gpu):
+    run_sweep(SPEC, DATASET, jobs=1, device="cpu", cache=FeatureCache(tmp_path / "features", always=True))
+    found = run_sweep(SPEC, DATASET, jobs=1, device="cpu", cache=FeatureCache(tmp_path / "features", always=False))
+    assert (found.plan.mode, found.images) == ("device", 0)
 
 
 PEAK = """

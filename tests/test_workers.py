@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.workers import cores_of, device_of
+from probebench.workers import cores_of, device_of, on_one_gpu
 
 
 @pytest.mark.parametrize(("cores", "sharers"), [(8, 2), (9, 2), (7, 3), (64, 5), (4, 4)])
@@ -25,3 +25,8 @@ def test_gpus_go_round_unless_one_is_named():
     assert device_of(2, "cpu", 4) == "cpu"
     assert device_of(2, "auto", 0) == "auto"
     assert device_of(2, "cuda", 0) == "cuda"  # which is an error where it is used
+
+
+def test_memory_of_a_gpu_is_divided_among_the_workers_on_it():
+    assert [on_one_gpu(sharers, "auto", 4) for sharers in (1, 4, 5, 8)] == [1, 1, 2, 2]
+    assert on_one_gpu(3, "cuda:1", 4) == 3

@@ -4,7 +4,8 @@
 
 Each round times both, one after the other in alternating order, on the same images in memory, in batches of the size
 that a sweep takes; the ratio is the median over rounds of (seconds of the bare pass) / (seconds with all taps). One row
-a configuration. On a GPU it is eight batches a round, as features are copied beside the work on the next batch.
+a configuration. On a GPU it is eight batches a round, as features are copied beside the work on the next batch, and
+there is a second row for features that stay there.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ CONFIGURATIONS = {
 }
 
 
-def measure(name: str, rounds: int, device: str, batch: int | None) -> list[object]:
+def measure(name: str, rounds: int, device: str, batch: int | None, stay: bool) -> list[object]:
     make, side, dtype = CONFIGURATIONS[name]
     on_gpu = device.startswith("cuda")
     net = make().to(device=device, dtype=dtype)
@@ -53,13 +54,14 @@ def measure(name: str, rounds: int, device: str, batch: int | None) -> list[obje
     taps = all_taps(12)
     reader = Taps(net, taps, "mean")
     # As sweeps over eight batches would, one after the other.
-    stores = (store for _ in count() for store in [Store(taps, 8 * batch)] * (1 if on_gpu else 8))
+    where = device if stay else None
+    stores = (store for _ in count() for store in [Store(taps, 8 * batch, where)] * (1 if on_gpu else 8))
 
     batches = 8 if on_gpu else 1
 
     def once(tapped: bool) -> float:
         store = next(stores) if tapped else None
-        arriving = Arriving(store.put, device) if store is not None and on_gpu else None
+        arriving = Arriving(store.put, device) if store is not None and on_gpu and not stay else None
         with torch.inference_mode(), reader.attached() if tapped else nullcontext():
             if on_gpu:
                 torch.cuda.synchronize()
@@ -69,7 +71,7 @@ def measure(name: str, rounds: int, device: str, batch: int | None) -> list[obje
                 if arriving is not None:
                     arriving.send(reader.collect())
                 elif store is not None:
-                    store.put([values.numpy() for values in reader.collect()])
+                    store.put(reader.collect() if stay else [values.numpy() for values in reader.collect()])
             if arriving is not None:
                 arriving.arrive()
             if on_gpu:
@@ -86,6 +88,7 @@ def measure(name: str, rounds: int, device: str, batch: int | None) -> list[obje
     low, _, high = statistics.quantiles(ratios, n=4)
     return [
         name,
+        "GPU" if stay else "memory",
         batch,
         round(batch / statistics.median(bare), 1),
         round(batch / statistics.median(all_of_them), 1),
@@ -104,9 +107,13 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    rows = [measure(name, args.rounds, args.device, args.batch) for name in args.configurations or CONFIGURATIONS]
+    rows = [
+        measure(name, args.rounds, args.device, args.batch, stay)
+        for name in args.configurations or CONFIGURATIONS
+        for stay in (False, True)[: 1 + args.device.startswith("cuda")]
+    ]
     print(f"{args.device}, {torch.get_num_threads()} threads, torch {torch.__version__}, {args.rounds} rounds")
-    header = ["configuration", "batch", "bare images/s", "98 taps images/s", "ratio", "quartiles"]
+    header = ["configuration", "features in", "batch", "bare images/s", "98 taps images/s", "ratio", "quartiles"]
     print(tabulate(rows, headers=header, tablefmt="github"))
 
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import Subset
 
@@ -18,9 +17,10 @@ from probebench.cache.store import FeatureCache
 from probebench.cache.writer import Writer
 from probebench.errors import ProbebenchError, StoreError
 from probebench.fetch import Progress
-from probebench.forward import allocate, extract, forward, refuse_non_finite
+from probebench.forward import extract, forward, refuse_non_finite
 from probebench.loading import BatchSize
 from probebench.models import Model
+from probebench.placement import Array, allocate, fill, on_host
 from probebench.sites import Tap
 from probebench.views import Views
 
@@ -30,8 +30,6 @@ WORTH_RATE = 20e6
 bytes than this come out of the network a second: 50 seconds of waiting, at least, for each gigabyte of disk."""
 
 _MEASURED = 1.0  # seconds of extraction, behind the first batch, that the rate is taken from
-
-Array = npt.NDArray[np.float32]
 
 
 class Features(dict[Tap, Array]):
@@ -58,6 +56,7 @@ def features_of(
     device: str,
     progress: Progress | None = None,
     keep: bool = False,
+    stay: bool = False,
 ) -> Features:
     """What `probebench.features.extract` gives, of which only what the cache lacks is extracted, in one pass.
 
@@ -69,12 +68,13 @@ def features_of(
         names: of the model, the dataset and the part of it, to be listed by
         progress: advanced by the number of images; told when another process is waited for
         keep: in the cache, also what it would not keep by itself
+        stay: leave features on the device, but for those that are in the cache or are going to be kept there
 
     Raises:
         FeatureError, LayoutError: as `probebench.features.extract`
     """
     settings: dict[str, Any] = {"pooling": pooling, "mean": mean, "std": std, "device": device}
-    work = _Work(model, views, list(taps), settings, batch_size, progress)
+    work = _Work(model, views, list(taps), settings, batch_size, progress, stay)
     if cache is None:
         return work.without()
     where = " ".join(names.values())
@@ -101,9 +101,10 @@ class _Work:
         settings: dict[str, Any],
         batch_size: BatchSize,
         progress: Progress | None,
+        stay: bool,
     ) -> None:
         self.model, self.views, self.taps, self.settings = model, views, taps, settings
-        self.batch_size, self._progress, self._told = batch_size, progress, 0
+        self.batch_size, self._stay, self._progress, self._told = batch_size, stay, progress, 0
 
     @property
     def images(self) -> int:
@@ -111,16 +112,19 @@ class _Work:
 
     def without(self) -> Features:
         """All of it, by the network alone."""
-        found = Features(
-            extract(self.model, self.views, self.taps, batch_size=self.batch_size, progress=self._tell, **self.settings)
-        )
+        settings = self.settings | {"batch_size": self.batch_size, "stay": self._stay, "progress": self._tell}
+        found = Features(extract(self.model, self.views, self.taps, **settings))
         found.images = self.images
         return found
+
+    def allocate(self, widths: Mapping[Tap, int]) -> dict[Tap, Array]:
+        """Memory for all views, where features are wanted."""
+        return allocate(widths, self.images, self.settings["device"] if self._stay else None)
 
     def forward(self, start: int, end: int, taps: list[Tap], put: Any) -> None:
         """Send the views from `start` to `end` through the network."""
         part = self.views if (start, end) == (0, self.images) else Subset(self.views, range(start, end))
-        forward(self.model, part, taps, put, batch_size=self.batch_size, **self.settings)
+        forward(self.model, part, taps, put, batch_size=self.batch_size, stay=self._stay, **self.settings)
 
     def reached(self, row: int) -> None:
         """Progress: so many images are done, in one way or another."""
@@ -274,7 +278,8 @@ class _Cached:
             self._keep(row, taps, batch)
             return
         # Copied, for what comes from a GPU lies in memory that cannot be paged out, of which there is little.
-        self._undecided.append((row, taps, [values.copy() for values in batch]))
+        copied = [values.copy() if isinstance(values, np.ndarray) else values for values in batch]
+        self._undecided.append((row, taps, copied))
         yes = worth.it(len(batch[0]), sum(values.nbytes for values in batch))
         if yes is not None:
             if yes:
@@ -304,15 +309,15 @@ class _Cached:
     def _keep(self, row: int, taps: list[Tap], batch: Sequence[Array]) -> None:
         if self._writer is not None:
             try:
-                self._writer.put(row, [self._addresses[tap] for tap in taps], batch)
+                self._writer.put(row, [self._addresses[tap] for tap in taps], [on_host(values) for values in batch])
                 return
             except (OSError, StoreError) as error:
                 self._rescue(error)
         assert self._memory is not None
         new = {tap: values.shape[1] for tap, values in zip(taps, batch, strict=True) if tap not in self._memory}
-        self._memory |= allocate(new, self._work.images)
+        self._memory |= self._work.allocate(new)
         for tap, values in zip(taps, batch, strict=True):
-            self._memory[tap][row : row + len(values)] = values
+            fill(self._memory[tap], row, values)
 
     def _rescue(self, error: Exception) -> None:
         """Go on in memory."""

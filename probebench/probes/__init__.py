@@ -21,9 +21,13 @@ from probebench.protocols import Protocol
 from probebench.sites import Tap
 
 if TYPE_CHECKING:
+    from probebench.placement import Array
     from probebench.probes.estimator import LogisticProbe
 
 __all__ = ["Fit", "LogisticProbe", "Probe", "get_probe"]
+
+ON_DEVICE = frozenset({"knn", "logistic_path", "ridge_path"})
+"""Probes that run on the torch device; others run on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,9 @@ class Probe(TypingProtocol):
 
     def __call__(
         self,
-        train: Mapping[Tap, npt.NDArray[np.float32]],
+        train: Mapping[Tap, Array],
         train_labels: npt.NDArray[np.int64],
-        test: Mapping[Tap, npt.NDArray[np.float32]],
+        test: Mapping[Tap, Array],
         held_out: npt.NDArray[np.bool_] | None,
         protocol: Protocol,
         device: str,
@@ -72,7 +76,7 @@ class Probe(TypingProtocol):
 
         Args:
             train, test: per tap float32 features of shape (n_train, width) and (n_test, width), already normalised
-                row by row as the protocol says, not standardised
+                row by row as the protocol says, not standardised; arrays, or tensors on the device
             train_labels: shape (n_train,)
             held_out: shape (n_train,), the part of train to choose hyperparameters on; None if there are none
             device: torch device for probes that run on one

@@ -20,14 +20,14 @@ from probebench.errors import FeatureError
 
 @dataclass(frozen=True)
 class Selected:
-    """Some rows of an array, copied a chunk at a time: the array may be large, or lie in a file.
+    """Some rows of an array, copied a chunk at a time: the array may be large, lie in a file, or on a GPU.
 
     Attributes:
         array: shape (m, width), float32 or float64
         index: int64, shape (n,), which rows
     """
 
-    array: npt.NDArray[Any]
+    array: npt.NDArray[Any] | torch.Tensor
     index: npt.NDArray[np.int64]
 
     @property
@@ -35,17 +35,18 @@ class Selected:
         return len(self.index), self.array.shape[1]
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[Any] | torch.dtype:
         return self.array.dtype
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, part: slice) -> npt.NDArray[Any]:
-        return self.array[self.index[part]]
+    def __getitem__(self, part: slice) -> npt.NDArray[Any] | torch.Tensor:
+        rows = self.index[part]
+        return self.array[torch.from_numpy(rows) if isinstance(self.array, torch.Tensor) else rows]
 
 
-Features = npt.NDArray[np.float32] | npt.NDArray[np.float64] | Selected
+Features = npt.NDArray[np.float32] | npt.NDArray[np.float64] | torch.Tensor | Selected
 
 CHUNK_VALUES = 1 << 21
 """Most values of features held in float64 at once."""
@@ -75,8 +76,8 @@ class PrincipalAxes:
         rows = self.rows.new_empty(len(features), n, 1 + self.axes.shape[2])
         rows[..., 0] = 1
         for tap, values in enumerate(features):
-            for part in _chunks(values):
-                standard = _standard(values[part], self.mean[tap], self.scale[tap], rows.dtype)
+            for part in chunks(values):
+                standard = standardised(values[part], self.mean[tap], self.scale[tap], rows.dtype)
                 rows[tap, part, 1:] = standard @ self.axes[tap]
         return rows
 
@@ -145,7 +146,8 @@ def principal_axes(
     """Standardise features with their own statistics and rotate them into their principal axes.
 
     Args:
-        features: per tap an array of shape (n, width), the same for all; may be memory-mapped, rows are read in chunks
+        features: per tap an array of shape (n, width), the same for all; may be memory-mapped or lie on the device,
+            rows are read in chunks
         standardize: divide by the standard deviation; the mean is subtracted in any case
         weights: shape (n,), positive, of the rows in mean, deviation and variance along the axes
         dtype: of the rows and the products; sums over chunks are float64
@@ -157,7 +159,7 @@ def principal_axes(
     device = torch.device(device)
     mean, scale = (torch.empty(len(features), width, dtype=torch.float64, device=device) for _ in range(2))
     for tap, values in enumerate(features):
-        mean[tap], scale[tap] = (torch.from_numpy(statistic).to(device) for statistic in statistics(values, weights))
+        mean[tap], scale[tap] = statistics(values, weights, device)
     if not standardize:
         scale.fill_(1)
     share = None if weights is None else torch.from_numpy(n * weights / weights.sum()).to(device)
@@ -170,8 +172,8 @@ def principal_axes(
 
 
 def statistics(
-    values: Features, weights: npt.NDArray[np.float64] | None = None
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    values: Features, weights: npt.NDArray[np.float64] | None = None, device: str | torch.device = "cpu"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Weighted mean and standard deviation per feature, float64; a deviation of one for constant features.
 
     What counts as constant is scikit-learn's rule for rounding errors.
@@ -180,32 +182,40 @@ def statistics(
         FeatureError: if a feature is NaN, infinite, or too large to square
     """
     n, width = values.shape
-    share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
-    mean, square = np.zeros(width), np.zeros(width)
-    for part in _chunks(values):
-        mean += share[part] @ np.asarray(values[part], dtype=np.float64)
-    if not np.isfinite(mean).all():
-        raise FeatureError(f"features contain NaN or infinity (column {int(np.argmin(np.isfinite(mean)))})")
-    for part in _chunks(values):
-        centred = np.asarray(values[part], dtype=np.float64) - mean
-        square += share[part] @ np.square(centred, out=centred)
-    if not np.isfinite(square).all():
-        raise FeatureError(f"features are too large to square (column {int(np.argmin(np.isfinite(square)))})")
-    eps = np.finfo(values.dtype).eps if values.dtype.kind == "f" else np.finfo(np.float64).eps
-    constant = square <= n * np.finfo(np.float64).eps * square + (n * mean * np.finfo(np.float64).eps) ** 2
-    constant |= square <= (eps * mean) ** 2
-    return mean, np.sqrt(np.where(constant, 1.0, square))
+    share = torch.from_numpy(np.full(n, 1 / n) if weights is None else weights / weights.sum()).to(device)[:, None]
+    mean, square = torch.zeros(2, width, dtype=torch.float64, device=device)
+    for part in chunks(values):
+        mean += _double(values[part], mean.device).mul_(share[part]).sum(dim=0)
+    if not (finite := torch.isfinite(mean)).all():
+        raise FeatureError(f"features contain NaN or infinity (column {int(finite.int().argmin())})")
+    for part in chunks(values):
+        square += _double(values[part], mean.device).sub_(mean).square_().mul_(share[part]).sum(dim=0)
+    if not (finite := torch.isfinite(square)).all():
+        raise FeatureError(f"features are too large to square (column {int(finite.int().argmin())})")
+    eps, single = (torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32))
+    constant = square <= n * eps * square + (n * mean * eps) ** 2
+    constant |= square <= ((eps if str(values.dtype).endswith("float64") else single) * mean) ** 2
+    return mean, square.masked_fill_(constant, 1.0).sqrt_()
 
 
-def _chunks(values: Features) -> list[slice]:
+def chunks(values: Features) -> list[slice]:
+    """Rows that are in float64 at the same time."""
     step = max(256, CHUNK_VALUES // values.shape[1])
     return [slice(first, min(first + step, len(values))) for first in range(0, len(values), step)]
 
 
-def _standard(values: npt.NDArray[Any], mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def standardised(
+    values: npt.NDArray[Any] | torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
     """Rows with the mean subtracted and divided by the scale, in float64 and rounded once to `dtype`."""
-    raw = torch.from_numpy(np.array(values)).to(mean.device, torch.float64)  # a copy, which may be overwritten
-    return raw.sub_(mean).div_(scale).to(dtype)
+    return _double(values, mean.device).sub_(mean).div_(scale).to(dtype)
+
+
+def _double(values: npt.NDArray[Any] | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """In float64 on a device, as a copy that may be overwritten."""
+    if isinstance(values, torch.Tensor):
+        return values.to(device, torch.float64, copy=True)
+    return torch.from_numpy(np.array(values)).to(device, torch.float64)
 
 
 def _primal(
@@ -214,13 +224,13 @@ def _primal(
     n, width = values.shape
     rows = torch.empty(n, 1 + width, dtype=dtype, device=mean.device)
     gram = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
-    for part in _chunks(values):
-        standard = _standard(values[part], mean, scale, dtype)
+    for part in chunks(values):
+        standard = standardised(values[part], mean, scale, dtype)
         rows[part, 1:] = standard
         gram += standard.T @ (standard if share is None else standard * share[part, None].to(dtype))
     variance, axes = _eigh((gram / n).to(dtype))
     rows[:, 0] = 1
-    for part in _chunks(values):
+    for part in chunks(values):
         rows[part, 1:] = rows[part, 1:] @ axes
     return rows, axes, variance
 
@@ -229,7 +239,7 @@ def _dual(
     values: Features, mean: torch.Tensor, scale: torch.Tensor, share: torch.Tensor | None, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     n = len(values)
-    standard = _standard(values[:], mean, scale, torch.float64)
+    standard = standardised(values[:], mean, scale, torch.float64)
     root_share = None if share is None else share.sqrt()[:, None]
     if root_share is not None:
         standard *= root_share

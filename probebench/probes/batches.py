@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +10,12 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 
 from probebench.errors import FeatureError
+from probebench.placement import Array, on_device
 from probebench.probes import Fit
 from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
 from probebench.sites import Tap
 
-Features = Mapping[Tap, npt.NDArray[Any]]
+Features = Mapping[Tap, Array]
 Results = list[tuple[Tap, Fit]]
 
 
@@ -25,6 +25,7 @@ def fit_batches(
     test: Features,
     size: Callable[[int], int],
     jobs: int,
+    device: str,
 ) -> Iterator[tuple[Tap, Fit]]:
     """Results as batches finish.
 
@@ -34,6 +35,7 @@ def fit_batches(
         train, test: per tap, of shapes (n, width) and (m, width)
         size: how many taps of a width go into a batch
         jobs: batches at a time
+        device: where `fit` works; features that are elsewhere are sent there, a batch at a time
     """
     batches: list[list[Tap]] = []
     # Wide taps take longest: start them first so that the cores finish together.
@@ -44,20 +46,24 @@ def fit_batches(
     parts = (({tap: train[tap] for tap in taps}, {tap: test[tap] for tap in taps}) for taps in batches)
     if jobs == 1:
         for part in parts:
-            yield from _on_one_thread(fit, *part)
+            yield from _on_one_thread(fit, *part, device)
         return
     # Processes, not threads: many operations are so small that threads would wait for each other to call them.
     with parallel_config("loky", inner_max_num_threads=1):
-        tasks = (delayed(_on_one_thread)(fit, *part) for part in parts)
+        tasks = (delayed(_on_one_thread)(fit, *part, device) for part in parts)
         for results in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
             yield from results
 
 
-def _on_one_thread(fit: Callable[[Features, Features], Results], train: Features, test: Features) -> Results:
+def _on_one_thread(
+    fit: Callable[[Features, Features], Results], train: Features, test: Features, device: str
+) -> Results:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return fit(train, test)
+        # Each is read several times.
+        there = ({tap: on_device(values, device) for tap, values in features.items()} for features in (train, test))
+        return fit(*there)
     finally:
         torch.set_num_threads(threads)
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 
 from probebench.errors import FeatureError
+from probebench.placement import Array
 from probebench.probes import Fit
-from probebench.probes.axes import CHUNK_VALUES, Selected, statistics
+from probebench.probes.axes import Selected, chunks, standardised, statistics
 from probebench.probes.batches import Features, Results, encode, fit_batches
 from probebench.protocols import Protocol
 from probebench.sites import Tap
@@ -66,9 +67,9 @@ def knn_votes(
 
 
 def fit(
-    train: Mapping[Tap, npt.NDArray[np.float32]],
+    train: Mapping[Tap, Array],
     train_labels: npt.NDArray[np.int64],
-    test: Mapping[Tap, npt.NDArray[np.float32]],
+    test: Mapping[Tap, Array],
     held_out: npt.NDArray[np.bool_] | None,
     protocol: Protocol,
     device: str,
@@ -87,12 +88,12 @@ def fit(
 
     def vote(tap: Tap, known_part: Selected, unseen: Selected) -> npt.NDArray[np.float64]:
         try:
-            mean, scale = statistics(known_part)
+            mean, scale = statistics(known_part, device=device)
         except FeatureError as error:
             raise FeatureError(f"probe at {tap.id}: {error}") from error
         if not protocol.standardize:
-            mean, scale = np.zeros_like(mean), np.ones_like(scale)
-        near, far = (_prepare(features, mean, scale).to(device) for features in (known_part, unseen))
+            mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
+        near, far = (_prepare(features, mean, scale) for features in (known_part, unseen))
         votes = knn_votes(near, labels[torch.from_numpy(known_part.index).to(device)], far, len(known))
         return np.asarray(votes.cpu().numpy())
 
@@ -117,14 +118,12 @@ def fit(
         )
         return [(tap, fit)]
 
-    yield from fit_batches(fit_one, train, test, lambda width: 1, jobs if device == "cpu" else 1)
+    yield from fit_batches(fit_one, train, test, lambda width: 1, jobs if device == "cpu" else 1, device)
 
 
-def _prepare(features: Selected, mean: npt.NDArray[np.float64], scale: npt.NDArray[np.float64]) -> torch.Tensor:
+def _prepare(features: Selected, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """Features less `mean` over `scale`, computed in float64 a chunk at a time, as float32."""
-    values = np.empty(features.shape, dtype=np.float32)
-    step = max(1, CHUNK_VALUES // features.shape[1])
-    for first in range(0, len(features), step):
-        part = slice(first, first + step)
-        values[part] = (features[part] - mean) / scale
-    return torch.from_numpy(values)
+    values = torch.empty(features.shape, dtype=torch.float32, device=mean.device)
+    for part in chunks(features):
+        values[part] = standardised(features[part], mean, scale, torch.float32)
+    return values

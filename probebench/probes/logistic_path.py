@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from probebench.errors import DataError
+from probebench.placement import Array, HostArray
 from probebench.probes import Fit
 from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
 from probebench.probes.batches import axes_of, encode, fit_batches
@@ -24,13 +25,11 @@ from probebench.probes.plan import make_plan, usable_memory
 from probebench.protocols import Protocol
 from probebench.sites import Tap
 
-Features = npt.NDArray[np.float32]
-
 
 def fit(
-    train: Mapping[Tap, Features],
+    train: Mapping[Tap, Array],
     train_labels: npt.NDArray[np.int64],
-    test: Mapping[Tap, Features],
+    test: Mapping[Tap, Array],
     held_out: npt.NDArray[np.bool_] | None,
     protocol: Protocol,
     device: str,
@@ -54,10 +53,10 @@ def fit(
         return make_plan(len(train_labels), width, classes, strengths, budget, device, tested).taps
 
     fit_batch = partial(_fit_batch, labels=train_labels, held_out=held_out, protocol=protocol, device=device)
-    yield from fit_batches(fit_batch, train, test, size, cores)
+    yield from fit_batches(fit_batch, train, test, size, cores, device)
 
 
-def solve(features: Features, labels: npt.NDArray[np.int64], C: float, protocol: Protocol, device: str) -> Linear:
+def solve(features: HostArray, labels: npt.NDArray[np.int64], C: float, protocol: Protocol, device: str) -> Linear:
     """The probe of one tap at one strength as weights: what `fit` predicts with, up to its tolerance.
 
     Args:
@@ -82,8 +81,8 @@ def _path(protocol: Protocol) -> tuple[float, ...]:
 
 
 def _fit_batch(
-    train: Mapping[Tap, Features],
-    test: Mapping[Tap, Features],
+    train: Mapping[Tap, Array],
+    test: Mapping[Tap, Array],
     labels: npt.NDArray[np.int64],
     held_out: npt.NDArray[np.bool_],
     protocol: Protocol,

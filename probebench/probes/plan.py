@@ -20,7 +20,7 @@ class Plan:
 
     Attributes:
         taps: solved at once
-        bytes: most memory that takes, besides the features as they were given
+        bytes: most memory that takes, on a CPU besides the features as they were given
     """
 
     taps: int
@@ -75,6 +75,8 @@ def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, dev
         FeatureError: if not even one tap fits
     """
     one = path_bytes(n, width, classes, strengths, tested)
+    if device != "cpu":
+        one += 4 * (n + tested) * width  # the features as they were given, which are sent there
     if one > budget:
         raise FeatureError(
             f"a probe on {n} x {width} features with {classes} classes takes {one / 1e9:.1f} GB, and "
@@ -96,7 +98,9 @@ def free_memory(device: str) -> int:
     if device != "cpu":
         import torch
 
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What torch holds for later counts as taken there, and is free for tensors of this process.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + held
     try:
         for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):

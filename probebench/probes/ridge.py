@@ -28,6 +28,7 @@ import numpy.typing as npt
 import torch
 
 from probebench.errors import DataError, FeatureError
+from probebench.placement import Array
 from probebench.probes import Fit
 from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected
 from probebench.probes.batches import Features, Results, axes_of, encode, fit_batches
@@ -110,9 +111,9 @@ def ridge_path(
 
 
 def fit(
-    train: Mapping[Tap, npt.NDArray[np.float32]],
+    train: Mapping[Tap, Array],
     train_labels: npt.NDArray[np.int64],
-    test: Mapping[Tap, npt.NDArray[np.float32]],
+    test: Mapping[Tap, Array],
     held_out: npt.NDArray[np.bool_] | None,
     protocol: Protocol,
     device: str,
@@ -133,10 +134,10 @@ def fit(
     if len(np.unique(train_labels[fitted])) < 2:
         raise DataError("a probe needs training images of at least two classes")
     cores = jobs if device == "cpu" else 1
-    budget = usable_memory(device) // cores
+    budget, tested = usable_memory(device) // cores, len(next(iter(test.values())))
 
     def size(width: int) -> int:
-        return _taps_at_once(len(train_labels), width, len(known), len(path), budget, device)
+        return _taps_at_once(len(train_labels), width, len(known), len(path), budget, device, tested)
 
     def solve(
         train: Features, index: npt.NDArray[np.int64], C: npt.NDArray[np.float64]
@@ -177,10 +178,10 @@ def fit(
             fits.append((tap, fit))
         return fits
 
-    yield from fit_batches(fit_batch, train, test, size, cores)
+    yield from fit_batches(fit_batch, train, test, size, cores, device)
 
 
-def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int, device: str) -> int:
+def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int, device: str, tested: int = 0) -> int:
     axes = 1 + min(n, width)
     chunk = max(CHUNK_VALUES, axes, strengths * classes)
     one = 8 * (
@@ -193,6 +194,8 @@ def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int,
         + 7 * chunk
         + classes * (2 * n + 4 * strengths * axes)
     )
+    if device != "cpu":
+        one += 4 * (n + tested) * width  # the features as they were given, which are sent there
     if one > budget:
         raise FeatureError(
             f"a ridge probe on {n} x {width} features with {classes} classes takes {one / 1e9:.1f} GB, and "

@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from probebench.placement import Array, on_host
 from probebench.probes import Fit
 from probebench.protocols import Protocol
 from probebench.sites import Tap
@@ -28,9 +29,9 @@ def make_classifier(protocol: Protocol) -> Pipeline:
 
 
 def fit(
-    train: Mapping[Tap, npt.NDArray[np.float32]],
+    train: Mapping[Tap, Array],
     train_labels: npt.NDArray[np.int64],
-    test: Mapping[Tap, npt.NDArray[np.float32]],
+    test: Mapping[Tap, Array],
     held_out: npt.NDArray[np.bool_] | None,
     protocol: Protocol,
     device: str,
@@ -51,12 +52,13 @@ def fit(
 
 
 def _fit_one(
-    train: npt.NDArray[np.float32],
+    train: Array,
     labels: npt.NDArray[np.int64],
-    test: npt.NDArray[np.float32],
+    test: Array,
     protocol: Protocol,
 ) -> Fit:
     start = time.process_time()
+    train, test = on_host(train), on_host(test)
     classifier = make_classifier(protocol)
     with warnings.catch_warnings():
         # The iterations are in the result; a thousand warnings would say no more.

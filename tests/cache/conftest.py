@@ -66,7 +66,9 @@ class Asked:
         mean, std = (torch.full((3, 1, 1), value) for value in (self.mean, self.std))
         return {"pooling": self.pooling, "mean": mean, "std": std, "device": "cpu"}
 
-    def __call__(self, cache: FeatureCache | None, taps: list[Tap] = TAPS, progress: Any = None) -> Features:
+    def __call__(
+        self, cache: FeatureCache | None, taps: list[Tap] = TAPS, progress: Any = None, **more: Any
+    ) -> Features:
         return features_of(
             self.model,
             self.views,
@@ -76,6 +78,7 @@ class Asked:
             batch_size=BatchSize(self.batch_size),
             progress=progress,
             **self.settings,
+            **more,
         )
 
     def plain(self, taps: list[Tap] = TAPS) -> dict[Tap, Any]:

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 from probebench.cache import FeatureCache
 from probebench.cache import extraction as module
@@ -239,3 +240,28 @@ def test_one_tap_alone(asked, cache):
     tap = [Tap("final", "final")]
     assert same(asked(cache, tap), asked.plain(tap))
     assert asked(cache, tap).images == 0
+
+
+def test_features_that_are_to_stay_on_the_device_do_unless_they_are_kept(asked, cache, fresh, monkeypatch):
+    found = asked(fresh(always=False), stay=True)
+    assert all(isinstance(values, torch.Tensor) for values in found.values())
+    assert same(found, asked.plain())
+    monkeypatch.setattr(module, "WORTH_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_MEASURED", 0.0)
+    kept = asked(fresh(always=False), stay=True)
+    assert all(isinstance(values, np.memmap) for values in kept.values())
+    assert same(kept, asked.plain())
+    assert same(asked(fresh(always=False), stay=True), kept)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_full_disk_does_not_cost_what_came_from_the_device(asked, cache, small_shards, monkeypatch, after):
+    real, calls = Entry.note, []
+
+    def note(self, *args):
+        calls.append(1)
+        return real(self, *args) if len(calls) <= after else full()
+
+    monkeypatch.setattr(Entry, "note", note)
+    assert same(asked(cache, stay=True), asked.plain())
+    assert len(cache.ledger.warnings) == 1

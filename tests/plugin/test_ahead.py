@@ -120,6 +120,34 @@ def full(request, reading_ahead):
     assert found.count("run tiny-blobs_dark False") == 1
 
 
+def test_a_fit_that_runs_out_of_memory_beside_features_on_the_device_is_made_without_them(project, run):
+    add_to_conftest(
+        project,
+        """
+import pytest
+
+@pytest.fixture(autouse=True, scope="session")
+def full():
+    import torch
+    import probebench.preparation, probebench.sweep as sweep
+    probe_taps, monkeypatch = sweep.probe_taps, pytest.MonkeyPatch()
+
+    def full(seen, *args, **kwargs):
+        if any(isinstance(values, torch.Tensor) for values in seen.values()):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return probe_taps(seen, *args, **kwargs)
+
+    monkeypatch.setattr(sweep, "probe_taps", full)
+    monkeypatch.setattr(probebench.preparation, "_usable_on_gpu", lambda device: 10**9)
+    yield
+    monkeypatch.undo()
+""",
+    )
+    run("--probe-site=final", "--probe-json=r.json").assert_outcomes(passed=4)
+    record = results.load(project.path / "r.json")
+    assert [sweep["plan"]["mode"] for sweep in record["sweeps"]] == ["memory"] * 4
+
+
 def test_ctrl_c_stops_what_is_read_ahead(project):
     add_to_conftest(project, WORTHWHILE)
     add_to_conftest(

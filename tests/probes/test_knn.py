@@ -150,7 +150,7 @@ def reference(tap, rows, others, standardize):
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("standardize", [True, False])
 def test_the_probe_predicts_test_from_train_and_the_held_out_part_from_the_rest(monkeypatch, standardize, jobs):
-    monkeypatch.setattr(knn, "CHUNK_VALUES", 100)
+    monkeypatch.setattr(knn, "chunks", lambda values: [slice(i, i + 7) for i in range(0, len(values), 7)])
     protocol = replace(KNN, standardize=standardize)
     fits = dict(get_probe("knn")(TRAIN, LABELS, TEST, HELD_OUT, protocol, "cpu", jobs))
     assert fits.keys() == TRAIN.keys()

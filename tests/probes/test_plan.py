@@ -28,7 +28,7 @@ def test_small_taps_are_batched_and_large_ones_are_not():
 
 
 def test_the_batch_stays_within_the_budget():
-    one = path_bytes(2000, 768, 10, 10)
+    one = path_bytes(2000, 768, 10, 10) + 4 * 2000 * 768  # with the features, which are sent there
     on_gpu = make_plan(2000, 768, 10, 10, 5 * one, "cuda")
     assert (on_gpu.taps, on_gpu.bytes) == (5, 5 * one)
 
@@ -40,3 +40,10 @@ def test_a_tap_that_does_not_fit_is_refused_with_numbers():
 
 def test_some_memory_is_free():
     assert free_memory("cpu") > 1 << 26
+
+
+def test_what_torch_holds_of_a_gpu_for_later_is_free(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (10, 100))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda device: 50)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda device: 20)
+    assert free_memory("cuda:1") == 40
