@@ -16,14 +16,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from probebench.planning import Demand
 from probebench.probes.lbfgs import default_group
 from probebench.probes.plan import SMALL
-
-if TYPE_CHECKING:
-    from probebench.sites import Tap
 
 OPERATIONS: Mapping[str, float] = MappingProxyType(
     {"products": 36.0, "state": 2.6e4, "turns": 1.2e9, "axes": 7.0, "eigenvectors": 21.0, "rows": 2.1e4}
@@ -90,7 +86,7 @@ def fit_operations(demand: Demand) -> float:
     total = 0.0
     for width, count in Counter(demand.widths.values()).items():
         total += count * probe(n, width, demand.classes, strengths, count)
-    for width, count in Counter(demand.widths[tap] for tap in matched(demand)).items():
+    for width, count in Counter(demand.widths[tap] for tap in demand.matched).items():
         # Their leading components first.
         parts = fit_parts(n, width, demand.classes, strengths)
         total += (
@@ -98,17 +94,6 @@ def fit_operations(demand: Demand) -> float:
         )
         total += count * probe(n, demand.narrow or width, demand.classes, strengths, count)
     return demand.draws * total
-
-
-def matched(demand: Demand) -> list[Tap]:
-    """Taps that get a second probe at the width of the residual stream.
-
-    Hidden pre-activations do not: a linear layer makes them of fewer features, and nothing would be taken away.
-    """
-    narrow = demand.narrow
-    if narrow is None:
-        return []
-    return [tap for tap, width in demand.widths.items() if min(width, demand.n_train) > narrow and tap.site != "fc1"]
 
 
 def matrix_rate() -> float:

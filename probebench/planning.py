@@ -58,14 +58,24 @@ class Demand:
         """Of all taps: float32."""
         return self.features(self.widths)
 
+    @property
+    def matched(self) -> list[Tap]:
+        """Taps that get a second probe at the width of the residual stream.
+
+        Hidden pre-activations do not: a linear layer makes them of fewer features, and nothing would be taken away.
+        """
+        narrow = self.narrow
+        if narrow is None:
+            return []
+        return [tap for tap, width in self.widths.items() if min(width, self.n_train) > narrow and tap.site != "fc1"]
+
     def features(self, taps: Sequence[Tap] | Mapping[Tap, int]) -> int:
         """Bytes of the features of some taps."""
         return 4 * (self.n_read + self.n_test) * sum(self.widths[tap] for tap in taps)
 
     def held(self, taps: Sequence[Tap], mode: Mode) -> int:
         """Bytes that are held while some taps are fitted together, in one process: on the device, or on the host."""
-        wide = [tap for tap in taps if self.narrow is not None and self.widths[tap] > self.narrow]
-        narrowed = 4 * (self.n_train + self.n_test) * (self.narrow or 0) * len(wide)
+        narrowed = 4 * (self.n_train + self.n_test) * (self.narrow or 0) * len({*taps}.intersection(self.matched))
         drawn = 4 * self.n_train * sum(self.widths[tap] for tap in taps) if self.draws > 1 else 0
         if mode == "disk":
             # Rows that are scaled before the fit are copied into memory.

@@ -24,7 +24,6 @@ from probebench.cost import (
     OPERATIONS,
     fit_operations,
     fit_parts,
-    matched,
     matrix_rate,
     path_operations,
     ridge_operations,
@@ -84,9 +83,9 @@ def test_a_sweep_is_the_sum_of_its_taps():
 
 
 def test_only_hidden_activations_are_probed_again_at_equal_width():
-    assert {tap.site for tap in matched(asked())} == {"act"}
-    assert matched(asked(narrow=None)) == []
-    assert matched(asked(n=700)) == []  # there are no more components than rows
+    assert {tap.site for tap in asked().matched} == {"act"}
+    assert asked(narrow=None).matched == []
+    assert asked(n=700).matched == []  # there are no more components than rows
     act = {Tap(1, "act"): 3072}
     again = fit_operations(asked(act)) - fit_operations(asked(act, narrow=None))
     assert again > path_operations(50_000, 768, 10, 10)
