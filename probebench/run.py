@@ -277,6 +277,11 @@ class Run:
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
         outcome.record["selection"] = select(outcome.cases, outcome.correct)
+        if result.weights_prefix:
+            outcome.notes.append(
+                f"weights of {sweep.model}: names in their file have the prefix {result.weights_prefix!r}, which was "
+                "dropped; what does not have it was left out"
+            )
         if measured.baseline is not None:
             known = set(all_taps(result.model.depth))
             outcome.stale = [f"{sweep.id}-{tap.id}" for tap in sorted(measured.baseline.correct) if tap not in known]
