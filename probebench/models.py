@@ -72,8 +72,7 @@ def build(
     """
     check(precision, device)
     sha256 = None if weights is not None else spec.sha256
-    if weights is None and spec.checkpoint is not None:
-        weights = Path(spec.checkpoint)
+    weights = pretrained.own_file(spec, weights)
     hub = pretrained.require(spec) if weights is None and pretrained.needs_download(spec) else None
     # The initialisation draws from torch's global generator; give the caller's state back afterwards.
     with torch.random.fork_rng(devices=[]):
@@ -235,8 +234,6 @@ def _from_timm(spec: ModelSpec, path: Path) -> nn.Module:
 def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> str:
     """Load a file into a network; returns the prefix of its names there, see `Model.prefix`."""
     where = f"weights of model {spec.name!r} ({path})"
-    if not path.is_file():
-        raise WeightsError(f"{where}: no such file")
     _check_sha256(path, spec, where, sha256)
     state = _read(path, where)
     brought = {"": _brought(net, state)}

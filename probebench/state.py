@@ -120,10 +120,15 @@ class State:
         """Collection has finished: make the run, if there is something to run or to tell of.
 
         Raises:
-            ProbebenchError: if something that it was asked to write cannot be written, or the device does not exist or
-                lacks the precision
+            ProbebenchError: if a weights file is not there, something that it was asked to write cannot be written, or
+                the device does not exist or lacks the precision
         """
         self.withheld |= {each.sweep.id: each for each in withheld}
+        if cases and self.engine is None:  # what the nodes of a cluster have, this machine does not know
+            from probebench.weights import own_file
+
+            for name in dict.fromkeys([*self.options.weights, *(case.sweep.model for case in cases)]):
+                own_file(self.catalog.model(name), self.options.weights.get(name))
         if cases:
             from probebench.journal import Journal
 

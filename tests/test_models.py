@@ -56,8 +56,10 @@ def test_a_spec_may_name_a_file(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(WeightsError, match=r"'glyphvit' \(.*gone.safetensors\): no such file"):
+    with pytest.raises(WeightsError, match=r"'glyphvit' \(.*gone.safetensors\): no such file; correct the path$"):
         build(GLYPHVIT, weights=tmp_path / "gone.safetensors")
+    with pytest.raises(WeightsError, match=r"'mine' \(/.*gone.pt\): no such file; correct `checkpoint` of its spec"):
+        build(tiny(checkpoint="gone.pt"))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 100_000])
