@@ -33,6 +33,7 @@ class State:
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
         withheld: by id of the sweep
+        first: by id of the sweep, the node id of its first item
         family: number of cases that share the error level of the verdicts
         run: None until collection has finished, and in a run without cases
         record: None until the session ends
@@ -48,6 +49,7 @@ class State:
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     withheld: dict[str, Withheld] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
     family: int = 0
     run: Run | None = None
     record: Record | None = None

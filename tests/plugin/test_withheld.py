@@ -112,11 +112,16 @@ def test_a_control_of_a_model_that_is_not_there_is_told_under_its_own_name(bare,
     bare("-k", "tiny_other", "--probe-offline").stdout.fnmatch_lines(["  tiny_other  18 cases  1 dataset 170 MB*"])
 
 
-def test_strict_fails_what_was_asked_for_and_could_not_be_had(bare):
-    args = ("--probe-strict", "--probe-offline", "-k", "vit_b16-cifar10")
+def test_strict_fails_what_was_asked_for_and_could_not_be_had_with_one_explanation(bare, project):
+    args = ("--probe-strict", "--probe-offline", "--probe-model=vit_b16", "--probe-dataset=cifar10")
     result = bare(*args)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["vit_b16-cifar10 was asked for and could not be measured: not on this machine"])
+    result.stdout.fnmatch_lines(["*1 error, 97 not measured*"])
+    assert result.stdout.str().count("ERROR at setup of") == 1
+    result = bare(*args, "-n2", "--junitxml=j.xml")
+    result.stdout.fnmatch_lines(["*1 error, 97 not measured*"])
+    assert 'errors="98"' in (project.path / "j.xml").read_text()  # to machines all of them
     bare("--probe-strict", "--probe-update=new").assert_outcomes(passed=18, skipped=33)
 
 
