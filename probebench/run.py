@@ -303,7 +303,7 @@ class Run:
             why = f" ({judgement.reason})" if judgement.reason else ""
             return (
                 f"{judgement.verdict}: {case.id} has no baseline to be checked against{why}. To store one: "
-                f"{baselines.update_command(case.sweep, result.model, how)}"
+                f"{baselines.update_command(case.sweep, result.model, how, self.options.tests)}"
             )
         return None
 
@@ -434,8 +434,9 @@ class Run:
             sweep = outcome.sweep
             try:
                 model = self.catalog.model(sweep.model)
-                if baselines.update(self.options.baselines, outcome.baseline(), model, self.options.update):
-                    written.append(baselines.paths(self.options.baselines, sweep)[0])
+                directory, how, tests = self.options.baselines, self.options.update, self.options.tests
+                if baselines.update(directory, outcome.baseline(), model, how, tests):
+                    written.append(baselines.paths(directory, sweep)[0])
             except StoreError as error:
                 problems.append(str(error))
         return written, problems

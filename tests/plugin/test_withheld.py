@@ -183,7 +183,7 @@ def test_weights_are_downloaded_by_name_and_cases_run(bare, project, hub, cifar1
     result = bare("--probe-site=final", f"--probe-model=timm:{name}", f"--probe-weights=timm:{name}=gone.pt")
     result.stdout.fnmatch_lines(["*WeightsError: *gone.pt*not a torch file*"])
     result = bare("--probe-site=final", f"--probe-model=timm:{name}", "--probe-strict")
-    result.stdout.fnmatch_lines([f"*To store one: pytest benchmarks/ --probe-model=timm:{name} *"])
+    result.stdout.fnmatch_lines([f"*To store one: pytest --probe-model=timm:{name} *"])
     first, second = (results.load(project.path / file)["sweeps"][0] for file in ("r.json", "t.json"))
     assert second["model"] == "timm_vit_tiny_patch16_224_augreg_in21k"
     assert first["weights"] == second["weights"]
