@@ -36,6 +36,7 @@ from probebench.selection import select
 from probebench.shift import References
 from probebench.sites import Tap, all_taps
 from probebench.sweep import Begun, SweepResult, begin_sweep, choose_device, run_sweep
+from probebench.wording import signed
 
 Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]
 
@@ -292,10 +293,10 @@ class Run:
         accuracy, accepted = result.taps[case.tap].accuracy, self.options.update == "all"
         if judgement.verdict == "regressed" and not accepted:
             assert judgement.baseline_accuracy is not None
-            drop = 100 * (judgement.baseline_accuracy - accuracy)
+            change = signed(accuracy - judgement.baseline_accuracy)
             return (
                 f"regressed: {case.sweep.model} on {case.sweep.dataset} at {case.tap.id}: accuracy "
-                f"{100 * accuracy:.1f}%, baseline {100 * judgement.baseline_accuracy:.1f}% (-{drop:.1f} points; "
+                f"{100 * accuracy:.1f}%, baseline {100 * judgement.baseline_accuracy:.1f}% ({change} points; "
                 f"{judgement.lost} test images lost, {judgement.gained} gained, p = {judgement.p_value:.1e})"
             )
         if self.options.strict and self.options.update is None and judgement.verdict in ("new", "not comparable"):
