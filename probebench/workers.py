@@ -164,6 +164,7 @@ class Worker:
             {
                 "error": error,
                 "sweeps": [asdict(sweep) for sweep in sweeps],
+                "models": sorted({state.catalog.model(sweep.model).typed for sweep in sweeps}),
                 "items": entries,
                 "withheld": list(withheld.values()),
                 "family": state.family,
@@ -304,6 +305,8 @@ class Controller:
         assert self._handover is not None
         state = self._state
         self._order = [Sweep(**table) for table in found["sweeps"]]
+        for typed in found["models"]:
+            state.catalog.model(typed)  # one of timm that only a mark names is known by its own name from now on
         of = {nodeid: self._order[place] for nodeid, place, _ in found["items"]}
         cases = list(dict.fromkeys(Case(of[nodeid], Tap.parse(tap)) for nodeid, _, tap in found["items"] if tap))
         if cases and state.config.getoption("dist") == "each":

@@ -205,6 +205,21 @@ def test_a_control_runs_all_taps_on_a_dataset_on_disk(bare, project, cifar10):
     bare("-k", "vit_b16_random").assert_outcomes(passed=98, deselected=1)
 
 
+def test_a_model_of_timm_that_only_a_mark_names_is_known_beside_workers(bare, project):
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model=["tiny", "timm:vit_tiny_patch16_224.augreg_in21k"], dataset="blobs")
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    result = bare("--probe-site=final", "-n2")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["  timm_vit_tiny_patch16_224_augreg_in21k  1 case *  probebench fetch timm:vit_tiny_*"])
+
+
 def test_machines_get_the_reason(bare, project):
     bare("--junitxml=j.xml", "-k", "cifar100")
     skipped = ET.parse(project.path / "j.xml").getroot().iter("skipped")
