@@ -122,10 +122,12 @@ class State:
         """Collection has finished: make the run, if there is something to run or to tell of.
 
         Raises:
-            ProbebenchError: if a weights file is not there, something that it was asked to write cannot be written, or
-                the device does not exist or lacks the precision
+            ProbebenchError: for a licence that no model has, or if a weights file is not there, something that it was
+                asked to write cannot be written, or the device does not exist or lacks the precision
         """
         self.withheld |= {each.sweep.id: each for each in withheld}
+        if self.controller is None and (cases or self.withheld):  # its workers know all models
+            self.preflight.check_licences()
         if cases and self.engine is None:  # what the nodes of a cluster have, this machine does not know
             from probebench.weights import own_file
 

@@ -138,6 +138,28 @@ def test_licences_are_refused_and_the_reason_told(bare, monkeypatch):
     result.assert_outcomes(skipped=1078)
 
 
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["alone", "workers"])
+def test_a_licence_that_no_model_has_is_a_usage_error(bare, project, workers):
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(text.replace('control_of="tiny"', 'control_of="tiny", licence="Own-1.0"'))
+    result = bare("--probe-licence=mit,apche-2.0", *workers)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*unknown licence 'apche-2.0'. Did you mean 'apache-2.0'*Known: apache-2.0, *, own*"])
+    assert not (project.path / ".probebench" / "runs").exists()
+    # Those of models that plugins add or that only marks name are known.
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model=["tiny", "timm:vit_base_patch16_dinov3_qkvb.eupe_lvd1689m"], dataset="blobs")
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    odd = "OWN-1.0,fair-noncommercial-research-license"
+    bare(f"--probe-licence={odd}", "--probe-site=final", *workers).assert_outcomes(passed=1, skipped=1)
+
+
 @pytest.fixture
 def cifar10(tmp_path):
     """A tiny CIFAR-10 in the data root."""
@@ -217,7 +239,7 @@ def test_a_model_of_timm_that_only_a_mark_names_is_known_beside_workers(bare, pr
     )
     result = bare("--probe-site=final", "-n2")
     result.assert_outcomes(passed=1, skipped=1)
-    result.stdout.fnmatch_lines(["  timm_vit_tiny_patch16_224_augreg_in21k  1 case *  probebench fetch timm:vit_tiny_*"])
+    result.stdout.fnmatch_lines(["  timm_vit_tiny_patch16_224_augreg_in21k  1 case *  probebench fetch timm:vit_tiny*"])
 
 
 def test_machines_get_the_reason(bare, project):
