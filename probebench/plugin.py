@@ -112,10 +112,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
         if not any(param_of(item) is not None for item in items):
-            state.notes.append(
-                f"no test has a case of {state.options.selected}: `@pytest.mark.probe(model=..., dataset=...)` in a "
-                "test file joins a model and a dataset"
-            )
+            note = "no test has a case: its mark names none, or has `timm:*` for what --probe-model=timm:NAME names"
+            if selected := state.options.selected:
+                mark = "`@pytest.mark.probe(model=..., dataset=...)`"
+                note = f"no test has a case of {selected}: {mark} in a test file joins a model and a dataset"
+            state.notes.append(note)
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:

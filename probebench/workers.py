@@ -157,7 +157,7 @@ class Worker:
             elif (each := withheld_of(item)) is not None:
                 entries.append((item.nodeid, place, None))
                 withheld[place] = asdict(each)
-        if not entries and not error and state.pruning is None:
+        if not entries and not error and not state.notes and state.pruning is None:
             return
         self._handover.announce(
             self.name,
@@ -167,6 +167,7 @@ class Worker:
                 "models": sorted({state.catalog.model(sweep.model).typed for sweep in sweeps}),
                 "items": entries,
                 "withheld": list(withheld.values()),
+                "notes": state.notes,
                 "family": state.family,
                 "sharded": state.sharding.sweeps if state.sharding is not None else None,
                 "here": state.preflight.here if entries else None,
@@ -312,6 +313,7 @@ class Controller:
         if cases and state.config.getoption("dist") == "each":
             raise pytest.UsageError("--dist=each gives every case to every worker: leave it out, a sweep is one's")
         withheld = [recalled(table) for table in found["withheld"]]
+        state.notes += found["notes"]
         state.family, self._found_here = found["family"], found["here"]
         if state.sharding is not None:
             state.sharding.sweeps = found["sharded"]
