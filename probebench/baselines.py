@@ -315,9 +315,12 @@ def remove(directory: Path, sweep: Sweep) -> None:
         raise StoreError(f"cannot delete {path}: {error.strerror or error}") from error
 
 
-def update(directory: Path, new: Baseline, model: ModelSpec, how: Literal["new", "all"]) -> bool:
+def update(directory: Path, new: Baseline, model: ModelSpec, how: Literal["new", "all"], tests: str = "") -> bool:
     """Bring what a sweep measured into its stored baseline, as it is now: other processes may have changed it since
     the sweep was compared with it.
+
+    Args:
+        tests: see `update_command`
 
     Returns:
         whether anything changed
@@ -328,21 +331,26 @@ def update(directory: Path, new: Baseline, model: ModelSpec, how: Literal["new",
     whole = set(new.correct) == set(all_taps(model.depth))
     with locked(directory):
         old = read(directory, new.sweep, damaged_is_none=how == "all" and whole)
-        joined = merged(old, new, model, how)
+        joined = merged(old, new, model, how, tests)
         if joined is not None:
             write(directory, joined)
     return joined is not None
 
 
-def update_command(sweep: Sweep, model: ModelSpec, how: str) -> str:
-    """What stores the baselines of all cases of a sweep."""
-    protocol = "" if sweep.protocol == DEFAULT_PROTOCOL else f" --probe-protocol={sweep.protocol}"
-    return (
-        f"pytest benchmarks/ --probe-model={model.typed} --probe-dataset={sweep.dataset}{protocol} --probe-update={how}"
-    )
+def update_command(sweep: Sweep, model: ModelSpec, how: str, tests: str) -> str:
+    """What stores the baselines of all cases of a sweep.
+
+    Args:
+        tests: see `probebench.options.Options.tests`
+    """
+    protocol = "" if sweep.protocol == DEFAULT_PROTOCOL else f"--probe-protocol={sweep.protocol}"
+    names = f"--probe-model={model.typed} --probe-dataset={sweep.dataset}"
+    return " ".join(filter(None, ["pytest", tests, names, protocol, f"--probe-update={how}"]))
 
 
-def merged(old: Baseline | None, new: Baseline, model: ModelSpec, how: Literal["new", "all"]) -> Baseline | None:
+def merged(
+    old: Baseline | None, new: Baseline, model: ModelSpec, how: Literal["new", "all"], tests: str = ""
+) -> Baseline | None:
     """The baseline after an update with what a sweep measured, or None if nothing changes.
 
     Cases that were not measured keep their entry. Under ``new``, so do all that have one.
@@ -365,7 +373,7 @@ def merged(old: Baseline | None, new: Baseline, model: ModelSpec, how: Literal["
         if left:
             raise StoreError(
                 f"baseline of {new.sweep.id} is not updated: it was measured with {reason}, and {len(left)} of its "
-                f"cases would stay. Measure all of them at once: {update_command(new.sweep, model, 'all')}"
+                f"cases would stay. Measure all of them at once: {update_command(new.sweep, model, 'all', tests)}"
             )
         return new
     correct = {**measured, **kept} if how == "new" else {**kept, **measured}

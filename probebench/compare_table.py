@@ -11,6 +11,7 @@ from rich.text import Text
 
 from probebench.compare import Comparison, Pair
 from probebench.terminal import printed
+from probebench.wording import signed
 
 SHOWN = 20  # rows of a comparison, unless more moved or all are asked for
 _STYLE = {"regressed": "bold red", "improved": "green", "not comparable": "yellow"}
@@ -91,7 +92,7 @@ def _table(pairs: list[Pair], ascii_only: bool) -> Table:
             *((pair.dataset, pair.models[0]) if one_model else (pair.dataset,)),
             f"{tap} (chosen)" if pair.chosen else tap,
             *(f"{100 * accuracy:.1f}" for accuracy in pair.accuracies),
-            f"{100 * pair.change:+.1f}",
+            signed(pair.change),
             "" if move.lost is None else str(move.lost),
             "" if move.gained is None else str(move.gained),
             f"{judgement.p_value:.1e}",

@@ -42,6 +42,7 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
         # Somebody else's code must not cost the measurement.
         problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")
         record = state.record = run.record(interrupted, withheld)
+    notes += dict.fromkeys(note for outcome in run.outcomes() for note in outcome.notes)
     saved, warnings, unsaved = run.save_record(record)
     unreported = run.save_report(record, saved)
     problems += unsaved + unreported

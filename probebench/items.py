@@ -17,7 +17,7 @@ SWEEP, CASE = "_probe_sweep", "_probe_case"
 """The arguments that a test function of cases is parametrized with."""
 
 UNMEASURED = ("probe", "not measured")
-"""The property of a case whose sweep failed, and was explained by another one."""
+"""The property of a case whose sweep failed or is withheld, as another one explains."""
 
 
 def param_of(item: pytest.Item) -> Any:

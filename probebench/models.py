@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -36,12 +38,14 @@ class Model:
         net: in evaluation mode, without gradients
         weights_digest: the first 16 hexadecimal digits of the SHA-256 over all parameters and buffers, in float32
         precision: that the network computes in
+        prefix: what stood before the names of the network in its weights file; whatever lay elsewhere was left out
     """
 
     spec: ModelSpec
     net: nn.Module
     weights_digest: str
     precision: Precision = "float32"
+    prefix: str = ""
 
 
 def shipped(spec: ModelSpec) -> Traversable:
@@ -68,8 +72,7 @@ def build(
     """
     check(precision, device)
     sha256 = None if weights is not None else spec.sha256
-    if weights is None and spec.checkpoint is not None:
-        weights = Path(spec.checkpoint)
+    weights = pretrained.own_file(spec, weights)
     hub = pretrained.require(spec) if weights is None and pretrained.needs_download(spec) else None
     # The initialisation draws from torch's global generator; give the caller's state back afterwards.
     with torch.random.fork_rng(devices=[]):
@@ -78,15 +81,16 @@ def build(
     blocks = blocks_of(net)
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks where its spec says {spec.depth}")
+    prefix = ""
     if weights is not None:
-        _load(net, spec, weights, sha256)
+        prefix = _load(net, spec, weights, sha256)
     elif spec.weights.startswith("embedded:"):
         with as_file(shipped(spec)) as path:
             _load(net, spec, path, sha256)
     _check_input_size(net, spec)
     net = net.float().eval().requires_grad_(False)
     digest = _digest(net)
-    return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision)
+    return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision, prefix)
 
 
 def completed(spec: ModelSpec) -> ModelSpec:
@@ -227,14 +231,58 @@ def _from_timm(spec: ModelSpec, path: Path) -> nn.Module:
     return net
 
 
-def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> None:
+def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> str:
+    """Load a file into a network; returns the prefix of its names there, see `Model.prefix`."""
     where = f"weights of model {spec.name!r} ({path})"
-    if not path.is_file():
-        raise WeightsError(f"{where}: no such file")
     _check_sha256(path, spec, where, sha256)
     state = _read(path, where)
-    if _problems(net, state):
-        state = _in_timms_form(net, state)
+    brought = {"": _brought(net, state)}
+    problems = {"": _problems(net, brought[""])}
+    if problems[""] and (prefixes := _prefixes(net, state)):
+        brought = {prefix: _brought(net, _under(prefix, state)) for prefix in prefixes}
+        problems = {prefix: _problems(net, tensors) for prefix, tensors in brought.items()}
+    fitting = [prefix for prefix in brought if not problems[prefix]]
+    if len(fitting) > 1:
+        raise WeightsError(
+            f"{where}: the network is there {len(fitting)} times, under the prefixes {', '.join(map(repr, fitting))} "
+            f"of its names; save the one that is meant: {{name.removeprefix({fitting[0]!r}): tensor for name, tensor "
+            f"in state.items() if name.startswith({fitting[0]!r})}}"
+        )
+    if not fitting:
+        prefix, listed = next(iter(problems.items()))
+        under = f" (under the prefix {prefix!r} of its names)" if prefix else ""
+        more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+        raise WeightsError(
+            f"{where}: another architecture than {spec.architecture} as the catalog builds it{under}: "
+            f"{'; '.join(listed[:3])}{more}"
+        )
+    net.load_state_dict(brought[fitting[0]])
+    return fitting[0]
+
+
+def _prefixes(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
+    """What training code put before the network's names: each prefix under which most of them are found, best first.
+
+    None where most are found as they are: then something else does not fit.
+    """
+    want = net.state_dict()
+    found = Counter(
+        name[:start]
+        for name in state
+        for start in (0, *(dot.end() for dot in re.finditer(r"\.", name)))
+        if name[start:] in want
+    )
+    most = [prefix for prefix, count in found.most_common() if 2 * count > len(want)]
+    return [] if "" in most else most
+
+
+def _under(prefix: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _brought(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors in the form of a network as far as that is known, with a classifier that fits."""
+    state = dict(_in_timms_form(net, state) if _problems(net, state) else state)
     want = net.state_dict()
     # A fine-tuned network has another classifier; nothing is read behind it.
     for name in _classifier_tensors(net, state):
@@ -242,14 +290,7 @@ def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> No
             state.pop(name, None)
             if name in want:
                 state[name] = want[name]
-    problems = _problems(net, state)
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise WeightsError(
-            f"{where}: another architecture than {spec.architecture} as the catalog builds it: "
-            f"{'; '.join(problems[:3])}{more}"
-        )
-    net.load_state_dict(state)
+    return state
 
 
 def _check_sha256(path: Path, spec: ModelSpec, where: str, sha256: str | None) -> None:
@@ -279,12 +320,13 @@ def _check_input_size(net: nn.Module, spec: ModelSpec) -> None:
 
 def _read(path: Path, where: str) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors or torch file by name. Of a torch file only plain data is read."""
+    from timm.models import clean_state_dict, load_state_dict
+
     if path.suffix == ".safetensors":
         try:
-            return dict(load_file(path))
+            return dict(clean_state_dict(load_file(path)))
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{where}: not a readable safetensors file, or cut short ({error})") from error
-    from timm.models import load_state_dict
 
     try:
         # Finds the weights inside what training scripts save, and drops the prefixes of wrappers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -208,6 +209,13 @@ class Options:
     engine: Literal["local", "ray"]
     ray_address: str | None
     root: Path
+    paths: tuple[str, ...]  # the files and folders that pytest was given, as they were typed
+
+    @property
+    def tests(self) -> str:
+        """What another command line needs to have the same tests and baselines."""
+        elsewhere = [f"--probe-baselines={self.baselines}"] if self.baselines != self.root / "baselines" else []
+        return shlex.join([*self.paths, *elsewhere])
 
     @property
     def selected(self) -> str:
@@ -320,6 +328,7 @@ class Options:
             engine=engine,
             ray_address=address,
             root=config.rootpath,
+            paths=tuple(dict.fromkeys(path.partition("::")[0] for path in config.getoption("file_or_dir"))),
         )
 
 

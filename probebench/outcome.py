@@ -26,6 +26,7 @@ class Outcome:
         cases: the entries of the taps that were measured
         correct: by id of a case, bool of shape (n_test,), or (draws, n_test) for several draws
         complaints: by id of a case, why it fails
+        notes: what the run tells at its end
         stale: ids of baseline entries whose tap the model does not have
         complete: whether every selected tap was measured
         unreachable: the explanation if something had to be downloaded and there is no network
@@ -39,6 +40,7 @@ class Outcome:
     cases: list[results.Record] = field(default_factory=list)
     correct: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict, repr=False)
     complaints: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     complete: bool = False
     unreachable: str = ""

@@ -112,10 +112,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
         if not any(param_of(item) is not None for item in items):
-            state.notes.append(
-                f"no test has a case of {state.options.selected}: `@pytest.mark.probe(model=..., dataset=...)` in a "
-                "test file joins a model and a dataset"
-            )
+            note = "no test has a case: its mark names none, or has `timm:*` for what --probe-model=timm:NAME names"
+            if selected := state.options.selected:
+                mark = "`@pytest.mark.probe(model=..., dataset=...)`"
+                note = f"no test has a case of {selected}: {mark} in a test file joins a model and a dataset"
+            state.notes.append(note)
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
@@ -134,6 +135,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     state = config.stash[STATE]
     cases = list(dict.fromkeys(case for item in items if (case := case_of(item)) is not None))
     withheld = [each for item in items if (each := withheld_of(item)) is not None]
+    for item in items:
+        if (param := param_of(item)) is not None:
+            state.first.setdefault(param.sweep.id, item.nodeid)
     state.family = len(cases) if state.sharding is None else state.sharding.cases
     if config.option.collectonly:
         return
@@ -224,10 +228,13 @@ def probe(request: pytest.FixtureRequest, _probe_sweep: Outcome | None, _probe_c
         from probebench.fixture import Probe
 
         return Probe(request, _probe_sweep, cast("Case", _probe_case))
-    reason = withheld.why or "not on this machine"
-    if withheld.asked and state.options.strict:
-        pytest.fail(f"{withheld.sweep.id} was asked for and could not be measured: {reason}", pytrace=False)
-    pytest.skip(reason)
+    reason, name = withheld.why or "not on this machine", withheld.sweep.id
+    if not (withheld.asked and state.options.strict):
+        pytest.skip(reason)
+    if request.node.nodeid != state.first[name]:
+        request.node.user_properties.append(UNMEASURED)
+        pytest.fail(f"not measured: the sweep is withheld, see {state.first[name]}", pytrace=False)
+    pytest.fail(f"{name} was asked for and could not be measured: {reason}", pytrace=False)
 
 
 def _note_unreachable(state: State, session: pytest.Session, outcome: Outcome) -> None:
@@ -242,8 +249,8 @@ def _note_unreachable(state: State, session: pytest.Session, outcome: Outcome) -
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """A failed sweep is explained once; its other cases fail under a category of their own, without a section each."""
-    if report.when == "call" and report.failed and UNMEASURED in report.user_properties:
+    """Why a sweep has no results is told once; its other cases fail under their own category, without a section."""
+    if report.when != "teardown" and report.failed and UNMEASURED in report.user_properties:
         return "not measured", "n", ("NOT MEASURED", {"red": True})
     return None
 

@@ -16,6 +16,7 @@ from probebench.asking import Asked
 from probebench.cases import Sweep
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
+from probebench.errors import unknown
 from probebench.protocols import Protocol
 
 if TYPE_CHECKING:
@@ -84,6 +85,17 @@ class Preflight:
     def here(self) -> Here:
         """What was looked for on this machine so far."""
         return self._weights, self._images
+
+    def check_licences(self) -> None:
+        """After collection, when all models of a run are known.
+
+        Raises:
+            UnknownName: for a licence that no model has
+        """
+        known = {COMMERCIAL, *_COMMERCIAL_LICENCES, *self._catalog.licences}
+        for name in self._licences:
+            if name not in known:
+                raise unknown("licence", name, known)
 
     def _lacks_weights(self, spec: ModelSpec) -> bool:
         if spec.name in self._own or not weights.needs_download(spec):

@@ -108,6 +108,7 @@ def prepare(
     elif clean is None:
         clean = catalog.clean(dataset_spec)
 
+    pretrained.own_file(model_spec, weights)
     if download:
         if weights is None and pretrained.needs_download(model_spec):
             pretrained.download(model_spec, progress)

@@ -36,6 +36,7 @@ from probebench.selection import select
 from probebench.shift import References
 from probebench.sites import Tap, all_taps
 from probebench.sweep import Begun, SweepResult, begin_sweep, choose_device, run_sweep
+from probebench.wording import signed
 
 Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]
 
@@ -281,6 +282,11 @@ class Run:
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
         outcome.record["selection"] = select(outcome.cases, outcome.correct)
+        if result.weights_prefix:
+            outcome.notes.append(
+                f"weights of {sweep.model}: names in their file have the prefix {result.weights_prefix!r}, which was "
+                "dropped; what does not have it was left out"
+            )
         if measured.baseline is not None:
             known = set(all_taps(result.model.depth))
             outcome.stale = [f"{sweep.id}-{tap.id}" for tap in sorted(measured.baseline.correct) if tap not in known]
@@ -291,10 +297,10 @@ class Run:
         accuracy, accepted = result.taps[case.tap].accuracy, self.options.update == "all"
         if judgement.verdict == "regressed" and not accepted:
             assert judgement.baseline_accuracy is not None
-            drop = 100 * (judgement.baseline_accuracy - accuracy)
+            change = signed(accuracy - judgement.baseline_accuracy)
             return (
                 f"regressed: {case.sweep.model} on {case.sweep.dataset} at {case.tap.id}: accuracy "
-                f"{100 * accuracy:.1f}%, baseline {100 * judgement.baseline_accuracy:.1f}% (-{drop:.1f} points; "
+                f"{100 * accuracy:.1f}%, baseline {100 * judgement.baseline_accuracy:.1f}% ({change} points; "
                 f"{judgement.lost} test images lost, {judgement.gained} gained, p = {judgement.p_value:.1e})"
             )
         if self.options.strict and self.options.update is None and judgement.verdict in ("new", "not comparable"):
@@ -302,7 +308,7 @@ class Run:
             why = f" ({judgement.reason})" if judgement.reason else ""
             return (
                 f"{judgement.verdict}: {case.id} has no baseline to be checked against{why}. To store one: "
-                f"{baselines.update_command(case.sweep, result.model, how)}"
+                f"{baselines.update_command(case.sweep, result.model, how, self.options.tests)}"
             )
         return None
 
@@ -433,8 +439,9 @@ class Run:
             sweep = outcome.sweep
             try:
                 model = self.catalog.model(sweep.model)
-                if baselines.update(self.options.baselines, outcome.baseline(), model, self.options.update):
-                    written.append(baselines.paths(self.options.baselines, sweep)[0])
+                directory, how, tests = self.options.baselines, self.options.update, self.options.tests
+                if baselines.update(directory, outcome.baseline(), model, how, tests):
+                    written.append(baselines.paths(directory, sweep)[0])
             except StoreError as error:
                 problems.append(str(error))
         return written, problems

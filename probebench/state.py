@@ -33,6 +33,7 @@ class State:
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
         withheld: by id of the sweep
+        first: by id of the sweep, the node id of its first item
         family: number of cases that share the error level of the verdicts
         run: None until collection has finished, and in a run without cases
         record: None until the session ends
@@ -48,6 +49,7 @@ class State:
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     withheld: dict[str, Withheld] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
     family: int = 0
     run: Run | None = None
     record: Record | None = None
@@ -120,10 +122,17 @@ class State:
         """Collection has finished: make the run, if there is something to run or to tell of.
 
         Raises:
-            ProbebenchError: if something that it was asked to write cannot be written, or the device does not exist or
-                lacks the precision
+            ProbebenchError: for a licence that no model has, or if a weights file is not there, something that it was
+                asked to write cannot be written, or the device does not exist or lacks the precision
         """
         self.withheld |= {each.sweep.id: each for each in withheld}
+        if self.controller is None and (cases or self.withheld):  # its workers know all models
+            self.preflight.check_licences()
+        if cases and self.engine is None:  # what the nodes of a cluster have, this machine does not know
+            from probebench.weights import own_file
+
+            for name in dict.fromkeys([*self.options.weights, *(case.sweep.model for case in cases)]):
+                own_file(self.catalog.model(name), self.options.weights.get(name))
         if cases:
             from probebench.journal import Journal
 

@@ -19,8 +19,8 @@ def percent(value: float | None) -> str:
 
 
 def signed(value: float | None) -> str:
-    """+3.9 of 0.039, in percentage points."""
-    return "" if value is None else f"{100 * value:+.1f}"
+    """+3.9 of 0.039, in percentage points; +0.0 of what rounds to zero from either side."""
+    return "" if value is None else f"{100 * value:+z.1f}"
 
 
 def interval(ci95: Sequence[float]) -> str:
@@ -106,7 +106,7 @@ def trends_line(regime: Regime) -> str:
 def _trend(trend: Trend) -> str:
     if trend.rho is None:
         return f"{trend.of}: none, for {trend.n} values that are too few or all alike"
-    return f"{trend.of} {trend.rho:+.2f} (n = {trend.n}, p = {trend.p:.2g})"
+    return f"{trend.of} {trend.rho:+z.2f} (n = {trend.n}, p = {trend.p:.2g})"
 
 
 def unavailable_lines(reasons: dict[str, list[tuple[str, str]]]) -> list[str]:

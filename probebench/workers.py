@@ -172,15 +172,17 @@ class Worker:
             elif (each := withheld_of(item)) is not None:
                 entries.append((item.nodeid, place, None))
                 withheld[place] = asdict(each)
-        if not entries and not error and state.pruning is None:
+        if not entries and not error and not state.notes and state.pruning is None:
             return
         self._handover.announce(
             self.name,
             {
                 "error": error,
                 "sweeps": [asdict(sweep) for sweep in sweeps],
+                "models": sorted({state.catalog.model(sweep.model).typed for sweep in sweeps}),
                 "items": entries,
                 "withheld": list(withheld.values()),
+                "notes": state.notes,
                 "family": state.family,
                 "sharded": state.sharding.sweeps if state.sharding is not None else None,
                 "here": state.preflight.here if entries else None,
@@ -319,11 +321,14 @@ class Controller:
         assert self._handover is not None
         state = self._state
         self._order = [Sweep(**table) for table in found["sweeps"]]
+        for typed in found["models"]:
+            state.catalog.model(typed)  # one of timm that only a mark names is known by its own name from now on
         of = {nodeid: self._order[place] for nodeid, place, _ in found["items"]}
         cases = list(dict.fromkeys(Case(of[nodeid], Tap.parse(tap)) for nodeid, _, tap in found["items"] if tap))
         if cases and state.config.getoption("dist") == "each":
             raise pytest.UsageError("--dist=each gives every case to every worker: leave it out, a sweep is one's")
         withheld = [recalled(table) for table in found["withheld"]]
+        state.notes += found["notes"]
         state.family, self._found_here = found["family"], found["here"]
         if state.sharding is not None:
             state.sharding.sweeps = found["sharded"]

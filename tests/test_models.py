@@ -56,8 +56,10 @@ def test_a_spec_may_name_a_file(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(WeightsError, match=r"'glyphvit' \(.*gone.safetensors\): no such file"):
+    with pytest.raises(WeightsError, match=r"'glyphvit' \(.*gone.safetensors\): no such file; correct the path$"):
         build(GLYPHVIT, weights=tmp_path / "gone.safetensors")
+    with pytest.raises(WeightsError, match=r"'mine' \(/.*gone.pt\): no such file; correct `checkpoint` of its spec"):
+        build(tiny(checkpoint="gone.pt"))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 100_000])
@@ -142,6 +144,51 @@ def test_a_checkpoint_on_another_grid_of_patches_is_brought_onto_this_one(tmp_pa
     net = build(tiny(checkpoint=str(tmp_path / "w.safetensors"))).net
     assert net.pos_embed.shape == (1, 5, 16)
     assert net.cls_token.equal(large["cls_token"])
+
+
+def prefixed(prefix, state):
+    return {f"{prefix}{name}": tensor.clone() for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "model.", "model.vision.encoder.", "module.net."])
+@pytest.mark.parametrize("save", [save_file, torch.save])
+def test_a_prefix_of_training_code_is_dropped_with_what_lies_elsewhere(tmp_path, tuned, prefix, save):
+    file = tmp_path / ("w.safetensors" if save is save_file else "w.pt")
+    save(prefixed(prefix, tuned) | {"projector.weight": torch.zeros(3), "classifier.norm.weight": torch.ones(16)}, file)
+    built = build(tiny(checkpoint=str(file)))
+    assert all(built.net.state_dict()[name].equal(tuned[name]) for name in tuned if not name.startswith("head."))
+    assert built.prefix == prefix.removeprefix("module.")  # of torch's own wrapper, and always dropped
+
+
+def test_torchs_own_wrappers_leave_no_trace_in_either_format(tmp_path, tuned):
+    save_file(tuned, tmp_path / "plain.safetensors")
+    save_file(prefixed("module.", tuned), tmp_path / "w.safetensors")
+    plain, wrapped = (build(tiny(checkpoint=str(tmp_path / name))) for name in ("plain.safetensors", "w.safetensors"))
+    assert (wrapped.weights_digest, wrapped.prefix) == (plain.weights_digest, "")
+
+
+def test_under_a_prefix_another_grid_is_brought_onto_this_one_too(tmp_path):
+    large = build(tiny(weights="random", seed=3, input_size=64, kwargs={"img_size": 64})).net.state_dict()
+    save_file(prefixed("backbone.", large), tmp_path / "w.safetensors")
+    built = build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+    assert (built.net.pos_embed.shape, built.prefix) == ((1, 5, 16), "backbone.")
+
+
+def test_a_network_that_is_there_twice_is_not_guessed(tmp_path, tuned):
+    save_file(prefixed("student.net.", tuned) | prefixed("teacher.net.", tuned), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"there 2 times, under .*'student.net.', 'teacher.net.'.*removeprefix\('st"):
+        build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+    # A copy beside the network under its plain names is not taken in its place.
+    save_file(prefixed("ema.", tuned) | tuned, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"ema.blocks.0.attn.proj.bias is not part of the network"):
+        build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+
+
+def test_what_does_not_fit_is_listed_without_the_prefix(tmp_path, tuned):
+    del tuned["norm.bias"]
+    save_file(prefixed("backbone.", tuned), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"\(under the prefix 'backbone.' of its names\): norm.bias is missing$"):
+        build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
 
 
 class Code:

@@ -10,8 +10,10 @@ from probebench import weights
 from probebench.asking import Asked
 from probebench.cases import Sweep
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.errors import WeightsError
 from probebench.preflight import Preflight, prepared, report, summary
 from probebench.protocols import get_protocol
+from probebench.sweep import run_sweep
 
 NOBODY = Asked.parse((), (), "", "", ())
 SPEC = Catalog.default().model("vit_b16")
@@ -112,6 +114,11 @@ def test_a_dead_host_is_not_taken_for_a_dead_network():
     preflight.unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
     assert preflight.withhold(Sweep("glyphvit", "gone", "default@1"), 1) is not None
     assert preflight.withhold(Sweep("glyphvit", "live", "default@1"), 1) is None
+
+
+def test_weights_of_ones_own_that_are_not_there_are_found_before_images_are_read(tmp_path):
+    with pytest.raises(WeightsError, match=r"gone.pt\): no such file"):
+        run_sweep("glyphvit", GONE, weights=tmp_path / "gone.pt", download=False)
 
 
 def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():

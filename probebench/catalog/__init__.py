@@ -128,6 +128,11 @@ class Catalog:
             self._used[name] = self._used[spec.name] = spec
         return self._used[name]
 
+    @property
+    def licences(self) -> set[str]:
+        """In lower case, those of `models`, and of the models of timm that `model` was asked for so far."""
+        return {spec.licence.lower() for spec in (*self.models.values(), *self._used.values()) if spec.licence}
+
     def _control(self, name: str) -> ModelSpec | None:
         """``vit_b16_random`` is the architecture of ``vit_b16``, never trained; not listed, for every model has one."""
         base = self.models.get(name.removesuffix("_random"))

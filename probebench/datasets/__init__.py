@@ -132,7 +132,7 @@ class Dataset:
             if low < 0 or high >= len(self.classes):
                 raise DataError(
                     f"{where}: labels run from {low} to {high}, outside 0 to {len(self.classes) - 1} "
-                    f"for {len(self.classes)} classes"
+                    f"for {len(self.classes)} classes; they are places in the list of classes, from 0"
                 )
 
 

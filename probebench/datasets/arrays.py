@@ -20,7 +20,8 @@ def npz(path: str) -> tuple[list[str], Split, Split]:
     """An npz file with x_train, y_train, x_test and y_test: class names, train, test.
 
     Images are uint8 of shape (n, height, width), (n, height, width, 1) or (n, height, width, 3). Labels are class
-    names as strings, or integers from 0; an array ``classes`` of strings can name the integers.
+    names as strings, or integers that are not negative: those of the training images are the classes. With an array
+    ``classes`` of strings, integers are places in it, from 0.
 
     Args:
         path: relative to the directory that pytest is started in
@@ -83,7 +84,11 @@ def _classes(file: Path, arrays: dict[str, npt.NDArray[Any]]) -> list[str]:
     if labels.dtype.kind == "U":
         return [str(name) for name in np.unique(labels)]
     if labels.dtype.kind in "iu" and labels.size:
-        return [str(label) for label in range(int(labels.max()) + 1)]
+        if labels.min() < 0:
+            raise DataError(
+                f"{file}: y_train has the label {labels.min()}; leave out images without a class, or give names"
+            )
+        return [str(label) for label in np.unique(labels)]
     raise DataError(
         f"{file}: y_train must hold integers or strings, one for each image, got {labels.dtype} of shape {labels.shape}"
     )
@@ -101,7 +106,7 @@ def _labels(file: Path, name: str, arrays: dict[str, npt.NDArray[Any]], classes:
             f"{file}: {name} holds integers and y_train names; nothing says which is which: give both as names, "
             "or the order of the names in an array 'classes'"
         )
-    if labels.dtype.kind != "U":
+    if labels.dtype.kind != "U" and "classes" in arrays:
         return labels.astype(np.int64)
     number = {each: label for label, each in enumerate(classes)}
     if strange := sorted({str(each) for each in labels} - number.keys()):

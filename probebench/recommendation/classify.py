@@ -47,7 +47,7 @@ def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
             network["architecture"], pretrained=pretrained, pretrained_cfg_overlay=overlay, **network["kwargs"]
         )
     if checkpoint is not None:
-        load_checkpoint(net, checkpoint)
+        load_checkpoint(net, checkpoint, network.get("prefix", ""))
     net = net.float().eval().requires_grad_(False)
     net.blocks = net.blocks[: network["blocks"]]  # nothing is read behind them
     if digest(net) != network["digest"]:
@@ -55,9 +55,10 @@ def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
     return net
 
 
-def load_checkpoint(net: Any, path: Path) -> None:
+def load_checkpoint(net: Any, path: Path, prefix: str) -> None:
     """Load what fits; whether it is what the probe was trained on is checked afterwards."""
     state = timm.models.load_state_dict(str(path), weights_only=True)
+    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     own = net.state_dict()
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     if convert is not None and any(name not in state for name in own if not name.startswith("head")):

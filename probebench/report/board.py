@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from probebench.ranking import Row, metric
 from probebench.report.contents import Contents, Sweep
-from probebench.report.numbers import interval, points, significant, tenths
+from probebench.report.numbers import interval, significant, tenths
 from probebench.sites import EMBED, SITES
-from probebench.wording import percent
+from probebench.wording import percent, signed
 
 PAGE = 25  # rows that are shown at a time
 
@@ -20,7 +20,7 @@ _TEXT: dict[str, Callable[[Any], str]] = {
     "tap": str,
     "count": str,
     "percent": percent,
-    "points": points,
+    "points": signed,
     "interval": interval,
     "number": lambda value: significant(value, 3),
 }

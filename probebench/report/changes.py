@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from probebench.ranking import Row
 from probebench.report.board import change
 from probebench.report.contents import Contents, Sweep
-from probebench.report.numbers import points, significant
-from probebench.wording import percent
+from probebench.report.numbers import significant
+from probebench.wording import percent, signed
 
 SHOWN = 50  # cases of a verdict; the leaderboard has the others
 
@@ -82,7 +82,7 @@ def summaries(contents: Contents) -> list[Summary]:
         summary = Summary(
             sweep=sweep,
             counts={verdict: sweep.count(verdict) for verdict in contents.counts},
-            mean=points(sum(value for value, _ in moves) / len(moves)) if moves else "",
+            mean=signed(sum(value for value, _ in moves) / len(moves)) if moves else "",
             drop=_at(*down) if down[0] < 0 else "",
             rise=_at(*up) if up[0] > 0 else "",
         )
@@ -91,7 +91,7 @@ def summaries(contents: Contents) -> list[Summary]:
 
 
 def _at(value: float, row: Row | None) -> str:
-    return f"{points(value)} at {row.tap.id}" if row else ""
+    return f"{signed(value)} at {row.tap.id}" if row else ""
 
 
 def _moved(sweep: Sweep, row: Row) -> Moved:
@@ -101,7 +101,7 @@ def _moved(sweep: Sweep, row: Row) -> Moved:
         tap=row.tap.id,
         baseline=percent(case["baseline_accuracy"]),
         accuracy=percent(case["accuracy"]),
-        change=points(change(case)),
+        change=signed(change(case)),
         lost=case["lost"],
         gained=case["gained"],
         p=significant(case["p_value"]),

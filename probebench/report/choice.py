@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probebench.report.contents import Contents, Sweep
-from probebench.report.numbers import interval, points
-from probebench.wording import percent
+from probebench.report.numbers import interval
+from probebench.wording import percent, signed
 
 _BY = {"held_out": "held-out images", "test": "test images"}
 
@@ -43,7 +43,7 @@ def choices(contents: Contents) -> list[Choice]:
 def mean_optimism(contents: Contents) -> str:
     """In points, over the sweeps whose tap was chosen on held-out images; empty where there is none."""
     gaps = [s.selection["optimism"] for s in contents.sweeps if s.selection["by"] == "held_out"]
-    return points(sum(gaps) / len(gaps)) if gaps else ""
+    return signed(sum(gaps) / len(gaps)) if gaps else ""
 
 
 def _choice(sweep: Sweep) -> Choice:
@@ -57,10 +57,10 @@ def _choice(sweep: Sweep) -> Choice:
         score=percent(selection["score"]),
         accuracy=percent(chosen.case["accuracy"]),
         interval=interval(chosen.case["ci95"]),
-        gain=points(chosen.gain_final),
+        gain=signed(chosen.gain_final),
         best=best.tap.id,
         best_accuracy=percent(best.case["accuracy"]),
-        optimism=points(selection["optimism"]),
+        optimism=signed(selection["optimism"]),
         tied=selection.get("tied"),
         told_apart="" if worse is None or better is None else f"{worse} worse, {better} better",
     )

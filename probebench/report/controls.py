@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probebench.report.contents import Contents, Sweep
-from probebench.report.numbers import interval, points
-from probebench.wording import percent
+from probebench.report.numbers import interval
+from probebench.wording import percent, signed
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ def _control(contents: Contents, sweep: Sweep) -> Control:
         sweep=sweep,
         tap=chosen.tap.id,
         accuracy=percent(chosen.case["accuracy"]),
-        gain=points(chosen.gain_final),
+        gain=signed(chosen.gain_final),
         random=percent(same.case["accuracy"]) if same else "",
         random_interval=interval(same.case["ci95"]) if same else "",
-        random_gain=points(same.gain_final) if same else "",
-        ahead=points(chosen.case["accuracy"] - same.case["accuracy"]) if same else "",
+        random_gain=signed(same.gain_final) if same else "",
+        ahead=signed(chosen.case["accuracy"] - same.case["accuracy"]) if same else "",
         width=chosen.case["width"],
         matched_width=str(matched["width"]) if matched else "",
         matched=percent(matched["accuracy"]) if matched else "",
         matched_interval=interval(matched["ci95"]) if matched else "",
-        matched_gain=points(matched["accuracy"] - final.case["accuracy"]) if matched and final else "",
+        matched_gain=signed(matched["accuracy"] - final.case["accuracy"]) if matched and final else "",
         narrow=measured and matched is None,
     )

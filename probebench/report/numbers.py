@@ -5,11 +5,6 @@ from __future__ import annotations
 from probebench.wording import percent
 
 
-def points(value: float | None) -> str:
-    """A difference of fractions in points, with its sign: ``+3.9``; empty for None."""
-    return "" if value is None else f"{100 * value:+.1f}".replace("-0.0", "+0.0")
-
-
 def interval(ends: list[float] | tuple[float, float] | None) -> str:
     """The ends of an interval of fractions, as percent: ``83.3–87.9``."""
     return "" if ends is None else f"{percent(ends[0])}–{percent(ends[1])}"

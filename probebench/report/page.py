@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from probebench import __version__
 from probebench.report import board, changes, choice, controls, curves, heat_map, marks, provenance, shift_gain
 from probebench.report.contents import Contents
-from probebench.report.numbers import interval, points
+from probebench.report.numbers import interval
 from probebench.results import Record
 from probebench.sites import SITES
-from probebench.wording import percent
+from probebench.wording import percent, signed
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -82,7 +82,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "interval": interval}
+    environment.filters |= {"percent": percent, "points": signed, "interval": interval}
     return environment
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from probebench.report.axes import Frame, Tick, padded, steps
 from probebench.report.contents import Contents, Sweep
 from probebench.report.marks import OF_SITE
-from probebench.report.numbers import points, significant
+from probebench.report.numbers import significant
+from probebench.wording import signed
 
 CLASSES = ("none", "shift", "strong", "")
 _CLASS_LABELS = ("none", "shifted", "strong", "unknown")
@@ -128,9 +129,9 @@ def _point(
         distance="" if distance is None else f"{significant(distance[0], 3)} ± {significant(distance[1], 1)}",
         why="" if distance is not None else str((sweep.record.get("shift_distance") or {}).get("unavailable", "")),
         mark=OF_SITE.get(chosen.tap.site),
-        gain=points(chosen.gain_final),
-        gain_on_test=points(best),
-        control=points(same.gain_final) if same else "",
+        gain=signed(chosen.gain_final),
+        gain_on_test=signed(best),
+        control=signed(same.gain_final) if same else "",
     )
 
 

@@ -35,6 +35,13 @@ def test_integers_are_class_numbers(own):
     assert np.array_equal(data.test.images, IMAGES)
 
 
+def test_integers_may_begin_anywhere_and_have_gaps(own):
+    data = own(y_train=np.array([1, 2, 10, 2]), y_test=np.array([10, 1, 1, 2]))
+    assert list(data.classes) == ["1", "2", "10"]
+    assert data.train.labels.tolist() == [0, 1, 2, 1]
+    assert data.test.labels.tolist() == [2, 0, 0, 1]
+
+
 def test_strings_are_class_names(own):
     data = own(y_train=NAMES, y_test=NAMES[:1], x_test=IMAGES[:1])
     assert list(data.classes) == ["eft", "newt"]
@@ -68,8 +75,12 @@ def test_a_last_axis_of_one_or_three_channels(own, shape):
         ({"y_test": NUMBERS[:, None]}, r"y_test must .*got int64 of shape \(4, 1\)"),
         ({"y_train": NUMBERS / 2}, "y_train must hold integers or strings, .*got float64"),
         ({"y_test": NUMBERS / 2}, "y_test must hold integers or strings .*got float64"),
-        ({"y_test": NUMBERS + 1}, "'mine', test split: labels run from 1 to 3, outside 0 to 2"),
-        ({"y_train": NUMBERS - 1}, "train split: labels run from -1 to 1"),
+        ({"y_test": NUMBERS + 1}, "'mine': .*y_test has labels that are no class of the training images: 3; give"),
+        ({"y_train": NUMBERS - 1}, "y_train has the label -1; leave out images without a class, or give names"),
+        (
+            {"y_train": NUMBERS + 1, "classes": np.array(["a", "b", "c"])},
+            "'mine', train split: labels run from 1 to 3, outside 0 to 2 for 3 classes; they are places .*, from 0",
+        ),
         (
             {"y_train": NAMES, "y_test": NAMES[::-1] + np.array("s")},
             "y_test has labels that are no class .*: efts, newts",

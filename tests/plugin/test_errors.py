@@ -24,6 +24,7 @@ USAGE = pytest.ExitCode.USAGE_ERROR
         (["--probe-protocol=defualt@1"], "*unknown protocol 'defualt@1'. Did you mean 'default@1'*"),
         (["--probe-weights=tinny=w.safetensors"], "*unknown model 'tinny'. Did you mean 'tiny'*"),
         (["--probe-weights=w.safetensors"], "*--probe-weights takes MODEL=FILE, got 'w.safetensors'*"),
+        (["--probe-weights=tiny=w.safetensors"], "*model 'tiny' (*w.safetensors): no such file; correct the path*"),
         (["--probe-batch-size=0"], "*--probe-batch-size must be at least 1, got 0*"),
         (["--probe-jobs=0"], "*--probe-jobs must be at least 1, got 0*"),
         (["--probe-alpha=1"], "*--probe-alpha must lie between 0 and 1*"),
@@ -63,6 +64,21 @@ def test_bad_marks_end_with_exit_code_4_and_name_the_function(project, run, mark
     result = run()
     assert result.ret == USAGE
     result.stderr.fnmatch_lines([message])
+
+
+@pytest.mark.parametrize("args", [[], ["-n2"]], ids=["alone", "workers"])
+def test_a_checkpoint_that_is_not_there_is_found_before_any_work(project, run, args):
+    spec = 'ModelSpec("mine", "vit_tiny_patch16_224.augreg_in21k", checkpoint="weights/mine.pt"), model('
+    project.makeconftest((project.path / "conftest.py").read_text().replace("return [model(", f"return [{spec}", 1))
+    project.makepyfile(
+        test_tiny="import pytest\n@pytest.mark.probe(model=['tiny', 'mine'], dataset='blobs')\n"
+        "def test_probe(probe): probe.check()\n"
+    )
+    result = run("--probe-site=final", *args)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*model 'mine' (*mine.pt): no such file; correct `checkpoint` of its spec*"])
+    assert not (project.path / ".probebench" / "runs").exists()
+    run("--probe-site=final", "--probe-model=tiny").assert_outcomes(passed=1)
 
 
 def test_two_marks_on_one_function_are_refused(project, run):

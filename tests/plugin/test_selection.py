@@ -76,8 +76,19 @@ def test_the_mark_is_registered(run):
     run("--markers").stdout.fnmatch_lines(["@pytest.mark.probe(model, dataset, layer, site): *"])
 
 
-def test_a_model_and_a_dataset_that_no_case_joins_are_told(run):
-    result = run("--probe-model=tiny", "--probe-dataset=no_class_two")
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["alone", "workers"])
+def test_a_model_and_a_dataset_that_no_case_joins_are_told(project, run, workers):
+    result = run("--probe-model=tiny", "--probe-dataset=no_class_two", *workers)
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    result.stdout.fnmatch_lines(["no test has a case of --probe-model=tiny --probe-dataset=no_class_two: *"])
+    told = "no test has a case of --probe-model=tiny --probe-dataset=no_class_two: *"
+    result.stdout.fnmatch_lines([told])
+    assert len([line for line in result.stdout.lines if line.startswith("no test has a case")]) == 1
     run("--probe-model=tiny", "-k", "nothing").stdout.no_fnmatch_line("no test has a case*")
+
+
+def test_a_mark_that_waits_for_a_name_says_so(project, run):
+    mark = "@pytest.mark.probe(model='timm:*', dataset='blobs')"
+    project.makepyfile(test_tiny=f"import pytest\n{mark}\ndef test_probe(probe): probe.check()\n")
+    result = run()
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(["no test has a case: its mark names none, or has `timm:[*]` for what --probe-model*"])

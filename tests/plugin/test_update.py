@@ -57,11 +57,21 @@ def test_strict_fails_what_has_no_baseline_with_the_command_that_stores_one(run)
     result.stdout.fnmatch_lines(
         [
             "new: tiny-blobs-embed has no baseline to be checked against. To store one: "
-            "pytest benchmarks/ --probe-model=tiny --probe-dataset=blobs --probe-update=new"
+            "pytest --probe-model=tiny --probe-dataset=blobs --probe-update=new"
         ]
     )
     run("--probe-strict", "--probe-update=new").assert_outcomes(passed=TINY_COUNT)
     run("--probe-strict").assert_outcomes(passed=TINY_COUNT)
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["alone", "workers"])
+def test_the_command_that_stores_a_baseline_has_the_paths_and_the_folder_of_this_run(project, run, workers):
+    where = project.path / "a b"
+    where.mkdir()
+    case, other = "test_tiny.py::test_probe[tiny-blobs-final]", "test_tiny.py::test_probe[tiny-blobs-embed]"
+    result = run("--probe-strict", f"--probe-baselines={where}", *workers, case, other, "./")
+    command = f"pytest test_tiny.py ./ '--probe-baselines={where}' --probe-model=tiny --probe-dataset=blobs"
+    result.stdout.fnmatch_lines([f"*has no baseline to be checked against. To store one: {command} --probe-update=new"])
 
 
 def test_another_test_set_is_not_comparable(project, run):

@@ -46,3 +46,20 @@ def test_damage_to_one_layer_is_found_there_and_behind_it(case_file):
     assert "improved" not in verdict.values()
     assert verdict["glyphvit-digits-final"] == "regressed"
     result.stdout.fnmatch_lines(["regressed: glyphvit on digits at final: accuracy *"])
+
+
+def test_a_prefix_that_was_dropped_is_told_once(case_file):
+    from importlib.resources import files
+
+    state = load_file(str(files("probebench.embedded") / "glyphvit.safetensors"))
+    state = {f"backbone.{name}": tensor for name, tensor in state.items()} | {
+        "projector.weight": state["norm.weight"] + 1
+    }
+    save_file(state, case_file.path / "own.safetensors")
+    result = measure(case_file, "--probe-weights=glyphvit=own.safetensors", "--probe-layer=final")
+    result.assert_outcomes(passed=1, deselected=result.parseoutcomes().get("deselected", 0))
+    told = [line for line in result.stdout.lines if line.startswith("weights of glyphvit: ")]
+    assert told == [
+        "weights of glyphvit: names in their file have the prefix 'backbone.', which was dropped; what does not have "
+        "it was left out"
+    ]

@@ -112,11 +112,16 @@ def test_a_control_of_a_model_that_is_not_there_is_told_under_its_own_name(bare,
     bare("-k", "tiny_other", "--probe-offline").stdout.fnmatch_lines(["  tiny_other  18 cases  1 dataset 170 MB*"])
 
 
-def test_strict_fails_what_was_asked_for_and_could_not_be_had(bare):
-    args = ("--probe-strict", "--probe-offline", "-k", "vit_b16-cifar10")
+def test_strict_fails_what_was_asked_for_and_could_not_be_had_with_one_explanation(bare, project):
+    args = ("--probe-strict", "--probe-offline", "--probe-model=vit_b16", "--probe-dataset=cifar10")
     result = bare(*args)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["vit_b16-cifar10 was asked for and could not be measured: not on this machine"])
+    result.stdout.fnmatch_lines(["*1 error, 97 not measured*"])
+    assert result.stdout.str().count("ERROR at setup of") == 1
+    result = bare(*args, "-n2", "--junitxml=j.xml")
+    result.stdout.fnmatch_lines(["*1 error, 97 not measured*"])
+    assert 'errors="98"' in (project.path / "j.xml").read_text()  # to machines all of them
     bare("--probe-strict", "--probe-update=new").assert_outcomes(passed=18, skipped=33)
 
 
@@ -131,6 +136,28 @@ def test_licences_are_refused_and_the_reason_told(bare, monkeypatch):
     result = bare("-k", "mae_b16", "--probe-licence=commercial")
     result.stdout.fnmatch_lines(["  mae_b16  1,078 cases  licence cc-by-nc-4.0, refused by --probe-licence=commercial"])
     result.assert_outcomes(skipped=1078)
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["alone", "workers"])
+def test_a_licence_that_no_model_has_is_a_usage_error(bare, project, workers):
+    text = (project.path / "conftest.py").read_text()
+    project.makeconftest(text.replace('control_of="tiny"', 'control_of="tiny", licence="Own-1.0"'))
+    result = bare("--probe-licence=mit,apche-2.0", *workers)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*unknown licence 'apche-2.0'. Did you mean 'apache-2.0'*Known: apache-2.0, *, own*"])
+    assert not (project.path / ".probebench" / "runs").exists()
+    # Those of models that plugins add or that only marks name are known.
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model=["tiny", "timm:vit_base_patch16_dinov3_qkvb.eupe_lvd1689m"], dataset="blobs")
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    odd = "OWN-1.0,fair-noncommercial-research-license"
+    bare(f"--probe-licence={odd}", "--probe-site=final", *workers).assert_outcomes(passed=1, skipped=1)
 
 
 @pytest.fixture
@@ -178,7 +205,7 @@ def test_weights_are_downloaded_by_name_and_cases_run(bare, project, hub, cifar1
     result = bare("--probe-site=final", f"--probe-model=timm:{name}", f"--probe-weights=timm:{name}=gone.pt")
     result.stdout.fnmatch_lines(["*WeightsError: *gone.pt*not a torch file*"])
     result = bare("--probe-site=final", f"--probe-model=timm:{name}", "--probe-strict")
-    result.stdout.fnmatch_lines([f"*To store one: pytest benchmarks/ --probe-model=timm:{name} *"])
+    result.stdout.fnmatch_lines([f"*To store one: pytest --probe-model=timm:{name} *"])
     first, second = (results.load(project.path / file)["sweeps"][0] for file in ("r.json", "t.json"))
     assert second["model"] == "timm_vit_tiny_patch16_224_augreg_in21k"
     assert first["weights"] == second["weights"]
@@ -198,6 +225,21 @@ def test_a_control_runs_all_taps_on_a_dataset_on_disk(bare, project, cifar10):
     )
     bare().assert_outcomes(skipped=2)
     bare("-k", "vit_b16_random").assert_outcomes(passed=98, deselected=1)
+
+
+def test_a_model_of_timm_that_only_a_mark_names_is_known_beside_workers(bare, project):
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model=["tiny", "timm:vit_tiny_patch16_224.augreg_in21k"], dataset="blobs")
+        def test_probe(probe):
+            probe.check()
+        """
+    )
+    result = bare("--probe-site=final", "-n2")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["  timm_vit_tiny_patch16_224_augreg_in21k  1 case *  probebench fetch timm:vit_tiny*"])
 
 
 def test_machines_get_the_reason(bare, project):

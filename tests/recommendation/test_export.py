@@ -15,7 +15,7 @@ import pytest
 import timm
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save, save_file
 
 from probebench import Tap, all_taps, models, weights
 from probebench.catalog import Catalog, ModelSpec
@@ -191,6 +191,16 @@ def test_the_script_builds_random_and_finetuned_networks(found, tmp_path):
     torch.save({"state_dict": state}, tmp_path / "tuned.pth")
     about["network"] = about["network"] | {"weights": "checkpoint"}
     net = classify.build(about, tmp_path / "tuned.pth")
+    torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
+
+
+def test_the_script_drops_the_prefix_that_was_dropped(found, tmp_path):
+    state = {f"module.backbone.{name}": tensor for name, tensor in load_file(CHECKPOINT).items()}
+    save_file(state | {"module.head.weight": torch.zeros(5, 64)}, tmp_path / "tuned.safetensors")
+    built = models.build(Catalog.default().model("glyphvit"), weights=tmp_path / "tuned.safetensors")
+    tuned = tmp_path / "tuned.safetensors"
+    written = export(built, tuned, Tap(1, "act"), found.export.probe, ["a", "b", "c"], DEFAULT, {})
+    net = classify.build(json.loads(json.dumps(written.about)), tuned)
     torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
 
 
