@@ -167,6 +167,10 @@ class Preflight:
         return f"licence {spec.licence or 'unknown'}, refused by --probe-licence={','.join(sorted(self._licences))}"
 
 
+SHOWN = 5
+"""Models that the summary of a run lists, though nobody named them."""
+
+
 def entries(withheld: Iterable[Withheld], catalog: Catalog) -> list[dict[str, Any]]:
     """By model, what was withheld as run records have it: how many cases, what they lack, the command that gets it.
 
@@ -180,11 +184,22 @@ def entries(withheld: Iterable[Withheld], catalog: Catalog) -> list[dict[str, An
     return [_entry(catalog.model(name), group, catalog) for name, group in by_model.items()]
 
 
-def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
-    """The `entries` as lines of text, after one that says what they are."""
+def summary(withheld: Iterable[Withheld], catalog: Catalog, *, every: bool = False) -> list[str]:
+    """The `entries` as lines of text, after one that says what they are.
+
+    Args:
+        every: list all models; by default only the first `SHOWN` of those whose name nobody gave
+    """
+    withheld = list(withheld)
+    wanted = {each["model"] for each in entries((each for each in withheld if each.by_model), catalog)}
+    found = sorted(entries(withheld, catalog), key=lambda each: each["model"] not in wanted)
+    shown = found if every else found[: len(wanted) + SHOWN]
+    left = len(found) - len(shown)
+    if left == 1:
+        shown, left = found, 0
     rows = [
         (each["model"], f"{each['cases']:,} case{'s' if each['cases'] > 1 else ''}", each["lacks"], each["command"])
-        for each in entries(withheld, catalog)
+        for each in shown
     ]
     if not rows:
         return []
@@ -195,6 +210,7 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog) -> list[str]:
             f"  {name:<{widths[0]}}  {cases:>{widths[1]}}  {lacks:<{widths[2]}}  {command}".rstrip()
             for name, cases, lacks, command in rows
         ),
+        *([f"  and {left} models more: -v shows them, probebench models lists all that are known"] if left else []),
     ]
 
 

@@ -78,7 +78,8 @@ def summary(terminalreporter: Any, state: State) -> None:
     if state.withheld:
         from probebench import preflight
 
-        notes += preflight.summary(state.withheld.values(), state.catalog)
+        every = state.config.get_verbosity() > 0
+        notes += preflight.summary(state.withheld.values(), state.catalog, every=every)
     shown = notes
     if state.config.get_verbosity() < -1:
         shown = [note for note in notes if note.startswith(("ERROR", "WARNING"))]

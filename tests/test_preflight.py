@@ -164,6 +164,20 @@ def test_the_summary_is_one_line_per_model():
     assert summary([], CATALOG) == []
 
 
+def test_of_models_that_nobody_asked_for_only_some_are_listed():
+    preflight = Preflight(CATALOG, {}, Asked.parse((), (), "", "", ()), False, ())
+    names = [name for name in CATALOG.models if name.startswith("augreg")]
+    found = [preflight.withhold(Sweep(name, "gone", "default@1"), 98) for name in names]
+    asked = replace(found[-1], asked=True, by_model=True)
+    head, first, *others, last = summary([*found[:-1], asked], CATALOG)
+    assert head.startswith("skipped ")
+    assert first.startswith(f"  {names[-1]} ")  # what was asked for comes first
+    assert [line.split()[0] for line in others] == names[:5]
+    assert last == f"  and {len(names) - 6} models more: -v shows them, probebench models lists all that are known"
+    assert len(summary([*found[:-1], asked], CATALOG, every=True)) == 1 + len(names)
+    assert len(summary(found[:6], CATALOG)) == 7  # one more line would save none
+
+
 def test_preparation_is_told_beside_what_the_weights_declare():
     text, differs = prepared(SPEC, get_protocol("default@1"))
     assert text == "224 px, bicubic, mean 0.5, std 0.5, crop 100% (the weights were evaluated at 90%)"
