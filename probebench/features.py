@@ -24,7 +24,7 @@ from probebench.sites import EMBED, FINAL, Tap
 
 Pool = Callable[[torch.Tensor], torch.Tensor]
 
-EXTRACTION = 1
+EXTRACTION = 2
 """Raised whenever features come out differently for the same network, tap and images: kept ones are then not used."""
 
 

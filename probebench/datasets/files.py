@@ -21,6 +21,8 @@ WHAT_TO_DO = "replace it by a whole copy, or remove it from the dataset"
 class ImageFiles:
     """Image files as a lazy sequence: uint8 arrays of shape (height, width, 3), each decoded when it is indexed.
 
+    Transparent images are laid on white.
+
     Args:
         root: the folder that names are relative to
         names: relative paths with forward slashes, in the order of the labels
@@ -53,7 +55,7 @@ class ImageFiles:
 
 
 def decode(file: Path | IO[bytes], where: str) -> npt.NDArray[np.uint8]:
-    """An image file as an array: uint8, shape (height, width, 3).
+    """An image file as an array: uint8, shape (height, width, 3). Transparent images are laid on white.
 
     Args:
         file: a path, or an open file
@@ -66,7 +68,7 @@ def decode(file: Path | IO[bytes], where: str) -> npt.NDArray[np.uint8]:
         with Image.open(file) as image:
             mode = image.mode
             # Pillow would clip 16 bits at 255 and hand back a white image.
-            pixels = None if mode.startswith(("I", "F")) else np.array(image.convert("RGB"))
+            pixels = None if mode.startswith(("I", "F")) else np.array(on_white(image))
     except FileNotFoundError:
         raise DataError(f"{where} is missing; {WHAT_TO_DO}") from None
     except Exception as error:  # Pillow's decoders raise whatever they trip over
@@ -74,6 +76,14 @@ def decode(file: Path | IO[bytes], where: str) -> npt.NDArray[np.uint8]:
     if pixels is None:
         raise DataError(f"{where} has pixels of mode {mode!r}; convert it to 8 bits a channel")
     return pixels
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """An image as RGB. Where it is transparent white shows, not the colour that happens to lie under it."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 def listed(root: Path, names: Sequence[str]) -> ImageFiles:

@@ -126,13 +126,21 @@ def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
             handle.remove()
 
 
+def on_white(image: Image.Image) -> Image.Image:
+    """An image as RGB. Where it is transparent white shows, as in training."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
 def read_image(path: Path, about: dict[str, Any]) -> torch.Tensor:
     """An image as the network reads it, shape (3, size, size)."""
     pixels = about["preprocessing"]
     with Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"pixels of mode {image.mode}; convert it to 8 bits a channel")
-        seen = image.convert("RGB")
+        seen = on_white(image)
     size, mode = pixels["size"], transforms.InterpolationMode(pixels["interpolation"])
     view = transforms.Compose([transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)])(seen)
     values = transforms.functional.pil_to_tensor(view).float().div_(255)

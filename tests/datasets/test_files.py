@@ -38,6 +38,41 @@ def test_images_of_any_size_and_mode_are_read_as_rgb_when_they_are_indexed(folde
     assert (images[2] == 77).all()
 
 
+def drawing(mode):
+    """A black square, half of it transparent over black, in a mode that can say so."""
+    image = Image.new("LA", (8, 4), (0, 255))
+    image.paste((0, 0), (4, 0, 8, 4))
+    if mode in ("LA", "RGBA"):
+        return image.convert(mode), {}
+    grey = Image.new(mode, (8, 4), 0)
+    grey.paste(1 if mode == "P" else (0, 0, 1), (4, 0, 8, 4))
+    if mode == "P":
+        grey.putpalette([0, 0, 0, 0, 0, 0])
+    return grey, {"transparency": 1 if mode == "P" else (0, 0, 1)}
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "RGB"])
+def test_what_is_transparent_is_white(tmp_path, mode):
+    image, options = drawing(mode)
+    image.save(tmp_path / "a.png", **options)
+    with Image.open(tmp_path / "a.png") as stored:
+        assert stored.mode == mode
+        assert not np.array(stored.convert("RGB"))[..., :2].any()  # all black underneath
+    (seen,) = ImageFiles(tmp_path, ["a.png"])
+    assert (seen[:, :4] == 0).all()
+    assert (seen[:, 4:] == 255).all()
+
+
+def test_half_transparent_is_half_white_and_an_opaque_image_keeps_its_bytes(tmp_path):
+    Image.new("RGBA", (2, 2), (0, 100, 200, 128)).save(tmp_path / "half.png")
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "opaque.png")
+    half, opaque = ImageFiles(tmp_path, ["half.png", "opaque.png"])
+    assert np.abs(half[0, 0].astype(int) - [127, 177, 227]).max() <= 1
+    assert np.array_equal(opaque, pixels[..., :3])
+
+
 def test_a_dataset_of_files_goes_through_views_unchanged(folder):
     data = Dataset("d", ["a", "b"], split(folder), split(folder))
     views = Views(data.train, np.array([2, 0]), "center", 16, seed=0)

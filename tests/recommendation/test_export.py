@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from probebench import Tap, all_taps, models, weights
 from probebench.catalog import Catalog, ModelSpec
 from probebench.cli import main
+from probebench.datasets.files import decode
 from probebench.errors import StoreError
 from probebench.features import Taps
 from probebench.protocols import DEFAULT
@@ -80,6 +82,17 @@ def in_process(found, images) -> list[str]:
         built, views, [found.tap], pooling="mean", mean=mean, std=std, batch_size=BatchSize(16), device="cpu"
     )[found.tap]
     return [found.classes[label] for label in found.export.probe.predict(seen)]
+
+
+def test_the_script_reads_pixels_as_training_did(tmp_path):
+    about = {"preprocessing": {"size": 8, "interpolation": "bicubic", "mean": [0.0] * 3, "std": [1.0] * 3}}
+    rng = np.random.default_rng(0)
+    for mode, channels in (("L", 1), ("LA", 2), ("RGB", 3), ("RGBA", 4)):
+        pixels = rng.integers(0, 256, (8, 8, channels), dtype=np.uint8).squeeze()
+        path = tmp_path / f"{mode}.png"
+        Image.fromarray(pixels).save(path)
+        seen = (classify.read_image(path, about) * 255).round().byte().permute(1, 2, 0).numpy()
+        assert np.array_equal(seen, decode(path, "it")), mode
 
 
 def test_the_file_says_what_it_is(found, written):
