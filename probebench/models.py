@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
+from probebench import checkpoint
 from probebench import weights as pretrained
 from probebench.catalog import ModelSpec
 from probebench.errors import LayoutError, ProbebenchError, UnknownName, WeightsError, unknown
@@ -27,6 +26,8 @@ from probebench.precision import Precision, check, dtype_of
 
 PLAIN = "VisionTransformer"
 """The architecture that stands for timm's class itself."""
+
+_Problems = tuple[list[str], list[str], list[str]]  # what is missing, what is too much, what has another shape
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Model:
         net: in evaluation mode, without gradients
         weights_digest: the first 16 hexadecimal digits of the SHA-256 over all parameters and buffers, in float32
         precision: that the network computes in
+        entry: of its weights file that its weights are, where they are one of several
         prefix: what stood before the names of the network in its weights file; whatever lay elsewhere was left out
     """
 
@@ -45,6 +47,7 @@ class Model:
     net: nn.Module
     weights_digest: str
     precision: Precision = "float32"
+    entry: str = ""
     prefix: str = ""
 
 
@@ -81,16 +84,17 @@ def build(
     blocks = blocks_of(net)
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks where its spec says {spec.depth}")
-    prefix = ""
+    entry = prefix = ""
     if weights is not None:
-        prefix = _load(net, spec, weights, sha256)
+        found = _load(net, spec, weights, sha256)
+        entry, prefix = found.entry, found.prefix
     elif spec.weights.startswith("embedded:"):
         with as_file(shipped(spec)) as path:
             _load(net, spec, path, sha256)
     _check_input_size(net, spec)
     net = net.float().eval().requires_grad_(False)
     digest = _digest(net)
-    return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision, prefix)
+    return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision, entry, prefix)
 
 
 def completed(spec: ModelSpec) -> ModelSpec:
@@ -231,33 +235,84 @@ def _from_timm(spec: ModelSpec, path: Path) -> nn.Module:
     return net
 
 
-def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> str:
-    """Load a file into a network; returns the prefix of its names there, see `Model.prefix`."""
+@dataclass(frozen=True)
+class _Place:
+    """A place in a file where a network may be.
+
+    Attributes:
+        entry, prefix: see `Model`
+        tensors: in the form of the network
+        problems: what does not fit
+    """
+
+    entry: str
+    prefix: str
+    tensors: dict[str, torch.Tensor]
+    problems: _Problems
+
+    def __str__(self) -> str:
+        parts = [f"in its entry {self.entry!r}"] if self.entry else []
+        parts += [f"under the prefix {self.prefix!r} of its names"] if self.prefix else []
+        return " ".join(parts)
+
+
+def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> _Place:
+    """Load a file into a network; returns where in the file it was."""
     where = f"weights of model {spec.name!r} ({path})"
     _check_sha256(path, spec, where, sha256)
-    state = _read(path, where)
-    brought = {"": _brought(net, state)}
-    problems = {"": _problems(net, brought[""])}
-    if problems[""] and (prefixes := _prefixes(net, state)):
-        brought = {prefix: _brought(net, _under(prefix, state)) for prefix in prefixes}
-        problems = {prefix: _problems(net, tensors) for prefix, tensors in brought.items()}
-    fitting = [prefix for prefix in brought if not problems[prefix]]
-    if len(fitting) > 1:
-        raise WeightsError(
-            f"{where}: the network is there {len(fitting)} times, under the prefixes {', '.join(map(repr, fitting))} "
-            f"of its names; save the one that is meant: {{name.removeprefix({fitting[0]!r}): tensor for name, tensor "
-            f"in state.items() if name.startswith({fitting[0]!r})}}"
-        )
+    tables = checkpoint.read(path, where)
+    places = [place for entry, state in tables.items() for place in _places(net, entry, state)]
+    fitting = [place for place in places if not any(place.problems)]
     if not fitting:
-        prefix, listed = next(iter(problems.items()))
-        under = f" (under the prefix {prefix!r} of its names)" if prefix else ""
-        more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+        raise WeightsError(f"{where}: {_misfit(spec, places, tables)}")
+    if fitting[0].entry in checkpoint.KNOWN:
+        fitting = [place for place in fitting if place.entry == fitting[0].entry]
+    first = fitting[0]
+    if len(fitting) > 1:
+        one = f"state[{first.entry!r}]" if first.entry else "state"
+        if first.prefix:
+            one = (
+                f"{{name.removeprefix({first.prefix!r}): tensor for name, tensor in {one}.items() "
+                f"if name.startswith({first.prefix!r})}}"
+            )
         raise WeightsError(
-            f"{where}: another architecture than {spec.architecture} as the catalog builds it{under}: "
-            f"{'; '.join(listed[:3])}{more}"
+            f"{where}: the network is there {len(fitting)} times, {' and '.join(map(str, fitting))}; of the file's "
+            f"state save only the one that is meant, as {one}"
         )
-    net.load_state_dict(brought[fitting[0]])
-    return fitting[0]
+    net.load_state_dict(first.tensors)
+    return first
+
+
+def _places(net: nn.Module, entry: str, state: dict[str, torch.Tensor]) -> list[_Place]:
+    """A table of tensors as it is, or where that does not fit, under each prefix that may be meant, best first."""
+
+    def place(prefix: str) -> _Place:
+        tensors = _brought(net, _under(prefix, state))
+        return _Place(entry, prefix, tensors, _problems(net, tensors))
+
+    plain = place("")
+    prefixes = _prefixes(net, state) if any(plain.problems) else []
+    return [place(prefix) for prefix in prefixes] or [plain]
+
+
+def _misfit(spec: ModelSpec, places: list[_Place], tables: Mapping[str, object]) -> str:
+    """What does not fit at the place that comes closest, and where else there are tensors in the file."""
+
+    def distance(place: _Place) -> tuple[int, int]:
+        missing, _, shapes = place.problems
+        return len(missing) + len(shapes), -len(place.tensors)
+
+    nearest = min(places, key=distance)
+    kwargs = f" with kwargs {dict(spec.kwargs)}" if spec.kwargs else ""
+    at = f" ({nearest})" if nearest.entry or nearest.prefix else ""
+    problems = "; ".join(_some(kind) for kind in nearest.problems if kind)
+    others = [repr(entry) for entry in tables if entry != nearest.entry]
+    more = f". The file has tensors in {', '.join(others)} as well" if others else ""
+    return f"another architecture than {spec.architecture}{kwargs}{at}: {problems}{more}"
+
+
+def _some(problems: list[str]) -> str:
+    return "; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else "")
 
 
 def _prefixes(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
@@ -282,7 +337,7 @@ def _under(prefix: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
 
 def _brought(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Tensors in the form of a network as far as that is known, with a classifier that fits."""
-    state = dict(_in_timms_form(net, state) if _problems(net, state) else state)
+    state = dict(_in_timms_form(net, state) if any(_problems(net, state)) else state)
     want = net.state_dict()
     # A fine-tuned network has another classifier; nothing is read behind it.
     for name in _classifier_tensors(net, state):
@@ -318,29 +373,6 @@ def _check_input_size(net: nn.Module, spec: ModelSpec) -> None:
     )
 
 
-def _read(path: Path, where: str) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors or torch file by name. Of a torch file only plain data is read."""
-    from timm.models import clean_state_dict, load_state_dict
-
-    if path.suffix == ".safetensors":
-        try:
-            return dict(clean_state_dict(load_file(path)))
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{where}: not a readable safetensors file, or cut short ({error})") from error
-
-    try:
-        # Finds the weights inside what training scripts save, and drops the prefixes of wrappers.
-        state = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # torch, pickle and zipfile raise many kinds
-        raise WeightsError(
-            f"{where}: not a torch file of plain tensors, or cut short ({_first_line(error)}). Python objects are "
-            "never loaded: save the state_dict alone, best as safetensors"
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{where}: no dictionary of tensors; save the state_dict of the network")
-    return dict(state)
-
-
 def _in_timms_form(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What timm does to checkpoints of other code for this architecture: names, fused matrices, position tables."""
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
@@ -359,16 +391,17 @@ def _classifier_tensors(net: nn.Module, state: Mapping[str, torch.Tensor]) -> li
     return [name for name in {**net.state_dict(), **state} if name.startswith(prefixes)]
 
 
-def _problems(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
+def _problems(net: nn.Module, state: Mapping[str, torch.Tensor]) -> _Problems:
     want = net.state_dict()
-    problems = [f"{name} is missing" for name in want if name not in state]
-    problems += [f"{name} is not part of the network" for name in state if name not in want]
-    problems += [
-        f"{name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in want.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    return problems
+    return (
+        [f"{name} is missing" for name in want if name not in state],
+        [f"{name} is not part of the network" for name in state if name not in want],
+        [
+            f"{name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+            for name, tensor in want.items()
+            if name in state and state[name].shape != tensor.shape
+        ],
+    )
 
 
 def _first_line(error: BaseException) -> str:

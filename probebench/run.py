@@ -282,6 +282,8 @@ class Run:
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
         outcome.record["selection"] = select(outcome.cases, outcome.correct)
+        if result.weights_entry not in ("", "state_dict", "model"):
+            outcome.notes.append(f"weights of {sweep.model}: those in the entry {result.weights_entry!r} of their file")
         if result.weights_prefix:
             outcome.notes.append(
                 f"weights of {sweep.model}: names in their file have the prefix {result.weights_prefix!r}, which was "

@@ -39,7 +39,7 @@ class SweepResult:
         model, dataset, protocol: what was measured
         trained_on: name of the dataset whose train split the probe was fitted on
         weights_digest: of the network's parameters
-        weights_prefix: see `probebench.models.Model.prefix`
+        weights_entry, weights_prefix: see `probebench.models.Model`
         test_set: digest of the test images and labels
         n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
         images: how many images went through the network; none of those whose features were in the cache
@@ -62,6 +62,7 @@ class SweepResult:
     images: int
     extract_seconds: float
     device: str
+    weights_entry: str = ""
     weights_prefix: str = ""
     batch_size: int = 0
     plan: SweepPlan | None = None
@@ -233,6 +234,7 @@ def run_sweep(
         images=0,
         extract_seconds=0.0,
         device=device,
+        weights_entry=ready.model.entry,
         weights_prefix=ready.model.prefix,
         plan=plan,
     )

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from argparse import Namespace
 from dataclasses import replace
 from importlib.resources import files
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -87,6 +89,19 @@ def test_another_architecture_is_refused_with_what_differs(tmp_path):
         build(GLYPHVIT, weights=tmp_path / "w.safetensors")
 
 
+def test_names_that_do_not_fit_are_shown_beside_the_networks(tmp_path, tuned):
+    foreign = {f"encoder.{i}.kernel": torch.zeros(2) for i in range(5)}
+    torch.save({"meters": {"loss": torch.zeros(1)}, "weights": foreign}, tmp_path / "w.pt")
+    with pytest.raises(
+        WeightsError,
+        match=r"than vit_tiny_patch16_224 with kwargs {'img_size': 32, .*} \(in its entry 'weights'\): cls_token is "
+        r"missing; pos_embed is missing; .* and \d+ more; encoder.0.kernel is not part of the network; "
+        r"encoder.1.kernel is not .*; encoder.2.kernel is not part of the network and 2 more. "
+        r"The file has tensors in 'meters' as well$",
+    ):
+        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+
+
 def test_a_wrong_depth_is_refused():
     with pytest.raises(LayoutError, match="has 12 blocks where its spec says 11"):
         build(replace(RANDOM, architecture="vit_tiny_patch16_224", kwargs={}, depth=11))
@@ -112,20 +127,50 @@ def tuned():
     return build(replace(spec, weights="random", seed=3)).net.state_dict()
 
 
+OPTIMIZER = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+
+
 @pytest.mark.parametrize(
-    "wrap",
+    ("entry", "wrap"),
     [
-        lambda state: state,
-        lambda state: {"state_dict": state, "epoch": 3},
-        lambda state: {"model": {f"module.{name}": tensor for name, tensor in state.items()}},
-        lambda state: {"state_dict_ema": state, "state_dict": {}},
+        ("", lambda state: state),
+        ("state_dict", lambda state: {"state_dict": state, "epoch": 3, "args": Namespace(lr=0.1)}),
+        ("model", lambda state: {"model": prefixed("module.", state)}),
+        ("model", lambda state: {"model": prefixed("_orig_mod.module.", state), "optimizer": OPTIMIZER}),
+        ("state_dict", lambda state: {"state_dict": prefixed("model.", state), "pytorch-lightning_version": "2.4"}),
+        ("state_dict_ema", lambda state: {"state_dict_ema": state, "state_dict": {}}),
+        ("state_dict_ema", lambda state: {"state_dict": zeros(state), "state_dict_ema": state}),
+        ("model_ema", lambda state: {"model": zeros(state), "model_ema": state}),
+        ("state_dict", lambda state: {"state_dict": state, "state_dict_ema": None}),
+        ("state_dict", lambda state: {"ema": zeros(state), "state_dict": state}),
+        ("model_state_dict", lambda state: {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": OPTIMIZER}),
+        ("net", lambda state: {"net": state, "acc": 0.9}),
+        ("ema", lambda state: {"ema": prefixed("module.", state), "buffers": {"queue": torch.zeros(3)}}),
+        ("teacher", lambda state: {"teacher": prefixed("backbone.", state), "loss": {"center": torch.zeros(3)}}),
+        ("net", lambda state: {"model": {"step": torch.tensor(3)}, "net": state}),
     ],
 )
-def test_checkpoints_of_training_scripts_are_read(tmp_path, tuned, wrap):
+def test_checkpoints_of_training_scripts_are_read(tmp_path, tuned, entry, wrap):
     torch.save(wrap(tuned), tmp_path / "w.pt")
-    net = build(tiny(checkpoint=str(tmp_path / "w.pt"))).net
-    assert all(net.state_dict()[name].equal(tuned[name]) for name in tuned if not name.startswith("head."))
-    assert net.head.out_features == 1000
+    built = build(tiny(checkpoint=str(tmp_path / "w.pt")))
+    assert built.entry == entry
+    found = built.net.state_dict()
+    assert all(found[name].equal(tuned[name]) for name in tuned if not name.startswith("head."))
+    assert built.net.head.out_features == 1000
+
+
+def zeros(state):
+    return {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+
+
+def test_of_several_entries_that_fit_none_is_guessed(tmp_path, tuned):
+    torch.save({"net": tuned, "ema": prefixed("model.", tuned), "epoch": 3}, tmp_path / "w.pt")
+    with pytest.raises(
+        WeightsError,
+        match=r"2 times, in its entry 'net' and in its entry 'ema' under the prefix 'model\.' of its names; of the "
+        r"file's state save only the one that is meant, as state\['net'\]$",
+    ):
+        build(tiny(checkpoint=str(tmp_path / "w.pt")))
 
 
 def test_a_fine_tuned_network_is_loaded_without_its_classifier(tmp_path, tuned):
@@ -176,7 +221,9 @@ def test_under_a_prefix_another_grid_is_brought_onto_this_one_too(tmp_path):
 
 def test_a_network_that_is_there_twice_is_not_guessed(tmp_path, tuned):
     save_file(prefixed("student.net.", tuned) | prefixed("teacher.net.", tuned), tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match=r"there 2 times, under .*'student.net.', 'teacher.net.'.*removeprefix\('st"):
+    with pytest.raises(
+        WeightsError, match=r"2 times, under .*'student.net.' .* and under .*'teacher.net.'.*removeprefix\('st"
+    ):
         build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
     # A copy beside the network under its plain names is not taken in its place.
     save_file(prefixed("ema.", tuned) | tuned, tmp_path / "w.safetensors")
@@ -198,9 +245,18 @@ class Code:
 
 def test_no_code_in_a_checkpoint_is_run(tmp_path, capsys):
     torch.save({"state_dict": {}, "args": Code()}, tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match="Python objects are never loaded: save the state_dict alone"):
+    with pytest.raises(WeightsError, match="Python objects are never loaded: save the state_dict of the network alone"):
         build(tiny(checkpoint=str(tmp_path / "w.pt")))
     assert capsys.readouterr().out == ""
+
+
+def test_an_object_in_a_checkpoint_is_named_and_nothing_advises_to_load_it(tmp_path, tuned):
+    torch.save({"model": tuned, "best": np.float64(0.9)}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError) as caught:
+        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+    assert "weights_only" not in str(caught.value)
+    if hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        assert "multiarray.scalar" in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not much more", b"<html>not found</html>"])
@@ -211,9 +267,16 @@ def test_a_damaged_torch_file_is_refused(tmp_path, content):
 
 
 def test_a_torch_file_of_something_else_is_refused(tmp_path):
-    torch.save({"losses": [1.0, 2.0]}, tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match="no dictionary of tensors"):
-        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+    file = tmp_path / "w.pt"
+    for content, held in (
+        ({"losses": [1.0, 2.0], "state_dict": {}}, r"'losses' \(list\), 'state_dict' \(dict\)"),
+        (dict.fromkeys(range(7), 0), r"0 \(int\), 1 \(int\), 2 \(int\), 3 \(int\), 4 \(int\) and 2 more"),
+        ([torch.zeros(3)], "a list"),
+        ({}, "nothing"),
+    ):
+        torch.save(content, file)
+        with pytest.raises(WeightsError, match=f"no dictionary of tensors in it, but {held}; save the state_dict of"):
+            build(tiny(checkpoint=str(file)))
 
 
 def test_pretrained_weights_that_are_damaged_are_refused(tmp_path, monkeypatch):

@@ -33,8 +33,9 @@ class ModelSpec:
         crop: share of the resized image that the centre crop kept when the weights were evaluated; told beside what a
             protocol does
         checkpoint: the path of weights of one's own, used instead of `weights`: safetensors, or a torch file of plain
-            tensors; relative to the directory pytest is started in. A prefix of training code before the names of the
-            network, such as ``backbone.``, is dropped, and what lies elsewhere in the file left out
+            tensors, of which the entry that holds the network is taken, averaged weights (EMA) before others; relative
+            to the directory pytest is started in. A prefix of training code before the names of the network, such as
+            ``backbone.``, is dropped, and what lies elsewhere in the file left out
         source: where pretrained weights lie: a hub repository, one and a file name after a colon, or a URL; empty for
             the repository ``timm/`` and the architecture
         sha256: of the weights file; checked when given

@@ -20,6 +20,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torchvision import transforms
 
@@ -47,7 +48,7 @@ def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
             network["architecture"], pretrained=pretrained, pretrained_cfg_overlay=overlay, **network["kwargs"]
         )
     if checkpoint is not None:
-        load_checkpoint(net, checkpoint, network.get("prefix", ""))
+        load_checkpoint(net, checkpoint, network["entry"], network["prefix"])
     net = net.float().eval().requires_grad_(False)
     net.blocks = net.blocks[: network["blocks"]]  # nothing is read behind them
     if digest(net) != network["digest"]:
@@ -55,9 +56,14 @@ def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
     return net
 
 
-def load_checkpoint(net: Any, path: Path, prefix: str) -> None:
+def load_checkpoint(net: Any, path: Path, entry: str, prefix: str) -> None:
     """Load what fits; whether it is what the probe was trained on is checked afterwards."""
-    state = timm.models.load_state_dict(str(path), weights_only=True)
+    if path.suffix == ".safetensors":
+        state: Any = load_file(path)
+    else:
+        torch.serialization.add_safe_globals([argparse.Namespace])  # a training script's arguments, plain data
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    state = timm.models.clean_state_dict(state.get(entry, {}) if entry else state)
     state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     own = net.state_dict()
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)

@@ -107,6 +107,7 @@ def export(
             "weights": kind,
             "source": _overlay(spec),
             "seed": spec.seed or 0,
+            "entry": built.entry,
             "prefix": built.prefix,
             "blocks": blocks,
             "digest": digest(built.net),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from probebench import results
@@ -48,18 +49,20 @@ def test_damage_to_one_layer_is_found_there_and_behind_it(case_file):
     result.stdout.fnmatch_lines(["regressed: glyphvit on digits at final: accuracy *"])
 
 
-def test_a_prefix_that_was_dropped_is_told_once(case_file):
+def test_where_in_a_file_the_network_was_found_is_told_once(case_file):
     from importlib.resources import files
 
     state = load_file(str(files("probebench.embedded") / "glyphvit.safetensors"))
     state = {f"backbone.{name}": tensor for name, tensor in state.items()} | {
         "projector.weight": state["norm.weight"] + 1
     }
-    save_file(state, case_file.path / "own.safetensors")
-    result = measure(case_file, "--probe-weights=glyphvit=own.safetensors", "--probe-layer=final")
+    plain = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"model": plain, "model_ema": state}, case_file.path / "own.pt")
+    result = measure(case_file, "--probe-weights=glyphvit=own.pt", "--probe-layer=final")
     result.assert_outcomes(passed=1, deselected=result.parseoutcomes().get("deselected", 0))
     told = [line for line in result.stdout.lines if line.startswith("weights of glyphvit: ")]
     assert told == [
+        "weights of glyphvit: those in the entry 'model_ema' of their file",
         "weights of glyphvit: names in their file have the prefix 'backbone.', which was dropped; what does not have "
-        "it was left out"
+        "it was left out",
     ]

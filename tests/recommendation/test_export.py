@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -207,11 +208,16 @@ def test_the_script_builds_random_and_finetuned_networks(found, tmp_path):
     torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
 
 
-def test_the_script_drops_the_prefix_that_was_dropped(found, tmp_path):
+@pytest.mark.parametrize("name", ["tuned.safetensors", "tuned.pt"])
+def test_the_script_finds_the_network_where_it_was_found(found, tmp_path, name):
     state = {f"module.backbone.{name}": tensor for name, tensor in load_file(CHECKPOINT).items()}
-    save_file(state | {"module.head.weight": torch.zeros(5, 64)}, tmp_path / "tuned.safetensors")
-    built = models.build(Catalog.default().model("glyphvit"), weights=tmp_path / "tuned.safetensors")
-    tuned = tmp_path / "tuned.safetensors"
+    state |= {"module.head.weight": torch.zeros(5, 64)}
+    tuned = tmp_path / name
+    if name.endswith(".pt"):
+        torch.save({"args": Namespace(), "net": state, "meters": {"loss": torch.zeros(1)}}, tuned)
+    else:
+        save_file(state, tuned)
+    built = models.build(Catalog.default().model("glyphvit"), weights=tuned)
     written = export(built, tuned, Tap(1, "act"), found.export.probe, ["a", "b", "c"], DEFAULT, {})
     net = classify.build(json.loads(json.dumps(written.about)), tuned)
     torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
