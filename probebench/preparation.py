@@ -12,9 +12,9 @@ import numpy.typing as npt
 from probebench import datasets, models
 from probebench import weights as pretrained
 from probebench.cache import FeatureCache
-from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.catalog import Catalog, DatasetSpec, ModelSpec, a_folder
 from probebench.datasets import disk
-from probebench.errors import DataError, unknown
+from probebench.errors import DataError, ProbebenchError, unknown
 from probebench.features import widths_of
 from probebench.fetch import Progress, fetch_dataset
 from probebench.models import Model
@@ -76,12 +76,58 @@ class Prepared:
         return plan_sweep(self.demand, memory=free, disk=_room(cache), jobs=jobs, device=on_gpu)
 
 
+def model_of(model: str | ModelSpec, catalog: Catalog) -> ModelSpec:
+    """The complete spec of a model.
+
+    Raises:
+        UnknownName: for a name that there is not
+        ProbebenchError: for something else than a name or a spec
+    """
+    if isinstance(model, str):
+        return catalog.model(model)
+    if not isinstance(model, ModelSpec):
+        raise ProbebenchError(
+            f"model must be a name or a ModelSpec, got {type(model).__name__}. For a network of your own, save its "
+            "weights by safetensors.torch.save_file(net.state_dict(), 'mine.safetensors') and give "
+            "ModelSpec('mine', ARCHITECTURE, checkpoint='mine.safetensors') with timm's name of the architecture"
+        )
+    return model if model.complete else models.completed(model)
+
+
+def dataset_of(dataset: str | DatasetSpec, catalog: Catalog) -> DatasetSpec:
+    """The spec of a dataset.
+
+    Raises:
+        UnknownName: for a name that there is not, or a folder
+        ProbebenchError: for something else than a name or a spec
+    """
+    if isinstance(dataset, str):
+        return catalog.dataset(dataset)
+    if isinstance(dataset, Path):
+        raise a_folder(str(dataset))
+    if not isinstance(dataset, DatasetSpec):
+        raise ProbebenchError(f"dataset must be a name or a DatasetSpec, got {type(dataset).__name__}")
+    return dataset
+
+
+def _taps_of(taps: Sequence[Tap | str], spec: ModelSpec) -> list[Tap]:
+    """In the order data meets them."""
+    given = [taps] if isinstance(taps, str | Tap) else taps
+    found = sorted({tap if isinstance(tap, Tap) else Tap.parse(str(tap)) for tap in given})
+    if not found:
+        raise ProbebenchError("taps is empty: name some, as in ['L06-act', 'final'], or leave it out for all")
+    for tap in found:
+        if isinstance(tap.layer, int) and tap.layer > spec.depth:
+            raise unknown("layer", str(tap.layer), [f"1 to {spec.depth} for model {spec.name}"])
+    return found
+
+
 def prepare(
     model: str | ModelSpec,
     dataset: str | DatasetSpec,
     *,
     protocol: str | Protocol,
-    taps: Sequence[Tap] | None,
+    taps: Sequence[Tap | str] | None,
     clean: DatasetSpec | None,
     weights: Path | None,
     download: bool,
@@ -94,15 +140,9 @@ def prepare(
         UnknownName, WeightsError, LayoutError, DataError, FetchError: see `probebench.errors`
     """
     catalog = Catalog.default()
-    model_spec = catalog.model(model) if isinstance(model, str) else model
-    if not model_spec.complete:
-        model_spec = models.completed(model_spec)
-    dataset_spec = catalog.dataset(dataset) if isinstance(dataset, str) else dataset
+    model_spec, dataset_spec = model_of(model, catalog), dataset_of(dataset, catalog)
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
-    taps = all_taps(model_spec.depth) if taps is None else sorted(set(taps))
-    for tap in taps:
-        if isinstance(tap.layer, int) and tap.layer > model_spec.depth:
-            raise unknown("layer", str(tap.layer), [f"1 to {model_spec.depth} for model {model_spec.name}"])
+    chosen_taps = all_taps(model_spec.depth) if taps is None else _taps_of(taps, model_spec)
     if protocol.train_on != "clean":
         clean = dataset_spec
     elif clean is None:
@@ -139,14 +179,14 @@ def prepare(
         dataset=dataset_spec,
         clean=clean,
         protocol=protocol,
-        taps=taps,
+        taps=chosen_taps,
         data=data,
         sets=sets,
         train_views=Views(data.train, read, protocol.train_view, size, seed, resizing),
         test_views=Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing),
         demand=Demand(
             protocol,
-            widths_of(built, taps, pooling=protocol.pooling, device=device),
+            widths_of(built, chosen_taps, pooling=protocol.pooling, device=device),
             n_read=len(read),
             n_train=len(chosen[0]),
             n_test=len(data.test),

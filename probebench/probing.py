@@ -16,6 +16,7 @@ from probebench.probes import Fit, get_probe
 from probebench.probes.width import leading_components
 from probebench.protocols import Protocol
 from probebench.sites import Tap
+from probebench.wording import interval, percent
 
 Features = Mapping[Tap, Array]
 
@@ -79,6 +80,12 @@ class TapResult:
     gap: float | None
     held_out_accuracy: float | None
     width_matched: WidthMatched | None = None
+
+    def __repr__(self) -> str:
+        C = "" if self.C is None else f", C {self.C:g}"
+        held_out = "" if self.held_out_accuracy is None else f", held-out {percent(self.held_out_accuracy)}%"
+        accuracy = f"{percent(self.accuracy)}% ({interval(self.ci95)})"
+        return f"<TapResult {self.tap.id}: {accuracy}, width {self.width}{C}{held_out}>"
 
     @property
     def accuracy(self) -> float:

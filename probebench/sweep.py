@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +27,11 @@ from probebench.planning import Mode, SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.probing import TapResult, TrainingSet, probe_taps
 from probebench.protocols import Protocol
+from probebench.ranking import chosen
 from probebench.shift import References, ShiftDistance, Unavailable
-from probebench.sites import Tap
+from probebench.sites import FINAL, Tap
 from probebench.views import pixel_statistics
+from probebench.wording import interval, percent
 
 
 @dataclass
@@ -68,6 +71,54 @@ class SweepResult:
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
     taps: dict[Tap, TapResult] = field(default_factory=dict)
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dictionary a tap, of plain values, as `pandas.DataFrame` takes them.
+
+        Its keys: ``model``, ``dataset`` and ``protocol``, names; ``tap``, ``layer`` and ``site``; ``width``;
+        ``accuracy``, ``low`` and ``high``, top-1 on the test split and its 95% interval; ``mean_per_class``;
+        ``equal_width``, the accuracy at the width of the residual stream; ``held_out_accuracy``, ``C``, ``gap``,
+        ``iterations`` and ``seconds``, as in `TapResult`. Accuracies are in [0, 1]; what there is not is None.
+        """
+        return [
+            {
+                "model": self.model.name,
+                "dataset": self.dataset.name,
+                "protocol": self.protocol.name,
+                "tap": tap.id,
+                "layer": tap.layer,
+                "site": tap.site,
+                "width": found.width,
+                "accuracy": found.accuracy,
+                "low": found.ci95[0],
+                "high": found.ci95[1],
+                "mean_per_class": found.metrics.mean_per_class.value,
+                "equal_width": None if found.width_matched is None else found.width_matched.accuracy.value,
+                "held_out_accuracy": found.held_out_accuracy,
+                "C": found.C,
+                "gap": found.gap,
+                "iterations": found.iterations,
+                "seconds": found.seconds,
+            }
+            for tap, found in self.taps.items()
+        ]
+
+    def __repr__(self) -> str:
+        lines = [
+            f"<SweepResult {self.model.name} on {self.dataset.name}, {self.protocol.name}: {len(self.taps)} taps, "
+            f"{self.n_train} training and {self.n_test} test images"
+        ]
+        rows = self.to_rows()
+        if rows:
+            best = chosen(rows)
+            on = "test" if best["held_out_accuracy"] is None else "held-out"
+            lines += [f"  {_said(best)}, the best on {on} images"]
+            lines += [f"  {_said(row)}" for row in rows if row["tap"] == FINAL != best["tap"]]
+        return "\n".join(lines) + ">"
+
+
+def _said(row: dict[str, Any]) -> str:
+    return f"{row['tap']}: {percent(row['accuracy'])}% ({interval((row['low'], row['high']))})"
 
 
 @dataclass(frozen=True)
@@ -142,7 +193,7 @@ def run_sweep(
     dataset: str | DatasetSpec,
     *,
     protocol: str | Protocol = "default@1",
-    taps: Sequence[Tap] | None = None,
+    taps: Sequence[Tap | str] | None = None,
     clean: DatasetSpec | None = None,
     reference: DatasetSpec | None = None,
     references: References | None = None,
@@ -164,7 +215,7 @@ def run_sweep(
 
     Args:
         model, dataset, protocol: names from the built-in catalog, or specs; a model may be ``timm:`` and timm's name
-        taps: which taps to probe; all of the model's by default
+        taps: which taps to probe, `Tap` or ids as in ``L06-act``; all of the model's by default
         clean: the dataset to take training images from under a protocol that trains on clean ones; by default the one
             that the built-in catalog has for the dataset
         reference: the dataset that stands for what the model was pretrained on; by default the one that the built-in
@@ -193,6 +244,7 @@ def run_sweep(
 
     Raises:
         UnknownName: for a name that the catalog does not have
+        ProbebenchError: for a model or dataset that is neither a name nor a spec, and for no taps
         WeightsError, LayoutError, DataError, FeatureError, FetchError: see `probebench.errors`
     """
     progress = progress or Silent()

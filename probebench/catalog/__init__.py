@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from probebench.catalog.specs import Archive, DatasetSpec, ModelSpec, timm_name
-from probebench.errors import ProbebenchError, unknown
+from probebench.errors import ProbebenchError, UnknownName, unknown
 
 __all__ = ["Archive", "Catalog", "DatasetSpec", "ModelSpec", "builtin_datasets", "builtin_models", "builtin_suites"]
 
@@ -155,8 +156,10 @@ class Catalog:
         )
 
     def dataset(self, name: str) -> DatasetSpec:
-        """Raises UnknownName with the nearest names."""
+        """Raises UnknownName with the nearest names, or for a folder with the spec that reads it."""
         found = self.datasets.get(name) or self._at_severity(name)
+        if found is None and ("/" in name or "\\" in name or Path(name).is_dir()):
+            raise a_folder(name)
         if found is None:
             raise unknown("dataset", name, [*self.datasets, *self.suites], "probebench datasets")
         return found
@@ -189,6 +192,22 @@ class Catalog:
     def dataset_names(self, name: str) -> tuple[str, ...]:
         """The datasets of a suite, or the one dataset of that name. Raises UnknownName with the nearest names."""
         return self.suites.get(name) or (self.dataset(name).name,)
+
+
+def a_folder(name: str) -> UnknownName:
+    """The error for a path in the place of a dataset's name, with the spec that reads the folder."""
+    path = Path(name).expanduser()
+    spec, split = re.sub("[^A-Za-z0-9]", "_", path.resolve().name) or "mine", ("train", "test", "val")
+    if path.is_dir() and not any((path / each).is_dir() for each in split):
+        reader, kwargs = "unsplit:unsplit_folder", {"folder": str(path.absolute()), "test_every": 5}
+    else:
+        reader, kwargs = "folder:image_folder", {"root": name}
+    what = "is a folder" if path.is_dir() else f"looks like a folder (there is none: {path.absolute()})"
+    return UnknownName(
+        f"dataset {name!r} {what} and not a dataset's name. A folder of images is read by "
+        f"DatasetSpec({spec!r}, 'probebench.datasets.{reader}', {kwargs}): give that in Python, or for pytest "
+        f"return it from pytest_probebench_datasets in a conftest.py and name {spec!r}"
+    )
 
 
 def _merge(kind: str, old: Mapping[str, _Spec], new: Iterable[_Spec]) -> Mapping[str, _Spec]:

@@ -49,6 +49,8 @@ def find(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
     """
     if isinstance(data, DatasetSpec):
         return Images(data, data.name)
+    if not isinstance(data, str | Path):
+        raise DataError(f"data must be a folder, a dataset's name or a DatasetSpec, got {type(data).__name__}")
     folder = Path(data).expanduser()
     if folder.is_dir():
         return _own(folder, str(data))

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from probebench import models
 from probebench.cache import FeatureCache
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.errors import ProbebenchError
 from probebench.fetch import Progress
+from probebench.preparation import model_of
 from probebench.probes.logistic_path import solve
 from probebench.protocols import DEFAULT
 from probebench.recommendation import own_images, screening
@@ -59,9 +59,7 @@ def recommend(
     if batch_size is not None and batch_size < 1:
         raise ProbebenchError(f"a batch must be at least 1 image, got {batch_size}")
     catalog = Catalog.default()
-    spec = catalog.model(model) if isinstance(model, str) else model
-    # A shift distance is not asked for.
-    spec = replace(spec if spec.complete else models.completed(spec), reference="")
+    spec = replace(model_of(model, catalog), reference="")  # a shift distance is not asked for
     images = own_images.find(data, catalog)
     device = choose_device(device)
     cores = jobs or available_cores()
