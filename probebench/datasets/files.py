@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import IO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
@@ -26,12 +27,13 @@ class ImageFiles:
     Args:
         root: the folder that names are relative to
         names: relative paths with forward slashes, in the order of the labels
+        upright: whether images are turned as their EXIF orientation says
     """
 
     concurrent = True
 
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
-        self.root, self.names = root, names
+    def __init__(self, root: Path, names: Sequence[str], *, upright: bool = False) -> None:
+        self.root, self.names, self.upright = root, names, upright
 
     def __len__(self) -> int:
         return len(self.names)
@@ -39,27 +41,41 @@ class ImageFiles:
     def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
         """Raises DataError for a file that is missing, damaged, or that eight bits a channel cannot hold."""
         path = self.root / self.names[index]
-        return decode(path, f"image {path}")
+        return decode(path, f"image {path}", upright=self.upright)
 
     def content(self) -> Iterator[bytes]:
-        """What identifies the images without decoding them: each name and the SHA-256 of its file."""
+        """What identifies the images without decoding them: each name, the SHA-256 of its file, and if it is turned."""
         for name in self.names:
             path = self.root / name
             try:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").digest()
+                data = path.read_bytes()
             except OSError as error:
                 raise DataError(f"image {path} cannot be read ({error.strerror}); {WHAT_TO_DO}") from error
+            turned = b"\0" if self.upright and _has_orientation(data) else b""
             # A name holds no zero byte and a digest has one length: no two lists give the same bytes.
-            yield name.encode() + b"\0" + digest
+            yield name.encode() + b"\0" + hashlib.sha256(data).digest() + turned
 
 
-def decode(file: Path | IO[bytes], where: str) -> npt.NDArray[np.uint8]:
+def _has_orientation(data: bytes) -> bool:
+    """Whether an image file says that it is to be turned."""
+    # A PNG may say so behind its pixels, and Pillow decodes those to get there.
+    if data.startswith(b"\x89PNG") and not any(word in data for word in (b"eXIf", b"type exif", b"adobe.xmp")):
+        return False
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+            return orientation in range(2, 9) and image.format != "TIFF"  # which Pillow turns whoever asks
+    except Exception:  # what cannot be read is named when it is decoded
+        return False
+
+
+def decode(file: Path | IO[bytes], where: str, *, upright: bool = False) -> npt.NDArray[np.uint8]:
     """An image file as an array: uint8, shape (height, width, 3). Transparent images are laid on white.
 
     Args:
         file: a path, or an open file
         where: what to call it in errors
+        upright: whether it is turned as its EXIF orientation says
 
     Raises:
         DataError: if it is missing, damaged, or eight bits a channel cannot hold it
@@ -68,7 +84,7 @@ def decode(file: Path | IO[bytes], where: str) -> npt.NDArray[np.uint8]:
         with Image.open(file) as image:
             mode = image.mode
             # Pillow would clip 16 bits at 255 and hand back a white image.
-            pixels = None if mode.startswith(("I", "F")) else np.array(on_white(image))
+            pixels = None if mode.startswith(("I", "F")) else np.array(on_white(turned(image) if upright else image))
     except FileNotFoundError:
         raise DataError(f"{where} is missing; {WHAT_TO_DO}") from None
     except Exception as error:  # Pillow's decoders raise whatever they trip over
@@ -76,6 +92,15 @@ def decode(file: Path | IO[bytes], where: str) -> npt.NDArray[np.uint8]:
     if pixels is None:
         raise DataError(f"{where} has pixels of mode {mode!r}; convert it to 8 bits a channel")
     return pixels
+
+
+def turned(image: Image.Image) -> Image.Image:
+    """An image as its EXIF orientation says it is seen; as it is where it says nothing that can be read."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF trips many kinds
+        return image
 
 
 def on_white(image: Image.Image) -> Image.Image:

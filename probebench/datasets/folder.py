@@ -17,12 +17,13 @@ ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".ti
 """Files that count as images, in either case; others are passed over."""
 
 
-def image_folder(root: str, test: str | None = None) -> tuple[list[str], Split, Split]:
+def image_folder(root: str, test: str | None = None, *, upright: bool = True) -> tuple[list[str], Split, Split]:
     """A folder with one folder a split, and in it one folder a class: class names, train, test.
 
     Args:
         root: has ``train`` and ``test`` or ``val`` in it; relative to the directory that pytest is started in
         test: the folder to test on; ``test`` by default, or ``val`` where there is no ``test``
+        upright: whether images are turned as their EXIF orientation says, which torchvision's `ImageFolder` does not
     """
     base = Path(root).expanduser()
     if test is None:
@@ -42,12 +43,16 @@ def image_folder(root: str, test: str | None = None) -> tuple[list[str], Split, 
             f"{base / test} has class folders that {base / 'train'} has not: {', '.join(extra[:5])}{more}; "
             "names must agree to the letter: rename or remove them"
         )
-    return classes, read_split(base, "train", classes, classes), read_split(base, test, tested, classes)
+    train, tests = (
+        read_split(base, split, present, classes, upright=upright)
+        for split, present in (("train", classes), (test, tested))
+    )
+    return classes, train, tests
 
 
 def published_folder(folder: str, test: str = "test") -> tuple[list[str], Split, Split]:
-    """`image_folder` for a published dataset: `folder` is relative to the data root."""
-    return image_folder(str(data_root() / folder), test)
+    """`image_folder` for a published dataset: `folder` is relative to the data root, and no image is turned."""
+    return image_folder(str(data_root() / folder), test, upright=False)
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -59,7 +64,9 @@ def class_folders(folder: Path) -> list[str]:
     return names
 
 
-def read_split(root: Path, split: str, present: Sequence[str], classes: Sequence[str]) -> Split:
+def read_split(
+    root: Path, split: str, present: Sequence[str], classes: Sequence[str], *, upright: bool = False
+) -> Split:
     """The images of the class folders `present` in the folder `split` of `root`, labelled by their place in `classes`.
 
     Raises:
@@ -72,7 +79,7 @@ def read_split(root: Path, split: str, present: Sequence[str], classes: Sequence
         found = images_of(root / split / name)
         names += [path.relative_to(root).as_posix() for path in found]
         labels += [number[name]] * len(found)
-    return Split(ImageFiles(root, names), np.array(labels, dtype=np.int64))
+    return Split(ImageFiles(root, names, upright=upright), np.array(labels, dtype=np.int64))
 
 
 def images_of(folder: Path) -> list[Path]:

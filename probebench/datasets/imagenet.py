@@ -19,7 +19,7 @@ def imagenet(root: str | None = None, classes: int = 1000) -> tuple[list[str], S
         classes: how many synsets there must be
     """
     base = data_root() / "imagenet" if root is None else Path(root).expanduser()
-    synsets, train, test = image_folder(str(base), test="val")
+    synsets, train, test = image_folder(str(base), test="val", upright=False)
     return _descriptions(base / "train", synsets, classes), train, test
 
 

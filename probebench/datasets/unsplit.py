@@ -15,7 +15,12 @@ from probebench.errors import DataError
 
 
 def unsplit_folder(
-    folder: str, *, test_every: int = 0, train_each: int = 0, leave_out: Collection[str] = ()
+    folder: str,
+    *,
+    test_every: int = 0,
+    train_each: int = 0,
+    leave_out: Collection[str] = (),
+    upright: bool = True,
 ) -> tuple[list[str], Split, Split]:
     """A folder with one folder a class: class names, train, test.
 
@@ -26,6 +31,7 @@ def unsplit_folder(
         test_every: test on every so many-th image of each class, and train on the others
         train_each: or: train on so many images of each class, evenly spread over it, and test on the others
         leave_out: class folders that do not count
+        upright: whether images are turned as their EXIF orientation says
     """
     if bool(test_every) == bool(train_each):
         raise DataError(f"{folder} has no split of its own: give it either test_every or train_each")
@@ -53,7 +59,7 @@ def unsplit_folder(
         tested.append(in_test)
     mask, numbers = np.concatenate(tested), np.array(labels, dtype=np.int64)
     train, test = (
-        Split(ImageFiles(root, [names[i] for i in chosen]), numbers[chosen])
+        Split(ImageFiles(root, [names[i] for i in chosen], upright=upright), numbers[chosen])
         for chosen in (np.flatnonzero(~mask), np.flatnonzero(mask))
     )
     return [name.replace("_", " ") for name in classes], train, test

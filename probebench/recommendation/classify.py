@@ -18,7 +18,7 @@ from typing import Any
 
 import timm
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import safe_open
 from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
@@ -132,6 +132,15 @@ def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
             handle.remove()
 
 
+def turned(image: Image.Image) -> Image.Image:
+    """An image as its EXIF orientation says it is seen; as it is where it says nothing that can be read."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF trips many kinds
+        return image
+
+
 def on_white(image: Image.Image) -> Image.Image:
     """An image as RGB. Where it is transparent white shows, as in training."""
     if not image.has_transparency_data:
@@ -146,7 +155,7 @@ def read_image(path: Path, about: dict[str, Any]) -> torch.Tensor:
     with Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"pixels of mode {image.mode}; convert it to 8 bits a channel")
-        seen = on_white(image)
+        seen = on_white(turned(image))
     size, mode = pixels["size"], transforms.InterpolationMode(pixels["interpolation"])
     view = transforms.Compose([transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)])(seen)
     values = transforms.functional.pil_to_tensor(view).float().div_(255)

@@ -120,7 +120,9 @@ def split_folder(root: str) -> tuple[list[str], Split, Split]:
         for part, files in zip(("test", "train"), _parted(name, found), strict=True):
             names[part] += files
             labels[part] += [label] * len(files)
-    train, test = (Split(ImageFiles(base, names[part]), np.array(labels[part], dtype=np.int64)) for part in names)
+    train, test = (
+        Split(ImageFiles(base, names[part], upright=True), np.array(labels[part], dtype=np.int64)) for part in names
+    )
     return classes, train, test
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from probebench.datasets import Dataset, Split
 from probebench.datasets.disk import NotOnDisk
@@ -71,6 +71,69 @@ def test_half_transparent_is_half_white_and_an_opaque_image_keeps_its_bytes(tmp_
     half, opaque = ImageFiles(tmp_path, ["half.png", "opaque.png"])
     assert np.abs(half[0, 0].astype(int) - [127, 177, 227]).max() <= 1
     assert np.array_equal(opaque, pixels[..., :3])
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_a_photograph_is_turned_where_that_is_asked_for_and_the_digest_sees_it(tmp_path, ending):
+    plain, sideways = f"plain.{ending}", f"sideways.{ending}"
+    photo = Image.new("RGB", (40, 16), "red")
+    photo.paste("blue", (0, 0, 20, 16))  # on the left
+    photo.save(tmp_path / plain)
+    # Held with the right side up, 6: its left is the upper end.
+    photo.save(tmp_path / sideways, exif=orientation(6))
+    assert [image.shape for image in ImageFiles(tmp_path, [plain, sideways])] == [(16, 40, 3)] * 2
+    as_stored, turned = ImageFiles(tmp_path, [plain, sideways], upright=True)
+    assert (as_stored.shape, turned.shape) == ((16, 40, 3), (40, 16, 3))
+    assert turned[5, 8, 2] > 200 > 50 > turned[35, 8, 2]
+    for name, same in ((plain, True), (sideways, False)):
+        digests = {Split(ImageFiles(tmp_path, [name], upright=up), LABELS[:1]).digest for up in (False, True)}
+        assert (len(digests) == 1) == same
+
+
+def test_a_tiff_file_is_turned_by_pillow_and_so_one_image_either_way(tmp_path):
+    Image.new("RGB", (8, 4)).save(tmp_path / "a.tiff", exif=orientation(6))
+    either = [ImageFiles(tmp_path, ["a.tiff"], upright=upright) for upright in (False, True)]
+    assert [images[0].shape for images in either] == [(8, 4, 3)] * 2
+    assert list(either[0].content()) == list(either[1].content())
+
+
+def orientation(value):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = value
+    return exif
+
+
+def test_orientation_behind_the_pixels_of_a_png_counts(tmp_path):
+    Image.new("RGB", (8, 4)).save(tmp_path / "a.png", exif=orientation(8))
+    data = (tmp_path / "a.png").read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    last = data.index(b"IEND") - 4
+    (tmp_path / "b.png").write_bytes(data[:start] + data[end:last] + data[start:end] + data[last:])
+    images = ImageFiles(tmp_path, ["b.png"], upright=True)
+    assert images[0].shape == (8, 4, 3)
+    assert list(images.content()) != list(ImageFiles(tmp_path, ["b.png"]).content())
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_orientation_leaves_an_image_as_it_is(tmp_path):
+    exif = orientation(6)
+    exif[ExifTags.Base.Make] = "a maker of cameras"
+    data = exif.tobytes()
+    for bad in (b"nothing", data[:20], data[:16] + b"\xff" * 20):
+        Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=bad)
+        images = ImageFiles(tmp_path, ["a.jpg"], upright=True)
+        assert images[0].shape in {(4, 8, 3), (8, 4, 3)}
+        assert len(list(images.content())) == 1
+
+
+def test_an_orientation_that_pillow_cannot_rewrite_leaves_an_image_as_it_is(tmp_path, monkeypatch):
+    def trip(_):
+        raise TypeError("required argument is not an integer")
+
+    Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", exif=orientation(6))
+    monkeypatch.setattr(ImageOps, "exif_transpose", trip)
+    assert ImageFiles(tmp_path, ["a.jpg"], upright=True)[0].shape == (4, 8, 3)
 
 
 def test_a_dataset_of_files_goes_through_views_unchanged(folder):

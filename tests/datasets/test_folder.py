@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from PIL import ExifTags, Image
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
@@ -49,6 +50,21 @@ def test_endings_in_capitals_and_deeper_folders_count_and_other_files_do_not(fol
     (folder / "train" / "cat" / "._0.jpg").write_bytes(b"left by a Mac")
     (folder / "train" / ".ipynb_checkpoints").mkdir()
     assert len(own(folder).train) == 10
+
+
+def sideways(path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (20, 16)).save(path, exif=exif)
+
+
+def test_photographs_are_turned_unless_the_spec_says_otherwise_or_the_folder_is_published(folder, monkeypatch):
+    sideways(folder / "test" / "cat" / "1.jpg")
+    assert own(folder).test.images[3].shape == (20, 16, 3)
+    assert own(folder, upright=False).test.images[3].shape == (16, 20, 3)
+    monkeypatch.setenv("PROBEBENCH_DATA", str(folder.parent))
+    published = DatasetSpec("d", "probebench.datasets.folder:published_folder", {"folder": folder.name})
+    assert load(published).test.images[3].shape == (16, 20, 3)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

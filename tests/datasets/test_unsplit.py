@@ -7,6 +7,7 @@ from probebench.datasets import load
 from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
 from tests.datasets.ondisk import CATALOG, fill, jpeg, read
+from tests.datasets.test_folder import sideways
 
 
 def test_eurosat_is_tested_on_every_fifth_image_of_each_class(root):
@@ -31,6 +32,16 @@ def test_caltech101_is_trained_on_thirty_images_a_class(root):
     assert data.test.labels.tolist() == [0] * 31 + [1]
     assert data.train.images.names[:3] == [f"Faces_easy/image_000{i}.jpg" for i in (1, 3, 5)]
     assert CATALOG.dataset("caltech101").metric == "mean_per_class"
+
+
+def test_photographs_are_turned_in_folders_of_ones_own_and_not_in_published_ones(root):
+    for folder in ("mine", "eurosat/2750"):
+        fill(root, folder, ["cat", "dog"], count=5)
+        sideways(root / folder / "cat" / "4.jpg")
+    own = load(DatasetSpec("d", "probebench.datasets.unsplit:unsplit_folder", {"folder": "mine", "test_every": 5}))
+    assert [image.shape[:2] for image in own.test.images] == [(20, 16), (16, 20)]
+    assert [image.shape[:2] for image in read("eurosat").test.images] == [(16, 20), (16, 20)]
+    assert not CATALOG.dataset("caltech101").kwargs["upright"]
 
 
 def unsplit(**kwargs):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
@@ -94,6 +94,12 @@ def test_the_script_reads_pixels_as_training_did(tmp_path):
         Image.fromarray(pixels).save(path)
         seen = (classify.read_image(path, about) * 255).round().byte().permute(1, 2, 0).numpy()
         assert np.array_equal(seen, decode(path, "it")), mode
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    seen = (classify.read_image(tmp_path / "turned.png", about) * 255).round().byte().permute(1, 2, 0).numpy()
+    assert np.array_equal(seen, decode(tmp_path / "turned.png", "it", upright=True))
+    assert not np.array_equal(seen, decode(tmp_path / "turned.png", "it"))
 
 
 def test_the_file_says_what_it_is(found, written):
