@@ -16,7 +16,7 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 SAVE = "np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"
 
 
-def npz(path: str) -> tuple[list[str], Split, Split]:
+def npz(path: str | Path) -> tuple[list[str], Split, Split]:
     """An npz file with x_train, y_train, x_test and y_test: class names, train, test.
 
     Images are uint8 of shape (n, height, width), (n, height, width, 1) or (n, height, width, 3). Labels are class

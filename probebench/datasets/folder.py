@@ -17,7 +17,7 @@ ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".ti
 """Files that count as images, in either case; others are passed over."""
 
 
-def image_folder(root: str, test: str | None = None, *, upright: bool = True) -> tuple[list[str], Split, Split]:
+def image_folder(root: str | Path, test: str | None = None, *, upright: bool = True) -> tuple[list[str], Split, Split]:
     """A folder with one folder a split, and in it one folder a class: class names, train, test.
 
     Args:
@@ -27,13 +27,12 @@ def image_folder(root: str, test: str | None = None, *, upright: bool = True) ->
     """
     base = Path(root).expanduser()
     if test is None:
-        test = "test" if (base / "test").is_dir() else "val"
+        test = "val" if (base / "val").is_dir() and not (base / "test").is_dir() else "test"
     for split in ("train", test):
         if not (base / split).is_dir():
-            others = "test/ or val/" if split != "train" else "train/"
             raise NotOnDisk(
                 f"there is no folder {base / split}; {base.absolute()} should hold train/ and test/ or val/, each with "
-                f"one folder of images a class. Give {others} a folder there, or correct the root"
+                f"one folder of images a class. {_remedy(base)}"
             )
     classes = class_folders(base / "train")
     tested = class_folders(base / test)
@@ -48,6 +47,20 @@ def image_folder(root: str, test: str | None = None, *, upright: bool = True) ->
         for split, present in (("train", classes), (test, tested))
     )
     return classes, train, tests
+
+
+def _remedy(base: Path) -> str:
+    """What to do about a folder that lacks a split."""
+    if not base.is_dir():
+        return "Correct the root"
+    whole = base / "train" if (base / "train").is_dir() else base
+    if not any(entry.is_dir() for entry in os.scandir(whole)):
+        return "Put a folder for each split there, or correct the root"
+    kwargs = {"folder": str(whole.absolute()), "test_every": 5}
+    return (
+        f"If the folders in {whole} are the classes, the reader 'probebench.datasets.unsplit:unsplit_folder' with "
+        f"kwargs {kwargs} splits them"
+    )
 
 
 def published_folder(folder: str, test: str = "test") -> tuple[list[str], Split, Split]:

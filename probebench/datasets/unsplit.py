@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from probebench.errors import DataError
 
 
 def unsplit_folder(
-    folder: str,
+    folder: str | Path,
     *,
     test_every: int = 0,
     train_each: int = 0,
@@ -27,7 +28,7 @@ def unsplit_folder(
     The split hangs on nothing but the number of images of each class, in the order of their names.
 
     Args:
-        folder: relative to the data root, or absolute
+        folder: absolute, or relative to the data root, as those of published datasets are
         test_every: test on every so many-th image of each class, and train on the others
         train_each: or: train on so many images of each class, evenly spread over it, and test on the others
         leave_out: class folders that do not count
@@ -41,7 +42,15 @@ def unsplit_folder(
         )
     root = data_root() / folder
     if not root.is_dir():
-        raise NotOnDisk(f"there is no folder {root}; it should hold one folder of images a class.")
+        relative = (
+            ""
+            if Path(folder).is_absolute()
+            else (
+                " A relative folder is looked for in the data root; one of your own needs an absolute path, as "
+                f"Path(__file__).parent / {str(folder)!r} is beside a conftest.py."
+            )
+        )
+        raise NotOnDisk(f"there is no folder {root}; it should hold one folder of images a class.{relative}")
     classes = [name for name in class_folders(root) if name not in leave_out]
     names: list[str] = []
     labels: list[int] = []

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import os
+import re
 
 import pytest
 from PIL import ExifTags, Image
@@ -70,9 +72,27 @@ def test_photographs_are_turned_unless_the_spec_says_otherwise_or_the_folder_is_
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_missing_split_folder_is_named(folder, split):
     (folder / split).rename(folder / "other")
-    named = "val" if split == "test" else split
-    with pytest.raises(NotOnDisk, match=rf"dataset 'mine' is not on this machine: there is no folder .*/{named};"):
+    with pytest.raises(NotOnDisk, match=rf"dataset 'mine' is not on this machine: there is no folder .*/{split};"):
         own(folder)
+
+
+@pytest.mark.parametrize("there", ["", "train"])
+def test_a_folder_of_classes_is_told_how_it_is_split(folder, there):
+    if there:
+        (folder / "test").rename(folder.with_name("elsewhere"))
+    where = folder / "train"
+    with pytest.raises(NotOnDisk, match=rf"If the folders in {where} are the classes, the reader ") as caught:
+        own(folder if there else where)
+    reader, kwargs = re.search(r"reader '(.*?)' with kwargs ({.*?}) splits", str(caught.value)).groups()
+    data = load(DatasetSpec("d", reader, ast.literal_eval(kwargs) | {"test_every": 3}))
+    assert (list(data.classes), len(data.train), len(data.test)) == (["Emu", "cat", "dog"], 6, 3)
+
+
+def test_a_root_that_is_not_there_or_empty_is_told_so(tmp_path):
+    with pytest.raises(NotOnDisk, match=r"there is no folder .*/none/train;.* Correct the root"):
+        own(tmp_path / "none")
+    with pytest.raises(NotOnDisk, match=r"there is no folder .*/train;.* Put a folder for each split there"):
+        own(tmp_path)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -51,7 +51,14 @@ def unsplit(**kwargs):
 def test_folders_that_cannot_be_split_are_named(root):
     with pytest.raises(NotOnDisk, match=r"there is no folder .*/mine; it should hold one folder of images a class"):
         unsplit(test_every=5)
+    with pytest.raises(
+        NotOnDisk, match=r"data root; one of your own needs .* Path\(__file__\).parent / 'mine' is beside"
+    ):
+        unsplit(test_every=5)
+    with pytest.raises(NotOnDisk, match=r"/elsewhere; it should hold one folder of images a class\.$"):
+        unsplit(folder=root / "elsewhere", test_every=5)
     fill(root, "mine", ["cat", "dog"], count=4)
+    assert len(unsplit(folder=root / "mine", test_every=2).test) == 4
     with pytest.raises(DataError, match=r"class folder .*/mine/cat has 4 images, too few .* by test_every = 5"):
         unsplit(test_every=5)
     with pytest.raises(DataError, match=r"/mine/cat has 4 images, too few .* by train_each = 30"):

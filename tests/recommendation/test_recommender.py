@@ -12,6 +12,7 @@ from rich.console import Console
 
 from probebench import Tap, all_taps, recommend, run_sweep
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.datasets import load
 from probebench.errors import DataError, ProbebenchError, UnknownName
 from probebench.recommendation.display import lines
 from probebench.recommendation.screening import MEASURED
@@ -83,6 +84,18 @@ def test_a_folder_without_a_test_split_is_split_and_the_answer_says_so(tmp_path)
         assert (found.n_train, found.n_test) == (24, 6)
         assert f"{where} has no test split: 20% of the images of each class" in found.note
         assert any(found.note in line for line in lines(found))
+
+
+def test_photographs_are_turned_in_a_folder_that_is_split(tmp_path):
+    from probebench.recommendation.own_images import find
+    from tests.datasets.test_folder import sideways
+
+    for name in ("round", "square"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            sideways(tmp_path / name / f"{i}.jpg")
+    data = load(find(tmp_path, Catalog.default()).spec)
+    assert {image.shape for split in (data.train, data.test) for image in split.images} == {(20, 16, 3)}
 
 
 def test_a_budget_probes_the_best_of_a_screening_and_final(folder, found, monkeypatch):
