@@ -260,7 +260,10 @@ def _eigh(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Eigenvalues (float64, falling, not negative) and eigenvectors (in the matrix's dtype)."""
     try:
         values, vectors = torch.linalg.eigh(matrix)
-    except RuntimeError:  # it may not converge in float32
+        converged = bool(torch.isfinite(values).all())
+    except RuntimeError:
+        converged = False
+    if not converged:  # float32 has too few digits for features that are constant but for rounding
         values, vectors = torch.linalg.eigh(matrix.double())
     return values.flip(0).double().clamp(min=0), vectors.flip(1).to(matrix.dtype).contiguous()
 

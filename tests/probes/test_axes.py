@@ -141,3 +141,12 @@ def test_features_that_are_not_finite_are_refused_by_column(bad, shape):
         principal_axes([x])
     with np.errstate(over="ignore"), pytest.raises(FeatureError, match=r"too large to square \(column 2\)"):
         principal_axes([np.where(np.isfinite(x), x, np.float64(1e200))])
+
+
+def test_features_that_are_constant_but_for_rounding_have_axes():
+    # Less their mean they are about 1e-16, whose squares float32 holds with next to no digits.
+    x = np.tile(np.random.default_rng(12).standard_normal(64).astype(np.float32), (78, 1))
+    found = principal_axes([x])
+    for values in (found.rows, found.axes, found.variance):
+        assert torch.isfinite(values).all()
+    assert found.rows[0, :, 1:].abs().max() < 1e-12
