@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probebench import junit, results
+from probebench import junit, overlooked, results
 from probebench.preflight import entries
 from probebench.run import relative
 
@@ -64,6 +64,11 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
             f"stale: {len(stale)} baselines without a case, such as {stale[0]}. A run of all cases with --probe-prune "
             "removes them, and so does --probe-update=all of their sweep"
         )
+    unused = [overlooked.explained(run.options, folder) for folder in state.overlooked]
+    if run.options.strict:
+        problems += unused
+    else:
+        notes += [f"WARNING: {each}" for each in unused]
     notes += [f"ERROR: {problem}" for problem in problems]
     failed = problems or (run.options.strict and stale)
     if failed and session.exitstatus == pytest.ExitCode.OK:

@@ -143,6 +143,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     from probebench.errors import ProbebenchError
 
+    if cases:
+        from probebench import overlooked
+
+        files = dict.fromkeys(item.path for item in items if case_of(item) is not None)
+        state.overlooked = overlooked.find(state.options, files)
     problem = "\n".join(state.errors)
     try:
         if state.pruning is not None and not _in_worker(config) and not _ends_here(session):

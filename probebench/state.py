@@ -42,6 +42,7 @@ class State:
         worker: of one that is such a process, on the machine of its controller
         engine: of one whose sweeps run on a cluster
         journal: of the sweeps that are over; None in a run without cases
+        overlooked: folders of baselines that lie with the cases and are not in use
     """
 
     config: pytest.Config
@@ -59,6 +60,7 @@ class State:
     worker: Worker | None = None
     engine: RayEngine | None = None
     journal: Journal | None = None
+    overlooked: list[Path] = field(default_factory=list)
     _prepared: tuple[Catalog, Selection] | None = None
     _preflight: Preflight | None = None
 
