@@ -22,6 +22,7 @@ def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
     params = []
     try:
         cases = _cases(metafunc, state)
+        state.models.update(case.sweep.model for case in cases)
         if state.sharding is not None:
             state.sharding.add(cases)
         for sweep, its_cases in by_sweep(cases).items():

@@ -150,6 +150,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         state.overlooked = overlooked.find(state.options, files)
     problem = "\n".join(state.errors)
     try:
+        if not problem and state.options.weights and not _ends_here(session):
+            state.check_weights()
         if state.pruning is not None and not _in_worker(config) and not _ends_here(session):
             state.pruning.begin(cases, withheld)
         if not problem:
@@ -255,7 +257,8 @@ def _note_unreachable(state: State, session: pytest.Session, outcome: Outcome) -
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
     """Why a sweep has no results is told once; its other cases fail under their own category, without a section."""
-    if report.when != "teardown" and report.failed and UNMEASURED in report.user_properties:
+    # pytest asks this of what it could not collect, too, and that has no properties.
+    if report.when in ("setup", "call") and report.failed and UNMEASURED in report.user_properties:
         return "not measured", "n", ("NOT MEASURED", {"red": True})
     return None
 

@@ -32,6 +32,7 @@ class State:
     Attributes:
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
+        models: those with cases, before pytest's own options leave some out, or --probe-shard
         withheld: by id of the sweep
         first: by id of the sweep, the node id of its first item
         family: number of cases that share the error level of the verdicts
@@ -49,6 +50,7 @@ class State:
     options: Options
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    models: set[str] = field(default_factory=set)
     withheld: dict[str, Withheld] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     family: int = 0
@@ -119,6 +121,23 @@ class State:
                 catalog, options.weights, self.asked, options.offline, options.licences, clean, here
             )
         return self._preflight
+
+    def check_weights(self) -> None:
+        """After collection: a file for a model that no test has would be left out of the run.
+
+        Raises:
+            ProbebenchError: if --probe-weights names one
+        """
+        from probebench.errors import ProbebenchError, nearest
+
+        with_cases = {self.catalog.model(name).typed for name in self.models}
+        for name in self.options.weights:
+            if name not in self.models:
+                typed = self.catalog.model(name).typed
+                known = f"Those with cases: {', '.join(sorted(with_cases))}" if with_cases else "No model has"
+                raise ProbebenchError(
+                    f"--probe-weights: model {typed!r} has no case in this run.{nearest(typed, with_cases)} {known}."
+                )
 
     def begin(self, cases: Collection[Case], withheld: Collection[Withheld]) -> None:
         """Collection has finished: make the run, if there is something to run or to tell of.

@@ -214,3 +214,10 @@ def test_options_of_a_run_without_cases_are_still_checked(project, run):
     project.makepyfile(test_tiny="def test_one(): pass")
     assert run("--probe-model=tinny").ret == USAGE
     run().assert_outcomes(passed=1)
+
+
+def test_a_file_that_cannot_be_collected_is_told_by_pytest(project, run):
+    project.makepyfile(test_bad="import nothing_of_that_name")
+    result = run()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["ERROR test_bad.py", "*1 error in *"])
