@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from probebench.cases import Case, Selection, by_sweep, expand
-from probebench.errors import ProbebenchError
+from probebench.errors import ProbebenchError, nearest
 from probebench.items import CASE, SWEEP
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 ANY_OF_TIMM = "timm:*"
 """As a model in a mark: every ``timm:`` model that --probe-model names."""
+
+ARGUMENTS = ("model", "dataset", "layer", "site")
+"""Of the mark."""
 
 
 def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
@@ -64,12 +67,15 @@ def _cases(metafunc: pytest.Metafunc, state: State) -> list[Case]:
         )
     mark = marks[0] if marks else None
     kwargs = dict(mark.kwargs) if mark else {}
-    if mark is None or mark.args or not {"model", "dataset"} <= kwargs.keys():
-        raise ProbebenchError(
-            "needs a mark that says what to measure, such as @pytest.mark.probe(model=..., dataset=...)"
-        )
-    if extra := kwargs.keys() - {"model", "dataset", "layer", "site"}:
-        raise ProbebenchError(f"the probe mark takes model, dataset, layer and site, not {', '.join(extra)}")
+    example = "such as @pytest.mark.probe(model=..., dataset=...)"
+    if mark is not None and mark.args:
+        given = ", ".join(map(repr, mark.args))
+        raise ProbebenchError(f"the arguments of the probe mark need their names, {example}; {given} has none")
+    if extra := sorted(kwargs.keys() - set(ARGUMENTS)):
+        near = nearest(extra[0], ARGUMENTS)
+        raise ProbebenchError(f"the probe mark takes model, dataset, layer and site, not {', '.join(extra)}.{near}")
+    if not {"model", "dataset"} <= kwargs.keys():
+        raise ProbebenchError(f"needs a mark that says what to measure, {example}")
     models, datasets, layers, sites = (_list(kwargs.get(key)) for key in ("model", "dataset", "layer", "site"))
     if ANY_OF_TIMM in models:
         models.remove(ANY_OF_TIMM)

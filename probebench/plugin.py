@@ -98,6 +98,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from probebench.collecting import parametrize
 
         parametrize(metafunc, metafunc.config.stash[STATE])
+        return
+    # Not a mark of another project that has the same name; nor one of a class or module, which may have other tests.
+    own = (mark for mark in metafunc.definition.own_markers if mark.name == "probe")
+    if any({"model", "dataset"} & mark.kwargs.keys() for mark in own):
+        where, function = metafunc.definition.path.name, metafunc.function.__name__
+        metafunc.config.stash[STATE].errors.append(
+            f"{where}::{function}: has a probe mark and does not take the fixture `probe`, so that nothing would be "
+            "measured: take it as an argument, and call `probe.check()`"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

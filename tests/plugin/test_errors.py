@@ -57,6 +57,8 @@ def test_bad_options_end_with_exit_code_4_before_any_work(project, run, args, me
         ("model=3, dataset='blobs'", "*unknown model 3*"),
         ("model='tiny'", "*needs a mark that says what to measure*"),
         ("model='tiny', dataset='blobs', modle='x'", "*takes model, dataset, layer and site, not modle*"),
+        ("modle='tiny', dataset='blobs'", "*takes model, dataset, layer and site, not modle. Did you mean 'model'?"),
+        ("'tiny', 'blobs'", "*the arguments of the probe mark need their names, such as *; 'tiny', 'blobs' has none"),
     ],
 )
 def test_bad_marks_end_with_exit_code_4_and_name_the_function(project, run, mark, message):
@@ -88,6 +90,24 @@ def test_two_marks_on_one_function_are_refused(project, run):
     result = run()
     assert result.ret == USAGE
     result.stderr.fnmatch_lines(["*test_bad.py::test_probe: has more than one probe mark*"])
+
+
+@pytest.mark.parametrize("args", [[], ["-n2"]], ids=["alone", "workers"])
+def test_a_mark_on_a_function_that_measures_nothing_is_refused(project, run, args):
+    mark = "@pytest.mark.probe(model='tiny', dataset='blobs')"
+    project.makepyfile(test_bad=f"import pytest\n{mark}\ndef test_it(): pass\n")
+    result = run(*args)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*test_bad.py::test_it: has a probe mark and does not take the fixture `probe`*"])
+
+
+def test_a_mark_of_that_name_that_is_not_ours_and_one_of_a_module_are_none_of_that(project, run):
+    project.makepyfile(
+        test_tiny="import pytest\npytestmark = pytest.mark.probe(model='tiny', dataset='blobs', site='final')\n"
+        "def test_probe(probe): probe.check()\ndef test_other(): pass\n",
+        test_theirs="import pytest\n@pytest.mark.probe(depth=3)\ndef test_one(): pass\n",
+    )
+    run().assert_outcomes(passed=3)
 
 
 def test_a_name_that_is_registered_twice_is_refused(project, run):
