@@ -53,6 +53,8 @@ def header(state: State, cases: Collection[Case]) -> list[str]:
     if state.journal is not None and (left := state.journal.left):
         those = f"{left} sweeps of a run of these cases that ended early"
         lines.append(f"{those} are taken as they are" if options.resume else f"{those} are here: see --probe-resume")
+    elif state.journal is not None and options.resume:
+        lines.append(f"--probe-resume: {state.journal.why_none()}; all is measured")
     return [first] if config.get_verbosity() < 0 else [first, *lines]
 
 
