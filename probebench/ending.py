@@ -50,10 +50,10 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
     if saved is not None:
         notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
     if state.journal is not None:
-        if interrupted or saved is None:
-            notes.append("to go on with this run: the same command with --probe-resume")
-        else:
+        if not interrupted and saved is not None:
             state.journal.remove()
+        elif state.journal.holds:
+            notes.append("to go on with this run: the same command with --probe-resume")
     if run.options.report is not None and not unreported:
         notes.append(f"report: {relative(run.options.report)}")
     notes += run.cache_notes()

@@ -201,6 +201,12 @@ def test_a_default_record_that_cannot_be_saved_is_a_warning_and_not_a_lost_run(p
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["run record: r.json", "WARNING: cannot write *.probebench*"])
     assert len(results.load(project.path / "r.json")["cases"]) == TINY_COUNT
+    result.stdout.no_fnmatch_line("*has no record*")
+    result = run("--probe-site=final")
+    assert result.ret == pytest.ExitCode.OK
+    no_record = "so that this run has no record; --probe-json=FILE writes one"
+    result.stdout.fnmatch_lines([f"WARNING: cannot write *.probebench*, {no_record}"])
+    result.stdout.no_fnmatch_line("*--probe-resume*")  # nothing was kept to go on from
 
 
 def test_a_record_that_was_asked_for_and_cannot_be_saved_is_an_error(project, run, monkeypatch):
