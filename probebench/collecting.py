@@ -22,7 +22,14 @@ ARGUMENTS = ("model", "dataset", "layer", "site")
 
 def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
     """Make the cases of a test function; mistakes in its mark are added to the session's errors."""
-    params = []
+    params: list[Any] = []
+    try:
+        state.prepare()
+    except ProbebenchError as error:  # not a mistake of this test function
+        if str(error) not in state.errors:
+            state.errors.append(str(error))
+        _parametrize(metafunc, params)
+        return
     try:
         cases = _cases(metafunc, state)
         state.models.update(case.sweep.model for case in cases)
@@ -49,6 +56,10 @@ def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
         # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
         where = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"
         state.errors.append(f"{where}: {error}")
+    _parametrize(metafunc, params)
+
+
+def _parametrize(metafunc: pytest.Metafunc, params: list[Any]) -> None:
     metafunc.parametrize(
         (SWEEP, CASE),
         params or [pytest.param(None, None, id="none")],  # deselected in pytest_collection_modifyitems

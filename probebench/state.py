@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -14,7 +15,7 @@ from probebench.options import Options
 if TYPE_CHECKING:
     from probebench.asking import Asked
     from probebench.cases import Case, Selection
-    from probebench.catalog import Catalog
+    from probebench.catalog import Catalog, DatasetSpec, ModelSpec
     from probebench.engines.ray import RayEngine
     from probebench.journal import Journal
     from probebench.preflight import Preflight, Withheld
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from probebench.run import Run
     from probebench.sharding import Sharding
     from probebench.workers import Controller, Worker
+
+Spec = TypeVar("Spec", "ModelSpec", "DatasetSpec")
 
 
 @dataclass
@@ -74,12 +77,12 @@ class State:
         """
         if self._prepared is None:
             from probebench.cases import Selection
-            from probebench.catalog import Catalog
+            from probebench.catalog import Catalog, DatasetSpec, ModelSpec
             from probebench.errors import ProbebenchError
 
             options, config = self.options, self.config
-            models = [spec for specs in config.hook.pytest_probebench_models(config=config) for spec in specs]
-            datasets = [spec for specs in config.hook.pytest_probebench_datasets(config=config) for spec in specs]
+            models = _given(config, "pytest_probebench_models", ModelSpec)
+            datasets = _given(config, "pytest_probebench_datasets", DatasetSpec)
             catalog = Catalog.default().extended(models, datasets)
             # By the name that the rest of the run knows a model by, which for one of timm is made of what was typed.
             own: dict[str, Path] = {}
@@ -194,6 +197,28 @@ class State:
         self.withheld[withheld.sweep.id] = withheld
         if self.worker is not None:
             self.worker.withhold(withheld)
+
+
+def _given(config: pytest.Config, hook: str, kind: type[Spec]) -> list[Spec]:
+    """The specs that conftest files and plugins give.
+
+    Raises:
+        ProbebenchError: if one of them fails, or gives something else
+    """
+    from probebench.errors import ProbebenchError
+
+    found: list[Spec] = []
+    try:
+        for given in getattr(config.hook, hook)(config=config):
+            found += [given] if isinstance(given, kind) else given
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = next((f"{each.filename}:{each.lineno}: " for each in reversed(frames) if each.name == hook), "")
+        raise ProbebenchError(f"{where}{hook} failed ({type(error).__name__}: {error})") from error
+    for spec in found:
+        if not isinstance(spec, kind):
+            raise ProbebenchError(f"{hook} gave {spec!r}, which is no {kind.__name__}: return a list of these")
+    return found
 
 
 STATE: pytest.StashKey[State] = pytest.StashKey()

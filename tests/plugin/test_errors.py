@@ -118,6 +118,41 @@ def test_a_name_that_is_registered_twice_is_refused(project, run):
     result.stderr.fnmatch_lines(["*model 'tiny' is registered twice*"])
 
 
+ONE_SPEC = 'DatasetSpec(name="blobs", reader="conftest:blobs")'
+
+
+@pytest.mark.parametrize("args", [[], ["--probe-dataset=blobs"], ["-n2"]], ids=["late", "early", "workers"])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            f"[{ONE_SPEC[:-1]}, root=3)]",
+            "*conftest.py:*: pytest_probebench_datasets failed (TypeError: *unexpected keyword argument 'root')",
+        ),
+        ("3", "*pytest_probebench_datasets failed (TypeError: 'int' object is not iterable)"),
+        ("['blobs']", "*pytest_probebench_datasets gave 'blobs', which is no DatasetSpec: return a list of these"),
+    ],
+    ids=["keyword", "number", "names"],
+)
+def test_a_hook_that_fails_is_named(project, run, body, message, args):
+    text = (project.path / "conftest.py").read_text().replace("def pytest_probebench_datasets", "def unused")
+    project.makeconftest(text + f"\ndef pytest_probebench_datasets():\n    return {body}\n")
+    project.makepyfile(test_again=(project.path / "test_tiny.py").read_text())
+    result = run(*args)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines([message])
+    assert result.stderr.str().count("pytest_probebench_datasets") == 1
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_a_hook_may_give_one_spec(project, run):
+    text = (project.path / "conftest.py").read_text().replace("def pytest_probebench_datasets", "def unused")
+    project.makeconftest(text + f"\ndef pytest_probebench_datasets():\n    return {ONE_SPEC}\n")
+    mark = "@pytest.mark.probe(model='tiny', dataset='blobs', site='final')"
+    project.makepyfile(test_tiny=f"import pytest\n{mark}\ndef test_probe(probe): probe.check()\n")
+    run().assert_outcomes(passed=1)
+
+
 FAILING = {
     "no_class_two": "*DataError: dataset 'no_class_two': no training image *for class 'bottom'*",
     "raises": "*ZeroDivisionError: *",
