@@ -47,8 +47,12 @@ class Estimate:
     fit_seconds: float
 
 
-def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> list[str]:
-    """The table, and what all sweeps take together. Networks are built and timed on two batches of empty images."""
+def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> tuple[list[str], int]:
+    """The table, and what all sweeps take together. Networks are built and timed on two batches of empty images.
+
+    Returns:
+        the lines, and how many sweeps cannot be planned
+    """
     cache = None
     if options.cache != "off":
         cache = FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
@@ -79,7 +83,7 @@ def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> list[str
             f"{f' and {human(on_gpu)} of a GPU' if on_gpu else ''} at a time besides network and libraries"
             f"{f', {human(disk)} of disk' if disk else ''}"
         )
-    return text
+    return text, len(found) - len(known)
 
 
 def estimate(

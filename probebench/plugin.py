@@ -291,7 +291,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     from probebench.plan_table import lines
 
     cases = list(dict.fromkeys(case for item in session.items if (case := case_of(item)) is not None))
-    state.notes += lines(cases, state.catalog, state.options)
+    told, unplanned = lines(cases, state.catalog, state.options)
+    state.notes += told
+    session.testsfailed += unplanned  # what ends pytest with exit code 1
     return True
 
 

@@ -55,11 +55,11 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, save, capsys):
 
 
 @pytest.mark.parametrize(
-    ("output", "message"),
-    [("report.txt", "-o must end in .html, got 'report.txt'"), ("run.json/report.html", "is not a directory")],
+    ("output", "code", "message"),
+    [("report.txt", 2, "-o must end in .html, got 'report.txt'"), ("run.json/report.html", 1, "is not a directory")],
 )
-def test_where_it_cannot_be_written_is_told(save, capsys, output, message):
-    assert main(["report", save("run.json", {NET: {"final": right(600)}}), "-o", output]) == 1
+def test_where_it_cannot_be_written_is_told(save, capsys, output, code, message):
+    assert main(["report", save("run.json", {NET: {"final": right(600)}}), "-o", output]) == code
     assert message in capsys.readouterr().err
 
 
