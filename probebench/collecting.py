@@ -8,16 +8,13 @@ import pytest
 
 from probebench.cases import Case, Selection, by_sweep, expand
 from probebench.errors import ProbebenchError, nearest
-from probebench.items import CASE, SWEEP
+from probebench.items import ARGUMENTS, CASE, SWEEP
 
 if TYPE_CHECKING:
     from probebench.state import State
 
 ANY_OF_TIMM = "timm:*"
 """As a model in a mark: every ``timm:`` model that --probe-model names."""
-
-ARGUMENTS = ("model", "dataset", "layer", "site")
-"""Of the mark."""
 
 
 def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
@@ -32,7 +29,7 @@ def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
         return
     try:
         cases = _cases(metafunc, state)
-        state.models.update(case.sweep.model for case in cases)
+        state.sweeps.update(case.sweep for case in cases)
         if state.sharding is not None:
             state.sharding.add(cases)
         for sweep, its_cases in by_sweep(cases).items():
@@ -92,7 +89,10 @@ def _cases(metafunc: pytest.Metafunc, state: State) -> list[Case]:
         models.remove(ANY_OF_TIMM)
         models += [model for model in state.options.models if model.startswith("timm:")]
     own = Selection.parse(catalog, models, datasets, layers, sites)
-    models = [catalog.model(model).name for model in models]
+    specs = [catalog.model(model) for model in models]
+    models = [spec.name for spec in specs]
+    chosen = [spec.depth for spec in specs if selection.models is None or spec.name in selection.models]
+    state.deepest = max(state.deepest, *chosen, 0)
     return expand(catalog, models, datasets, state.options.protocol, [own, selection])
 
 

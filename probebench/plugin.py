@@ -112,6 +112,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     state = config.stash[STATE]
+    if state.options.layers:
+        state.check_layers()
     errors = state.errors
     if errors and not _in_worker(config):  # a worker that ends here would be replaced: see pytest_collection_finish
         raise pytest.UsageError("\n".join(errors))
@@ -147,6 +149,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for item in items:
         if (param := param_of(item)) is not None:
             state.first.setdefault(param.sweep.id, item.nodeid)
+    if not cases and not withheld and state.sweeps and config.option.markexpr:
+        from probebench.asking import unmatched
+
+        state.notes += unmatched(config.option.markexpr, state.sweeps)
     state.family = len(cases) if state.sharding is None else state.sharding.cases
     if config.option.collectonly:
         return

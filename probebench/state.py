@@ -14,7 +14,7 @@ from probebench.options import Options
 
 if TYPE_CHECKING:
     from probebench.asking import Asked
-    from probebench.cases import Case, Selection
+    from probebench.cases import Case, Selection, Sweep
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
     from probebench.engines.ray import RayEngine
     from probebench.journal import Journal
@@ -35,7 +35,8 @@ class State:
     Attributes:
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
-        models: those with cases, before pytest's own options leave some out, or --probe-shard
+        sweeps: those with cases, before pytest's own options leave some out, or --probe-shard
+        deepest: the number of layers of the deepest model that a mark names and the command line does not leave out
         withheld: by id of the sweep
         first: by id of the sweep, the node id of its first item
         family: number of cases that share the error level of the verdicts
@@ -53,7 +54,8 @@ class State:
     options: Options
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    models: set[str] = field(default_factory=set)
+    sweeps: set[Sweep] = field(default_factory=set)
+    deepest: int = 0
     withheld: dict[str, Withheld] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     family: int = 0
@@ -133,14 +135,26 @@ class State:
         """
         from probebench.errors import ProbebenchError, nearest
 
-        with_cases = {self.catalog.model(name).typed for name in self.models}
+        models = {sweep.model for sweep in self.sweeps}
+        with_cases = {self.catalog.model(name).typed for name in models}
         for name in self.options.weights:
-            if name not in self.models:
+            if name not in models:
                 typed = self.catalog.model(name).typed
                 known = f"Those with cases: {', '.join(sorted(with_cases))}" if with_cases else "No model has"
                 raise ProbebenchError(
                     f"--probe-weights: model {typed!r} has no case in this run.{nearest(typed, with_cases)} {known}."
                 )
+
+    def check_layers(self) -> None:
+        """After collection, when all models are known: add an error for layers of --probe-layer that none has."""
+        from probebench.cases import parse_layers
+        from probebench.errors import UnknownName
+
+        for text in self.options.layers if self.deepest else ():
+            try:
+                parse_layers(text, self.deepest)
+            except UnknownName as error:
+                self.errors.append(f"--probe-layer: {error}")
 
     def begin(self, cases: Collection[Case], withheld: Collection[Withheld]) -> None:
         """Collection has finished: make the run, if there is something to run or to tell of.
