@@ -32,7 +32,7 @@ EXAMPLES = """examples:
   probebench fetch cifar10 flowers102   get two datasets
   probebench fetch paper --dry-run      what the suite `paper` would download
   probebench recommend --model glyphvit --data FOLDER -o DIR
-  probebench show latest                the last run in this folder
+  probebench show latest                the last run in this folder, or the nearest above that has one
   probebench leaderboard a.json b.json --format github
   probebench report a.json b.json -o report.html
   probebench figures a.json b.json -o figures

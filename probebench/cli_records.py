@@ -177,6 +177,8 @@ def _read(name: str, bits: str = "") -> Stored:
     from probebench.results import load, load_correct
 
     path = find(name)
+    if not Path(name).is_file() and path.parent != Path.cwd() / ".probebench" / "runs":
+        print(f"run record {path.stem} is from {path.parent.parent.parent}; here is none", file=sys.stderr)
     record, correct = load(path), {}
     if bits:
         try:

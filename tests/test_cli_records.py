@@ -56,6 +56,20 @@ def test_records_are_found_by_path_prefix_and_latest(folder):
         find("20260101T000000Z-aaaaab")
 
 
+def test_a_record_of_a_folder_above_is_told(folder, capsys, monkeypatch):
+    path = folder / ".probebench" / "runs" / "20260101T000000Z-aaaaaa.json"
+    save(stored({NET: {"final": right(700)}}), path)
+    assert main(["show", "latest"]) == 0
+    assert capsys.readouterr().err == ""
+    (folder / "deeper").mkdir()
+    monkeypatch.chdir(folder / "deeper")
+    for command in (["show", "latest"], ["leaderboard", "20260101"]):
+        assert main(command) == 0
+        assert f"run record {path.stem} is from {folder}; here is none\n" in capsys.readouterr().err
+    assert main(["show", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_record_that_is_not_there_is_a_usage_error(folder, capsys):
     assert main(["show", "run.json"]) == 2
     assert "there is no file 'run.json', and no .probebench/runs here" in capsys.readouterr().err
