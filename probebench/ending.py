@@ -9,6 +9,7 @@ import pytest
 from probebench import junit, overlooked, results
 from probebench.preflight import entries
 from probebench.run import relative
+from probebench.wording import counted
 
 if TYPE_CHECKING:
     from probebench.run import Run
@@ -33,7 +34,7 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
             notes.append("baselines: not updated, because the run was interrupted")
         else:
             written, problems = run.update_baselines()
-            notes.append(f"baselines: {len(written)} files updated in {relative(run.options.baselines)}")
+            notes.append(f"baselines: {counted(len(written), 'file')} updated in {relative(run.options.baselines)}")
     problems += run.save_leaderboards(record)
     try:
         config.hook.pytest_probebench_record(config=config, record=record)
@@ -61,8 +62,8 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
     stale = [] if run.options.prune else record["stale"]
     if stale:
         notes.append(
-            f"stale: {len(stale)} baselines without a case, such as {stale[0]}. A run of all cases with --probe-prune "
-            "removes them, and so does --probe-update=all of their sweep"
+            f"stale: {counted(len(stale), 'baseline')} without a case, such as {stale[0]}. A run of all cases with "
+            "--probe-prune removes them, and so does --probe-update=all of their sweep"
         )
     unused = [overlooked.explained(run.options, folder) for folder in state.overlooked]
     if run.options.strict:

@@ -31,7 +31,7 @@ def test_a_run_becomes_a_page(tmp_path, save, capsys):
     run = save("run.json", {NET: {"L01-act": right(700), "final": right(600)}})
     assert main(["report", run, "-o", "out/report.html"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("out/report.html: 2 cases in 1 sweeps: 2 new")
+    assert printed.startswith("out/report.html: 2 cases in 1 sweep: 2 new")
     tree = parse((tmp_path / "out" / "report.html").read_text())
     assert "run.json" in tree.one("header").text
     assert tree.one("section", id="leaderboard").one("table", id="board").table()[0][3] == "L01-act"
