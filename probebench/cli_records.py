@@ -164,7 +164,7 @@ def find(name: str, start: Path | None = None) -> Path:
         names = ", ".join(file.stem for file in matching[:5]) + (", ..." if len(matching) > 5 else "")
         raise UnknownName(f"{len(matching)} run records in {runs} start with {name!r}: {names}")
     known = [*(file.stem for file in found), "latest"]
-    raise unknown("run record", name, known if found else ["a path to one"], f"ls {runs}")
+    raise unknown("run record", name, known if found else ["a path to one"], f"`ls {runs}` lists them")
 
 
 def _read(name: str, bits: str = "") -> Stored:

@@ -57,13 +57,13 @@ def unknown(kind: str, name: object, known: Iterable[str], listing: str | None =
     """The error for a name that is not one of `known`, with the nearest ones, and the whole list if it is short.
 
     Args:
-        listing: the command that prints a list too long for a message
+        listing: a clause that says where a list is that is too long for a message
     """
     names = sorted(known)
     hint = nearest(name, names)
     if listing is None or len(names) <= _SHORT_LIST:
         return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
-    return UnknownName(f"unknown {kind} {name!r}.{hint} {len(names)} are known: {listing} lists them.")
+    return UnknownName(f"unknown {kind} {name!r}.{hint} {listing}.")
 
 
 _SHORT_LIST = 20

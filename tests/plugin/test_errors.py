@@ -16,7 +16,10 @@ USAGE = pytest.ExitCode.USAGE_ERROR
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--probe-model=tinny"], "*unknown model 'tinny'. Did you mean 'tiny'*probebench models lists them*"),
+        (
+            ["--probe-model=tinny"],
+            "*unknown model 'tinny'. Did you mean 'tiny'*`probebench models` lists those of the catalog.",
+        ),
         (["--probe-dataset=blob"], "*unknown dataset 'blob'. Did you mean 'blobs'*"),
         (["--probe-layer=51"], "*unknown layer '51'*Known: 1 to 50*"),
         (["--probe-model=tiny", "--probe-layer=3"], "*unknown layer '3'*Known: 1 to 2*"),
