@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from probebench.errors import nearest
+from probebench.items import ARGUMENTS
 from probebench.sites import REFERENCES, SITES
+
+if TYPE_CHECKING:
+    from probebench.cases import Sweep
 
 _SHORT = 3  # letters: a shorter word of -k is in too many names to be meant for one
 
@@ -59,6 +65,27 @@ class Asked:
             for part in word.strip("[]").split("-")
         }
         return cls(frozenset(exact["model"]), frozenset(exact["dataset"]), frozenset(filter(_is_a_name, words)))
+
+
+def unmatched(expression: str, sweeps: Collection[Sweep]) -> list[str]:
+    """What in an expression of -m no case has, a line each.
+
+    Args:
+        sweeps: all that there are
+    """
+    known = {
+        "model": {sweep.model for sweep in sweeps},
+        "dataset": {sweep.dataset for sweep in sweeps},
+        "site": {*SITES, *REFERENCES},
+    }
+    found = []
+    for arguments in re.findall(r"\bprobe\(([^()]*)\)", expression):
+        for key, _, name in re.findall(r"""(\w+)\s*=\s*(["']?)([^"',]+)\2""", arguments):
+            if key not in ARGUMENTS:
+                found.append(f"-m: the probe mark has no {key!r}.{nearest(key, ARGUMENTS)}")
+            elif name not in known.get(key, [name]):
+                found.append(f"-m: no case has {key}={name!r}.{nearest(name, known[key])}")
+    return list(dict.fromkeys(found))
 
 
 def _is_a_name(word: str) -> bool:

@@ -132,7 +132,7 @@ class NewerBaseline(StoreError):
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from changing any baseline in a directory, which is made.
+    """Keep other processes from changing any baseline in a directory, which is made, with the lock kept out of git.
 
     Raises:
         StoreError: if another process does not let go, or the lock cannot be made
@@ -140,7 +140,8 @@ def locked(directory: Path) -> Iterator[None]:
     # The lock file stays: removing one splits those who wait for it from those who come later.
     lock = FileLock(directory / ".lock")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.exists():
+            atomic.write(directory / ".gitignore", "# made by probebench\n.lock\n")
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise StoreError(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from probebench import __version__, cli_cache, cli_recommend, cli_records
-from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.catalog import DATASETS_LISTED, MODELS_LISTED, Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets.disk import data_root, human, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
 from probebench.listing import Row, dataset_rows, model_rows, protocol_rows, write_table
@@ -32,7 +32,7 @@ EXAMPLES = """examples:
   probebench fetch cifar10 flowers102   get two datasets
   probebench fetch paper --dry-run      what the suite `paper` would download
   probebench recommend --model glyphvit --data FOLDER -o DIR
-  probebench show latest                the last run in this folder
+  probebench show latest                the last run in this folder, or the nearest above that has one
   probebench leaderboard a.json b.json --format github
   probebench report a.json b.json -o report.html
   probebench figures a.json b.json -o figures
@@ -225,7 +225,7 @@ def _specs(catalog: Catalog, name: str) -> list[ModelSpec | DatasetSpec]:
         return [catalog.model(name)]
     except UnknownName:
         every = [*catalog.models, *catalog.datasets, *catalog.suites]
-        raise unknown("model, dataset or suite", name, every, "probebench models or datasets") from None
+        raise unknown("model, dataset or suite", name, every, f"{MODELS_LISTED}, {DATASETS_LISTED}") from None
 
 
 def _weights(spec: ModelSpec) -> dict[str, _Job]:

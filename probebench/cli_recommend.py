@@ -86,6 +86,8 @@ def _recommend(args: argparse.Namespace) -> int:
         print("probebench: interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
     print(found)
+    if args.budget is not None and found.budget is None:
+        print(f"budget    of {found.taps} taps that is all: each had the full probe, and none was screened")
     if args.output is not None:
         probe, script = found.save(args.output)
         checkpoint = found.export.checkpoint

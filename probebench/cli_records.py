@@ -164,7 +164,7 @@ def find(name: str, start: Path | None = None) -> Path:
         names = ", ".join(file.stem for file in matching[:5]) + (", ..." if len(matching) > 5 else "")
         raise UnknownName(f"{len(matching)} run records in {runs} start with {name!r}: {names}")
     known = [*(file.stem for file in found), "latest"]
-    raise unknown("run record", name, known if found else ["a path to one"], f"ls {runs}")
+    raise unknown("run record", name, known if found else ["a path to one"], f"`ls {runs}` lists them")
 
 
 def _read(name: str, bits: str = "") -> Stored:
@@ -177,6 +177,8 @@ def _read(name: str, bits: str = "") -> Stored:
     from probebench.results import load, load_correct
 
     path = find(name)
+    if not Path(name).is_file() and path.parent != Path.cwd() / ".probebench" / "runs":
+        print(f"run record {path.stem} is from {path.parent.parent.parent}; here is none", file=sys.stderr)
     record, correct = load(path), {}
     if bits:
         try:
@@ -203,6 +205,8 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _provenance(run: Stored) -> list[str]:
+    from probebench.wording import counted
+
     record = run.record
     took = f"started {record['started']}, took {record['duration_seconds']:.0f} s"
     lines = [f"run       {run.name}", f"when      {took}" + (" (interrupted)" if record["interrupted"] else "")]
@@ -210,21 +214,24 @@ def _provenance(run: Stored) -> list[str]:
         if "merged" in record:
             lines.append(f"\nmerged    {source['name']}, started {source['started']}")
         hardware = source["hardware"]
-        workers = f" and {hardware['workers']} workers" if "workers" in hardware else ""
+        cores = counted(hardware["cores"], "core")
+        cores += f" and {counted(hardware['workers'], 'worker')}" if "workers" in hardware else ""
         nodes = hardware.get("nodes", 0)
-        workers += f" of {nodes} Ray node{'s' if nodes > 1 else ''}" if nodes else ""
+        cores += f" of {counted(nodes, 'Ray node')}" if nodes else ""
         devices = ", ".join([*hardware["devices"], *hardware["gpus"]])
         lines += [
             f"command   {' '.join(source['command'])}",
             f"versions  {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
-            f"hardware  {hardware['cpu']}, {hardware['cores']} cores{workers}, {hardware['platform']}; {devices}",
+            f"hardware  {hardware['cpu']}, {cores}, {hardware['platform']}; {devices}",
         ]
     fingerprints = {case["protocol"]: case["fingerprint"] for case in record["cases"]}
     lines += [f"protocol  {name} ({fingerprint})" for name, fingerprint in fingerprints.items()]
     for failure in record["failures"]:
         lines.append(f"FAILED    {failure['sweep']}: {failure['error'].splitlines()[0]}")
     if record["stale"]:
-        lines.append(f"stale     {len(record['stale'])} baselines without a case, such as {record['stale'][0]}")
+        lines.append(
+            f"stale     {counted(len(record['stale']), 'baseline')} without a case, such as {record['stale'][0]}"
+        )
     return lines
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from probebench.cases import Case, Selection, by_sweep, expand
-from probebench.errors import ProbebenchError
-from probebench.items import CASE, SWEEP
+from probebench.errors import ProbebenchError, nearest
+from probebench.items import ARGUMENTS, CASE, SWEEP
 
 if TYPE_CHECKING:
     from probebench.state import State
@@ -19,9 +19,17 @@ ANY_OF_TIMM = "timm:*"
 
 def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
     """Make the cases of a test function; mistakes in its mark are added to the session's errors."""
-    params = []
+    params: list[Any] = []
+    try:
+        state.prepare()
+    except ProbebenchError as error:  # not a mistake of this test function
+        if str(error) not in state.errors:
+            state.errors.append(str(error))
+        _parametrize(metafunc, params)
+        return
     try:
         cases = _cases(metafunc, state)
+        state.sweeps.update(case.sweep for case in cases)
         if state.sharding is not None:
             state.sharding.add(cases)
         for sweep, its_cases in by_sweep(cases).items():
@@ -45,6 +53,10 @@ def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
         # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
         where = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"
         state.errors.append(f"{where}: {error}")
+    _parametrize(metafunc, params)
+
+
+def _parametrize(metafunc: pytest.Metafunc, params: list[Any]) -> None:
     metafunc.parametrize(
         (SWEEP, CASE),
         params or [pytest.param(None, None, id="none")],  # deselected in pytest_collection_modifyitems
@@ -63,18 +75,24 @@ def _cases(metafunc: pytest.Metafunc, state: State) -> list[Case]:
         )
     mark = marks[0] if marks else None
     kwargs = dict(mark.kwargs) if mark else {}
-    if mark is None or mark.args or not {"model", "dataset"} <= kwargs.keys():
-        raise ProbebenchError(
-            "needs a mark that says what to measure, such as @pytest.mark.probe(model=..., dataset=...)"
-        )
-    if extra := kwargs.keys() - {"model", "dataset", "layer", "site"}:
-        raise ProbebenchError(f"the probe mark takes model, dataset, layer and site, not {', '.join(extra)}")
+    example = "such as @pytest.mark.probe(model=..., dataset=...)"
+    if mark is not None and mark.args:
+        given = ", ".join(map(repr, mark.args))
+        raise ProbebenchError(f"the arguments of the probe mark need their names, {example}; {given} has none")
+    if extra := sorted(kwargs.keys() - set(ARGUMENTS)):
+        near = nearest(extra[0], ARGUMENTS)
+        raise ProbebenchError(f"the probe mark takes model, dataset, layer and site, not {', '.join(extra)}.{near}")
+    if not {"model", "dataset"} <= kwargs.keys():
+        raise ProbebenchError(f"needs a mark that says what to measure, {example}")
     models, datasets, layers, sites = (_list(kwargs.get(key)) for key in ("model", "dataset", "layer", "site"))
     if ANY_OF_TIMM in models:
         models.remove(ANY_OF_TIMM)
         models += [model for model in state.options.models if model.startswith("timm:")]
     own = Selection.parse(catalog, models, datasets, layers, sites)
-    models = [catalog.model(model).name for model in models]
+    specs = [catalog.model(model) for model in models]
+    models = [spec.name for spec in specs]
+    chosen = [spec.depth for spec in specs if selection.models is None or spec.name in selection.models]
+    state.deepest = max(state.deepest, *chosen, 0)
     return expand(catalog, models, datasets, state.options.protocol, [own, selection])
 
 

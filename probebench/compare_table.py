@@ -11,7 +11,7 @@ from rich.text import Text
 
 from probebench.compare import Comparison, Pair
 from probebench.terminal import printed
-from probebench.wording import signed
+from probebench.wording import counted, signed
 
 SHOWN = 20  # rows of a comparison, unless more moved or all are asked for
 _STYLE = {"regressed": "bold red", "improved": "green", "not comparable": "yellow"}
@@ -37,7 +37,7 @@ def render(
     if left:
         parts.append(Text(f"{left} more rows, none of which moved: --all shows them"))
     reasons = Counter(pair.judgement.reason for pair in comparison.pairs if pair.move is None)
-    parts += [Text(f"{count} cases are not comparable: {reason}") for reason, count in reasons.items()]
+    parts += [Text(f"{counted(count, 'case')} not comparable: {reason}") for reason, count in reasons.items()]
     if any(pair.move is not None and pair.move.lost is None for pair in comparison.pairs):
         parts.append(
             Text(
@@ -54,7 +54,7 @@ def summary(comparison: Comparison) -> str:
     compared = [pair for pair in comparison.pairs if pair.move is not None]
     counts = Counter(pair.judgement.verdict for pair in compared)
     verdicts = ", ".join(f"{counts[v]} {v}" for v in ("regressed", "improved", "same") if counts[v])
-    text = f"{len(compared)} cases compared: {verdicts}"
+    text = f"{counted(len(compared), 'case')} compared: {verdicts}"
     others = [(len(comparison.pairs) - len(compared), "not comparable")]
     others += [(comparison.only_a, "only in A"), (comparison.only_b, "only in B")]
     if more := ", ".join(f"{count} {what}" for count, what in others if count):

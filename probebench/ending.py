@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probebench import junit, results
+from probebench import junit, overlooked, results
 from probebench.preflight import entries
 from probebench.run import relative
+from probebench.wording import counted
 
 if TYPE_CHECKING:
     from probebench.run import Run
@@ -33,7 +34,7 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
             notes.append("baselines: not updated, because the run was interrupted")
         else:
             written, problems = run.update_baselines()
-            notes.append(f"baselines: {len(written)} files updated in {relative(run.options.baselines)}")
+            notes.append(f"baselines: {counted(len(written), 'file')} updated in {relative(run.options.baselines)}")
     problems += run.save_leaderboards(record)
     try:
         config.hook.pytest_probebench_record(config=config, record=record)
@@ -50,10 +51,10 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
     if saved is not None:
         notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
     if state.journal is not None:
-        if interrupted or saved is None:
-            notes.append("to go on with this run: the same command with --probe-resume")
-        else:
+        if not interrupted and saved is not None:
             state.journal.remove()
+        elif state.journal.holds:
+            notes.append("to go on with this run: the same command with --probe-resume")
     if run.options.report is not None and not unreported:
         notes.append(f"report: {relative(run.options.report)}")
     notes += run.cache_notes()
@@ -61,9 +62,14 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
     stale = [] if run.options.prune else record["stale"]
     if stale:
         notes.append(
-            f"stale: {len(stale)} baselines without a case, such as {stale[0]}. A run of all cases with --probe-prune "
-            "removes them, and so does --probe-update=all of their sweep"
+            f"stale: {counted(len(stale), 'baseline')} without a case, such as {stale[0]}. A run of all cases with "
+            "--probe-prune removes them, and so does --probe-update=all of their sweep"
         )
+    unused = [overlooked.explained(run.options, folder) for folder in state.overlooked]
+    if run.options.strict:
+        problems += unused
+    else:
+        notes += [f"WARNING: {each}" for each in unused]
     notes += [f"ERROR: {problem}" for problem in problems]
     failed = problems or (run.options.strict and stale)
     if failed and session.exitstatus == pytest.ExitCode.OK:

@@ -45,20 +45,25 @@ class StoreError(ProbebenchError):
     """A baseline, run record or leaderboard file that cannot be read or written."""
 
 
+def nearest(name: object, names: Iterable[str]) -> str:
+    """`` Did you mean ...?``, with a blank before it; nothing where no name is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), sorted(names), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
 def unknown(kind: str, name: object, known: Iterable[str], listing: str | None = None) -> UnknownName:
     """The error for a name that is not one of `known`, with the nearest ones, and the whole list if it is short.
 
     Args:
-        listing: the command that prints a list too long for a message
+        listing: a clause that says where a list is that is too long for a message
     """
-    from difflib import get_close_matches
-
     names = sorted(known)
-    near = get_close_matches(str(name), names, n=3, cutoff=0.6)
-    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    hint = nearest(name, names)
     if listing is None or len(names) <= _SHORT_LIST:
         return UnknownName(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
-    return UnknownName(f"unknown {kind} {name!r}.{hint} {len(names)} are known: {listing} lists them.")
+    return UnknownName(f"unknown {kind} {name!r}.{hint} {listing}.")
 
 
 _SHORT_LIST = 20

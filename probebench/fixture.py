@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from probebench.cases import Case
@@ -11,7 +13,10 @@ from probebench.results import Record
 
 
 class Probe:
-    """What the `probe` fixture gives a test: one measured case."""
+    """What the `probe` fixture gives a test: one measured case.
+
+    Reading a number of a case that could not be measured fails the test, as `check` does.
+    """
 
     def __init__(self, request: pytest.FixtureRequest, outcome: Outcome, case: Case) -> None:
         self._request, self._outcome, self.case = request, outcome, case
@@ -19,26 +24,49 @@ class Probe:
     def check(self) -> None:
         """Fail if the case regressed against its baseline, or could not be measured."""
         __tracebackhide__ = True
-        item, outcome = self._request.node, self._outcome
-        entry = outcome.case(self.case)
-        if outcome.error is not None or entry is None:
-            if outcome.explained_by is None:
-                outcome.explained_by = item.nodeid
-                if outcome.traceback:
-                    item.add_report_section("call", "traceback", outcome.traceback)
-                pytest.fail(f"sweep {self.case.sweep.id} could not be measured.\n{outcome.error}", pytrace=False)
-            item.user_properties.append(UNMEASURED)
-            pytest.fail(f"not measured: the sweep failed, see {outcome.explained_by}", pytrace=False)
-        item.user_properties += [
+        entry = self._entry()
+        self._request.node.user_properties += [
             ("probe_accuracy", entry["accuracy"]),
             ("probe_verdict", entry["verdict"]),
         ]
         if entry["baseline_accuracy"] is not None:
-            item.user_properties.append(("probe_baseline_accuracy", entry["baseline_accuracy"]))
+            baseline = ("probe_baseline_accuracy", entry["baseline_accuracy"])
+            self._request.node.user_properties.append(baseline)
         self._benchmark(entry)
-        complaint = outcome.complaints.get(entry["id"])
+        complaint = self._outcome.complaints.get(entry["id"])
         if complaint is not None:
             pytest.fail(complaint, pytrace=False)
+
+    @property
+    def accuracy(self) -> float:
+        """On the test images, a fraction from 0 to 1; of several draws of the training set the mean."""
+        return float(self._entry()["accuracy"])
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The ends of the 95% interval of `accuracy`, as fractions."""
+        low, high = self._entry()["ci95"]
+        return low, high
+
+    @property
+    def record(self) -> Record:
+        """A copy of everything that the run record has of this case, as an object of ``cases`` in run-1.json."""
+        return copy.deepcopy(self._entry())
+
+    def _entry(self) -> Record:
+        """What was measured; fails the test if nothing was, with the explanation once a sweep."""
+        __tracebackhide__ = True
+        item, outcome = self._request.node, self._outcome
+        entry = outcome.case(self.case)
+        if outcome.error is None and entry is not None:
+            return entry
+        if outcome.explained_by is None:
+            outcome.explained_by = item.nodeid
+            if outcome.traceback:
+                item.add_report_section("call", "traceback", outcome.traceback)
+            pytest.fail(f"sweep {self.case.sweep.id} could not be measured.\n{outcome.error}", pytrace=False)
+        item.user_properties.append(UNMEASURED)
+        pytest.fail(f"not measured: the sweep failed, see {outcome.explained_by}", pytrace=False)
 
     def _benchmark(self, entry: Record) -> None:
         """Enter the attributed time into pytest-benchmark, if it is there and was not told to stay out."""

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from probebench.catalog import DatasetSpec, ModelSpec
 
 
-def pytest_probebench_models(config: pytest.Config) -> Iterable[ModelSpec]:  # type: ignore[empty-body]
+def pytest_probebench_models(config: pytest.Config) -> ModelSpec | Iterable[ModelSpec]:  # type: ignore[empty-body]
     """Models to add to the catalog of this run.
 
     Called once, before the first case is collected, from conftest files that are known then: those of the rootdir
-    and of the directories named on the command line. A name that is already taken is an error. With pytest-xdist it is
-    called in every process.
+    and of the directories named on the command line. A name that is already taken is an error, and so is an
+    exception. With pytest-xdist it is called in every process.
     """
 
 
-def pytest_probebench_datasets(config: pytest.Config) -> Iterable[DatasetSpec]:  # type: ignore[empty-body]
+def pytest_probebench_datasets(config: pytest.Config) -> DatasetSpec | Iterable[DatasetSpec]:  # type: ignore[empty-body]
     """Datasets to add to the catalog of this run; called like `pytest_probebench_models`."""
 
 

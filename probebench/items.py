@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SWEEP, CASE = "_probe_sweep", "_probe_case"
 """The arguments that a test function of cases is parametrized with."""
 
+ARGUMENTS = ("model", "dataset", "layer", "site")
+"""Of the ``probe`` mark."""
+
 UNMEASURED = ("probe", "not measured")
 """The property of a case whose sweep failed or is withheld, as another one explains."""
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from probebench.options import Options
 
 
+_SETTINGS = "settings"  # the file that says which run it is
 _FORGOTTEN = 30 * 24 * 3600.0  # seconds
 
 
@@ -42,7 +43,8 @@ class Journal:
 
     def __init__(self, options: Options, cases: Collection[Case], *, resume: bool) -> None:
         self._home = options.root / ".probebench"
-        self._folder = self._home / "unfinished" / _key(options, cases)
+        self._settings = _settings(options, cases)
+        self._folder = self._home / "unfinished" / _key(self._settings)
         self._resume = resume
         self.left = len(list(self._folder.glob("*.json")))
         self.recalled: list[Sweep] = []
@@ -53,7 +55,27 @@ class Journal:
             return
         with suppress(StoreError):  # the run goes on without, as it does without a place for its record
             atomic.keep_out_of_git(self._home)
+            if not (self._folder / _SETTINGS).exists():
+                atomic.write(self._folder / _SETTINGS, json.dumps(self._settings))
             outcome.save(ended, self._path(ended.sweep))
+
+    @property
+    def holds(self) -> bool:
+        """Whether there is something here to go on from."""
+        return any(self._folder.glob("*.json"))
+
+    def why_none(self) -> str:
+        """Why there is nothing to go on from: what differs from the run that was last left unfinished, if one was."""
+        others = list(self._folder.parent.glob(f"*/{_SETTINGS}"))
+        if not others:
+            return "there is no unfinished run"
+        text = "there is no unfinished run of these cases and settings"
+        try:
+            last = json.loads(max(others, key=lambda path: path.stat().st_mtime).read_text(encoding="utf-8"))
+            differs = [what for what, value in self._settings.items() if last[what] != value]
+        except (OSError, ValueError, TypeError, KeyError):
+            return text
+        return f"{text}; the one that was left last differs in {', '.join(differs)}"
 
     def recall(self, sweep: Sweep) -> Outcome | None:
         """A sweep that an earlier run has finished, if that is asked for; damaged files are as none."""
@@ -80,24 +102,31 @@ class Journal:
         return self._folder / f"{sweep.id}.json"
 
 
-def _key(options: Options, cases: Collection[Case]) -> str:
+def _settings(options: Options, cases: Collection[Case]) -> dict[str, Any]:
+    """What decides a number or a verdict, by what a user calls it."""
     stored = hashlib.sha256()
     sweeps = {case.sweep.id: case.sweep for case in cases}
     for name in sorted(sweeps):
         for path in baselines.paths(options.baselines, sweeps[name]):
             with suppress(OSError):
                 stored.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    decides: dict[str, Any] = {
-        "cases": sorted(case.id for case in cases),
+    return {
+        "cases": hashlib.sha256(" ".join(sorted(case.id for case in cases)).encode()).hexdigest(),
         "protocol": get_protocol(options.protocol).fingerprint,
-        "weights": {model: [str(path), _stamp(path)] for model, path in options.weights.items()},
-        "verdicts": [options.alpha, options.min_drop, options.strict, options.update],
-        "device": options.device,
-        "shard": options.shard,
+        "--probe-weights": {model: [str(path), _stamp(path)] for model, path in options.weights.items()},
+        "--probe-alpha": options.alpha,
+        "--probe-min-drop": options.min_drop,
+        "--probe-strict": options.strict,
+        "--probe-update": options.update,
+        "--probe-device": options.device,
+        "--probe-shard": options.shard and list(options.shard),
         "baselines": stored.hexdigest(),
-        "versions": results.versions(),
+        "versions of libraries": results.versions(),
     }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _key(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _stamp(path: Path) -> list[int]:

@@ -16,7 +16,7 @@ from probebench.selection import selections
 from probebench.sites import SITES
 from probebench.summaries import best_per_site, models, regime_table
 from probebench.terminal import printed, table, titled
-from probebench.wording import chosen_on, controls_line, percent, regime_title, trends_line, unavailable_lines
+from probebench.wording import chosen_on, controls_line, counted, percent, regime_title, trends_line, unavailable_lines
 
 
 def render(record: dict[str, Any], *, level: str, width: int | None, color: bool, ascii_only: bool) -> str:
@@ -126,7 +126,7 @@ def tally(record: dict[str, Any]) -> str:
     counts: dict[str, int] = {}
     for case in record["cases"]:
         counts[case["verdict"]] = counts.get(case["verdict"], 0) + 1
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items(), key=lambda kv: -kv[1]))
+    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(counts.items(), key=lambda kv: -kv[1]))
     rate = record["images_per_second"]
     speed = f", {rate:,.0f} images/s" if rate else ""
-    return f"{len(record['cases'])} cases in {len(record['sweeps'])} sweeps: {verdicts}{speed}"
+    return f"{counted(len(record['cases']), 'case')} in {counted(len(record['sweeps']), 'sweep')}: {verdicts}{speed}"

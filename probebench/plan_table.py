@@ -24,6 +24,7 @@ from probebench.protocols import get_protocol
 from probebench.sites import Tap
 from probebench.sweep import Silent, available_cores, choose_device
 from probebench.views import pixel_statistics
+from probebench.wording import counted
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog
@@ -47,8 +48,12 @@ class Estimate:
     fit_seconds: float
 
 
-def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> list[str]:
-    """The table, and what all sweeps take together. Networks are built and timed on two batches of empty images."""
+def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> tuple[list[str], int]:
+    """The table, and what all sweeps take together. Networks are built and timed on two batches of empty images.
+
+    Returns:
+        the lines, and how many sweeps cannot be planned
+    """
     cache = None
     if options.cache != "off":
         cache = FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
@@ -75,11 +80,11 @@ def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> list[str
         most, on_gpu = (max(getattr(each.plan, name) for each in known.values()) for name in ("memory", "device"))
         disk = sum(each.plan.disk for each in known.values())
         text.append(
-            f"{len(known)} sweeps: about {_duration(total)}, at most {human(most)} of memory"
+            f"{counted(len(known), 'sweep')}: about {_duration(total)}, at most {human(most)} of memory"
             f"{f' and {human(on_gpu)} of a GPU' if on_gpu else ''} at a time besides network and libraries"
             f"{f', {human(disk)} of disk' if disk else ''}"
         )
-    return text
+    return text, len(found) - len(known)
 
 
 def estimate(

@@ -98,11 +98,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from probebench.collecting import parametrize
 
         parametrize(metafunc, metafunc.config.stash[STATE])
+        return
+    # Not a mark of another project that has the same name; nor one of a class or module, which may have other tests.
+    own = (mark for mark in metafunc.definition.own_markers if mark.name == "probe")
+    if any({"model", "dataset"} & mark.kwargs.keys() for mark in own):
+        where, function = metafunc.definition.path.name, metafunc.function.__name__
+        metafunc.config.stash[STATE].errors.append(
+            f"{where}::{function}: has a probe mark and does not take the fixture `probe`, so that nothing would be "
+            "measured: take it as an argument, and call `probe.check()`"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     state = config.stash[STATE]
+    if state.options.layers:
+        state.check_layers()
     errors = state.errors
     if errors and not _in_worker(config):  # a worker that ends here would be replaced: see pytest_collection_finish
         raise pytest.UsageError("\n".join(errors))
@@ -138,13 +149,24 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for item in items:
         if (param := param_of(item)) is not None:
             state.first.setdefault(param.sweep.id, item.nodeid)
+    if not cases and not withheld and state.sweeps and config.option.markexpr:
+        from probebench.asking import unmatched
+
+        state.notes += unmatched(config.option.markexpr, state.sweeps)
     state.family = len(cases) if state.sharding is None else state.sharding.cases
     if config.option.collectonly:
         return
     from probebench.errors import ProbebenchError
 
+    if cases:
+        from probebench import overlooked
+
+        files = dict.fromkeys(item.path for item in items if case_of(item) is not None)
+        state.overlooked = overlooked.find(state.options, files)
     problem = "\n".join(state.errors)
     try:
+        if not problem and state.options.weights and not _ends_here(session):
+            state.check_weights()
         if state.pruning is not None and not _in_worker(config) and not _ends_here(session):
             state.pruning.begin(cases, withheld)
         if not problem:
@@ -250,7 +272,8 @@ def _note_unreachable(state: State, session: pytest.Session, outcome: Outcome) -
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
     """Why a sweep has no results is told once; its other cases fail under their own category, without a section."""
-    if report.when != "teardown" and report.failed and UNMEASURED in report.user_properties:
+    # pytest asks this of what it could not collect, too, and that has no properties.
+    if report.when in ("setup", "call") and report.failed and UNMEASURED in report.user_properties:
         return "not measured", "n", ("NOT MEASURED", {"red": True})
     return None
 
@@ -274,7 +297,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     from probebench.plan_table import lines
 
     cases = list(dict.fromkeys(case for item in session.items if (case := case_of(item)) is not None))
-    state.notes += lines(cases, state.catalog, state.options)
+    told, unplanned = lines(cases, state.catalog, state.options)
+    state.notes += told
+    session.testsfailed += unplanned  # what ends pytest with exit code 1
     return True
 
 

@@ -290,7 +290,8 @@ def report(specs: Iterable[ModelSpec], protocol: Protocol, own: Mapping[str, str
             origin = [spec.architecture, f"licence {spec.licence or 'unknown'}"]
         else:
             origin = []
-        agreed = "; ".join(f"WARNING: {each}" for each in differs) if differs else "as the weights declare"
+        agreed = "otherwise as the weights declare" if "evaluated at" in text else "as the weights declare"
+        agreed = "; ".join(f"WARNING: {each}" for each in differs) or agreed
         line = "; ".join([*([", ".join(origin)] if origin else []), text, agreed])
         names.setdefault(line, []).append(spec.name)
     return [f"{', '.join(models)}: {line}" for line, models in names.items()]

@@ -387,7 +387,8 @@ class Run:
             results.save(record, home / "runs" / name, correct)
             saved = home / "runs" / name
         except StoreError as error:
-            warnings.append(str(error))
+            elsewhere = ", so that this run has no record; --probe-json=FILE writes one"
+            warnings.append(f"{error}{'' if self.options.json is not None else elsewhere}")
         if self.options.json is not None:
             try:
                 results.save(record, self.options.json, correct)

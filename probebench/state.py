@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -13,8 +14,8 @@ from probebench.options import Options
 
 if TYPE_CHECKING:
     from probebench.asking import Asked
-    from probebench.cases import Case, Selection
-    from probebench.catalog import Catalog
+    from probebench.cases import Case, Selection, Sweep
+    from probebench.catalog import Catalog, DatasetSpec, ModelSpec
     from probebench.engines.ray import RayEngine
     from probebench.journal import Journal
     from probebench.preflight import Preflight, Withheld
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from probebench.sharding import Sharding
     from probebench.workers import Controller, Worker
 
+Spec = TypeVar("Spec", "ModelSpec", "DatasetSpec")
+
 
 @dataclass
 class State:
@@ -32,6 +35,8 @@ class State:
     Attributes:
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
+        sweeps: those with cases, before pytest's own options leave some out, or --probe-shard
+        deepest: the number of layers of the deepest model that a mark names and the command line does not leave out
         withheld: by id of the sweep
         first: by id of the sweep, the node id of its first item
         family: number of cases that share the error level of the verdicts
@@ -42,12 +47,15 @@ class State:
         worker: of one that is such a process, on the machine of its controller
         engine: of one whose sweeps run on a cluster
         journal: of the sweeps that are over; None in a run without cases
+        overlooked: folders of baselines that lie with the cases and are not in use
     """
 
     config: pytest.Config
     options: Options
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sweeps: set[Sweep] = field(default_factory=set)
+    deepest: int = 0
     withheld: dict[str, Withheld] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     family: int = 0
@@ -59,6 +67,7 @@ class State:
     worker: Worker | None = None
     engine: RayEngine | None = None
     journal: Journal | None = None
+    overlooked: list[Path] = field(default_factory=list)
     _prepared: tuple[Catalog, Selection] | None = None
     _preflight: Preflight | None = None
 
@@ -70,12 +79,12 @@ class State:
         """
         if self._prepared is None:
             from probebench.cases import Selection
-            from probebench.catalog import Catalog
+            from probebench.catalog import Catalog, DatasetSpec, ModelSpec
             from probebench.errors import ProbebenchError
 
             options, config = self.options, self.config
-            models = [spec for specs in config.hook.pytest_probebench_models(config=config) for spec in specs]
-            datasets = [spec for specs in config.hook.pytest_probebench_datasets(config=config) for spec in specs]
+            models = _given(config, "pytest_probebench_models", ModelSpec)
+            datasets = _given(config, "pytest_probebench_datasets", DatasetSpec)
             catalog = Catalog.default().extended(models, datasets)
             # By the name that the rest of the run knows a model by, which for one of timm is made of what was typed.
             own: dict[str, Path] = {}
@@ -117,6 +126,35 @@ class State:
                 catalog, options.weights, self.asked, options.offline, options.licences, clean, here
             )
         return self._preflight
+
+    def check_weights(self) -> None:
+        """After collection: a file for a model that no test has would be left out of the run.
+
+        Raises:
+            ProbebenchError: if --probe-weights names one
+        """
+        from probebench.errors import ProbebenchError, nearest
+
+        models = {sweep.model for sweep in self.sweeps}
+        with_cases = {self.catalog.model(name).typed for name in models}
+        for name in self.options.weights:
+            if name not in models:
+                typed = self.catalog.model(name).typed
+                known = f"Those with cases: {', '.join(sorted(with_cases))}" if with_cases else "No model has"
+                raise ProbebenchError(
+                    f"--probe-weights: model {typed!r} has no case in this run.{nearest(typed, with_cases)} {known}."
+                )
+
+    def check_layers(self) -> None:
+        """After collection, when all models are known: add an error for layers of --probe-layer that none has."""
+        from probebench.cases import parse_layers
+        from probebench.errors import UnknownName
+
+        for text in self.options.layers if self.deepest else ():
+            try:
+                parse_layers(text, self.deepest)
+            except UnknownName as error:
+                self.errors.append(f"--probe-layer: {error}")
 
     def begin(self, cases: Collection[Case], withheld: Collection[Withheld]) -> None:
         """Collection has finished: make the run, if there is something to run or to tell of.
@@ -173,6 +211,28 @@ class State:
         self.withheld[withheld.sweep.id] = withheld
         if self.worker is not None:
             self.worker.withhold(withheld)
+
+
+def _given(config: pytest.Config, hook: str, kind: type[Spec]) -> list[Spec]:
+    """The specs that conftest files and plugins give.
+
+    Raises:
+        ProbebenchError: if one of them fails, or gives something else
+    """
+    from probebench.errors import ProbebenchError
+
+    found: list[Spec] = []
+    try:
+        for given in getattr(config.hook, hook)(config=config):
+            found += [given] if isinstance(given, kind) else given
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = next((f"{each.filename}:{each.lineno}: " for each in reversed(frames) if each.name == hook), "")
+        raise ProbebenchError(f"{where}{hook} failed ({type(error).__name__}: {error})") from error
+    for spec in found:
+        if not isinstance(spec, kind):
+            raise ProbebenchError(f"{hook} gave {spec!r}, which is no {kind.__name__}: return a list of these")
+    return found
 
 
 STATE: pytest.StashKey[State] = pytest.StashKey()

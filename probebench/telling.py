@@ -26,14 +26,16 @@ def header(state: State, cases: Collection[Case]) -> list[str]:
     if not cases or config.get_verbosity() < -1:
         return []
     from probebench.protocols import get_protocol
+    from probebench.wording import counted
 
     protocol = get_protocol(options.protocol)
-    what = f"{len(cases)} cases in {len({case.sweep for case in cases})} sweeps"
+    what = f"{counted(len(cases), 'case')} in {counted(len({case.sweep for case in cases}), 'sweep')}"
     if state.sharding is not None and options.shard is not None:
         part, count = options.shard
-        what += f" (shard {part}/{count} of {state.family} cases in {state.sharding.sweeps} sweeps)"
+        whole = f"{counted(state.family, 'case')} in {counted(state.sharding.sweeps, 'sweep')}"
+        what += f" (shard {part}/{count} of {whole})"
     if state.controller is not None:
-        what += f" on {state.controller.workers} workers"
+        what += f" on {counted(state.controller.workers, 'worker')}"
     if state.engine is not None and not config.option.collectonly:
         what += f" {state.engine.where}"
     first = (
@@ -51,8 +53,12 @@ def header(state: State, cases: Collection[Case]) -> list[str]:
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
     if state.journal is not None and (left := state.journal.left):
-        those = f"{left} sweeps of a run of these cases that ended early"
-        lines.append(f"{those} are taken as they are" if options.resume else f"{those} are here: see --probe-resume")
+        taken = "is taken as it is" if left == 1 else "are taken as they are"
+        here = f"{'is' if left == 1 else 'are'} here: see --probe-resume"
+        those = f"{counted(left, 'sweep')} of a run of these cases that ended early"
+        lines.append(f"{those} {taken if options.resume else here}")
+    elif state.journal is not None and options.resume:
+        lines.append(f"--probe-resume: {state.journal.why_none()}; all is measured")
     return [first] if config.get_verbosity() < 0 else [first, *lines]
 
 

@@ -13,6 +13,11 @@ SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shift
 """What is said of a dataset by the shift that the catalog gives it."""
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 case``, ``1,764 cases``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def percent(value: float | None) -> str:
     """87.4 of 0.874."""
     return "" if value is None else f"{100 * value:.1f}"
@@ -53,7 +58,7 @@ def selection_line(selection: dict[str, Any], ci95: Sequence[float], taps: int) 
     ]
     tied, others = selection["tied"], taps - 1
     if tied is not None and others:
-        text = f"{len(tied)} of {others} other taps {'is' if len(tied) == 1 else 'are'} tied with it"
+        text = f"{len(tied)} of {counted(others, 'other tap')} {'is' if len(tied) == 1 else 'are'} tied with it"
         if tied:
             first = earliest(selection)
             text += f", the earliest {first}" if first else ", none earlier"
@@ -72,8 +77,8 @@ _SHIFT = {"none": "no shift", "shift": "shift", "strong": "strong shift"}
 
 def controls_line(found: Controls) -> str:
     """What the chosen taps of a model gain, and what of it the controls leave."""
-    where = f"{found.datasets} dataset{'s' if found.datasets > 1 else ''}"
-    text = f"{found.model}, {where}: the chosen taps gain {signed(found.gain)} points over final"
+    text = f"{found.model}, {counted(found.datasets, 'dataset')}: "
+    text += f"the chosen taps gain {signed(found.gain)} points over final"
     if found.equal_width is not None:
         text += f", {signed(found.equal_width)} at equal width"
     if found.random is not None:

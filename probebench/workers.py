@@ -186,6 +186,7 @@ class Worker:
                 "family": state.family,
                 "sharded": state.sharding.sweeps if state.sharding is not None else None,
                 "here": state.preflight.here if entries else None,
+                "overlooked": [str(folder) for folder in state.overlooked],
                 "left_out": state.pruning.left_out if state.pruning is not None else [],
             },
         )
@@ -329,6 +330,7 @@ class Controller:
             raise pytest.UsageError("--dist=each gives every case to every worker: leave it out, a sweep is one's")
         withheld = [recalled(table) for table in found["withheld"]]
         state.notes += found["notes"]
+        state.overlooked = [Path(folder) for folder in found["overlooked"]]
         state.family, self._found_here = found["family"], found["here"]
         if state.sharding is not None:
             state.sharding.sweeps = found["sharded"]

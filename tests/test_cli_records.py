@@ -56,6 +56,20 @@ def test_records_are_found_by_path_prefix_and_latest(folder):
         find("20260101T000000Z-aaaaab")
 
 
+def test_a_record_of_a_folder_above_is_told(folder, capsys, monkeypatch):
+    path = folder / ".probebench" / "runs" / "20260101T000000Z-aaaaaa.json"
+    save(stored({NET: {"final": right(700)}}), path)
+    assert main(["show", "latest"]) == 0
+    assert capsys.readouterr().err == ""
+    (folder / "deeper").mkdir()
+    monkeypatch.chdir(folder / "deeper")
+    for command in (["show", "latest"], ["leaderboard", "20260101"]):
+        assert main(command) == 0
+        assert f"run record {path.stem} is from {folder}; here is none\n" in capsys.readouterr().err
+    assert main(["show", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_record_that_is_not_there_is_a_usage_error(folder, capsys):
     assert main(["show", "run.json"]) == 2
     assert "there is no file 'run.json', and no .probebench/runs here" in capsys.readouterr().err
@@ -74,7 +88,7 @@ def test_show_prints_the_leaderboards_and_where_they_come_from(folder, capsys):
     assert main(["show", "a.json"]) == 0
     out = output(capsys)
     for piece in (
-        *("digits, no shift: 1000 test images, default@1", "1 cases in 1 sweeps: 1 new", "run       a.json"),
+        *("digits, no shift: 1000 test images, default@1", "1 case in 1 sweep: 1 new", "run       a.json"),
         *("started 2026-01-01T00:00:00+00:00, took 10 s (interrupted)", "command   pytest benchmarks/", "torch 2"),
         *("protocol  default@1 (ffff", "FAILED    net-birds: DataError: no such folder\n", "L13-act"),
     ):
@@ -93,7 +107,7 @@ def test_show_says_of_an_older_record_what_its_bits_tell(folder, capsys):
     run = stored({NET: {"L01-act": right(700), "final": right(699)}})
     save(run, folder / "a.json")
     assert main(["show", "a.json"]) == 0
-    assert "L01-act chosen on test images: 70.0% (67.1-72.8); 1 of 1 other taps is tied with it" in output(capsys)
+    assert "L01-act chosen on test images: 70.0% (67.1-72.8); 1 of 1 other tap is tied with it" in output(capsys)
     (folder / "a.correct.safetensors").unlink()
     assert main(["show", "a.json"]) == 0
     out, err = capsys.readouterr()
@@ -103,7 +117,7 @@ def test_show_says_of_an_older_record_what_its_bits_tell(folder, capsys):
     results.save(completed(run.record, run.correct), folder / "b.json")
     assert main(["show", "b.json"]) == 0
     out, err = capsys.readouterr()
-    assert "1 of 1 other taps is tied with it" in out
+    assert "1 of 1 other tap is tied with it" in out
     assert err == ""
 
 
@@ -178,7 +192,7 @@ def test_compare_exits_with_1_if_something_regressed(folder, capsys, now, code):
     save(stored({NET: {"final": right(700)}}), folder / "a.json")
     save(stored({NET: {"final": now}}), folder / "b.json")
     assert main(["compare", "a.json", "b.json"]) == code
-    assert output(capsys).splitlines()[-1].startswith("1 cases compared: 1 ")
+    assert output(capsys).splitlines()[-1].startswith("1 case compared: 1 ")
     assert main(["compare", "a.json", "b.json", "--min-drop", "50"]) == 0
     assert main(["compare", "a.json", "b.json", "--alpha", "1e-30"]) == 0
 

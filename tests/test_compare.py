@@ -101,8 +101,8 @@ def test_what_cannot_be_compared_is_never_a_verdict(key, what):
     comparison = compare(a, b)
     assert not comparison.regressed
     assert [pair.judgement.verdict for pair in comparison.pairs] == ["same", "not comparable"]
-    assert summary(comparison) == "1 cases compared: 1 same; 1 not comparable"
-    assert f"1 cases are not comparable: {what}" in show(comparison)
+    assert summary(comparison) == "1 case compared: 1 same; 1 not comparable"
+    assert f"1 case not comparable: {what}" in show(comparison)
 
 
 def test_runs_of_different_protocols_have_nothing_in_common():

@@ -38,14 +38,14 @@ def test_workflow_commands_are_escaped():
 
 def test_a_run_that_passes_is_a_notice():
     text = annotation(record(), [], [])
-    assert text == "::notice title=probebench::200 cases in 1 sweeps: 200 new, 200 images/s"
+    assert text == "::notice title=probebench::200 cases in 1 sweep: 200 new, 200 images/s"
 
 
 def test_all_that_fails_a_run_is_one_error():
     found = record(regressed=12)
     found["failures"] = [{"sweep": "net-birds", "error": "DataError: 100% wrong\ntraceback"}]
     text = annotation(found, [f"regressed: case {i}" for i in range(12)], ["ERROR: disk full"])
-    assert text.startswith("::error title=probebench::200 cases in 1 sweeps: 188 new, 12 regressed")
+    assert text.startswith("::error title=probebench::200 cases in 1 sweep: 188 new, 12 regressed")
     assert text.endswith("%0Aregressed: case 8%0Aand 4 more")
     assert "could not be measured: net-birds: DataError: 100%25 wrong%0A" in text
     assert "\n" not in text
@@ -65,7 +65,7 @@ def test_the_summary_has_the_tally_what_moved_and_the_best_taps():
     complaints = ["regressed: one", "new: net-digits-L01-act has no baseline"]
     text = summary(found, complaints, ["run record: r.json"])
     pieces = [
-        *("## probebench: 2 regressed, 1 improved\n", "200 cases in 1 sweeps: 197 new, 2 regressed, 1 improved"),
+        *("## probebench: 2 regressed, 1 improved\n", "200 cases in 1 sweep: 197 new, 2 regressed, 1 improved"),
         *("protocol default@1 (ffff", "### Regressed\n\n| dataset", "### Improved\n\n| dataset"),
         *("### Could not be measured\n\n<pre>\nnet-birds: DataError: &lt;no&gt; such folder\n</pre>",),
         *("### Fails with `--probe-strict`\n\n<pre>\nnew: net", "### Best tap of each model", "run record: r.json"),

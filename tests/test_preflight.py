@@ -208,6 +208,7 @@ def test_the_report_names_weights_and_licence_and_joins_models_that_agree():
     ]
     (line,) = report([SPEC], protocol, {})
     assert line.startswith("vit_b16: vit_base_patch16_224.orig_in21k, licence apache-2.0; 224 px, bicubic")
+    assert line.endswith("; otherwise as the weights declare")  # all but the crop
     (line,) = report([SPEC], get_protocol("paper@1"), {})
     assert "WARNING: mean 0.485/0.456/0.406, where the weights declare 0.5" in line
     (line,) = report([SPEC], protocol, {"vit_b16": "weights /x.pt"})

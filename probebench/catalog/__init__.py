@@ -20,6 +20,9 @@ from probebench.errors import ProbebenchError, UnknownName, unknown
 
 __all__ = ["Archive", "Catalog", "DatasetSpec", "ModelSpec", "builtin_datasets", "builtin_models", "builtin_suites"]
 
+MODELS_LISTED = "`probebench models` lists those of the catalog"
+DATASETS_LISTED = "`probebench datasets` lists those of the catalog"
+"""Where to look for a name: the command does not know what conftest files and plugins add."""
 
 _Spec = TypeVar("_Spec", ModelSpec, DatasetSpec)
 
@@ -115,13 +118,13 @@ class Catalog:
             UnknownName: with the nearest names
         """
         if not isinstance(name, str):
-            raise unknown("model", name, self.models, "probebench models")
+            raise unknown("model", name, self.models, MODELS_LISTED)
         if name not in self._used:
             spec = self.models.get(name) or self._control(name)
             if spec is None and name.startswith("timm:"):
                 spec = ModelSpec(name=timm_name(name), architecture=name.removeprefix("timm:"))
             if spec is None:
-                raise unknown("model", name, self.models, "probebench models")
+                raise unknown("model", name, self.models, MODELS_LISTED)
             if not spec.complete:
                 from probebench.models import completed
 
@@ -161,7 +164,7 @@ class Catalog:
         if found is None and ("/" in name or "\\" in name or Path(name).is_dir()):
             raise a_folder(name)
         if found is None:
-            raise unknown("dataset", name, [*self.datasets, *self.suites], "probebench datasets")
+            raise unknown("dataset", name, [*self.datasets, *self.suites], DATASETS_LISTED)
         return found
 
     def reference(self, spec: ModelSpec) -> DatasetSpec | None:

@@ -23,6 +23,7 @@ import pytest
 from probebench.errors import EngineError, ProbebenchError
 from probebench.items import case_of
 from probebench.options import RAY_ADDRESS
+from probebench.wording import counted
 
 if TYPE_CHECKING:
     from probebench.cases import Case, Sweep
@@ -70,8 +71,8 @@ class RayEngine:
     @property
     def where(self) -> str:
         """As in ``on 4 Ray nodes``."""
-        sharing = f"{self._cores} core{'s' if self._cores > 1 else ''}{' and a GPU' if self._gpus else ''} a sweep"
-        return f"on {len(self._nodes)} Ray node{'s' if len(self._nodes) > 1 else ''} ({sharing})"
+        sharing = f"{counted(self._cores, 'core')}{' and a GPU' if self._gpus else ''} a sweep"
+        return f"on {counted(len(self._nodes), 'Ray node')} ({sharing})"
 
     # Before the run
 
@@ -212,7 +213,7 @@ class RayEngine:
         if now - self._none_fits_since < PATIENCE_SECONDS:
             return
         error = (
-            f"EngineError: the Ray cluster has had no node with {self._cores} processor cores"
+            f"EngineError: the Ray cluster has had no node with {counted(self._cores, 'processor core')}"
             f"{' and a GPU' if self._gpus else ''} for {PATIENCE_SECONDS:.0f} seconds"
         )
         left = [*self._flying.values(), *self._waiting]
@@ -278,7 +279,9 @@ def share(nodes: Collection[Mapping[str, float]], device: str, jobs: int | None)
     cores = jobs or max(1, min(shares))
     if not any(_fits(node, cores, gpus) for node in usable):
         most = max(int(node["CPU"]) for node in usable)
-        raise EngineError(f"--probe-jobs={cores}: no node of the Ray cluster has more than {most} processor cores")
+        raise EngineError(
+            f"--probe-jobs={cores}: no node of the Ray cluster has more than {counted(most, 'processor core')}"
+        )
     if gpus:
         return device, gpus, cores
     return "cpu" if device == "auto" else device, gpus, cores

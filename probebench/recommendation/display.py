@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from probebench.recommendation.screening import measured
 from probebench.sites import FINAL
-from probebench.wording import interval, percent, signed
+from probebench.wording import counted, interval, percent, signed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,8 +21,8 @@ SHOWN = 3
 def lines(found: Recommendation) -> list[str]:
     """A few, each one fact."""
     text = [
-        f"{found.model} on {found.data}: {_count(found.n_train, 'training image')}, {found.n_validation:,} of them for "
-        f"validation, {_count(found.n_test, 'test image')}, {len(found.classes)} classes",
+        f"{found.model} on {found.data}: {counted(found.n_train, 'training image')}, {found.n_validation:,} of them "
+        f"for validation, {counted(found.n_test, 'test image')}, {len(found.classes)} classes",
         *([f"note      {found.note}"] if found.note else []),
         f"tap       {found.tap.id}, the best of {len(found.table)} on validation: {percent(found.validation)}% there",
         f"test      {percent(found.test.value)}%, 95% interval {interval(found.test.ci95)}",
@@ -36,10 +36,6 @@ def lines(found: Recommendation) -> list[str]:
     return text
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def _gain(found: Recommendation) -> str:
     if found.tap.layer == FINAL:
         return "none: it is final itself"
@@ -51,7 +47,7 @@ def _tied(found: Recommendation) -> str:
     if not found.tied:
         return f"none of the {others} other taps"
     first = f", the earliest {found.tied[0].id}" if found.tied[0] < found.tap else ", none of them earlier"
-    return f"{len(found.tied)} of {_count(others, 'other tap')} cannot be told from it on the test images{first}"
+    return f"{len(found.tied)} of {counted(others, 'other tap')} cannot be told from it on the test images{first}"
 
 
 def _compute(found: Recommendation) -> str:
@@ -75,10 +71,12 @@ def _named(found: Recommendation) -> list[TapRow]:
 
 
 def _sure(found: Recommendation) -> str:
-    tests = f"McNemar's exact tests, Holm's procedure at {100 * found.level:g}% over {len(found.table) - 1} taps"
+    tests = (
+        f"McNemar's exact tests, Holm's procedure at {100 * found.level:g}% over {counted(len(found.table) - 1, 'tap')}"
+    )
     return (
-        f"ties by {tests}, n = {found.n_test:,}. Tied is not equal: a tap is told apart only by {found.smallest} test "
-        "images or more, all one way"
+        f"ties by {tests}, n = {found.n_test:,}. Tied is not equal: a tap is told apart only by "
+        f"{counted(found.smallest, 'test image')} or more, all one way"
     )
 
 

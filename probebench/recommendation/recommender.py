@@ -42,7 +42,7 @@ def recommend(
         model: a name of the built-in catalog, ``timm:`` and timm's name, or a spec
         data: a folder of images, see `probebench.recommendation.own_images.find`; or a name of the catalog, or a spec
         budget: how many taps get the full probe, beside ``final``: the best of a screening by a ridge probe on the
-            held-out part of the training images. All taps by default
+            held-out part of the training images. All taps, and no screening, by default and where there are no more
         weights: a file to load instead of the model's own
         device, batch_size, jobs, progress: as of `probebench.run_sweep`
 

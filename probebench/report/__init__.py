@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from probebench import atomic
-from probebench.errors import ProbebenchError
+from probebench.errors import ProbebenchError, UnknownName
 from probebench.results import Record
 
 SUFFIXES = (".html", ".htm")
@@ -24,11 +24,12 @@ def check(path: Path, option: str) -> None:
         option: what named the path
 
     Raises:
-        ProbebenchError: if it has another suffix, or jinja2 is not installed
+        UnknownName: if it has another suffix
+        ProbebenchError: if jinja2 is not installed
         StoreError: if it cannot be written
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ProbebenchError(f"{option} must end in .html, got {path.name!r}")
+        raise UnknownName(f"{option} must end in .html, got {path.name!r}")
     if find_spec("jinja2") is None:
         raise ProbebenchError(f"{option}: reports need jinja2: pip install 'probebench[report]'")
     atomic.check_writable(path, option)

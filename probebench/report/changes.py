@@ -9,7 +9,7 @@ from probebench.ranking import Row
 from probebench.report.board import change
 from probebench.report.contents import Contents, Sweep
 from probebench.report.numbers import significant
-from probebench.wording import percent, signed
+from probebench.wording import counted, percent, signed
 
 SHOWN = 50  # cases of a verdict; the leaderboard has the others
 
@@ -115,7 +115,7 @@ def headline(contents: Contents) -> Sequence[str]:
     failed = len(record["failures"])
     phrases = [f"{counts[verdict]:,} {verdict}" for verdict in ("regressed", "improved") if counts[verdict]]
     if failed:
-        phrases.append(f"{failed} sweep{'s' if failed > 1 else ''} failed")
+        phrases.append(f"{counted(failed, 'sweep')} failed")
     if record["interrupted"]:
         phrases.append("interrupted")
     if not phrases:

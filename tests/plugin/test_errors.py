@@ -16,7 +16,10 @@ USAGE = pytest.ExitCode.USAGE_ERROR
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--probe-model=tinny"], "*unknown model 'tinny'. Did you mean 'tiny'*probebench models lists them*"),
+        (
+            ["--probe-model=tinny"],
+            "*unknown model 'tinny'. Did you mean 'tiny'*`probebench models` lists those of the catalog.",
+        ),
         (["--probe-dataset=blob"], "*unknown dataset 'blob'. Did you mean 'blobs'*"),
         (["--probe-layer=51"], "*unknown layer '51'*Known: 1 to 50*"),
         (["--probe-model=tiny", "--probe-layer=3"], "*unknown layer '3'*Known: 1 to 2*"),
@@ -57,6 +60,8 @@ def test_bad_options_end_with_exit_code_4_before_any_work(project, run, args, me
         ("model=3, dataset='blobs'", "*unknown model 3*"),
         ("model='tiny'", "*needs a mark that says what to measure*"),
         ("model='tiny', dataset='blobs', modle='x'", "*takes model, dataset, layer and site, not modle*"),
+        ("modle='tiny', dataset='blobs'", "*takes model, dataset, layer and site, not modle. Did you mean 'model'?"),
+        ("'tiny', 'blobs'", "*the arguments of the probe mark need their names, such as *; 'tiny', 'blobs' has none"),
     ],
 )
 def test_bad_marks_end_with_exit_code_4_and_name_the_function(project, run, mark, message):
@@ -90,12 +95,65 @@ def test_two_marks_on_one_function_are_refused(project, run):
     result.stderr.fnmatch_lines(["*test_bad.py::test_probe: has more than one probe mark*"])
 
 
+@pytest.mark.parametrize("args", [[], ["-n2"]], ids=["alone", "workers"])
+def test_a_mark_on_a_function_that_measures_nothing_is_refused(project, run, args):
+    mark = "@pytest.mark.probe(model='tiny', dataset='blobs')"
+    project.makepyfile(test_bad=f"import pytest\n{mark}\ndef test_it(): pass\n")
+    result = run(*args)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines(["*test_bad.py::test_it: has a probe mark and does not take the fixture `probe`*"])
+
+
+def test_a_mark_of_that_name_that_is_not_ours_and_one_of_a_module_are_none_of_that(project, run):
+    project.makepyfile(
+        test_tiny="import pytest\npytestmark = pytest.mark.probe(model='tiny', dataset='blobs', site='final')\n"
+        "def test_probe(probe): probe.check()\ndef test_other(): pass\n",
+        test_theirs="import pytest\n@pytest.mark.probe(depth=3)\ndef test_one(): pass\n",
+    )
+    run().assert_outcomes(passed=3)
+
+
 def test_a_name_that_is_registered_twice_is_refused(project, run):
     text = (project.path / "conftest.py").read_text()
     project.makeconftest(text.replace('model("tiny_other", 1', 'model("tiny", 1'))
     result = run("--probe-model=tiny")
     assert result.ret == USAGE
     result.stderr.fnmatch_lines(["*model 'tiny' is registered twice*"])
+
+
+ONE_SPEC = 'DatasetSpec(name="blobs", reader="conftest:blobs")'
+
+
+@pytest.mark.parametrize("args", [[], ["--probe-dataset=blobs"], ["-n2"]], ids=["late", "early", "workers"])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            f"[{ONE_SPEC[:-1]}, root=3)]",
+            "*conftest.py:*: pytest_probebench_datasets failed (TypeError: *unexpected keyword argument 'root')",
+        ),
+        ("3", "*pytest_probebench_datasets failed (TypeError: 'int' object is not iterable)"),
+        ("['blobs']", "*pytest_probebench_datasets gave 'blobs', which is no DatasetSpec: return a list of these"),
+    ],
+    ids=["keyword", "number", "names"],
+)
+def test_a_hook_that_fails_is_named(project, run, body, message, args):
+    text = (project.path / "conftest.py").read_text().replace("def pytest_probebench_datasets", "def unused")
+    project.makeconftest(text + f"\ndef pytest_probebench_datasets():\n    return {body}\n")
+    project.makepyfile(test_again=(project.path / "test_tiny.py").read_text())
+    result = run(*args)
+    assert result.ret == USAGE
+    result.stderr.fnmatch_lines([message])
+    assert result.stderr.str().count("pytest_probebench_datasets") == 1
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_a_hook_may_give_one_spec(project, run):
+    text = (project.path / "conftest.py").read_text().replace("def pytest_probebench_datasets", "def unused")
+    project.makeconftest(text + f"\ndef pytest_probebench_datasets():\n    return {ONE_SPEC}\n")
+    mark = "@pytest.mark.probe(model='tiny', dataset='blobs', site='final')"
+    project.makepyfile(test_tiny=f"import pytest\n{mark}\ndef test_probe(probe): probe.check()\n")
+    run().assert_outcomes(passed=1)
 
 
 FAILING = {
@@ -181,6 +239,12 @@ def test_a_default_record_that_cannot_be_saved_is_a_warning_and_not_a_lost_run(p
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["run record: r.json", "WARNING: cannot write *.probebench*"])
     assert len(results.load(project.path / "r.json")["cases"]) == TINY_COUNT
+    result.stdout.no_fnmatch_line("*has no record*")
+    result = run("--probe-site=final")
+    assert result.ret == pytest.ExitCode.OK
+    no_record = "so that this run has no record; --probe-json=FILE writes one"
+    result.stdout.fnmatch_lines([f"WARNING: cannot write *.probebench*, {no_record}"])
+    result.stdout.no_fnmatch_line("*--probe-resume*")  # nothing was kept to go on from
 
 
 def test_a_record_that_was_asked_for_and_cannot_be_saved_is_an_error(project, run, monkeypatch):
@@ -214,3 +278,10 @@ def test_options_of_a_run_without_cases_are_still_checked(project, run):
     project.makepyfile(test_tiny="def test_one(): pass")
     assert run("--probe-model=tinny").ret == USAGE
     run().assert_outcomes(passed=1)
+
+
+def test_a_file_that_cannot_be_collected_is_told_by_pytest(project, run):
+    project.makepyfile(test_bad="import nothing_of_that_name")
+    result = run()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["ERROR test_bad.py", "*1 error in *"])

@@ -25,6 +25,7 @@ def test_the_plan_is_printed_and_nothing_measured(run, project):
 def test_a_sweep_that_does_not_fit_says_so(run):
     result = run("--probe-plan", "--probe-memory=10kB")
     result.stdout.fnmatch_lines(["tiny-blobs: cannot be planned: the tap * alone, *: give it more by --probe-memory*"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
 def test_with_less_memory_there_are_more_passes_and_the_same_results(run, project):

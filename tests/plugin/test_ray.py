@@ -335,7 +335,7 @@ def test_a_cluster_without_nodes_is_not_waited_for_for_ever(project, run, cluste
     failures = loaded(project, "r.json")["failures"]
     assert [each["sweep"] for each in failures] == ["tiny-killing", "tiny-blobs"]
     assert {each["error"] for each in failures} == {
-        "EngineError: the Ray cluster has had no node with 1 processor cores for 3 seconds"
+        "EngineError: the Ray cluster has had no node with 1 processor core for 3 seconds"
     }
 
 

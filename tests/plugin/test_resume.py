@@ -130,21 +130,27 @@ def test_workers_take_what_one_process_has_left(whole, stopped):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "what"),
     [
-        ["--probe-layer=final"],
-        ["--probe-protocol=few_shot_4@1"],
-        ["--probe-alpha=0.05"],
-        ["--probe-update=new"],
-        ["--probe-precision=bf16"],
+        (["--probe-layer=final"], "cases"),
+        (["--probe-protocol=few_shot_4@1"], "protocol"),
+        (["--probe-alpha=0.05", "--probe-strict"], "--probe-alpha, --probe-strict"),
+        (["--probe-update=new"], "--probe-update"),
+        (["--probe-precision=bf16"], "protocol"),
     ],
-    ids=lambda options: options[0].partition("=")[0],
+    ids=lambda value: value[0].partition("=")[0] if isinstance(value, list) else "",
 )
-def test_another_run_takes_nothing(stopped, run, change):
+def test_another_run_takes_nothing_and_says_what_is_different(stopped, run, change, what):
     result = run("--probe-resume", *change)
+    told = "--probe-resume: there is no unfinished run of these cases and settings; the one that was left last"
+    result.stdout.fnmatch_lines([f"{told} differs in {what}; all is measured"])
     assert begun(stopped) == SWEEPS
     result.stdout.no_fnmatch_line("*ended early*")
     assert (stopped.path / ".probebench" / "unfinished").exists()
+
+
+def test_where_no_run_is_unfinished_that_is_told(watched, run):
+    run("--probe-resume").stdout.fnmatch_lines(["--probe-resume: there is no unfinished run; all is measured"])
 
 
 def test_a_baseline_that_changed_since_is_held_against_all_sweeps(stopped, run):

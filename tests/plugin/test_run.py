@@ -158,3 +158,26 @@ def test_collecting_measures_nothing(project, run):
 def test_the_record_is_valid_json_without_special_numbers(project, run):
     run("--probe-json=r.json")
     json.loads((project.path / "r.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_test_may_demand_more_than_its_baseline(project, run):
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model="tiny", dataset=["blobs", "no_class_two"], layer=2, site=["act", "rc2"])
+        def test_probe(probe):
+            if probe.case.sweep.dataset == "blobs":
+                probe.check()
+                floor = 0.2 if probe.case.tap.site == "act" else 0.999
+                probe.record["accuracy"] = 1.0  # a copy
+                assert probe.ci95[0] < probe.accuracy < probe.ci95[1] < 1
+                assert probe.record["n_test"] == 120
+                assert probe.accuracy == probe.record["accuracy"] > floor
+            assert probe.accuracy > 0
+        """
+    )
+    result = run()
+    result.stdout.fnmatch_lines(["E *assert * > 0.999", "sweep tiny-no_class_two could not be measured."])
+    result.stdout.fnmatch_lines(["*2 failed, 1 passed, 1 not measured*"])
+    assert all(case["accuracy"] < 1 for case in load_only_run(project)["cases"])

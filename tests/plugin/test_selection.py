@@ -92,3 +92,37 @@ def test_a_mark_that_waits_for_a_name_says_so(project, run):
     result = run()
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result.stdout.fnmatch_lines(["no test has a case: its mark names none, or has `timm:[*]` for what --probe-model*"])
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["alone", "workers"])
+@pytest.mark.parametrize(
+    ("expression", "told"),
+    [
+        ("probe(datset='blobs')", ["-m: the probe mark has no 'datset'. Did you mean 'dataset'?"]),
+        (
+            'probe(model="tiny", dataset="blob") or probe(site="atc", layer=2)',
+            [
+                "-m: no case has dataset='blob'. Did you mean 'blobs'*",
+                "-m: no case has site='atc'. Did you mean 'act'?",
+            ],
+        ),
+    ],
+    ids=["keyword", "names"],
+)
+def test_a_mark_expression_that_no_case_can_have_is_told(run, expression, told, workers):
+    result = run("-m", expression, *workers)
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(told)
+    assert len([line for line in result.stdout.lines if line.startswith("-m: ")]) == len(told)
+
+
+def test_an_expression_that_cases_have_is_nothing_to_tell(run):
+    for expression in ("probe(model='tiny') and probe(model='tiny_other')", "slow", "probe(dataset='blobs', layer=2)"):
+        run("--collect-only", "-q", "-m", expression).stdout.no_fnmatch_line("-m: *")
+
+
+@pytest.mark.parametrize("args", [[], ["-n2"], ["--collect-only"]], ids=["alone", "workers", "collect"])
+def test_a_layer_that_no_model_of_the_run_has_is_unknown(run, args):
+    result = run("--probe-layer=3", *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--probe-layer: unknown layer '3'. Known: 1 to 2, *"])

@@ -54,7 +54,7 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, basel
     run("--probe-json=whole.json").assert_outcomes(passed=TINY_COUNT - 1, failed=1)
     for i in range(1, 5):
         result = run(f"--probe-shard={i}/4", f"--probe-json={i}.json")
-        result.stdout.fnmatch_lines([f"probebench: 18 cases in 1 sweeps (shard {i}/4 of 72 cases in 4 sweeps), *"])
+        result.stdout.fnmatch_lines([f"probebench: 18 cases in 1 sweep (shard {i}/4 of 72 cases in 4 sweeps), *"])
         assert result.parseoutcomes()["deselected"] == 54
     (whole,), parts = loaded(project, "whole.json"), loaded(project, *(f"{i}.json" for i in range(1, 5)))
     assert "shard" not in whole
@@ -144,13 +144,13 @@ def test_what_was_asked_for_elsewhere_counts_among_the_cases(project, run, monke
     text = "\n".join(run(*args, f"--probe-shard={part}/2").stdout.str() for part in (1, 2))
     (line,) = [line for line in text.splitlines() if line.startswith("probebench: ")]
     # Own: tiny-blobs. Of the 11 of mae_b16 half are another machine's.
-    assert line.startswith("probebench: 1 cases in 1 sweeps (shard ")
+    assert line.startswith("probebench: 1 case in 1 sweep (shard ")
     assert "/2 of 7 cases in 7 sweeps)" in line
     # What nobody asked for by name is nowhere measured, and does not count.
     bare = "\n".join(
         run("--collect-only", "-q", "--probe-offline", f"--probe-shard={part}/2").stdout.str() for part in (1, 2)
     )
-    assert "/2 of 18 cases in 1 sweeps)" in bare
+    assert "/2 of 18 cases in 1 sweep)" in bare
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0", "1/2/3", "-1/2", "1.5/2", ""])

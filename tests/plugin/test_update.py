@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import TINY_COUNT
@@ -22,6 +26,27 @@ def test_update_stores_two_files_a_sweep_and_says_so(project, run, baselines_dir
         for dataset in ("blobs", "blobs_dark")
         for kind in ("json", "safetensors")
     )
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_lock_beside_baselines_is_kept_out_of_git(project, run, baselines_dir):
+    run("--probe-update=new", "--probe-site=final")
+    subprocess.run(["git", "init", "-q", "."], cwd=project.path, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard", "baselines"],
+        cwd=project.path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = [Path(line).name for line in listed.stdout.splitlines()]
+    assert (project.path / "baselines" / ".lock").exists()
+    assert len(found) == 1 + 8
+    assert ".gitignore" in found
+    assert ".lock" not in found
+    (project.path / "baselines" / ".gitignore").unlink()  # somebody does not want it
+    run("--probe-prune").stdout.fnmatch_lines(["baselines: nothing to prune"])
+    assert not (project.path / "baselines" / ".gitignore").exists()
 
 
 def test_updating_what_has_not_changed_writes_nothing(run, baselines_dir):

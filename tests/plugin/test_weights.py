@@ -66,3 +66,37 @@ def test_where_in_a_file_the_network_was_found_is_told_once(case_file):
         "weights of glyphvit: names in their file have the prefix 'backbone.', which was dropped; what does not have "
         "it was left out",
     ]
+
+
+NOT_IN_THE_RUN = (
+    "*--probe-weights: model 'glyphvit_random' has no case in this run. Did you mean 'glyphvit'? Those with cases: "
+    "glyphvit, tiny."
+)
+
+
+@pytest.mark.parametrize("args", [[], ["-n2"], ["--probe-shard=1/2"]], ids=["alone", "workers", "shard"])
+def test_a_file_for_a_model_without_a_case_is_refused_before_any_work(project, run, args):
+    (project.path / "w.safetensors").touch()
+    text = (project.path / "test_tiny.py").read_text()
+    project.makepyfile(test_tiny=text.replace("tiny_other", "glyphvit"))
+    result = run("--probe-weights=glyphvit_random=w.safetensors", *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([NOT_IN_THE_RUN])
+    assert not (project.path / ".probebench" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["-k", "tiny-blobs-final"], ["-m", "probe(model='tiny')"], ["--probe-shard=1/4"]],
+    ids=lambda args: args[0].partition("=")[0],
+)
+def test_a_file_for_a_model_whose_cases_are_left_out_is_none_of_that(project, run, args):
+    from probebench.catalog import ModelSpec
+    from probebench.models import build
+
+    kwargs = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0}
+    spec = ModelSpec("own", "VisionTransformer", 2, "random", 16, (0.5,) * 3, (0.5,) * 3, seed=3, kwargs=kwargs)
+    save_file(build(spec).net.state_dict(), project.path / "w.safetensors")
+    result = run("--probe-weights=tiny_other=w.safetensors", "--probe-site=final", *args)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("*tiny_other-*")

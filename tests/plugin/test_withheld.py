@@ -191,7 +191,7 @@ def test_weights_are_downloaded_by_name_and_cases_run(bare, project, hub, cifar1
     result.stdout.fnmatch_lines(
         [
             "augreg_ti16: vit_tiny_patch16_224.augreg_in21k, licence apache-2.0; 224 px, bicubic, mean 0.5, std 0.5, "
-            "crop 100% (the weights were evaluated at 90%); as the weights declare"
+            "crop 100% (the weights were evaluated at 90%); otherwise as the weights declare"
         ]
     )
     asked = len(hub.requests)

@@ -295,7 +295,7 @@ def test_failed_cases_are_run_again_alone(project, run, baselines_dir):
     again.assert_outcomes(failed=1)
     assert [case["id"] for case in results.load(project.path / "r.json")["cases"]] == ["tiny-blobs-final"]
     text = again.stdout.str()
-    assert text.count("probebench: 1 cases") == 1
+    assert text.count("probebench: 1 case") == 1
     assert "as the weights declare" not in text  # -q
     assert "Best tap of each model" in text
 

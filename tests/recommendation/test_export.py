@@ -10,6 +10,7 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -241,6 +242,15 @@ def test_the_command_answers_and_writes(tmp_path, capsys):
     assert "has no test split" in out
     assert f"{tmp_path / 'out' / 'classify.py'} IMAGE... --checkpoint {CHECKPOINT}" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classify.py", "probe.safetensors"]
+
+
+@pytest.mark.parametrize(("budget", "told"), [(None, True), (10, False)])
+def test_a_budget_of_all_taps_is_told(monkeypatch, capsys, budget, told):
+    found = SimpleNamespace(taps=98, budget=budget)
+    monkeypatch.setattr("probebench.recommendation.recommend", lambda *args, **more: found)
+    assert main(["recommend", "--model", "glyphvit", "--data", "digits", "--budget", "1000"]) == 0
+    line = "budget    of 98 taps that is all: each had the full probe, and none was screened\n"
+    assert (line in capsys.readouterr().out) is told
 
 
 def test_bad_input_writes_nothing(tmp_path, capsys):

@@ -31,7 +31,7 @@ def test_a_run_becomes_a_page(tmp_path, save, capsys):
     run = save("run.json", {NET: {"L01-act": right(700), "final": right(600)}})
     assert main(["report", run, "-o", "out/report.html"]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith("out/report.html: 2 cases in 1 sweeps: 2 new")
+    assert printed.startswith("out/report.html: 2 cases in 1 sweep: 2 new")
     tree = parse((tmp_path / "out" / "report.html").read_text())
     assert "run.json" in tree.one("header").text
     assert tree.one("section", id="leaderboard").one("table", id="board").table()[0][3] == "L01-act"
@@ -55,11 +55,11 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, save, capsys):
 
 
 @pytest.mark.parametrize(
-    ("output", "message"),
-    [("report.txt", "-o must end in .html, got 'report.txt'"), ("run.json/report.html", "is not a directory")],
+    ("output", "code", "message"),
+    [("report.txt", 2, "-o must end in .html, got 'report.txt'"), ("run.json/report.html", 1, "is not a directory")],
 )
-def test_where_it_cannot_be_written_is_told(save, capsys, output, message):
-    assert main(["report", save("run.json", {NET: {"final": right(600)}}), "-o", output]) == 1
+def test_where_it_cannot_be_written_is_told(save, capsys, output, code, message):
+    assert main(["report", save("run.json", {NET: {"final": right(600)}}), "-o", output]) == code
     assert message in capsys.readouterr().err
 
 

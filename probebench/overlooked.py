@@ -1,0 +1,46 @@
+"""Baselines that lie with the cases of a run, and that it does not use, because its root is another folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from probebench.options import Options
+
+
+def find(options: Options, files: Iterable[Path]) -> list[Path]:
+    """Folders of baselines beside test files, or between these and the root, that are not the one in use.
+
+    Where another one is named, by --probe-baselines, that is meant, and there are none.
+
+    Args:
+        files: that have cases
+    """
+    root = options.root.resolve()
+    used = options.baselines.resolve()
+    if used != root / "baselines":
+        return []
+    folders: dict[Path, None] = {}
+    for path in files:
+        beside = path.resolve().parent
+        between = [folder for folder in beside.parents if folder.is_relative_to(root)]
+        folders |= dict.fromkeys([beside, *between])
+    return [found for folder in folders if (found := folder / "baselines") != used and _has_baselines(found)]
+
+
+def _has_baselines(folder: Path) -> bool:
+    return any(path.with_suffix(".safetensors").exists() for path in folder.glob("*/*-*.json"))
+
+
+def explained(options: Options, folder: Path) -> str:
+    """What is wrong, and what to do about it."""
+    from probebench.run import relative
+
+    project = relative(folder.parent)
+    return (
+        f"the baselines in {relative(folder)} are not in use: this run's rootdir is {options.root}, so that its "
+        f"baselines are those in {relative(options.baselines)}. Add --rootdir={project}, or make an ini file there, by "
+        f"which pytest finds the root of a project from every folder: an empty {project}/pytest.ini will do"
+    )
