@@ -19,9 +19,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # Inner pytest runs forget the modules that they were the first to import: torch cannot be imported twice, and the
 # others would take seconds each time. So all of them are imported here.
-for _module in ("datasets.embedded", "probes.sklearn_logistic", "progress", "run", "views"):
+for _module in (
+    *("collecting", "datasets.embedded", "ending", "fixture", "heat_map", "junit", "preflight", "progress", "run"),
+    *("probes.logistic_path", "probes.sklearn_logistic", "telling", "views"),
+):
     import_module(f"probebench.{_module}")
 import_module("timm.models.vision_transformer")
+import_module("hypothesis")  # by its own plugin
 
 # A conftest for inner pytest runs: a two-layer network and a dataset that take a fraction of a second together.
 TINY_CONFTEST = dedent(
