@@ -6,7 +6,8 @@ import hashlib
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import as_file, files
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from probebench import checkpoint
 from probebench import weights as pretrained
@@ -97,6 +99,28 @@ def build(
     return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision, entry, prefix)
 
 
+_FILLING = {Tensor.add_, Tensor.clamp_, Tensor.erfinv_, Tensor.mul_, Tensor.normal_, Tensor.uniform_}
+"""What initialisers are made of."""
+
+
+class _Unfilled(TorchFunctionMode):
+    """On tensors without memory, initialisers do nothing: torch derives the shape of each step in Python."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in _FILLING and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def weightless() -> Iterator[None]:
+    """Networks that are built inside have shapes only: one of any size takes a fraction of a second."""
+    with torch.device("meta"), _Unfilled():
+        yield
+
+
 def completed(spec: ModelSpec) -> ModelSpec:
     """The spec with what it leaves out filled in from timm, and with the tag of its weights in `architecture`.
 
@@ -108,8 +132,7 @@ def completed(spec: ModelSpec) -> ModelSpec:
     if spec.architecture == PLAIN:
         raise ProbebenchError(f"model {spec.name!r}: {PLAIN} needs depth, input_size, mean and std to be given")
     config = _config(spec)
-    # Shapes only: a network of any size in a fraction of a second.
-    with torch.device("meta"):
+    with weightless():
         net = _architecture(spec)
     parameters = sum(p.numel() for p in net.parameters())
     classifier = sum(net.get_parameter(name).numel() for name in _classifier_tensors(net, {}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -11,11 +13,19 @@ import pytest
 
 pytest_plugins = ["pytester", "tests.hub", "tests.server"]
 
+# Where these tests are themselves run by `pytest -n N`, a worker has a core and no more. Before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Inner pytest runs forget the modules that they were the first to import: torch cannot be imported twice, and the
 # others would take seconds each time. So all of them are imported here.
-for _module in ("datasets.embedded", "probes.sklearn_logistic", "progress", "run", "views"):
+for _module in (
+    *("collecting", "datasets.embedded", "ending", "fixture", "heat_map", "junit", "preflight", "progress", "run"),
+    *("probes.logistic_path", "probes.sklearn_logistic", "telling", "views"),
+):
     import_module(f"probebench.{_module}")
 import_module("timm.models.vision_transformer")
+import_module("hypothesis")  # by its own plugin
 
 # A conftest for inner pytest runs: a two-layer network and a dataset that take a fraction of a second together.
 TINY_CONFTEST = dedent(
@@ -66,12 +76,17 @@ TINY_CASES = dedent(
 )
 TINY_COUNT = 2 * 2 * 18  # models x datasets x taps of a two-layer network
 
+# Less of it, for what does not need all: the taps of one sweep, and one tap of every sweep.
+ONE = ("--probe-model=tiny", "--probe-dataset=blobs")
+FEW = ("--probe-site=final",)
+
 
 @pytest.fixture(autouse=True)
 def _not_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inner runs print the same wherever these tests run: outside CI pytest shortens its summary. And they do not write
-    into the summary of the step that runs these tests."""
-    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+    into the summary of the step that runs these tests. Nor are they told that these run in a worker of pytest-xdist."""
+    xdist = [name for name in os.environ if name.startswith("PYTEST_XDIST_")]
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", *xdist):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -105,3 +120,22 @@ def run(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 @pytest.fixture
 def baselines_dir(project: pytest.Pytester) -> Path:
     return project.path / "baselines" / "default@1"
+
+
+@pytest.fixture(scope="session")
+def _baselines_of_all_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("baselines") / "default@1"
+
+
+@pytest.fixture
+def stored(
+    project: pytest.Pytester, run: Callable[..., pytest.RunResult], baselines_dir: Path, _baselines_of_all_cases: Path
+) -> dict[str, bytes]:
+    """The tiny project with baselines of all its cases, as a run stores them. Measured once; contents by file name."""
+    if not _baselines_of_all_cases.exists():
+        run("--probe-update=all").assert_outcomes(passed=TINY_COUNT)
+        shutil.copytree(baselines_dir, _baselines_of_all_cases)
+        shutil.rmtree(project.path / ".probebench")
+    else:
+        shutil.copytree(_baselines_of_all_cases, baselines_dir)
+    return {path.name: path.read_bytes() for path in sorted(baselines_dir.iterdir())}

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import timm
-import torch
 
 from probebench.catalog import Catalog, ModelSpec
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.features import Taps
-from probebench.models import completed
+from probebench.models import completed, weightless
 from probebench.sites import all_taps
 from probebench.weights import needs_download
 
@@ -98,7 +97,7 @@ def test_a_table_says_what_timm_says_and_its_network_can_be_read(name):
     }
     assert not differs
     assert spec.pretraining
-    with torch.device("meta"):
+    with weightless():
         net = timm.create_model(spec.architecture, pretrained=False, **spec.kwargs).eval()
     Taps(net, all_taps(spec.depth), "mean")  # refuses a network that no layout fits
 

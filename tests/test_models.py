@@ -8,12 +8,13 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 
 from probebench.catalog import Catalog, ModelSpec, builtin_models
 from probebench.errors import LayoutError, ProbebenchError, WeightsError
-from probebench.models import build, completed
+from probebench.models import build, completed, weightless
 
 GLYPHVIT = builtin_models()["glyphvit"]
 RANDOM = builtin_models()["glyphvit_random"]
@@ -334,3 +335,19 @@ def test_what_a_spec_leaves_out_is_filled_in_and_a_bare_name_gets_its_tag():
 def test_what_timm_does_not_have_is_said(spec, message):
     with pytest.raises(ProbebenchError, match=message):
         completed(spec)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "vitamin_small_224", "beit_base_patch16_224", "tnt_s_patch16_224"]
+)
+def test_networks_without_weights_have_the_shapes_of_others(name):
+    def described(net):
+        tensors = net.state_dict(keep_vars=True).items()
+        return {key: (value.shape, value.dtype, value.requires_grad) for key, value in tensors}
+
+    with weightless():
+        net = timm.create_model(name)
+        kept = torch.ones(2, device="cpu").mul_(3)
+    assert described(net) == described(timm.create_model(name))
+    assert all(value.is_meta for value in net.parameters())
+    assert kept.tolist() == [3, 3]

@@ -20,6 +20,7 @@ import torch
 from probebench.errors import LayoutError
 from probebench.features import Taps
 from probebench.layouts import blocks_of, find_layout
+from probebench.models import weightless
 from probebench.sites import all_taps
 
 # timm's modules of vision transformers that keep one resolution and width throughout.
@@ -67,7 +68,7 @@ def architectures(module: str) -> list[str]:
 
 def build(architecture: str) -> torch.nn.Module:
     """A network without memory for its weights, in evaluation mode."""
-    with torch.device("meta"):
+    with weightless():
         try:
             net = timm.create_model(architecture, depth=2)
         except (TypeError, AssertionError):  # no such argument, or one that other arguments must agree with

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from probebench import results
-from tests.conftest import TINY_COUNT
+from tests.conftest import ONE, TINY_COUNT
 
 
 def test_json_has_attributed_time_and_accuracy_of_every_case(project, run):
@@ -25,21 +25,21 @@ def test_json_has_attributed_time_and_accuracy_of_every_case(project, run):
 
 def test_the_table_is_printed_on_request_only_and_others_always(project, run):
     project.makepyfile(test_speed="def test_fast(benchmark): benchmark(lambda: None)")
-    text = run().stdout.str()
+    text = run(*ONE).stdout.str()
     assert "test_fast" in text
     assert "tiny-blobs-L01-act]" not in text
-    assert "tiny-blobs-L01-act]" in run("--probe-benchmark-table").stdout.str()
+    assert "tiny-blobs-L01-act]" in run("--probe-benchmark-table", *ONE).stdout.str()
 
 
 def test_saved_runs_can_be_compared(run):
-    run("--benchmark-save=first")
-    result = run("--benchmark-compare", "--benchmark-compare-fail=mean:100000%")
-    result.assert_outcomes(passed=TINY_COUNT)
+    run("--benchmark-save=first", *ONE)
+    result = run(*ONE, "--benchmark-compare", "--benchmark-compare-fail=mean:100000%")
+    result.assert_outcomes(passed=18)
     result.stdout.fnmatch_lines(["*tiny-blobs-L01-act* (0001_first)*"])
 
 
 @pytest.mark.parametrize("args", [["-p", "no:benchmark"], ["--benchmark-disable"], ["--benchmark-skip"]], ids=" ".join)
 def test_cases_are_measured_without_pytest_benchmark_too(run, args):
-    result = run(*args)
-    result.assert_outcomes(passed=TINY_COUNT)
+    result = run(*args, *ONE)
+    result.assert_outcomes(passed=18)
     assert "best layer of each site" in result.stdout.str()

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from probebench.protocols import get_protocol
-from tests.conftest import TINY_COUNT
 
 IMAGES = 4 * 240  # 2 models x 2 datasets, train and test
+SOME, COUNT = "--probe-site=act,final", 4 * 3
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def record(run, project):
     """A run with its record."""
 
     def runner(*args):
-        result = run("--probe-json=run.json", *args)
-        result.assert_outcomes(passed=TINY_COUNT)
+        result = run("--probe-json=run.json", SOME, *args)
+        result.assert_outcomes(passed=COUNT)
         return result, json.loads((project.path / "run.json").read_text())
 
     return runner
@@ -102,12 +102,12 @@ def test_mistakes_are_found_before_any_work(run, option, message):
     result.stderr.fnmatch_lines([f"*{message}*"])
 
 
-def test_workers_share_it_and_tell_what_it_did(project, monkeypatch):
+def test_workers_share_it_and_tell_what_it_did(project, run, monkeypatch):
     pytest.importorskip("xdist")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    args = ("-n2", "--probe-cache=./features", "--probe-json=run.json", "-p", "no:cacheprovider")
-    first = project.runpytest_subprocess(*args)
+    args = ("-n2", "--probe-cache=./features", "--probe-json=run.json", SOME)
+    first = run(*args)
     first.stdout.fnmatch_lines(["feature cache: 8 written (*"])
-    second = project.runpytest_subprocess(*args)
+    second = run(*args)
     second.stdout.fnmatch_lines(["feature cache: 8 sets of features read (*"])
     assert json.loads((project.path / "run.json").read_text())["images"] == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,7 @@ def measure(pytester):
     return run
 
 
-def test_damage_is_found_where_it_is_and_clean_reruns_raise_nothing(pytester, measure):
+def test_damage_is_found_where_it_is_and_clean_reruns_raise_nothing(pytester, measure, monkeypatch):
     measure("--probe-jobs=1", "--probe-update=all")[0].assert_outcomes(passed=17)
 
     for number, args in enumerate((["--probe-batch-size=7", "--probe-jobs=1"], ["--probe-batch-size=1000"])):
@@ -46,7 +46,8 @@ def test_damage_is_found_where_it_is_and_clean_reruns_raise_nothing(pytester, me
         result.assert_outcomes(passed=17)
         assert set(verdicts.values()) == {"same"}
 
-    pytester.run(sys.executable, TOOL, "damaged.safetensors", "--block=6", "--amount=3")
+    monkeypatch.setattr("sys.argv", [str(TOOL), "damaged.safetensors", "--block=6", "--amount=3"])
+    runpy.run_path(str(TOOL), run_name="__main__")
     result, verdicts = measure("--probe-jobs=1", "--probe-weights=glyphvit=damaged.safetensors")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     regressed = {name for name, verdict in verdicts.items() if verdict == "regressed"}

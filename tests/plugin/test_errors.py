@@ -8,7 +8,7 @@ import pytest
 
 from probebench import results
 from probebench.errors import StoreError
-from tests.conftest import TINY_COUNT
+from tests.conftest import FEW, ONE
 
 USAGE = pytest.ExitCode.USAGE_ERROR
 
@@ -212,33 +212,31 @@ def test_features_that_are_not_finite_fail_their_sweep(project, run):
     result.stdout.fnmatch_lines(["*1 failed, 17 not measured*"])
 
 
-def test_a_damaged_baseline_fails_its_sweep_until_all_of_it_is_measured_anew(project, run, baselines_dir):
-    run("--probe-update=all")
+def test_a_damaged_baseline_fails_its_sweep_until_all_of_it_is_measured_anew(run, stored, baselines_dir):
     path = baselines_dir / "tiny-blobs.json"
     whole = path.read_text()
     path.write_text(whole[:100])
     for args in ([], ["--probe-update=new"], ["--probe-update=all", "--probe-layer=1,2,final"]):
-        result = run(*args)
+        result = run(*ONE, *args)
         result.stdout.fnmatch_lines(["*StoreError: baseline *tiny-blobs.json cannot be read*--probe-update=all*"])
         assert result.parseoutcomes()["failed"] == 1
         assert len(path.read_text()) == 100
-    run("--probe-update=all").assert_outcomes(passed=TINY_COUNT)
+    run(*ONE, "--probe-update=all").assert_outcomes(passed=18)
     assert path.read_text() == whole
 
 
-def test_half_a_baseline_is_an_error_and_not_a_missing_one(project, run, baselines_dir):
-    run("--probe-update=all")
+def test_half_a_baseline_is_an_error_and_not_a_missing_one(run, stored, baselines_dir):
     (baselines_dir / "tiny-blobs.json").unlink()
-    run().stdout.fnmatch_lines(["*StoreError: baseline *tiny-blobs.json cannot be read (FileNotFoundError*"])
+    run(*ONE).stdout.fnmatch_lines(["*StoreError: baseline *tiny-blobs.json cannot be read (FileNotFoundError*"])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX paths")
 def test_a_default_record_that_cannot_be_saved_is_a_warning_and_not_a_lost_run(project, run):
     (project.path / ".probebench").write_text("in the way")
-    result = run("--probe-json=r.json")
+    result = run("--probe-json=r.json", *FEW)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["run record: r.json", "WARNING: cannot write *.probebench*"])
-    assert len(results.load(project.path / "r.json")["cases"]) == TINY_COUNT
+    assert len(results.load(project.path / "r.json")["cases"]) == 4
     result.stdout.no_fnmatch_line("*has no record*")
     result = run("--probe-site=final")
     assert result.ret == pytest.ExitCode.OK
@@ -258,7 +256,7 @@ def test_a_record_that_was_asked_for_and_cannot_be_saved_is_an_error(project, ru
         write(path, content)
 
     monkeypatch.setattr(atomic, "write", full)
-    result = run("--probe-json=r.json")
+    result = run("--probe-json=r.json", *FEW)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["run record: .probebench/runs/*", "ERROR: cannot write *r.json: No space left*"])
 
@@ -267,11 +265,11 @@ def test_a_record_that_was_asked_for_and_cannot_be_saved_is_an_error(project, ru
 def test_a_record_hook_that_fails_costs_its_additions_only(project, run, body):
     text = (project.path / "conftest.py").read_text()
     project.makeconftest(text + f"\ndef pytest_probebench_record(record):\n    {body}\n")
-    result = run("--probe-json=r.json", "--probe-update=all")
+    result = run("--probe-json=r.json", "--probe-update=all", *FEW)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["baselines: 4 files updated*", "ERROR: pytest_probebench_record failed*"])
     record = results.load(project.path / "r.json")
-    assert (len(record["cases"]), record["extra"]) == (TINY_COUNT, {})
+    assert (len(record["cases"]), record["extra"]) == (4, {})
 
 
 def test_options_of_a_run_without_cases_are_still_checked(project, run):

@@ -59,8 +59,8 @@ def test_a_size_that_is_none(run):
     result.stderr.fnmatch_lines(["*--probe-memory takes a size such as 500MB or 50GB, got 'much'*"])
 
 
-def test_workers_are_refused(project):
+def test_workers_are_refused(run):
     pytest.importorskip("xdist")
-    result = project.runpytest_subprocess("-n2", "--probe-plan")
+    result = run("-n2", "--probe-plan")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--probe-plan plans in one process: leave -n out*"])

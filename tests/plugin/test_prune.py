@@ -8,12 +8,6 @@ from tests.plugin.test_update import contents
 from tests.plugin.test_withheld import CASES
 
 
-@pytest.fixture
-def stored(project, run, baselines_dir):
-    run("--probe-update=all")
-    return contents(baselines_dir)
-
-
 def test_files_and_entries_without_a_case_are_removed_and_told(project, run, stored, baselines_dir):
     for kind in ("json", "safetensors"):
         for name in ("gone-blobs", "timm_some_vit-blobs"):

@@ -9,7 +9,7 @@ import pytest
 
 from probebench import results
 from probebench.protocols import DEFAULT
-from tests.conftest import TINY_COUNT
+from tests.conftest import FEW, ONE, TINY_COUNT
 
 
 def load_only_run(project):
@@ -87,8 +87,7 @@ def test_reordered_items_do_not_measure_a_sweep_again(project, run, monkeypatch)
     assert len(results.load(project.path / "r.json")["cases"]) == TINY_COUNT
 
 
-def test_a_second_run_against_stored_baselines_is_all_same(project, run):
-    run("--probe-update=all").assert_outcomes(passed=TINY_COUNT)
+def test_a_second_run_against_stored_baselines_is_all_same(project, run, stored):
     result = run("--probe-batch-size=7", "--probe-strict", "--probe-json=second.json")
     result.assert_outcomes(passed=TINY_COUNT)
     record = results.load(project.path / "second.json")
@@ -96,18 +95,17 @@ def test_a_second_run_against_stored_baselines_is_all_same(project, run):
     assert all(case["accuracy"] == case["baseline_accuracy"] for case in record["cases"])
 
 
-def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, baselines_dir):
+def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, stored, baselines_dir):
     import numpy as np
 
     from probebench import baselines
     from probebench.cases import Sweep
     from probebench.sites import Tap
 
-    run("--probe-update=all")
     sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap(2, "act")
-    stored = baselines.read(baselines_dir.parent, sweep)
-    stored.correct[tap][:] = np.True_  # as if everything had been right once
-    baselines.write(baselines_dir.parent, stored)
+    baseline = baselines.read(baselines_dir.parent, sweep)
+    baseline.correct[tap][:] = np.True_  # as if everything had been right once
+    baselines.write(baselines_dir.parent, baseline)
     result = run("--probe-json=r.json")
     result.assert_outcomes(passed=TINY_COUNT - 1, failed=1)
     result.stdout.fnmatch_lines(
@@ -121,13 +119,13 @@ def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, baseli
     record = results.load(project.path / "r.json")
     assert [c["id"] for c in record["cases"] if c["verdict"] == "regressed"] == ["tiny-blobs-L02-act"]
     # Accepting it makes it the new expectation.
-    run("--probe-update=all").assert_outcomes(passed=TINY_COUNT)
-    run("--probe-strict").assert_outcomes(passed=TINY_COUNT)
+    run(*ONE, "--probe-update=all").assert_outcomes(passed=18)
+    run(*ONE, "--probe-strict").assert_outcomes(passed=18)
 
 
 def test_quiet_runs_and_runs_without_cases_print_less(project, run):
-    assert "Best tap of each model" in run("-q").stdout.str()
-    assert "probebench" not in run("-qq").stdout.str()
+    assert "Best tap of each model" in run("-q", *ONE).stdout.str()
+    assert "probebench" not in run("-qq", *ONE).stdout.str()
     project.makepyfile(test_other="def test_one(): pass")
     other = run("test_other.py")
     other.assert_outcomes(passed=1)
@@ -145,7 +143,7 @@ def test_properties_reach_junit_xml(project, run):
 def test_plugins_may_add_to_the_record(project, run):
     text = (project.path / "conftest.py").read_text()
     project.makeconftest(text + "\ndef pytest_probebench_record(record):\n    record['extra']['commit'] = 'abc'\n")
-    run()
+    run(*FEW)
     assert load_only_run(project)["extra"] == {"commit": "abc"}
 
 

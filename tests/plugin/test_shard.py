@@ -46,8 +46,7 @@ def test_parts_are_whole_sweeps_of_which_each_is_in_one(run, count):
     assert max(map(len, parts)) - min(map(len, parts)) <= 18
 
 
-def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, baselines_dir, capsys):
-    run("--probe-update=all")
+def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, stored, baselines_dir, capsys):
     # 11 images lost and none gained are significant among 18 cases, and not among 72; 14 are.
     lose(baselines_dir.parent, "tiny", "blobs", Tap(1, "ln1"), 11)
     lose(baselines_dir.parent, "tiny", "blobs_dark", Tap(1, "ln1"), 14)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY_COUNT
+from tests.conftest import FEW, ONE, TINY_COUNT
 
 
 def contents(directory):
@@ -14,7 +14,7 @@ def contents(directory):
 
 
 def test_nothing_is_stored_unless_asked_for(project, run):
-    run()
+    run(*FEW)
     assert not (project.path / "baselines").exists()
 
 
@@ -49,44 +49,40 @@ def test_the_lock_beside_baselines_is_kept_out_of_git(project, run, baselines_di
     assert not (project.path / "baselines" / ".gitignore").exists()
 
 
-def test_updating_what_has_not_changed_writes_nothing(run, baselines_dir):
-    run("--probe-update=all")
-    before = contents(baselines_dir)
+def test_updating_what_has_not_changed_writes_nothing(run, stored, baselines_dir):
     run("--probe-update=all").stdout.fnmatch_lines(["baselines: 0 files updated in baselines"])
-    assert contents(baselines_dir) == before
+    assert contents(baselines_dir) == stored
 
 
-def test_a_subset_never_touches_the_others(run, baselines_dir):
-    run("--probe-update=all")
-    before = contents(baselines_dir)
+def test_a_subset_never_touches_the_others(run, stored, baselines_dir):
     (baselines_dir / "tiny-blobs.json").unlink()
     (baselines_dir / "tiny-blobs.safetensors").unlink()
     run("--probe-update=all", "-k", "tiny-blobs-L02")
     after = contents(baselines_dir)
-    assert {name for name in before if before[name] != after[name]} == {"tiny-blobs.json", "tiny-blobs.safetensors"}
+    assert {name for name in stored if stored[name] != after[name]} == {"tiny-blobs.json", "tiny-blobs.safetensors"}
     assert after["tiny-blobs.json"].count(b"accuracy") == 8
     run("--probe-update=new")
-    assert contents(baselines_dir) == before
+    assert contents(baselines_dir) == stored
 
 
 def test_baselines_may_lie_elsewhere(project, run):
-    run("--probe-update=all", "--probe-baselines=elsewhere", "--probe-model=tiny")
+    run("--probe-update=all", "--probe-baselines=elsewhere", "--probe-model=tiny", *FEW)
     assert len(list((project.path / "elsewhere" / "default@1").iterdir())) == 4
-    assert "72 new" in run().stdout.str()
-    run("--probe-strict", "--probe-baselines=elsewhere", "--probe-model=tiny").assert_outcomes(passed=36)
+    assert "4 new" in run(*FEW).stdout.str()
+    run("--probe-strict", "--probe-baselines=elsewhere", "--probe-model=tiny", *FEW).assert_outcomes(passed=2)
 
 
 def test_strict_fails_what_has_no_baseline_with_the_command_that_stores_one(run):
-    result = run("--probe-strict")
-    result.assert_outcomes(failed=TINY_COUNT)
+    result = run("--probe-strict", *ONE)
+    result.assert_outcomes(failed=18)
     result.stdout.fnmatch_lines(
         [
             "new: tiny-blobs-embed has no baseline to be checked against. To store one: "
             "pytest --probe-model=tiny --probe-dataset=blobs --probe-update=new"
         ]
     )
-    run("--probe-strict", "--probe-update=new").assert_outcomes(passed=TINY_COUNT)
-    run("--probe-strict").assert_outcomes(passed=TINY_COUNT)
+    run("--probe-strict", "--probe-update=new", *ONE).assert_outcomes(passed=18)
+    run("--probe-strict", *ONE).assert_outcomes(passed=18)
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["alone", "workers"])
@@ -99,8 +95,7 @@ def test_the_command_that_stores_a_baseline_has_the_paths_and_the_folder_of_this
     result.stdout.fnmatch_lines([f"*has no baseline to be checked against. To store one: {command} --probe-update=new"])
 
 
-def test_another_test_set_is_not_comparable(project, run):
-    run("--probe-update=all")
+def test_another_test_set_is_not_comparable(project, run, stored):
     text = (project.path / "conftest.py").read_text()
     project.makeconftest(text.replace("missing=None, seed=0", "missing=None, seed=1"))
     result = run("--probe-strict", "--probe-model=tiny", "--probe-dataset=blobs")
@@ -109,8 +104,7 @@ def test_another_test_set_is_not_comparable(project, run):
     run("--probe-model=tiny", "--probe-dataset=blobs").assert_outcomes(passed=18)
 
 
-def test_a_baseline_without_a_case_is_stale(project, run):
-    run("--probe-update=all")
+def test_a_baseline_without_a_case_is_stale(project, run, stored):
     text = (project.path / "conftest.py").read_text()
     project.makeconftest(text.replace("depth=2", "depth=1"))
     result = run()
@@ -121,19 +115,18 @@ def test_a_baseline_without_a_case_is_stale(project, run):
     assert run("--probe-strict").ret == pytest.ExitCode.OK
 
 
-def test_a_case_that_passes_by_another_level_is_the_level_that_was_asked_for(run, baselines_dir):
+def test_a_case_that_passes_by_another_level_is_the_level_that_was_asked_for(run, stored, baselines_dir):
     import numpy as np
 
     from probebench import baselines
     from probebench.cases import Sweep
     from probebench.sites import Tap
 
-    run("--probe-update=all")
     sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap("final", "final")
-    stored = baselines.read(baselines_dir.parent, sweep)
-    wrong = np.flatnonzero(~stored.correct[tap])[:5]  # five examples lost: p = 1/32
-    stored.correct[tap][wrong] = True
-    baselines.write(baselines_dir.parent, stored)
+    baseline = baselines.read(baselines_dir.parent, sweep)
+    wrong = np.flatnonzero(~baseline.correct[tap])[:5]  # five examples lost: p = 1/32
+    baseline.correct[tap][wrong] = True
+    baselines.write(baselines_dir.parent, baseline)
     only = ("--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=final")
     run(*only).assert_outcomes(passed=1)
     run(*only, "--probe-alpha=0.05").assert_outcomes(failed=1)
@@ -160,12 +153,10 @@ def pytest_sessionfinish(session):
     assert contents(baselines_dir)["tiny-blobs.json"].count(b"accuracy") == 16
 
 
-def test_update_all_of_a_part_with_other_weights_is_refused(project, run, baselines_dir):
-    run("--probe-update=all")
-    before = contents(baselines_dir)
+def test_update_all_of_a_part_with_other_weights_is_refused(project, run, stored, baselines_dir):
     text = (project.path / "conftest.py").read_text()
     project.makeconftest(text.replace('model("tiny", 0)', 'model("tiny", 7)'))
     result = run("--probe-update=all", "--probe-model=tiny", "--probe-dataset=blobs", "--probe-site=act")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["ERROR: baseline of tiny-blobs is not updated: *other weights *16 of its cases*"])
-    assert contents(baselines_dir) == before
+    assert contents(baselines_dir) == stored

@@ -18,12 +18,9 @@ import pytest
 from probebench import baselines, results
 from probebench.cases import Sweep
 from probebench.sites import Tap
-from tests.conftest import TINY_COUNT
+from tests.conftest import FEW, ONE, TINY_COUNT
 
 pytest.importorskip("xdist")
-
-ONE = ("--probe-model=tiny", "--probe-dataset=blobs")
-FEW = ("--probe-site=final",)  # one case a sweep
 
 # Every process that runs tests writes down which extractions it made. It is patched by a fixture, not on import: the
 # controller runs in the process of these tests.
@@ -150,7 +147,7 @@ def test_all_is_as_in_one_process(project, run, baselines_dir, tmp_path, monkeyp
     assert left_over(project) == []
 
 
-@pytest.mark.parametrize("workers", [3, 8])
+@pytest.mark.parametrize("workers", [3, 5])
 def test_every_sweep_is_extracted_in_one_worker(project, run, workers):
     add_to_conftest(project, COUNTING)
     result = run("-n", str(workers), "--probe-json=n.json", *FEW)
