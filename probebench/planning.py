@@ -60,14 +60,11 @@ class Demand:
 
     @property
     def matched(self) -> list[Tap]:
-        """Taps that get a second probe at the width of the residual stream.
+        """Taps that get a second probe at the width of the residual stream."""
+        from probebench.probes.width import loses
 
-        Hidden pre-activations do not: a linear layer makes them of fewer features, and nothing would be taken away.
-        """
-        narrow = self.narrow
-        if narrow is None:
-            return []
-        return [tap for tap, width in self.widths.items() if min(width, self.n_train) > narrow and tap.site != "fc1"]
+        widths = self.widths.items()
+        return [tap for tap, width in widths if loses(tap, width, self.narrow, self.n_train, self.protocol)]
 
     def features(self, taps: Sequence[Tap] | Mapping[Tap, int]) -> int:
         """Bytes of the features of some taps."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure, proportion
 from probebench.placement import Array, take
 from probebench.probes import Fit, get_probe
-from probebench.probes.width import leading_components
+from probebench.probes.width import narrowed
 from probebench.protocols import Protocol
 from probebench.sites import Tap
 from probebench.wording import interval, percent
@@ -135,13 +135,13 @@ def probe_taps(
         seconds = dict.fromkeys(train, 0.0)
         # Before the taps themselves, so that a tap is complete with its own fit. Components have unequal variances,
         # which standardising them would take away.
-        narrowed = _narrowed(features, test, narrow, protocol.standardize, device)
-        if narrowed is not None:
+        leading = narrowed(features, test, narrow, protocol, device, jobs)
+        if leading is not None:
             plain = replace(protocol, standardize=False)
-            for tap, fit in probe(narrowed[0], labels, narrowed[1], held_out, plain, device, jobs):
+            for tap, fit in probe(leading[0], labels, leading[1], held_out, plain, device, jobs):
                 matched[tap].append(proportion(fit.predictions == test_labels))
                 seconds[tap] = fit.seconds
-            del narrowed
+            del leading
         for tap, fit in probe(features, labels, test, held_out, protocol, device, jobs):
             metrics[tap].append(
                 measure(fit.scores, fit.classes, fit.predictions, test_labels, probabilities=fit.probabilities)
@@ -155,20 +155,6 @@ def probe_taps(
                 if narrow is not None and result.width > narrow:
                     result = replace(result, width_matched=WidthMatched(narrow, combine_estimates(matched[tap])))
                 yield result
-
-
-def _narrowed(
-    train: Features, test: Features, width: int | None, standardize: bool, device: str
-) -> tuple[Features, Features] | None:
-    """The features of all taps that lose something when they are projected to `width`; None if there are none."""
-    seen, unseen = {}, {}
-    for tap in train:
-        if width is None or train[tap].shape[1] <= width:
-            continue
-        both = leading_components(tap, train[tap], test[tap], width, standardize=standardize, device=device)
-        if both is not None:
-            seen[tap], unseen[tap] = both
-    return (seen, unseen) if seen else None
 
 
 def _result(

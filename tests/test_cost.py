@@ -95,7 +95,7 @@ def test_the_probe_decides():
     path = asked(classes=100)
     ridge = replace(path, protocol=replace(path.protocol, probe="ridge_path"))
     assert fit_operations(ridge) < fit_operations(path) / 3
-    assert fit_operations(asked(protocol="paper@1")) == fit_operations(asked())
+    assert fit_operations(asked(protocol="paper@1", narrow=None)) == fit_operations(asked(narrow=None))
 
 
 def test_the_speed_of_a_core_is_measured():

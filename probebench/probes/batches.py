@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from probebench.sites import Tap
 
 Features = Mapping[Tap, Array]
 Results = list[tuple[Tap, Fit]]
+Result = TypeVar("Result")
 
 
 def fit_batches(
@@ -44,26 +46,37 @@ def fit_batches(
         step = size(width)
         batches += [taps[i : i + step] for i in range(0, len(taps), step)]
     parts = (({tap: train[tap] for tap in taps}, {tap: test[tap] for tap in taps}) for taps in batches)
+    for results in on_cores(fit, parts, jobs, device):
+        yield from results
+
+
+def on_cores(
+    work: Callable[[Features, Features], Result], parts: Iterable[tuple[Features, Features]], jobs: int, device: str
+) -> Iterator[Result]:
+    """What comes of each part, in any order; arguments as of `fit_batches`.
+
+    Args:
+        parts: training and test features of some taps
+    """
     if jobs == 1:
         for part in parts:
-            yield from _on_one_thread(fit, *part, device)
+            yield _on_one_thread(work, *part, device)
         return
     # Processes, not threads: many operations are so small that threads would wait for each other to call them.
     with parallel_config("loky", inner_max_num_threads=1):
-        tasks = (delayed(_on_one_thread)(fit, *part, device) for part in parts)
-        for results in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
-            yield from results
+        tasks = (delayed(_on_one_thread)(work, *part, device) for part in parts)
+        yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
 
 
 def _on_one_thread(
-    fit: Callable[[Features, Features], Results], train: Features, test: Features, device: str
-) -> Results:
+    work: Callable[[Features, Features], Result], train: Features, test: Features, device: str
+) -> Result:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         # Each is read several times.
         there = ({tap: on_device(values, device) for tap, values in features.items()} for features in (train, test))
-        return fit(*there)
+        return work(*there)
     finally:
         torch.set_num_threads(threads)
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probebench.errors import FeatureError
-from probebench.probes.width import leading_components
+from probebench.probes.width import leading_components, loses, narrowed
 from probebench.probing import TrainingSet, probe_taps
 from probebench.protocols import DEFAULT
 from probebench.sites import Tap
@@ -51,6 +52,37 @@ def test_features_that_are_not_finite_are_named():
     values[3, 4] = np.nan
     with pytest.raises(FeatureError, match=r"principal components at L01-act: .*NaN"):
         leading_components(ACT, values, values, 8, standardize=True, device="cpu")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["host", "device"])
+def test_all_taps_that_lose_something_are_narrowed_where_they_are(jobs, kind):
+    other = Tap(2, "act")
+    arrays = {RC2: features(width=8), other: features(), ACT: features(), Tap(2, "fc2"): features(rank=6)}
+    arrays = {tap: kind(values) for tap, values in arrays.items()}
+    seen, unseen = narrowed(arrays, arrays, 8, DEFAULT, "cpu", jobs)
+    assert list(seen) == list(unseen) == [other, ACT]
+    for tap in seen:
+        expected = leading_components(tap, arrays[tap], arrays[tap], 8, standardize=True, device="cpu")
+        for mine, theirs in zip((seen[tap], unseen[tap]), expected, strict=True):
+            assert type(mine) is type(arrays[tap])
+            np.testing.assert_allclose(mine, theirs, atol=1e-4)
+    assert narrowed(arrays, arrays, None, DEFAULT, "cpu", jobs) is None
+    assert narrowed({RC2: arrays[RC2]}, {RC2: arrays[RC2]}, 8, DEFAULT, "cpu", jobs) is None
+
+
+def test_hidden_pre_activations_lose_nothing_unless_their_rows_are_scaled():
+    fc1, scaled = Tap(1, "fc1"), replace(DEFAULT, feature_norm="l2")
+    assert not loses(fc1, 24, 8, 300, DEFAULT)
+    assert loses(fc1, 24, 8, 300, scaled)
+    assert loses(ACT, 24, 8, 300, DEFAULT)
+    assert not loses(ACT, 24, 8, 8, DEFAULT)  # no more components than rows
+    assert not loses(ACT, 24, None, 300, DEFAULT)
+    # Why: 24 features that a layer makes of 8 have 8 dimensions.
+    made = (features(width=8) @ RNG.normal(size=(8, 24)) + RNG.normal(size=24)).astype(np.float32)
+    assert leading_components(fc1, made, made, 8, standardize=True, device="cpu") is None
+    length = np.linalg.norm(made, axis=1, keepdims=True)
+    assert leading_components(fc1, made / length, made / length, 8, standardize=True, device="cpu") is not None
 
 
 def test_the_control_is_the_probe_on_the_leading_components():
