@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from probebench.errors import WeightsError
 
-KNOWN = ("state_dict_ema", "model_ema", "state_dict", "model")
+AVERAGED = ("state_dict_ema", "model_ema")
+KNOWN = (*AVERAGED, "state_dict", "model")
 """Entries that training scripts keep weights in, in the order in which timm takes them: averaged ones first."""
 
 _SAVE = "save the state_dict of the network alone: torch.save(net.state_dict(), FILE), or best as safetensors"
@@ -46,7 +47,11 @@ def read(path: Path, where: str) -> dict[str, dict[str, torch.Tensor]]:
     tables = {"": content} if _is_table(content) else {key: entries[key] for key in order if _is_table(entries[key])}
     if not tables:
         raise WeightsError(f"{where}: no dictionary of tensors in it, but {_held(content)}; {_SAVE}")
-    return {key: dict(clean_state_dict(table)) for key, table in tables.items()}
+    # Torch's AveragedModel counts its updates among its tensors.
+    return {
+        key: {name: each for name, each in clean_state_dict(table).items() if name != "n_averaged"}
+        for key, table in tables.items()
+    }
 
 
 def _plain(path: Path, where: str) -> Any:

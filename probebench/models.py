@@ -291,12 +291,19 @@ def _load(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None) -> _P
     if fitting[0].entry in checkpoint.KNOWN:
         fitting = [place for place in fitting if place.entry == fitting[0].entry]
     first = fitting[0]
+    averaged = next((entry for entry in checkpoint.AVERAGED if entry in tables), first.entry)
+    if averaged != first.entry:
+        reason = _misfit(spec, [place for place in places if place.entry == averaged], {})
+        raise WeightsError(
+            f"{where}: averaged weights go before others, and those of the file do not fit: {reason}. If others are "
+            f"meant, save them alone, as state[{first.entry!r}]"
+        )
     if len(fitting) > 1:
         one = f"state[{first.entry!r}]" if first.entry else "state"
         if first.prefix:
             one = (
-                f"{{name.removeprefix({first.prefix!r}): tensor for name, tensor in {one}.items() "
-                f"if name.startswith({first.prefix!r})}}"
+                f"{{name.removeprefix({first.prefix!r}): tensor for name, tensor in "
+                f"timm.models.clean_state_dict({one}).items() if name.startswith({first.prefix!r})}}"
             )
         raise WeightsError(
             f"{where}: the network is there {len(fitting)} times, {' and '.join(map(str, fitting))}; of the file's "

@@ -46,8 +46,11 @@ def on_host(array: Array) -> HostArray:
 
 def on_device(array: Array, device: str) -> Array:
     """The same on a device; on a CPU as it is, which may be mapped from a file."""
-    if device == "cpu":
-        return array
+    return array if device == "cpu" else to_device(array, device)
+
+
+def to_device(array: Array, device: str) -> torch.Tensor:
+    """As a tensor on a device."""
     if isinstance(array, np.ndarray):
         # Torch warns of memory that cannot be written to, and does not copy it itself.
         array = torch.from_numpy(np.require(array, requirements="W"))

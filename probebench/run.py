@@ -146,8 +146,13 @@ class Run:
         following: Following | None,
         device_memory: int | None,
     ) -> bool:
-        """Run a sweep; False if its fits ran out of memory beside features on the device, or another sweep."""
+        """Run a sweep; False if memory ran out beside features on the device, or fits did beside another sweep."""
         options, settings = self.options, self._settings(sweep, taps)
+        modes: list[str] = []
+
+        def plan(found: SweepPlan) -> None:
+            modes.append(found.mode)
+
         try:
             run_sweep(
                 **settings,
@@ -160,13 +165,13 @@ class Run:
                 batch_size=options.batch_size,
                 jobs=options.jobs,
                 progress=progress,
+                on_plan=plan,
                 on_start=keep,
                 begun=self._ahead.take(sweep),
                 on_read=None if following is None else lambda plan: self._read_ahead(following, plan),
             )
         except RuntimeError as error:
-            result = self._measuring[sweep].result
-            staying = result is not None and result.plan is not None and result.plan.mode == "device"
+            staying = modes[-1:] == ["device"]
             if not (out_of_memory(error) and (staying or self._ahead.busy)):
                 raise
         else:

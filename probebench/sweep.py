@@ -206,6 +206,7 @@ def run_sweep(
     batch_size: int | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    on_plan: Callable[[SweepPlan], None] | None = None,
     on_start: Callable[[SweepResult], None] | None = None,
     begun: Begun | None = None,
     on_read: Callable[[SweepPlan], None] | None = None,
@@ -233,6 +234,7 @@ def run_sweep(
             run out
         jobs: processor cores for the probes; all that there are by default
         progress: told about stages as they run
+        on_plan: called with the plan before anything is read
         on_start: called with the result object before its first tap is added, so that a caller has what is
             finished when the sweep is interrupted
         begun: what `begin_sweep` has read of this sweep before
@@ -272,6 +274,8 @@ def run_sweep(
             f"features of all taps ({human(ready.demand.feature_bytes)}) must be there at once for this, and fit "
             "neither into memory nor into the feature cache: make room on the disk, or use fewer training images"
         )
+    if on_plan is not None:
+        on_plan(plan)
     references = references or References(cache)
     reference = reference or Catalog.default().reference(ready.model.spec)
     result = SweepResult(

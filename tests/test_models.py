@@ -232,6 +232,16 @@ def test_a_network_that_is_there_twice_is_not_guessed(tmp_path, tuned):
         build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
 
 
+def test_averaged_weights_that_do_not_fit_are_not_passed_over(tmp_path, tuned):
+    averaged = {name: tensor for name, tensor in tuned.items() if name != "norm.weight"}
+    torch.save({"state_dict": tuned, "state_dict_ema": averaged}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"averaged .* do not fit: .*norm.weight is missing.*state\['state_dict'\]"):
+        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+    counted = prefixed("module.", tuned) | {"n_averaged": torch.tensor(9)}  # torch.optim.swa_utils.AveragedModel
+    torch.save({"model": tuned, "model_ema": counted}, tmp_path / "w.pt")
+    assert build(tiny(checkpoint=str(tmp_path / "w.pt"))).entry == "model_ema"
+
+
 def test_what_does_not_fit_is_listed_without_the_prefix(tmp_path, tuned):
     del tuned["norm.bias"]
     save_file(prefixed("backbone.", tuned), tmp_path / "w.safetensors")

@@ -20,7 +20,7 @@ from probebench.fetch import Progress
 from probebench.forward import extract, forward, refuse_non_finite
 from probebench.loading import BatchSize
 from probebench.models import Model
-from probebench.placement import Array, allocate, fill, on_host
+from probebench.placement import Array, allocate, fill, on_host, to_device
 from probebench.sites import Tap
 from probebench.views import Views
 
@@ -68,7 +68,7 @@ def features_of(
         names: of the model, the dataset and the part of it, to be listed by
         progress: advanced by the number of images; told when another process is waited for
         keep: in the cache, also what it would not keep by itself
-        stay: leave features on the device, but for those that are in the cache or are going to be kept there
+        stay: leave features on the device, and send those there that are in the cache
 
     Raises:
         FeatureError, LayoutError: as `probebench.features.extract`
@@ -116,6 +116,15 @@ class _Work:
         found = Features(extract(self.model, self.views, self.taps, **settings))
         found.images = self.images
         return found
+
+    def settle(self) -> None:
+        """Wait for what stays on the device, which is handed over before it is computed."""
+        if self._stay and torch.device(self.settings["device"]).type == "cuda":
+            torch.cuda.synchronize(self.settings["device"])
+
+    def place(self, array: Array) -> Array:
+        """An array that is mapped from the disk, where features are wanted."""
+        return to_device(array, self.settings["device"]) if self._stay else array
 
     def allocate(self, widths: Mapping[Tap, int]) -> dict[Tap, Array]:
         """Memory for all views, where features are wanted."""
@@ -184,7 +193,7 @@ class _Cached:
                     self._use.release()
                 self._cache.remove_if_empty(self._name)
         self._work.reached(self._work.images)
-        result = Features((tap, found[tap]) for tap in self._work.taps)
+        result = Features((tap, self._work.place(found[tap])) for tap in self._work.taps)
         result.images = images
         return result
 
@@ -280,6 +289,7 @@ class _Cached:
         # Copied, for what comes from a GPU lies in memory that cannot be paged out, of which there is little.
         copied = [values.copy() if isinstance(values, np.ndarray) else values for values in batch]
         self._undecided.append((row, taps, copied))
+        self._work.settle()
         yes = worth.it(len(batch[0]), sum(values.nbytes for values in batch))
         if yes is not None:
             if yes:

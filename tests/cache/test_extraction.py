@@ -242,16 +242,19 @@ def test_one_tap_alone(asked, cache):
     assert asked(cache, tap).images == 0
 
 
-def test_features_that_are_to_stay_on_the_device_do_unless_they_are_kept(asked, cache, fresh, monkeypatch):
+def test_features_that_are_to_stay_on_the_device_do_also_if_they_are_kept(asked, cache, fresh, monkeypatch):
     found = asked(fresh(always=False), stay=True)
     assert all(isinstance(values, torch.Tensor) for values in found.values())
     assert same(found, asked.plain())
     monkeypatch.setattr(module, "WORTH_SECONDS", 0.0)
     monkeypatch.setattr(module, "_MEASURED", 0.0)
     kept = asked(fresh(always=False), stay=True)
-    assert all(isinstance(values, np.memmap) for values in kept.values())
+    assert all(isinstance(values, torch.Tensor) for values in kept.values())
     assert same(kept, asked.plain())
-    assert same(asked(fresh(always=False), stay=True), kept)
+    again = asked(fresh(always=False), stay=True)
+    assert again.images == 0
+    assert all(isinstance(values, torch.Tensor) for values in again.values())
+    assert same(again, kept)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

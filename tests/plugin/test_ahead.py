@@ -120,7 +120,8 @@ def full(request, reading_ahead):
     assert found.count("run tiny-blobs_dark False") == 1
 
 
-def test_a_fit_that_runs_out_of_memory_beside_features_on_the_device_is_made_without_them(project, run):
+@pytest.mark.parametrize("where", ["fit", "extraction"])
+def test_a_sweep_that_runs_out_of_memory_beside_features_on_the_device_is_measured_without_them(project, run, where):
     add_to_conftest(
         project,
         """
@@ -130,6 +131,9 @@ import pytest
 def full():
     import torch
     import probebench.preparation, probebench.sweep as sweep
+    from probebench import forward
+    from probebench.cache import extraction
+    from probebench.placement import allocate
     probe_taps, monkeypatch = sweep.probe_taps, pytest.MonkeyPatch()
 
     def full(seen, *args, **kwargs):
@@ -137,11 +141,20 @@ def full():
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
         return probe_taps(seen, *args, **kwargs)
 
-    monkeypatch.setattr(sweep, "probe_taps", full)
+    def no_room(widths, n, device=None):
+        if device is not None:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return allocate(widths, n)
+
+    if WHERE == "fit":
+        monkeypatch.setattr(sweep, "probe_taps", full)
+    else:
+        monkeypatch.setattr(extraction, "allocate", no_room)
+        monkeypatch.setattr(forward, "allocate", no_room)
     monkeypatch.setattr(probebench.preparation, "_usable_on_gpu", lambda device: 10**9)
     yield
     monkeypatch.undo()
-""",
+""".replace("WHERE", repr(where)),
     )
     run("--probe-site=final", "--probe-json=r.json").assert_outcomes(passed=4)
     record = results.load(project.path / "r.json")
