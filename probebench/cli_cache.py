@@ -74,7 +74,7 @@ def _entries(args: argparse.Namespace) -> tuple[FeatureCache, list[About]]:
         if (name := getattr(args, kind)) is not None:
             known = {about.names[kind] for about in found if kind in about.names}
             if name not in known:
-                raise unknown(f"{kind} in {root}", name, known or ["none at all"], "probebench cache ls")
+                raise unknown(f"{kind} in {root}", name, known or ["none at all"], "`probebench cache ls` lists them")
             found = [about for about in found if about.names.get(kind) == name]
     return cache, found
 

@@ -20,19 +20,15 @@ class Probe:
 
     def __init__(self, request: pytest.FixtureRequest, outcome: Outcome, case: Case) -> None:
         self._request, self._outcome, self.case = request, outcome, case
+        self._recorded = False
 
     def check(self) -> None:
         """Fail if the case regressed against its baseline, or could not be measured."""
         __tracebackhide__ = True
         entry = self._entry()
-        self._request.node.user_properties += [
-            ("probe_accuracy", entry["accuracy"]),
-            ("probe_verdict", entry["verdict"]),
-        ]
-        if entry["baseline_accuracy"] is not None:
-            baseline = ("probe_baseline_accuracy", entry["baseline_accuracy"])
-            self._request.node.user_properties.append(baseline)
-        self._benchmark(entry)
+        if not self._recorded:  # a test may check its case again
+            self._recorded = True
+            self._enter(entry)
         complaint = self._outcome.complaints.get(entry["id"])
         if complaint is not None:
             pytest.fail(complaint, pytrace=False)
@@ -67,6 +63,17 @@ class Probe:
             pytest.fail(f"sweep {self.case.sweep.id} could not be measured.\n{outcome.error}", pytrace=False)
         item.user_properties.append(UNMEASURED)
         pytest.fail(f"not measured: the sweep failed, see {outcome.explained_by}", pytrace=False)
+
+    def _enter(self, entry: Record) -> None:
+        """Enter the case into the report of its test."""
+        self._request.node.user_properties += [
+            ("probe_accuracy", entry["accuracy"]),
+            ("probe_verdict", entry["verdict"]),
+        ]
+        if entry["baseline_accuracy"] is not None:
+            baseline = ("probe_baseline_accuracy", entry["baseline_accuracy"])
+            self._request.node.user_properties.append(baseline)
+        self._benchmark(entry)
 
     def _benchmark(self, entry: Record) -> None:
         """Enter the attributed time into pytest-benchmark, if it is there and was not told to stay out."""

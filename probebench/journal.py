@@ -66,7 +66,9 @@ class Journal:
 
     def why_none(self) -> str:
         """Why there is nothing to go on from: what differs from the run that was last left unfinished, if one was."""
-        others = list(self._folder.parent.glob(f"*/{_SETTINGS}"))
+        found = self._folder.parent.glob(f"*/{_SETTINGS}")
+        # A run that was killed before its first sweep was kept leaves its settings alone.
+        others = [path for path in found if path.parent != self._folder]
         if not others:
             return "there is no unfinished run"
         text = "there is no unfinished run of these cases and settings"
@@ -75,7 +77,7 @@ class Journal:
             differs = [what for what, value in self._settings.items() if last[what] != value]
         except (OSError, ValueError, TypeError, KeyError):
             return text
-        return f"{text}; the one that was left last differs in {', '.join(differs)}"
+        return f"{text}; the one that was left last differs in {', '.join(differs)}" if differs else text
 
     def recall(self, sweep: Sweep) -> Outcome | None:
         """A sweep that an earlier run has finished, if that is asked for; damaged files are as none."""

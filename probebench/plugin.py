@@ -6,6 +6,7 @@ Everything heavy is imported inside the hooks that need it, so that a pytest run
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -154,10 +155,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
         state.notes += unmatched(config.option.markexpr, state.sweeps)
     state.family = len(cases) if state.sharding is None else state.sharding.cases
-    if config.option.collectonly:
-        return
     from probebench.errors import ProbebenchError
 
+    if config.option.collectonly:
+        try:
+            if state.options.weights and not _ends_here(session):
+                state.check_weights()
+            if cases or withheld:
+                state.preflight.check_licences()
+        except ProbebenchError as error:
+            raise pytest.UsageError(str(error)) from error
+        return
     if cases:
         from probebench import overlooked
 
@@ -217,7 +225,8 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Outcome | None]:
 
     capture: Any = config.pluginmanager.get_plugin("capturemanager")
     reporter.ensure_newline()
-    with capture.global_and_fixture_disabled(), bar(reporter._tw._file, sweep.id) as progress:
+    uncaptured = nullcontext() if capture is None else capture.global_and_fixture_disabled()  # -p no:capture
+    with uncaptured, bar(reporter._tw._file, sweep.id) as progress:
         outcome = run.measure(sweep, taps, progress, following)
     yield outcome
 
@@ -292,7 +301,7 @@ def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Nothing is run where only the plan was asked for."""
     state = session.config.stash[STATE]
-    if not state.options.plan or session.config.option.collectonly or session.testsfailed:
+    if not state.options.plan or session.config.option.collectonly or _ends_here(session):
         return None
     from probebench.plan_table import lines
 

@@ -140,3 +140,8 @@ def test_weights_are_of_a_known_kind():
 def test_every_model_has_a_case_file_and_no_case_file_another():
     text = "".join(path.read_text() for path in (Path(__file__).parent.parent / "benchmarks").glob("test_*.py"))
     assert sorted(re.findall(r'^    "(\w+)",$', text, re.MULTILINE)) == sorted(HUB)
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_unknown():
+    with pytest.raises(UnknownName, match="unknown dataset 'aaa"):
+        Catalog.default().dataset_names("a" * 300)

@@ -76,6 +76,16 @@ def test_names_that_are_not_there(capsys):
     assert "Did you mean 'noise'" in capsys.readouterr().err
 
 
+def test_of_many_names_it_is_said_where_they_are_listed(root, capsys, monkeypatch):
+    from types import SimpleNamespace
+
+    entries = [SimpleNamespace(used=0, names={"dataset": f"set_{number}"}) for number in range(30)]
+    monkeypatch.setattr(FeatureCache, "entries", lambda _: entries)
+    monkeypatch.setattr(FeatureCache, "about", lambda _, entry: entry)
+    assert cli.main(["cache", "clear", "--dataset", "noise"]) == 2
+    assert f"unknown dataset in {root} 'noise'. `probebench cache ls` lists them." in capsys.readouterr().err
+
+
 def test_a_file_in_its_place(root, capsys):
     root.write_text("")
     assert cli.main(["cache", "ls"]) == 1

@@ -5,6 +5,7 @@ No torch here: specs are what pytest collects cases from. timm is asked only for
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -160,11 +161,15 @@ class Catalog:
 
     def dataset(self, name: str) -> DatasetSpec:
         """Raises UnknownName with the nearest names, or for a folder with the spec that reads it."""
+        names = [*self.datasets, *self.suites]
+        if not isinstance(name, str):
+            raise a_folder(str(name)) if isinstance(name, Path) else unknown("dataset", name, names, DATASETS_LISTED)
         found = self.datasets.get(name) or self._at_severity(name)
-        if found is None and ("/" in name or "\\" in name or Path(name).is_dir()):
+        # Path.is_dir raises OSError for a name that is too long for a file's.
+        if found is None and ("/" in name or "\\" in name or os.path.isdir(name)):
             raise a_folder(name)
         if found is None:
-            raise unknown("dataset", name, [*self.datasets, *self.suites], DATASETS_LISTED)
+            raise unknown("dataset", name, names, DATASETS_LISTED)
         return found
 
     def reference(self, spec: ModelSpec) -> DatasetSpec | None:
@@ -194,18 +199,19 @@ class Catalog:
 
     def dataset_names(self, name: str) -> tuple[str, ...]:
         """The datasets of a suite, or the one dataset of that name. Raises UnknownName with the nearest names."""
-        return self.suites.get(name) or (self.dataset(name).name,)
+        suite = self.suites.get(name) if isinstance(name, str) else None
+        return suite or (self.dataset(name).name,)
 
 
 def a_folder(name: str) -> UnknownName:
     """The error for a path in the place of a dataset's name, with the spec that reads the folder."""
     path = Path(name).expanduser()
     spec, split = re.sub("[^A-Za-z0-9]", "_", path.resolve().name) or "mine", ("train", "test", "val")
-    if path.is_dir() and not any((path / each).is_dir() for each in split):
+    if os.path.isdir(path) and not any(os.path.isdir(path / each) for each in split):
         reader, kwargs = "unsplit:unsplit_folder", {"folder": str(path.absolute()), "test_every": 5}
     else:
         reader, kwargs = "folder:image_folder", {"root": name}
-    what = "is a folder" if path.is_dir() else f"looks like a folder (there is none: {path.absolute()})"
+    what = "is a folder" if os.path.isdir(path) else f"looks like a folder (there is none: {path.absolute()})"
     return UnknownName(
         f"dataset {name!r} {what} and not a dataset's name. A folder of images is read by "
         f"DatasetSpec({spec!r}, 'probebench.datasets.{reader}', {kwargs}): give that in Python, or for pytest "

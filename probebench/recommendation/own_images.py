@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from probebench import datasets
-from probebench.catalog import Catalog, DatasetSpec
+from probebench.catalog import DATASETS_LISTED, Catalog, DatasetSpec
 from probebench.datasets import Split
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.folder import class_folders, images_of
@@ -52,16 +53,16 @@ def find(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
     if not isinstance(data, str | Path):
         raise DataError(f"data must be a folder, a dataset's name or a DatasetSpec, got {type(data).__name__}")
     folder = Path(data).expanduser()
-    if folder.is_dir():
+    if os.path.isdir(folder):  # Path.is_dir raises OSError for a name that is too long for a file's
         return _own(folder, str(data))
-    if folder.exists():
+    if os.path.exists(folder):
         raise DataError(f"{data} is a file; give the folder that has one folder of images a class in it")
     if isinstance(data, Path) or "/" in data or "\\" in data:
         raise DataError(f"there is no folder {data}; give a folder of images, or the name of a dataset")
     try:
         return Images(catalog.dataset(data), data)
     except UnknownName:
-        raise unknown("folder or dataset", data, catalog.datasets, "probebench datasets") from None
+        raise unknown("folder or dataset", data, catalog.datasets, DATASETS_LISTED) from None
 
 
 def _own(folder: Path, title: str) -> Images:

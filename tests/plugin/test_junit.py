@@ -46,3 +46,11 @@ def test_runs_without_cases_and_without_junit_are_left_alone(project, run):
     project.makepyfile(test_tiny="def test_one(): pass")
     run("--junitxml=j.xml").assert_outcomes(passed=1)
     assert properties(ET.parse(project.path / "j.xml").getroot().find("testsuite")) == {}
+
+
+def test_a_case_that_is_checked_twice_is_entered_once(project, run):
+    case = "import pytest\n@pytest.mark.probe(model='tiny', dataset='blobs')\ndef test_probe(probe):\n"
+    project.makepyfile(test_tiny=case + "    probe.check()\n    probe.check()\n")
+    run("--junitxml=j.xml", *ONE).assert_outcomes(passed=1)
+    suite = ET.parse(project.path / "j.xml").getroot().find("testsuite")
+    assert len(suite.findall("testcase/properties/property")) == 2

@@ -28,7 +28,10 @@ def nested(project, run):
 def test_baselines_beside_the_cases_that_are_not_in_use_are_told(nested, run, workers):
     result = run("proj", *SOME, *workers)
     assert result.ret == pytest.ExitCode.OK
-    where = "proj/baselines are not in use: this run's rootdir is * those in baselines. Add --rootdir=proj, or *"
+    where = (
+        "proj/baselines are not in use: this run's rootdir is * those in baselines. Add --rootdir=proj, or name the "
+        "folder, as in `pytest proj`, *"
+    )
     result.stdout.fnmatch_lines([f"WARNING: the baselines in {where}an empty proj/pytest.ini will do"])
     strict = run("proj", *SOME, *workers, "--probe-strict", "--probe-update=new")
     assert strict.ret == pytest.ExitCode.TESTS_FAILED
@@ -48,3 +51,11 @@ def test_what_the_warning_says_helps(nested, run, what):
 def test_a_folder_of_that_name_without_baselines_is_nothing_to_tell(nested, run):
     shutil.rmtree(nested.path / "proj" / "baselines" / "default@1")
     run("proj", *SOME, "--probe-strict", "--probe-update=new").stdout.no_fnmatch_line("*not in use*")
+
+
+def test_where_there_is_an_ini_file_it_is_the_folder_that_is_to_be_named(nested, run):
+    (nested.path / "proj" / "pytest.ini").touch()
+    result = run()  # nothing selected: the models of a conftest further down are not known at the start
+    result.stdout.fnmatch_lines(["WARNING: *--rootdir=proj, or name the folder, as in `pytest proj`, whose ini file *"])
+    result.stdout.no_fnmatch_line("*an empty*")
+    run("proj", *SOME).stdout.no_fnmatch_line("*not in use*")

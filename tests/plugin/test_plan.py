@@ -64,3 +64,13 @@ def test_workers_are_refused(run):
     result = run("-n2", "--probe-plan")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--probe-plan plans in one process: leave -n out*"])
+
+
+def test_nothing_is_measured_either_where_a_file_cannot_be_imported(run, project):
+    project.makepyfile(test_broken="import nowhere")
+    result = run("--probe-plan", "--continue-on-collection-errors")
+    result.stdout.fnmatch_lines(["4 sweeps: about *"])
+    result.assert_outcomes(errors=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert not (project.path / ".probebench").exists()
+    assert run("--probe-plan").ret == pytest.ExitCode.INTERRUPTED

@@ -194,3 +194,10 @@ def test_a_place_that_cannot_be_written_to_costs_nothing_but_this(watched, run):
     result = run("--probe-json=r.json")
     result.assert_outcomes(passed=COUNT)
     assert (watched.path / "r.json").exists()
+
+
+def test_a_run_that_kept_no_sweep_is_none_to_differ_from(stopped, run):
+    for path in (stopped.path / ".probebench" / "unfinished").glob("*/*"):
+        if path.name != "settings":
+            path.unlink()
+    run("--probe-resume").stdout.fnmatch_lines(["--probe-resume: there is no unfinished run; all is measured"])

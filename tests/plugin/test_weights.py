@@ -74,7 +74,9 @@ NOT_IN_THE_RUN = (
 )
 
 
-@pytest.mark.parametrize("args", [[], ["-n2"], ["--probe-shard=1/2"]], ids=["alone", "workers", "shard"])
+@pytest.mark.parametrize(
+    "args", [[], ["-n2"], ["--probe-shard=1/2"], ["--collect-only"]], ids=["alone", "workers", "shard", "collecting"]
+)
 def test_a_file_for_a_model_without_a_case_is_refused_before_any_work(project, run, args):
     (project.path / "w.safetensors").touch()
     text = (project.path / "test_tiny.py").read_text()

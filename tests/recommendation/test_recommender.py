@@ -211,7 +211,13 @@ def test_a_dataframe_without_pandas_is_a_clear_error(found, monkeypatch):
     ("model", "data", "error", "match"),
     [
         ("glyphvitt", "digits", UnknownName, "unknown model 'glyphvitt'. Did you mean 'glyphvit'"),
-        ("glyphvit", "digit", UnknownName, "unknown folder or dataset 'digit'. Did you mean 'digits'"),
+        (
+            "glyphvit",
+            "digit",
+            UnknownName,
+            "unknown folder or dataset 'digit'. Did you mean 'digits'.*`probebench datasets` lists",
+        ),
+        ("glyphvit", "a" * 300, UnknownName, "unknown folder or dataset 'aaa"),
         ("glyphvit", "no/such", DataError, "there is no folder no/such"),
     ],
 )
