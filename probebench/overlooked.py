@@ -36,21 +36,12 @@ def _has_baselines(folder: Path) -> bool:
 
 def explained(options: Options, folder: Path) -> str:
     """What is wrong, and what to do about it."""
-    from _pytest.config.findpaths import locate_config
-
     from probebench.run import relative
 
     project = relative(folder.parent)
-    found = locate_config(folder.parent, [])[0]
-    if found == folder.parent:
-        how = "whose ini file makes it the root"
-    else:
-        how = (
-            "after making an ini file in it, by which pytest finds the root of a project: an empty "
-            f"{project}/pytest.ini will do"
-        )
     return (
         f"the baselines in {relative(folder)} are not in use: this run's rootdir is {options.root}, so that its "
         f"baselines are those in {relative(options.baselines)}. Add --rootdir={project}, or name the folder, as in "
-        f"`pytest {project}`, {how}"
+        f"`pytest {project}`, which pytest takes for the root if it has an ini file; where it has none, an empty "
+        f"{project}/pytest.ini will do"
     )
