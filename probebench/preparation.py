@@ -198,8 +198,8 @@ def prepare(
 
 
 def _usable_on_gpu(device: str) -> int:
-    """Bytes that features and probes may take there; 0 for a CPU."""
-    return 0 if device == "cpu" else usable_memory(device)
+    """Bytes that features and probes may take there; 0 for other devices."""
+    return usable_memory(device) if device.startswith("cuda") else 0
 
 
 def _room(cache: FeatureCache | None) -> int:
