@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from probebench.errors import WeightsError
 
-AVERAGED = ("state_dict_ema", "model_ema")
-KNOWN = (*AVERAGED, "state_dict", "model")
+AVERAGED, PLAIN = ("state_dict_ema", "model_ema"), ("state_dict", "model")
+KNOWN = (*AVERAGED, *PLAIN)
 """Entries that training scripts keep weights in, in the order in which timm takes them: averaged ones first."""
 
 _SAVE = "save the state_dict of the network alone: torch.save(net.state_dict(), FILE), or best as safetensors"

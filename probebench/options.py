@@ -291,6 +291,7 @@ class Options:
                 raise ProbebenchError(f"--probe-precision={precision}: protocol {protocol} names a precision already")
             protocol += "" if precision == "fp32" else f"+{precision}"
         memory = cast("str | None", get("memory"))
+        bound = None if memory is None else _size("--probe-memory", memory)
         cache, cache_root = _cache(cast(str, get("cache")))
         verbosity = config.get_verbosity()
         level = cast("str | None", get("leaderboard"))
@@ -317,8 +318,8 @@ class Options:
             cache=cache,
             cache_root=None if cache_root is None else absolute(cache_root),
             cache_size=_size("--probe-cache-size", cast(str, get("cache_size"))),
-            memory=None if memory is None else _size("--probe-memory", memory),
-            device_memory=None if memory is None else _size("--probe-memory", memory),
+            memory=bound,
+            device_memory=bound,
             plan=bool(get("plan")),
             resume=bool(get("resume")),
             device=cast(str, get("device")),

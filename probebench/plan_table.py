@@ -21,6 +21,7 @@ from probebench.placement import Array
 from probebench.planning import SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.protocols import get_protocol
+from probebench.run import feature_cache
 from probebench.sites import Tap
 from probebench.sweep import Silent, available_cores, choose_device
 from probebench.views import pixel_statistics
@@ -54,9 +55,7 @@ def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> tuple[li
     Returns:
         the lines, and how many sweeps cannot be planned
     """
-    cache = None
-    if options.cache != "off":
-        cache = FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
+    cache = feature_cache(options)
     taps: dict[Sweep, list[Tap]] = {}
     for case in cases:
         taps.setdefault(case.sweep, []).append(case.tap)

@@ -18,6 +18,7 @@ from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import unknown
 from probebench.protocols import Protocol
+from probebench.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,12 +177,16 @@ def entries(withheld: Iterable[Withheld], catalog: Catalog) -> list[dict[str, An
 
     Controls are counted with their models.
     """
-    by_model: dict[str, list[Withheld]] = {}
+    return [_entry(catalog.model(name), group, catalog) for name, group in _by_model(withheld, catalog).items()]
+
+
+def _by_model(withheld: Iterable[Withheld], catalog: Catalog) -> dict[str, list[Withheld]]:
+    groups: dict[str, list[Withheld]] = {}
     for each in withheld:
         spec = catalog.model(each.sweep.model)
         base = catalog.models.get(spec.control_of or "", spec)
-        by_model.setdefault(base.name, []).append(each)
-    return [_entry(catalog.model(name), group, catalog) for name, group in by_model.items()]
+        groups.setdefault(base.name, []).append(each)
+    return groups
 
 
 def summary(withheld: Iterable[Withheld], catalog: Catalog, *, every: bool = False) -> list[str]:
@@ -190,17 +195,15 @@ def summary(withheld: Iterable[Withheld], catalog: Catalog, *, every: bool = Fal
     Args:
         every: list all models; by default only the first `SHOWN` of those whose name nobody gave
     """
-    withheld = list(withheld)
-    wanted = {each["model"] for each in entries((each for each in withheld if each.by_model), catalog)}
-    found = sorted(entries(withheld, catalog), key=lambda each: each["model"] not in wanted)
-    shown = found if every else found[: len(wanted) + SHOWN]
-    left = len(found) - len(shown)
+    groups = _by_model(withheld, catalog)
+    wanted = {name for name, group in groups.items() if any(each.by_model for each in group)}
+    names = sorted(groups, key=lambda name: name not in wanted)
+    shown = names if every else names[: len(wanted) + SHOWN]
+    left = len(names) - len(shown)
     if left == 1:
-        shown, left = found, 0
-    rows = [
-        (each["model"], f"{each['cases']:,} case{'s' if each['cases'] > 1 else ''}", each["lacks"], each["command"])
-        for each in shown
-    ]
+        shown, left = names, 0
+    found = [_entry(catalog.model(name), groups[name], catalog) for name in shown]
+    rows = [(each["model"], counted(each["cases"], "case"), each["lacks"], each["command"]) for each in found]
     if not rows:
         return []
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -227,8 +230,7 @@ def _entry(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> dict[str
     if datasets:
         archives = {a.url: a for name in datasets for a in disk.missing(catalog.dataset(name))}
         size = sum(archive.size for archive in archives.values())
-        plural = "s" if len(datasets) > 1 else ""
-        lacks.append(f"{len(datasets)} dataset{plural}" + (f" {disk.human(size)}" if size else ""))
+        lacks.append(counted(len(datasets), "dataset") + (f" {disk.human(size)}" if size else ""))
         names += _short(datasets, catalog)
     return entry | {"lacks": " + ".join(lacks), "command": f"probebench fetch {' '.join(names)}" if names else ""}
 

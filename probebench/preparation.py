@@ -12,7 +12,7 @@ import numpy.typing as npt
 from probebench import datasets, models
 from probebench import weights as pretrained
 from probebench.cache import FeatureCache
-from probebench.catalog import Catalog, DatasetSpec, ModelSpec, a_folder
+from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import DataError, ProbebenchError, unknown
 from probebench.features import widths_of
@@ -101,10 +101,8 @@ def dataset_of(dataset: str | DatasetSpec, catalog: Catalog) -> DatasetSpec:
         UnknownName: for a name that there is not, or a folder
         ProbebenchError: for something else than a name or a spec
     """
-    if isinstance(dataset, str):
+    if isinstance(dataset, str | Path):
         return catalog.dataset(dataset)
-    if isinstance(dataset, Path):
-        raise a_folder(str(dataset))
     if not isinstance(dataset, DatasetSpec):
         raise ProbebenchError(f"dataset must be a name or a DatasetSpec, got {type(dataset).__name__}")
     return dataset

@@ -22,6 +22,7 @@ from probebench.baselines import Baseline, Judgement
 from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
+from probebench.checkpoint import PLAIN
 from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.fetch import Progress
 from probebench.journal import Journal
@@ -58,6 +59,13 @@ class _Measuring:
     wall_seconds: float = 0.0
 
 
+def feature_cache(options: Options) -> FeatureCache | None:
+    """The cache that a run uses; None if it does without."""
+    if options.cache == "off":
+        return None
+    return FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
+
+
 class Run:
     """Everything that one pytest session measures.
 
@@ -86,9 +94,7 @@ class Run:
         self._family, self._stored, self._journal = family, stored, journal
         self._over: dict[Sweep, Outcome] = {}
         self._measuring: dict[Sweep, _Measuring] = {}
-        self.cache: FeatureCache | None = None
-        if options.cache != "off":
-            self.cache = FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
+        self.cache = feature_cache(options)
         self._references = References(self.cache)
         self._ahead = ahead.Ahead()
         self._started = datetime.now(UTC)
@@ -148,11 +154,7 @@ class Run:
     ) -> bool:
         """Run a sweep; False if memory ran out beside features on the device, or fits did beside another sweep."""
         options, settings = self.options, self._settings(sweep, taps)
-        modes: list[str] = []
-
-        def plan(found: SweepPlan) -> None:
-            modes.append(found.mode)
-
+        plans: list[SweepPlan] = []
         try:
             run_sweep(
                 **settings,
@@ -165,13 +167,13 @@ class Run:
                 batch_size=options.batch_size,
                 jobs=options.jobs,
                 progress=progress,
-                on_plan=plan,
+                on_plan=plans.append,
                 on_start=keep,
                 begun=self._ahead.take(sweep),
                 on_read=None if following is None else lambda plan: self._read_ahead(following, plan),
             )
         except RuntimeError as error:
-            staying = modes[-1:] == ["device"]
+            staying = any(plan.mode == "device" for plan in plans)
             if not (out_of_memory(error) and (staying or self._ahead.busy)):
                 raise
         else:
@@ -287,7 +289,7 @@ class Run:
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
         outcome.record["selection"] = select(outcome.cases, outcome.correct)
-        if result.weights_entry not in ("", "state_dict", "model"):
+        if result.weights_entry not in ("", *PLAIN):
             outcome.notes.append(f"weights of {sweep.model}: those in the entry {result.weights_entry!r} of their file")
         if result.weights_prefix:
             outcome.notes.append(

@@ -159,7 +159,7 @@ class Catalog:
             note=f"The control: the architecture of {base.name}, never trained.",
         )
 
-    def dataset(self, name: str) -> DatasetSpec:
+    def dataset(self, name: str | Path) -> DatasetSpec:
         """Raises UnknownName with the nearest names, or for a folder with the spec that reads it."""
         names = [*self.datasets, *self.suites]
         if not isinstance(name, str):

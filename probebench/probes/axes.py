@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from probebench.errors import FeatureError
+from probebench.placement import take
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Selected:
         return len(self.index)
 
     def __getitem__(self, part: slice) -> npt.NDArray[Any] | torch.Tensor:
-        rows = self.index[part]
-        return self.array[torch.from_numpy(rows) if isinstance(self.array, torch.Tensor) else rows]
+        return take(self.array, self.index[part])
 
 
 Features = npt.NDArray[np.float32] | npt.NDArray[np.float64] | torch.Tensor | Selected

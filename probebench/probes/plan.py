@@ -68,15 +68,18 @@ def path_bytes(n: int, width: int, classes: int, strengths: int, tested: int = 0
     return rows + 4 * width * min(n, width) + max(making, solving) + path + scores
 
 
+def sent_bytes(n: int, width: int, tested: int, device: str) -> int:
+    """Bytes of one tap's features as they were given, on a device that they are sent to."""
+    return 0 if device == "cpu" else 4 * (n + tested) * width
+
+
 def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, device: str, tested: int = 0) -> Plan:
     """The plan for taps of one width within `budget` bytes.
 
     Raises:
         FeatureError: if not even one tap fits
     """
-    one = path_bytes(n, width, classes, strengths, tested)
-    if device != "cpu":
-        one += 4 * (n + tested) * width  # the features as they were given, which are sent there
+    one = path_bytes(n, width, classes, strengths, tested) + sent_bytes(n, width, tested, device)
     if one > budget:
         raise FeatureError(
             f"a probe on {n} x {width} features with {classes} classes takes {one / 1e9:.1f} GB, and "

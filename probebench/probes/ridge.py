@@ -32,7 +32,7 @@ from probebench.placement import Array
 from probebench.probes import Fit
 from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected
 from probebench.probes.batches import Features, Results, axes_of, encode, fit_batches
-from probebench.probes.plan import SMALL, usable_memory
+from probebench.probes.plan import SMALL, sent_bytes, usable_memory
 from probebench.protocols import Protocol
 from probebench.sites import Tap
 
@@ -194,8 +194,7 @@ def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int,
         + 7 * chunk
         + classes * (2 * n + 4 * strengths * axes)
     )
-    if device != "cpu":
-        one += 4 * (n + tested) * width  # the features as they were given, which are sent there
+    one += sent_bytes(n, width, tested, device)
     if one > budget:
         raise FeatureError(
             f"a ridge probe on {n} x {width} features with {classes} classes takes {one / 1e9:.1f} GB, and "

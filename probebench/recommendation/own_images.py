@@ -16,6 +16,7 @@ from probebench.datasets import Split
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.folder import class_folders, images_of
 from probebench.errors import DataError, UnknownName, unknown
+from probebench.wording import counted
 
 TEST_SHARE = 0.2
 SEED = 0
@@ -115,7 +116,7 @@ def split_folder(root: str) -> tuple[list[str], Split, Split]:
         found = [path.relative_to(base).as_posix() for path in images_of(base / name)]
         if len(found) <= LEAST_TRAIN:
             raise DataError(
-                f"class folder {base / name} has {len(found)} image{'s' if len(found) > 1 else ''}; at least "
+                f"class folder {base / name} has {counted(len(found), 'image')}; at least "
                 f"{LEAST_TRAIN + 1} are needed, to fit on, to choose on and to test on; some tens are better"
             )
         for part, files in zip(("test", "train"), _parted(name, found), strict=True):
