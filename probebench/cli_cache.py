@@ -86,29 +86,30 @@ def _title(about: About) -> str:
 def _ls(args: argparse.Namespace) -> int:
     cache, found = _entries(args)
     if args.json:
-        print(json.dumps([_data(about) for about in found], indent=2))
+        print(json.dumps([_data(about, cache.in_use(about.entry)) for about in found], indent=2))
         return OK
     if found:
         from tabulate import tabulate
 
         header = ("entry", "model", "dataset", "part", "images", "taps", "size", "last used", "")
         aligned = ("left",) * 4 + ("right",) * 3 + ("left",) * 2
-        print(tabulate([_cells(about) for about in found], header, tablefmt="simple", colalign=aligned))
+        cells = [_cells(about, cache.in_use(about.entry)) for about in found]
+        print(tabulate(cells, header, tablefmt="simple", colalign=aligned))
     total = sum(about.bytes for about in found)
     print(f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {human(total)}, in {cache.root}")
     return OK
 
 
-def _cells(about: About) -> list[str]:
+def _cells(about: About, in_use: bool) -> list[str]:
     taps = str(about.finished) + (f" + {about.unfinished} unfinished" if about.unfinished else "")
     names = [about.names.get(name, "?") for name in ("model", "dataset", "part")]
     images = f"{about.manifest.images:,}" if about.manifest is not None else "?"
     used = datetime.fromtimestamp(about.used).strftime("%Y-%m-%d %H:%M") if about.used else "never"
-    state = about.problem or ("in use" if about.entry.in_use() else "")
+    state = about.problem or ("in use" if in_use else "")
     return [about.entry.name[:_SHORT], *names, images, taps, human(about.bytes), used, state]
 
 
-def _data(about: About) -> dict[str, Any]:
+def _data(about: About, in_use: bool) -> dict[str, Any]:
     manifest = about.manifest
     return {
         "entry": about.entry.name,
@@ -119,7 +120,7 @@ def _data(about: About) -> dict[str, Any]:
         "unfinished": about.unfinished,
         "bytes": about.bytes,
         "last_used": datetime.fromtimestamp(about.used).astimezone().isoformat() if about.used else None,
-        "in_use": about.entry.in_use(),
+        "in_use": in_use,
         "problem": about.problem or None,
         "key": dict(manifest.key) if manifest is not None else None,
     }

@@ -260,7 +260,7 @@ class Entry:
         return _try_lock(self.folder / WRITE_LOCK)
 
     def mark(self) -> Use:
-        """Mark the entry as used by this process."""
+        """Mark the entry as used by this process. Only inside the gate."""
         users = self.folder / USERS
         users.mkdir(parents=True, exist_ok=True)
         path = users / f"{secrets.token_hex(8)}.lock"
@@ -270,6 +270,8 @@ class Entry:
 
     def read_by(self, besides: Use | None = None) -> bool:
         """Whether a living process has marked the entry; marks of dead ones are removed.
+
+        Only inside the gate: a mark is a file before it is locked, and would be taken for one of a dead process.
 
         Args:
             besides: a mark that does not count
@@ -287,7 +289,7 @@ class Entry:
         return found
 
     def in_use(self) -> bool:
-        """Whether a living process reads or writes."""
+        """Whether a living process reads or writes. Only inside the gate, as `read_by`."""
         if self.read_by():
             return True
         if not (self.folder / WRITE_LOCK).exists():

@@ -1,8 +1,9 @@
 """The feature cache as a folder of entries: where it lies, how large it may grow, what is evicted, who uses what.
 
 What many processes do at once is kept apart by file locks, which the system takes back from a process that dies. The
-gate (``.lock`` of the folder) is held for moments only: to mark an entry as used, to take the lock for writing, to
-move what is evicted out of the way. Whatever is removed is first renamed, so that no entry is ever seen in part.
+gate (``.lock`` of the folder) is held for moments only: to mark an entry as used, to ask who uses it, to take the lock
+for writing, to move what is evicted out of the way. Whatever is removed is first renamed, so that no entry is ever
+seen in part.
 """
 
 from __future__ import annotations
@@ -147,6 +148,16 @@ class FeatureCache:
         with self._gate():
             return Entry(self.root / name).mark()
 
+    def in_use(self, entry: Entry) -> bool:
+        """Whether a living process reads or writes an entry. Raises OSError."""
+        with self._gate():
+            return entry.in_use()
+
+    def read_by_others(self, entry: Entry, use: Use) -> bool:
+        """Whether a living process has marked an entry beside the mark of this one. Raises OSError."""
+        with self._gate():
+            return entry.read_by(besides=use)
+
     def read(
         self,
         name: str,
@@ -271,7 +282,7 @@ class FeatureCache:
         except (OSError, ValueError) as error:
             return [f"the manifest cannot be used: {error}"]
         if manifest is None:
-            return [] if entry.in_use() else ["there is no manifest"]
+            return [] if self.in_use(entry) else ["there is no manifest"]
         problems = [
             f"{address.partition('.')[0]}: {rows.file} is not what was written"
             for address, rows in manifest.taps.items()

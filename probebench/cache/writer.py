@@ -103,7 +103,9 @@ class Writer:
 
     def _keep_only(self, unfinished: Mapping[str, Rows]) -> None:
         self._entry.write_journal(unfinished)
-        if not self._entry.read_by(besides=self._use):  # who may still have a file that was found damaged since
+        # Who marked the entry before this may still have a file that was found damaged since; who does so from here on
+        # finds it in neither manifest nor journal.
+        if not self._cache.read_by_others(self._entry, self._use):
             self._entry.tidy()
 
     def put(self, row: int, addresses: Sequence[str], features: Sequence[Features]) -> None:

@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -50,7 +51,8 @@ def child(work) -> int:
     if pid == 0:
         try:
             os._exit(work())
-        finally:
+        except BaseException:
+            traceback.print_exc()
             os._exit(70)
     return pid
 

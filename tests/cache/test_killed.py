@@ -29,7 +29,7 @@ def test_killed_many_times(tmp_path, how):
     assert out.returncode == 0, out.stderr
     report = json.loads(out.stdout.splitlines()[-1])
     assert report["kills"] == 60
-    assert report["wrong"] == 0
+    assert report["wrong"] == 0, out.stderr
     assert report["problems"] == report["strays"] == []
     assert report["others"] == [".lock"]
     assert report["held"] == report["bytes"]

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from probebench import cli
 from probebench.cache import FeatureCache, cache_root
+from probebench.cache import entry as entry_module
+from probebench.cache.entry import Entry, Use
 from probebench.cache.store import NoRoom
 from probebench.errors import StoreError
 from tests.cache.conftest import noise, same
@@ -80,6 +90,55 @@ def test_marks_of_the_dead_do_not_count(three):
     assert len(list(users.iterdir())) == 1
     FeatureCache(cache.root, 1000).make_room(1)
     assert cache.entries() == []
+
+
+def said_by_ls(cache, entry):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        cli.main(["cache", "ls", "--root", str(cache.root), "--json"])
+    return json.loads(out.getvalue())[0]["in_use"]
+
+
+ASKING = {
+    "in_use": lambda cache, entry: cache.in_use(entry),
+    "read_by_others": lambda cache, entry: cache.read_by_others(entry, Use(FileLock("unused"), Path("unused"))),
+    "make_room": lambda cache, entry: FeatureCache(cache.root, 1).make_room(0),
+    "remove": lambda cache, entry: not cache.remove(entry),
+    "verify": lambda cache, entry: cache.verify(entry) == [],
+    "ls": said_by_ls,
+}
+
+
+@pytest.mark.parametrize("ask", ASKING.values(), ids=ASKING)
+def test_who_asks_for_users_waits_for_a_mark_that_is_being_made(cache, monkeypatch, ask):
+    """The file of a mark is there before it is locked, and looks until then as if left by the dead."""
+    made, asked_meanwhile = threading.Event(), threading.Event()
+    try_lock = entry_module._try_lock
+
+    def slow(path):
+        if not made.is_set() and path.parent.name == "users":
+            path.touch()
+            made.set()
+            asked_meanwhile.wait(0.3)  # comes only of somebody who has not waited
+        return try_lock(path)
+
+    monkeypatch.setattr(entry_module, "_try_lock", slow)
+
+    def asking():
+        made.wait()
+        try:
+            return ask(cache, Entry(cache.root / "name"))
+        finally:
+            asked_meanwhile.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(asking)
+        use = cache.use("name")
+        if ask is ASKING["make_room"]:
+            with pytest.raises(NoRoom):
+                answer.result()
+        else:
+            assert answer.result()
+    assert use.path.exists()
 
 
 def test_half_of_the_disk_is_the_most(three, monkeypatch):
