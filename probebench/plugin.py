@@ -153,7 +153,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not cases and not withheld and state.sweeps and config.option.markexpr:
         from probebench.asking import unmatched
 
-        state.notes += unmatched(config.option.markexpr, state.sweeps)
+        deepest = max(state.catalog.model(sweep.model).depth for sweep in state.sweeps)
+        state.notes += unmatched(config.option.markexpr, state.sweeps, deepest)
     state.family = len(cases) if state.sharding is None else state.sharding.cases
     from probebench.errors import ProbebenchError
 
