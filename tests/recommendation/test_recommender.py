@@ -241,6 +241,12 @@ def test_folders_that_cannot_be_probed(tmp_path):
     write_digits(split / "test", each=1, part="test")
     with pytest.raises(DataError, match="too few training images of class one, two, zero: at least 2"):
         recommend("glyphvit", split)
+    (split / "test").rename(split / "valid")
+    with pytest.raises(DataError, match="split has train and valid, but neither test nor val; name the one to test on"):
+        recommend("glyphvit", split)
+    (split / "train").rename(split / "Train")
+    with pytest.raises(DataError, match="named as splits are, and not as classes: Train, valid; name them train and"):
+        recommend("glyphvit", split)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no class folders"):
         recommend("glyphvit", tmp_path / "empty")
