@@ -296,6 +296,12 @@ class Run:
                 f"weights of {sweep.model}: names in their file have the prefix {result.weights_prefix!r}, which was "
                 "dropped; what does not have it was left out"
             )
+        if result.weights_made_for:
+            outcome.notes.append(
+                f"weights of {sweep.model}: position embeddings in their file are made for images of "
+                f"{result.weights_made_for} pixels, and were resampled to the {result.model.input_size} that are read; "
+                f"kwargs={{'img_size': {result.weights_made_for}}} in its ModelSpec reads images of that size"
+            )
         if measured.baseline is not None:
             known = set(all_taps(result.model.depth))
             outcome.stale = [f"{sweep.id}-{tap.id}" for tap in sorted(measured.baseline.correct) if tap not in known]

@@ -42,7 +42,7 @@ class SweepResult:
         model, dataset, protocol: what was measured
         trained_on: name of the dataset whose train split the probe was fitted on
         weights_digest: of the network's parameters
-        weights_entry, weights_prefix: see `probebench.models.Model`
+        weights_entry, weights_prefix, weights_made_for: see `probebench.models.Model`
         test_set: digest of the test images and labels
         n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
         images: how many images went through the network; none of those whose features were in the cache
@@ -67,6 +67,7 @@ class SweepResult:
     device: str
     weights_entry: str = ""
     weights_prefix: str = ""
+    weights_made_for: int = 0
     batch_size: int = 0
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
@@ -292,6 +293,7 @@ def run_sweep(
         device=device,
         weights_entry=ready.model.entry,
         weights_prefix=ready.model.prefix,
+        weights_made_for=ready.model.made_for,
         plan=plan,
     )
     passes = plan.groups if plan.mode == "passes" else (tuple(ready.taps),)
