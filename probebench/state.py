@@ -174,7 +174,7 @@ class State:
         if cases:
             from probebench.journal import Journal
 
-            self.journal = Journal(self.options, cases, resume=self.options.resume)
+            self.journal = Journal(self.options, cases, self.catalog, resume=self.options.resume)
         if self.worker is not None:
             self.worker.check(self.options, cases)
         elif cases or self.withheld:
