@@ -16,6 +16,7 @@ from probebench import shift
 from probebench.cache import FeatureCache
 from probebench.cache.extraction import Features, features_of
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.checkpoint import PLAIN
 from probebench.datasets import Dataset
 from probebench.datasets.disk import human
 from probebench.errors import FeatureError, ProbebenchError
@@ -72,6 +73,25 @@ class SweepResult:
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
     taps: dict[Tap, TapResult] = field(default_factory=dict)
+
+    @property
+    def weights_notes(self) -> list[str]:
+        """What a user should know of how the network was found in its weights file, a line each."""
+        notes, start = [], f"weights of {self.model.name}:"
+        if self.weights_entry not in ("", *PLAIN):
+            notes.append(f"{start} those in the entry {self.weights_entry!r} of their file")
+        if self.weights_prefix:
+            notes.append(
+                f"{start} names in their file have the prefix {self.weights_prefix!r}, which was dropped; what does "
+                "not have it was left out"
+            )
+        if self.weights_made_for:
+            notes.append(
+                f"{start} position embeddings in their file are made for images of {self.weights_made_for} pixels, and "
+                f"were resampled to the {self.model.input_size} that are read; "
+                f"kwargs={{'img_size': {self.weights_made_for}}} in its ModelSpec reads images of that size"
+            )
+        return notes
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dictionary a tap, of plain values, as `pandas.DataFrame` takes them.
