@@ -34,8 +34,9 @@ def interval(ci95: Sequence[float]) -> str:
 
 
 def chosen_on(selections: Sequence[dict[str, Any]]) -> str:
-    """Which images taps and layers are chosen on: ``held-out`` or ``test``."""
-    return "held-out" if all(selection["by"] == "held_out" for selection in selections) else "test"
+    """Which images taps and layers are chosen on: ``held-out``, ``test``, or both where some sweeps hold none out."""
+    held_out = {selection["by"] == "held_out" for selection in selections}
+    return "held-out" if held_out <= {True} else "test" if held_out == {False} else "held-out or, without any, on test"
 
 
 def earliest(selection: dict[str, Any]) -> str:
