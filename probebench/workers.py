@@ -160,6 +160,9 @@ class Worker:
         Args:
             error: why the run cannot begin, if it cannot
         """
+        if error:  # which ends the run, whatever was collected beside it
+            self._handover.announce(self.name, {"error": error})
+            return
         sweeps: dict[Sweep, int] = {}
         entries: list[tuple[str, int, str | None]] = []
         withheld = {}
@@ -172,12 +175,12 @@ class Worker:
             elif (each := withheld_of(item)) is not None:
                 entries.append((item.nodeid, place, None))
                 withheld[place] = asdict(each)
-        if not entries and not error and not state.notes and state.pruning is None:
+        if not entries and not state.notes and state.pruning is None:
             return
         self._handover.announce(
             self.name,
             {
-                "error": error,
+                "error": None,
                 "sweeps": [asdict(sweep) for sweep in sweeps],
                 "models": sorted({state.catalog.model(sweep.model).typed for sweep in sweeps}),
                 "registered": state.registered.told(state.catalog, sweeps),

@@ -157,10 +157,18 @@ ONE_SPEC = 'DatasetSpec(name="blobs", reader="conftest:blobs")'
     ],
     ids=["keyword", "number", "names"],
 )
-def test_a_hook_that_fails_is_named(project, run, body, message, args):
-    text = (project.path / "conftest.py").read_text().replace("def pytest_probebench_datasets", "def unused")
-    project.makeconftest(text + f"\ndef pytest_probebench_datasets():\n    return {body}\n")
-    project.makepyfile(test_again=(project.path / "test_tiny.py").read_text())
+@pytest.mark.parametrize("where", ["above", "below"])
+def test_a_hook_that_fails_is_named(project, run, body, message, args, where):
+    hook = f"\ndef pytest_probebench_datasets():\n    return {body}\n"
+    cases = (project.path / "test_tiny.py").read_text()
+    project.makepyfile(test_again=cases)
+    if where == "above":
+        text = (project.path / "conftest.py").read_text().replace("def pytest_probebench_datasets", "def unused")
+        project.makeconftest(text + hook)
+    else:  # pytest comes to it when there are cases already
+        folder = project.mkdir("zzz")
+        (folder / "conftest.py").write_text("from probebench import DatasetSpec\n" + hook)
+        (folder / "test_more.py").write_text(cases)
     result = run(*args)
     assert result.ret == USAGE
     result.stderr.fnmatch_lines([message])
