@@ -67,11 +67,12 @@ class Asked:
         return cls(frozenset(exact["model"]), frozenset(exact["dataset"]), frozenset(filter(_is_a_name, words)))
 
 
-def unmatched(expression: str, sweeps: Collection[Sweep]) -> list[str]:
+def unmatched(expression: str, sweeps: Collection[Sweep], deepest: int) -> list[str]:
     """What in an expression of -m no case has, a line each.
 
     Args:
         sweeps: all that there are
+        deepest: number of layers of the deepest model
     """
     known = {
         "model": {sweep.model for sweep in sweeps},
@@ -80,9 +81,14 @@ def unmatched(expression: str, sweeps: Collection[Sweep]) -> list[str]:
     }
     found = []
     for arguments in re.findall(r"\bprobe\(([^()]*)\)", expression):
-        for key, _, name in re.findall(r"""(\w+)\s*=\s*(["']?)([^"',]+)\2""", arguments):
+        for key, quote, name in re.findall(r"""(\w+)\s*=\s*(["']?)([^"',]+)\2""", arguments):
             if key not in ARGUMENTS:
                 found.append(f"-m: the probe mark has no {key!r}.{nearest(key, ARGUMENTS)}")
+            elif key == "layer" and name not in (REFERENCES if quote else map(str, range(1, deepest + 1))):
+                found.append(
+                    f"-m: no case has layer={quote}{name}{quote}. Known: 1 to {deepest}, as numbers without quotes, "
+                    f"{' and '.join(map(repr, REFERENCES))}. --probe-layer takes ranges"
+                )
             elif name not in known.get(key, [name]):
                 found.append(f"-m: no case has {key}={name!r}.{nearest(name, known[key])}")
     return list(dict.fromkeys(found))

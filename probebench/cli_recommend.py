@@ -61,8 +61,15 @@ def _positive(text: str) -> int:
 
 def _recommend(args: argparse.Namespace) -> int:
     from probebench.catalog import Catalog
+    from probebench.errors import UnknownName
 
-    Catalog.default().model(args.model)  # a mistyped name is refused before anything heavy is loaded
+    try:
+        Catalog.default().model(args.model)  # a mistyped name is refused before anything heavy is loaded
+    except UnknownName as error:
+        raise UnknownName(
+            f"{error} Models of a conftest.py are known to pytest only: give --weights FILE with the model that it was "
+            "tuned from, or in Python probebench.recommend(ModelSpec(...), FOLDER)"
+        ) from error
     from probebench.progress import bar
     from probebench.recommendation import recommend
     from probebench.recommendation.export import check

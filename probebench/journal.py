@@ -1,13 +1,15 @@
 """Sweeps that are over, kept until their run is: what a run that was killed leaves, and `--probe-resume` goes on from.
 
 A sweep is taken from here only by a run of the same cases under the same options that decide a number or a verdict,
-with the same baselines, files of `--probe-weights` and versions of libraries. Images and readers are not looked at.
+with the same specs of models and datasets, baselines, weights files of one's own and versions of libraries. Images and
+readers are not looked at.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Collection
@@ -22,6 +24,7 @@ from probebench.protocols import get_protocol
 
 if TYPE_CHECKING:
     from probebench.cases import Case, Sweep
+    from probebench.catalog import Catalog
     from probebench.options import Options
 
 
@@ -34,6 +37,7 @@ class Journal:
 
     Args:
         cases: all of the run, whichever process measures them
+        catalog: knows their models and datasets
         resume: whether sweeps are taken from it
 
     Attributes:
@@ -41,9 +45,9 @@ class Journal:
         recalled: those that were taken
     """
 
-    def __init__(self, options: Options, cases: Collection[Case], *, resume: bool) -> None:
+    def __init__(self, options: Options, cases: Collection[Case], catalog: Catalog, *, resume: bool) -> None:
         self._home = options.root / ".probebench"
-        self._settings = _settings(options, cases)
+        self._settings = _settings(options, cases, catalog)
         self._folder = self._home / "unfinished" / _key(self._settings)
         self._resume = resume
         self.left = len(list(self._folder.glob("*.json")))
@@ -104,7 +108,7 @@ class Journal:
         return self._folder / f"{sweep.id}.json"
 
 
-def _settings(options: Options, cases: Collection[Case]) -> dict[str, Any]:
+def _settings(options: Options, cases: Collection[Case], catalog: Catalog) -> dict[str, Any]:
     """What decides a number or a verdict, by what a user calls it."""
     stored = hashlib.sha256()
     sweeps = {case.sweep.id: case.sweep for case in cases}
@@ -112,9 +116,16 @@ def _settings(options: Options, cases: Collection[Case]) -> dict[str, Any]:
         for path in baselines.paths(options.baselines, sweeps[name]):
             with suppress(OSError):
                 stored.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    models = [catalog.model(name) for name in sorted({sweep.model for sweep in sweeps.values()})]
     return {
         "cases": hashlib.sha256(" ".join(sorted(case.id for case in cases)).encode()).hexdigest(),
         "protocol": get_protocol(options.protocol).fingerprint,
+        "models or their checkpoints": _described(
+            [(spec, spec.checkpoint and _stamp(Path(spec.checkpoint).expanduser())) for spec in models]
+        ),
+        "datasets": _described(
+            [catalog.dataset(name) for name in sorted({sweep.dataset for sweep in sweeps.values()})]
+        ),
         "--probe-weights": {model: [str(path), _stamp(path)] for model, path in options.weights.items()},
         "--probe-alpha": options.alpha,
         "--probe-min-drop": options.min_drop,
@@ -129,6 +140,11 @@ def _settings(options: Options, cases: Collection[Case]) -> dict[str, Any]:
 
 def _key(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _described(specs: object) -> str:
+    """A digest of specs; where in memory an argument lies does not count."""
+    return hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", repr(specs)).encode()).hexdigest()
 
 
 def _stamp(path: Path) -> list[int]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from probebench.precision import Precision, check, dtype_of
 PLAIN = "VisionTransformer"
 """The architecture that stands for timm's class itself."""
 
+_PATCHES = "patch_embed.proj.weight"
+
 _Problems = tuple[list[str], list[str], list[str]]  # what is missing, what is too much, what has another shape
 
 
@@ -43,6 +46,8 @@ class Model:
         precision: that the network computes in
         entry: of its weights file that its weights are, where they are one of several
         prefix: what stood before the names of the network in its weights file; whatever lay elsewhere was left out
+        made_for: side in pixels of the images that position embeddings in its weights file are made for, where they
+            were resampled to the network's; else 0
     """
 
     spec: ModelSpec
@@ -51,6 +56,7 @@ class Model:
     precision: Precision = "float32"
     entry: str = ""
     prefix: str = ""
+    made_for: int = 0
 
 
 def shipped(spec: ModelSpec) -> Traversable:
@@ -86,17 +92,17 @@ def build(
     blocks = blocks_of(net)
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks where its spec says {spec.depth}")
-    entry = prefix = ""
+    entry, prefix, made_for = "", "", 0
     if weights is not None:
         found = _load(net, spec, weights, sha256)
-        entry, prefix = found.entry, found.prefix
+        entry, prefix, made_for = found.entry, found.prefix, found.made_for
     elif spec.weights.startswith("embedded:"):
         with as_file(shipped(spec)) as path:
             _load(net, spec, path, sha256)
     _check_input_size(net, spec)
     net = net.float().eval().requires_grad_(False)
     digest = _digest(net)
-    return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision, entry, prefix)
+    return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision, entry, prefix, made_for)
 
 
 _FILLING = {Tensor.add_, Tensor.clamp_, Tensor.erfinv_, Tensor.mul_, Tensor.normal_, Tensor.uniform_}
@@ -134,6 +140,10 @@ def completed(spec: ModelSpec) -> ModelSpec:
     config = _config(spec)
     with weightless():
         net = _architecture(spec)
+    try:
+        blocks = blocks_of(net)
+    except LayoutError as error:
+        raise LayoutError(f"model {spec.name!r}: {error}") from error
     parameters = sum(p.numel() for p in net.parameters())
     classifier = sum(net.get_parameter(name).numel() for name in _classifier_tensors(net, {}))
     used = pretrained.needs_download(spec)
@@ -142,7 +152,7 @@ def completed(spec: ModelSpec) -> ModelSpec:
     return replace(
         spec,
         architecture=spec.architecture + tag,
-        depth=spec.depth or len(blocks_of(net)),
+        depth=spec.depth or len(blocks),
         width=spec.width or int(getattr(net, "embed_dim", 0) or 0),
         parameters=spec.parameters or parameters - classifier,
         # Of a file of another code, which may hold more than one network, the size is not known.
@@ -263,13 +273,14 @@ class _Place:
     """A place in a file where a network may be.
 
     Attributes:
-        entry, prefix: see `Model`
+        entry, prefix, made_for: see `Model`
         tensors: in the form of the network
         problems: what does not fit
     """
 
     entry: str
     prefix: str
+    made_for: int
     tensors: dict[str, torch.Tensor]
     problems: _Problems
 
@@ -317,8 +328,9 @@ def _places(net: nn.Module, entry: str, state: dict[str, torch.Tensor]) -> list[
     """A table of tensors as it is, or where that does not fit, under each prefix that may be meant, best first."""
 
     def place(prefix: str) -> _Place:
-        tensors = _brought(net, _under(prefix, state))
-        return _Place(entry, prefix, tensors, _problems(net, tensors))
+        found = _under(prefix, state)
+        tensors = _brought(net, found)
+        return _Place(entry, prefix, _made_for(net, found), tensors, _problems(net, tensors))
 
     plain = place("")
     prefixes = _prefixes(net, state) if any(plain.problems) else []
@@ -367,8 +379,11 @@ def _under(prefix: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Te
 
 def _brought(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Tensors in the form of a network as far as that is known, with a classifier that fits."""
+    want, patches = net.state_dict(), state.get(_PATCHES)
     state = dict(_in_timms_form(net, state) if any(_problems(net, state)) else state)
-    want = net.state_dict()
+    # timm resamples patches of another size, too; that is another network.
+    if patches is not None and _PATCHES in want and patches.ndim == want[_PATCHES].ndim == 4:
+        state[_PATCHES] = patches
     # A fine-tuned network has another classifier; nothing is read behind it.
     for name in _classifier_tensors(net, state):
         if name not in want or name not in state or state[name].shape != want[name].shape:
@@ -376,6 +391,16 @@ def _brought(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.
             if name in want:
                 state[name] = want[name]
     return state
+
+
+def _made_for(net: nn.Module, state: Mapping[str, torch.Tensor]) -> int:
+    """As in `Model`. Behind tokens of their own, position embeddings are those of a square of patches."""
+    embed, found = getattr(net, "patch_embed", None), state.get("pos_embed")
+    patches, size = getattr(embed, "num_patches", None), getattr(embed, "img_size", None)
+    if not patches or not size or found is None or found.ndim != 3:
+        return 0
+    side, own = isqrt(found.shape[1]), isqrt(patches)
+    return 0 if side == own else side * int(size[0]) // own
 
 
 def _check_sha256(path: Path, spec: ModelSpec, where: str, sha256: str | None) -> None:

@@ -50,6 +50,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         options = Options.from_pytest_config(config)
         state = config.stash[STATE] = State(config, options)
+        plugins.register(state.stopped)
         if options.models or options.datasets or options.layers or options.sites or options.weights:
             state.prepare()
         if config.getoption("probe_protocol") is not None:
@@ -156,7 +157,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not cases and not withheld and state.sweeps and config.option.markexpr:
         from probebench.asking import unmatched
 
-        state.notes += unmatched(config.option.markexpr, state.sweeps)
+        deepest = max(state.catalog.model(sweep.model).depth for sweep in state.sweeps)
+        state.notes += unmatched(config.option.markexpr, state.sweeps, deepest)
     state.family = len(cases) if state.sharding is None else state.sharding.cases
     from probebench.errors import ProbebenchError
 
@@ -325,7 +327,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if state.worker is not None:
         state.worker.finish(state.run)
         return
-    interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+    interrupted = state.stopped.told or exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
     if state.controller is not None:
         interrupted = state.controller.gather(state.run, interrupted)
     if state.engine is not None:

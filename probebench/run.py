@@ -22,7 +22,6 @@ from probebench.baselines import Baseline, Judgement
 from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
-from probebench.checkpoint import PLAIN
 from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.fetch import Progress
 from probebench.journal import Journal
@@ -37,7 +36,7 @@ from probebench.selection import select
 from probebench.shift import References
 from probebench.sites import Tap, all_taps
 from probebench.sweep import Begun, SweepResult, begin_sweep, choose_device, run_sweep
-from probebench.wording import signed
+from probebench.wording import counted, signed
 
 Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]
 
@@ -289,12 +288,13 @@ class Run:
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
         outcome.record["selection"] = select(outcome.cases, outcome.correct)
-        if result.weights_entry not in ("", *PLAIN):
-            outcome.notes.append(f"weights of {sweep.model}: those in the entry {result.weights_entry!r} of their file")
-        if result.weights_prefix:
+        outcome.notes += result.weights_notes
+        reasons = [each.reason for each in measured.judgements.values() if each.verdict == "not comparable"]
+        if reasons and self.options.update is None and not self.options.strict:  # which fails each case with it
+            command = baselines.update_command(sweep, result.model, "all", self.options.tests)
             outcome.notes.append(
-                f"weights of {sweep.model}: names in their file have the prefix {result.weights_prefix!r}, which was "
-                "dropped; what does not have it was left out"
+                f"WARNING: {counted(len(reasons), 'case')} of {sweep.id} checked against nothing: {reasons[0]}. To "
+                f"store a new one: {command}"
             )
         if measured.baseline is not None:
             known = set(all_taps(result.model.depth))

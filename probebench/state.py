@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from probebench.workers import Controller, Worker
 
 
+class Stopped:
+    """Whether the session was told to stop: pytest may trip over the traceback of Ctrl-C before its status says it."""
+
+    told = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        self.told = True
+
+
 @dataclass
 class State:
     """One pytest session. Found in its config's stash, under `STATE`.
@@ -48,6 +58,7 @@ class State:
         engine: of one whose sweeps run on a cluster
         journal: of the sweeps that are over; None in a run without cases
         overlooked: folders of baselines that lie with the cases and are not in use
+        stopped: whether it was told to stop
     """
 
     config: pytest.Config
@@ -69,6 +80,7 @@ class State:
     engine: RayEngine | None = None
     journal: Journal | None = None
     overlooked: list[Path] = field(default_factory=list)
+    stopped: Stopped = field(default_factory=Stopped)
     _prepared: tuple[Catalog, Selection] | None = None
     _registered: Registered | None = None
     _preflight: Preflight | None = None
@@ -201,7 +213,7 @@ class State:
         if cases:
             from probebench.journal import Journal
 
-            self.journal = Journal(self.options, cases, resume=self.options.resume)
+            self.journal = Journal(self.options, cases, self.catalog, resume=self.options.resume)
         if self.worker is not None:
             self.worker.check(self.options, cases)
         elif cases or self.withheld:

@@ -16,6 +16,7 @@ from probebench import shift
 from probebench.cache import FeatureCache
 from probebench.cache.extraction import Features, features_of
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.checkpoint import PLAIN
 from probebench.datasets import Dataset
 from probebench.datasets.disk import human
 from probebench.errors import FeatureError, ProbebenchError
@@ -42,7 +43,7 @@ class SweepResult:
         model, dataset, protocol: what was measured
         trained_on: name of the dataset whose train split the probe was fitted on
         weights_digest: of the network's parameters
-        weights_entry, weights_prefix: see `probebench.models.Model`
+        weights_entry, weights_prefix, weights_made_for: see `probebench.models.Model`
         test_set: digest of the test images and labels
         n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
         images: how many images went through the network; none of those whose features were in the cache
@@ -67,10 +68,30 @@ class SweepResult:
     device: str
     weights_entry: str = ""
     weights_prefix: str = ""
+    weights_made_for: int = 0
     batch_size: int = 0
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
     taps: dict[Tap, TapResult] = field(default_factory=dict)
+
+    @property
+    def weights_notes(self) -> list[str]:
+        """What a user should know of how the network was found in its weights file, a line each."""
+        notes, start = [], f"weights of {self.model.name}:"
+        if self.weights_entry not in ("", *PLAIN):
+            notes.append(f"{start} those in the entry {self.weights_entry!r} of their file")
+        if self.weights_prefix:
+            notes.append(
+                f"{start} names in their file have the prefix {self.weights_prefix!r}, which was dropped; what does "
+                "not have it was left out"
+            )
+        if self.weights_made_for:
+            notes.append(
+                f"{start} position embeddings in their file are made for images of {self.weights_made_for} pixels, and "
+                f"were resampled to the {self.model.input_size} that are read; "
+                f"kwargs={{'img_size': {self.weights_made_for}}} in its ModelSpec reads images of that size"
+            )
+        return notes
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dictionary a tap, of plain values, as `pandas.DataFrame` takes them.
@@ -292,6 +313,7 @@ def run_sweep(
         device=device,
         weights_entry=ready.model.entry,
         weights_prefix=ready.model.prefix,
+        weights_made_for=ready.model.made_for,
         plan=plan,
     )
     passes = plan.groups if plan.mode == "passes" else (tuple(ready.taps),)

@@ -19,7 +19,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resized_crop
 
 from probebench.catalog import ModelSpec
-from probebench.datasets import Split, concurrent
+from probebench.datasets import Split, check_image, concurrent
 from probebench.protocols import Protocol
 
 _DRAWING = Lock()
@@ -74,6 +74,7 @@ class Views(TorchDataset[torch.Tensor]):
         index = int(self._indices[position])
         with self._reading:
             array = self._split.images[index]
+        check_image(array, f"image {index} of a split")
         image = Image.fromarray(array).convert("RGB")
         view = self._drawn(image, index) if self._kind == RANDOM else self._centre(image)
         return torch.from_numpy(np.array(view)).permute(2, 0, 1)

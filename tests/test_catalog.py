@@ -76,8 +76,16 @@ def test_random_weights_need_a_seed_and_statistics_three_channels():
         spec(seed=None)
     with pytest.raises(ProbebenchError, match="interpolation must be bilinear or bicubic, got 'nearest'"):
         spec(interpolation="nearest")
-    with pytest.raises(ProbebenchError, match="mean needs three numbers"):
+    with pytest.raises(ProbebenchError, match=r"mean needs three numbers, got \(0.5,\)"):
         spec(mean=(0.5,))
+    with pytest.raises(ProbebenchError, match=r"std needs three numbers, got 0\.5"):
+        spec(std=0.5)
+    with pytest.raises(
+        ProbebenchError, match=r"mean is of pixels from 0 to 1, got \(124, 116, 104\); divide those of 255"
+    ):
+        spec(mean=(124, 116, 104))
+    with pytest.raises(ProbebenchError, match=r"std is of pixels from 0 to 1, got \(0, 0, 0\)"):
+        spec(std=(0, 0, 0))
 
 
 def test_a_model_is_tuned_from_another_and_its_control_is_not():

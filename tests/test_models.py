@@ -187,9 +187,27 @@ def test_a_fine_tuned_network_is_loaded_without_its_classifier(tmp_path, tuned):
 def test_a_checkpoint_on_another_grid_of_patches_is_brought_onto_this_one(tmp_path):
     large = build(tiny(weights="random", seed=3, input_size=64, kwargs={"img_size": 64})).net.state_dict()
     save_file(large, tmp_path / "w.safetensors")
-    net = build(tiny(checkpoint=str(tmp_path / "w.safetensors"))).net
-    assert net.pos_embed.shape == (1, 5, 16)
-    assert net.cls_token.equal(large["cls_token"])
+    built = build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+    assert built.net.pos_embed.shape == (1, 5, 16)
+    assert built.net.cls_token.equal(large["cls_token"])
+    assert built.made_for == 64
+    there = tiny(checkpoint=str(tmp_path / "w.safetensors"), input_size=64, kwargs={"img_size": 64})
+    assert build(there).made_for == 0
+
+
+@pytest.mark.parametrize("kwargs", [{"reg_tokens": 2}, {"class_token": False, "global_pool": "avg"}])
+def test_tokens_before_the_patches_are_no_other_grid(tmp_path, kwargs):
+    save_file(build(tiny(weights="random", seed=3, kwargs=kwargs)).net.state_dict(), tmp_path / "w.safetensors")
+    assert build(tiny(checkpoint=str(tmp_path / "w.safetensors"), kwargs=kwargs)).made_for == 0
+
+
+def test_patches_of_another_size_are_another_network(tmp_path):
+    finer = build(tiny(weights="random", seed=3, kwargs={"patch_size": 8})).net.state_dict()
+    save_file(prefixed("backbone.", finer), tmp_path / "w.safetensors")
+    with pytest.raises(
+        WeightsError, match=r"patch_embed.proj.weight has shape \(16, 3, 8, 8\), not \(16, 3, 16, 16\)$"
+    ):
+        build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
 
 
 def prefixed(prefix, state):
@@ -339,7 +357,7 @@ def test_what_a_spec_leaves_out_is_filled_in_and_a_bare_name_gets_its_tag():
         (ModelSpec("m", "vit_tiny_patch16_224."), "unknown pretraining tag"),
         (ModelSpec("m", "vit_tiny_patch16_224", kwargs={"foo": 1}), "cannot be built with kwargs .*foo"),
         (ModelSpec("m", "vit_tiny_patch16_224", kwargs={"img_size": (32, 64)}), "only square inputs are read"),
-        (ModelSpec("m", "resnet50"), "ResNet has no list of transformer blocks"),
+        (ModelSpec("m", "resnet50"), "model 'm': ResNet has no list of transformer blocks"),
     ],
 )
 def test_what_timm_does_not_have_is_said(spec, message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -98,10 +98,15 @@ class ModelSpec:
             raise ProbebenchError(
                 f"model {self.name!r}: interpolation must be bilinear or bicubic, got {self.interpolation!r}"
             )
-        for name in ("mean", "std"):
-            value = tuple(getattr(self, name))
+        for name, least in (("mean", 0.0), ("std", 1e-6)):
+            given = getattr(self, name)
+            value = tuple(given) if isinstance(given, Iterable) else (given,)
             if len(value) not in (0, 3):
-                raise ProbebenchError(f"model {self.name!r}: {name} needs three numbers, got {len(value)}")
+                raise ProbebenchError(f"model {self.name!r}: {name} needs three numbers, got {given}")
+            if not all(least <= each <= 1 for each in value):
+                raise ProbebenchError(
+                    f"model {self.name!r}: {name} is of pixels from 0 to 1, got {given}; divide those of 255 by 255"
+                )
             object.__setattr__(self, name, value)
         if self.complete and not self.interpolation:
             object.__setattr__(self, "interpolation", "bilinear")

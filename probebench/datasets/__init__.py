@@ -114,20 +114,22 @@ class Dataset:
     test: Split
 
     def __post_init__(self) -> None:
+        if not hasattr(self.classes, "__len__"):
+            raise DataError(f"dataset {self.name!r}: classes must be a list of names, got {_found(self.classes)}")
         for name, split in (("train", self.train), ("test", self.test)):
             where = f"dataset {self.name!r}, {name} split"
+            if not isinstance(split, Split):
+                raise DataError(f"{where}: must be a Split(images, labels), got {_found(split)}")
             _check_images(where, split.images)
-            if split.labels.dtype != np.int64 or split.labels.shape != (len(split.images),):
-                raise DataError(
-                    f"{where}: labels must be int64 of shape ({len(split.images)},), "
-                    f"got {split.labels.dtype} of shape {split.labels.shape}"
-                )
-            if split.groups is not None and split.groups.shape != split.labels.shape:
-                raise DataError(f"{where}: groups must have shape {split.labels.shape}, got {split.groups.shape}")
+            count = len(split.images)
+            if not _is_array(split.labels, np.int64, (count,)):
+                raise DataError(f"{where}: labels must be int64 of shape ({count},), got {_found(split.labels)}")
+            if split.groups is not None and not _is_array(split.groups, None, (count,)):
+                raise DataError(f"{where}: groups must be an array of shape ({count},), got {_found(split.groups)}")
             if not len(split):
                 raise DataError(f"{where} is empty")
             if not isinstance(split.images, np.ndarray):
-                _check_first(where, split.images[0])
+                check_image(split.images[0], where)
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= len(self.classes):
                 raise DataError(
@@ -138,23 +140,44 @@ class Dataset:
 
 def _check_images(where: str, images: npt.NDArray[np.uint8] | Images) -> None:
     if not isinstance(images, np.ndarray):
+        if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+            raise DataError(f"{where}: images must be an array, or have len() and [index], got {_found(images)}")
         return
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise DataError(
-            f"{where}: images must be uint8 of shape (n, height, width) or (n, height, width, 3), "
-            f"got {images.dtype} of shape {images.shape}"
+            f"{where}: images must be uint8 of shape (n, height, width) or (n, height, width, 3), got {_found(images)}"
         )
     if images.ndim == 4 and images.shape[3] != 3:
         raise DataError(f"{where}: colour images need 3 channels in the last axis, got {images.shape}")
+    if 0 in images.shape[1:]:
+        raise DataError(f"{where}: images have no pixels, got {_found(images)}")
 
 
-def _check_first(where: str, image: object) -> None:
-    """Look at one image of a sequence: the others are looked at when they are read."""
+def check_image(image: object, where: str) -> None:
+    """Whether one image of a sequence is one; the others may be of another kind than the first.
+
+    Args:
+        where: what to call the sequence in errors
+
+    Raises:
+        DataError: if it is not uint8 of shape (height, width) or (height, width, 3), or has no pixels
+    """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
-        found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise DataError(f"{where}: an image must be uint8 of shape (height, width) or (height, width, 3), got {found}")
+        raise DataError(
+            f"{where}: an image must be uint8 of shape (height, width) or (height, width, 3), got {_found(image)}"
+        )
     if image.ndim == 3 and image.shape[2] != 3:
         raise DataError(f"{where}: a colour image needs 3 channels in the last axis, got {image.shape}")
+    if not image.size:
+        raise DataError(f"{where}: an image has no pixels, got {_found(image)}")
+
+
+def _is_array(value: object, dtype: type | None, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, np.ndarray) and (dtype is None or value.dtype == dtype) and value.shape == shape
+
+
+def _found(value: object) -> str:
+    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def training_split_for(shifted: Dataset, clean: Dataset) -> Split:
@@ -226,9 +249,15 @@ def load(spec: DatasetSpec) -> Dataset:
             f"dataset {spec.name!r}: reader {spec.reader!r} cannot be called with kwargs {dict(spec.kwargs)} ({error})"
         ) from error
     try:
-        classes, train, test = reader(**spec.kwargs)
+        read = reader(**spec.kwargs)
     except NotOnDisk as error:
         raise NotOnDisk(f"dataset {spec.name!r} is not on this machine: {error} {how_to_get(spec)}".rstrip()) from error
     except DataError as error:
         raise DataError(f"dataset {spec.name!r}: {error}") from error
+    if not isinstance(read, tuple | list) or len(read) != 3:
+        raise DataError(
+            f"dataset {spec.name!r}: reader {spec.reader!r} must return three things, class names, train and test, "
+            f"got {_found(read)}{f' of {len(read)}' if isinstance(read, tuple | list) else ''}"
+        )
+    classes, train, test = read
     return Dataset(spec.name, classes, train, test)

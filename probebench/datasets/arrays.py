@@ -28,11 +28,6 @@ def npz(path: str | Path) -> tuple[list[str], Split, Split]:
     """
     file = Path(path).expanduser()
     arrays = _load(file)
-    missing = [name for name in NAMES if name not in arrays]
-    if missing:
-        raise DataError(
-            f"{file} lacks {', '.join(missing)} (it has {', '.join(arrays) or 'nothing'}); save it by {SAVE}"
-        )
     classes = _classes(file, arrays)
     splits = [
         Split(_images(file, f"x_{split}", arrays), _labels(file, f"y_{split}", arrays, classes))
@@ -49,6 +44,9 @@ def _load(file: Path) -> dict[str, npt.NDArray[Any]]:
         if isinstance(loaded, np.ndarray):
             raise DataError(f"{file} holds a single array; save one by {SAVE}")
         with loaded:
+            if missing := [name for name in NAMES if name not in loaded.files]:
+                held = ", ".join(loaded.files) or "nothing"
+                raise DataError(f"{file} lacks {', '.join(missing)} (it has {held}); save it by {SAVE}")
             return {name: loaded[name] for name in loaded.files if name in (*NAMES, "classes")}
     except DataError:
         raise

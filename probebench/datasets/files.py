@@ -87,6 +87,10 @@ def decode(file: Path | IO[bytes], where: str, *, upright: bool = False) -> npt.
             pixels = None if mode.startswith(("I", "F")) else np.array(on_white(turned(image) if upright else image))
     except FileNotFoundError:
         raise DataError(f"{where} is missing; {WHAT_TO_DO}") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{where} is larger than Pillow reads ({str(error).partition(',')[0]}); scale it down, or cut it into parts"
+        ) from error
     except Exception as error:  # Pillow's decoders raise whatever they trip over
         raise DataError(f"{where} cannot be decoded ({error}); {WHAT_TO_DO}") from error
     if pixels is None:

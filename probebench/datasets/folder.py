@@ -12,9 +12,15 @@ from probebench.datasets import Split
 from probebench.datasets.disk import NotOnDisk, data_root
 from probebench.datasets.files import ImageFiles
 from probebench.errors import DataError
+from probebench.wording import counted
 
-ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Files that count as images, in either case; others are passed over."""
+ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Files that count as images, in either case; others are passed over, but for `UNREAD`."""
+
+UNREAD = (".avif", ".heic", ".heif", ".jxl")
+"""Photographs that not every Pillow reads: to pass over them would leave out a part of the data."""
+
+_SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation", "dev")
 
 
 def image_folder(root: str | Path, test: str | None = None, *, upright: bool = True) -> tuple[list[str], Split, Split]:
@@ -53,6 +59,12 @@ def _remedy(base: Path) -> str:
     """What to do about a folder that lacks a split."""
     if not base.is_dir():
         return "Correct the root"
+    if len(found := splits_in(base)) > 1:
+        other = next((name for name in found if name != "train"), "")
+        named = (
+            f"name the one to test on, as in {{'root': ..., 'test': {other!r}}}" if "train" in found else "rename them"
+        )
+        return f"It has {' and '.join(found)}: {named}"
     whole = base / "train" if (base / "train").is_dir() else base
     if not any(entry.is_dir() for entry in os.scandir(whole)):
         return "Put a folder for each split there, or correct the root"
@@ -68,12 +80,22 @@ def published_folder(folder: str, test: str = "test") -> tuple[list[str], Split,
     return image_folder(str(data_root() / folder), test, upright=False)
 
 
+def splits_in(folder: Path) -> list[str]:
+    """The folders in a folder that are named as splits are, in either case, sorted."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name.lower() in _SPLITS)
+
+
 def class_folders(folder: Path) -> list[str]:
-    """The names of the class folders, sorted. Raises DataError if there are none."""
+    """The names of the class folders, sorted. Raises DataError if there are none, or if they are splits."""
     # Sorted by code point, as torchvision sorts them, so that labels agree with networks trained on the same folder.
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise DataError(f"{folder} has no class folders; sort its images into one folder a class")
+    if names == splits_in(folder):
+        raise DataError(
+            f"the folders in {folder} are named as splits are, and not as classes: {', '.join(names)}; name them train "
+            "and test, with one folder of images a class in each"
+        )
     return names
 
 
@@ -96,13 +118,22 @@ def read_split(
 
 
 def images_of(folder: Path) -> list[Path]:
-    """The images of a class folder and of the folders in it, sorted. Raises DataError if there are none."""
-    found = [
-        Path(place) / name
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(ENDINGS) and not name.startswith(".")
-    ]
+    """The images of a class folder and of the folders in it, sorted; what is hidden does not count.
+
+    Raises:
+        DataError: if there are none, or some of a kind that is not read
+    """
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place) / name for name in names if not name.startswith(".")]
+    unread = [path for path in found if path.suffix.lower() in UNREAD]
+    found = [path for path in found if path.suffix.lower() in ENDINGS]
+    if unread:
+        raise DataError(
+            f"class folder {folder} has {counted(len(unread), 'image')} of a kind that is not read, such as "
+            f"{min(unread).relative_to(folder)}; convert to {', '.join(ENDINGS)}, or take away"
+        )
     if not found:
         raise DataError(f"class folder {folder} has no image in it ({' '.join(ENDINGS)}); fill it or remove it")
     return sorted(found)

@@ -59,7 +59,7 @@ class Recommendation:
     Attributes:
         model: its name
         data: the folder or the name of the dataset
-        note: how the data was split, where it was; else empty
+        note: how the data was split, where it was, and how the network was found in its weights file; else empty
         tap: the best on held-out training images
         validation: its accuracy on those, in [0, 1]; being the best, a little too good
         test: its accuracy on the test images, with its 95% interval

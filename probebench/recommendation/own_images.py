@@ -14,7 +14,7 @@ from probebench import datasets
 from probebench.catalog import DATASETS_LISTED, Catalog, DatasetSpec
 from probebench.datasets import Split
 from probebench.datasets.files import ImageFiles
-from probebench.datasets.folder import class_folders, images_of
+from probebench.datasets.folder import class_folders, images_of, splits_in
 from probebench.errors import DataError, UnknownName, unknown
 from probebench.wording import counted
 
@@ -71,6 +71,8 @@ def _own(folder: Path, title: str) -> Images:
     root = str(folder.resolve())
     if (folder / "train").is_dir() and any((folder / other).is_dir() for other in ("test", "val")):
         images = Images(DatasetSpec(name, "probebench.datasets.folder:image_folder", {"root": root}), title)
+    elif (folder / "train").is_dir() and len(found := splits_in(folder)) > 1:
+        raise DataError(f"{folder} has {' and '.join(found)}, but neither test nor val; name the one to test on so")
     else:
         where = folder / "train" if (folder / "train").is_dir() else folder
         images = Images(

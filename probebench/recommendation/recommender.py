@@ -126,7 +126,7 @@ class _Choice:
         return Recommendation(
             model=result.model.typed if result.model.name.startswith("timm_") else result.model.name,
             data=self.images.title,
-            note=self.images.note,
+            note="; ".join(filter(None, [self.images.note, *result.weights_notes])),
             tap=tap,
             validation=chosen.held_out_accuracy,
             test=chosen.metrics.accuracy,

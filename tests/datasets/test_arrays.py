@@ -86,6 +86,7 @@ def test_a_last_axis_of_one_or_three_channels(own, shape):
             "y_test has labels that are no class .*: efts, newts",
         ),
         ({"y_test": None}, r"mine\.npz lacks y_test \(it has x_train, y_train, x_test\); save it by np\.savez"),
+        ({"x_train": None, "train_images": IMAGES}, r"lacks x_train \(it has y_train, x_test, y_test, train_images\)"),
         ({"x_train": np.array([IMAGES, None], dtype=object)}, "cannot be read .*hold Python objects, which are never"),
         ({"x_test": IMAGES[:0], "y_test": NUMBERS[:0]}, "test split is empty"),
         ({"x_train": IMAGES[:0], "y_train": NUMBERS[:0]}, r"y_train must hold .*got int64 of shape \(0,\)"),

@@ -30,7 +30,12 @@ def test_grey_and_colour_images_are_fine():
         (split(shape=(8, 8, 4)), "need 3 channels"),
         (split(labels=np.zeros(3, np.int64)), r"labels must be int64 of shape \(4,\)"),
         (split(labels=np.zeros(4, np.int32)), "labels must be int64"),
-        (replace(GOOD, groups=np.zeros(3, np.int64)), r"groups must have shape \(4,\), got \(3,\)"),
+        (split(labels=[0, 1, 0, 1]), "labels must be int64 .*, got list"),
+        (replace(GOOD, groups=np.zeros(3, np.int64)), r"groups must be an array of shape \(4,\), got int64 .* \(3,\)"),
+        (replace(GOOD, groups=[0, 0, 1, 1]), r"groups must be an array of shape \(4,\), got list"),
+        (replace(GOOD, images=iter(GOOD.images)), r"images must be an array, or have len\(\) and \[index\], got "),
+        (split(shape=(0, 8)), r"images have no pixels, got uint8 of shape \(4, 0, 8\)"),
+        ((GOOD.images, GOOD.labels), r"must be a Split\(images, labels\), got tuple"),
         (split(n=0), "is empty"),
         (split(labels=np.array([0, 1, 2, 0])), "labels run from 0 to 2, outside 0 to 1"),
         (split(labels=np.array([0, -1, 1, 0])), "labels run from -1"),
@@ -40,6 +45,18 @@ def test_grey_and_colour_images_are_fine():
 def test_anything_else_is_refused_by_name_and_split(bad, message, where):
     with pytest.raises(DataError, match=f"dataset 'd', {where} split.*{message}"):
         Dataset("d", ["a", "b"], **({"train": GOOD, "test": GOOD} | {where: bad}))
+
+
+def test_classes_are_a_list():
+    with pytest.raises(DataError, match="dataset 'd': classes must be a list of names, got int"):
+        Dataset("d", 2, GOOD, GOOD)
+
+
+@pytest.mark.parametrize(("returned", "found"), [(None, "NoneType"), ((GOOD, GOOD), "tuple of 2")])
+def test_a_reader_that_returns_something_else_is_named(monkeypatch, returned, found):
+    monkeypatch.setitem(globals(), "reader", lambda: returned)
+    with pytest.raises(DataError, match=rf"dataset 'd': reader '.*:reader' must return three things, .*, got {found}$"):
+        load(DatasetSpec("d", f"{__name__}:reader"))
 
 
 def test_the_digest_sees_pixels_labels_and_shape():

@@ -185,6 +185,14 @@ def test_a_missing_file_and_one_of_sixteen_bits_are_named(folder):
         ImageFiles(folder, ["deep.png"])[0]
 
 
+def test_an_image_that_pillow_finds_too_large_is_not_called_damaged(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(
+        DataError, match=r"grey\.png is larger than Pillow reads \(Image size \(64 pixels\) .*; scale it"
+    ):
+        ImageFiles(folder, ["grey.png"])[0]
+
+
 class Lazy(list):
     """Any sequence of arrays will do."""
 
@@ -211,6 +219,24 @@ def test_lazy_images_of_another_kind_are_refused(image, message):
     bad = Split(Lazy([image] * 3), LABELS)
     with pytest.raises(DataError, match=rf"dataset 'd', train split: .*{message}"):
         Dataset("d", ["a", "b"], bad, bad)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4), np.uint16), "got uint16"),  # which Pillow would clip at 255
+        (np.zeros((4, 4, 4), np.uint8), r"needs 3 channels in the last axis, got \(4, 4, 4\)"),
+        (np.zeros((0, 4, 3), np.uint8), "has no pixels"),
+        (None, "got NoneType"),
+    ],
+)
+def test_a_lazy_image_of_another_kind_than_the_first_is_named_when_it_is_read(image, message):
+    views = Views(
+        Split(Lazy([np.zeros((4, 4, 3), np.uint8), image]), LABELS[:2]), np.array([0, 1]), "center", 4, seed=0
+    )
+    assert views[0].shape == (3, 4, 4)
+    with pytest.raises(DataError, match=rf"image 1 of a split: an? .*{message}"):
+        views[1]
 
 
 def test_lazy_images_and_labels_agree_in_number(folder):

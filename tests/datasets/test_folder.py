@@ -51,6 +51,7 @@ def test_endings_in_capitals_and_deeper_folders_count_and_other_files_do_not(fol
     (folder / "train" / "cat" / "notes.txt").write_text("a cat")
     (folder / "train" / "cat" / "._0.jpg").write_bytes(b"left by a Mac")
     (folder / "train" / ".ipynb_checkpoints").mkdir()
+    jpeg(folder / "train" / "cat" / ".ipynb_checkpoints" / "0-checkpoint.jpg", "red")
     assert len(own(folder).train) == 10
 
 
@@ -97,11 +98,37 @@ def test_a_root_that_is_not_there_or_empty_is_told_so(tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_an_empty_class_folder_is_named(folder, split):
-    (folder / split / "dog" / "0.jpg").rename(folder / split / "dog" / "0.heic")
-    for i in (1, 2):
-        (folder / split / "dog" / f"{i}.jpg").unlink(missing_ok=True)
+    for path in (folder / split / "dog").iterdir():
+        path.unlink()
     with pytest.raises(DataError, match=rf"class folder .*/{split}/dog has no image in it .*fill it or remove it"):
         own(folder)
+
+
+def test_photographs_of_a_kind_that_is_not_read_are_named_not_passed_over(folder):
+    (folder / "train" / "dog" / "0.jpg").rename(folder / "train" / "dog" / "0.jfif")
+    assert len(own(folder).train) == 9
+    (folder / "train" / "dog" / "IMG_1.HEIC").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"folder .*/dog has 1 image of a kind .* such as IMG_1.HEIC; convert to .bmp, "
+    ):
+        own(folder)
+
+
+def test_splits_of_other_names_are_told_and_never_taken_for_classes(folder):
+    (folder / "test").rename(folder / "valid")
+    with pytest.raises(NotOnDisk, match=r"It has train and valid: name the one .* {'root': ..., 'test': 'valid'}$"):
+        own(folder)
+    assert len(own(folder, test="valid").test) == 6
+    (folder / "train").rename(folder / "Training")
+    with pytest.raises(NotOnDisk, match=r"It has Training and valid: rename them$"):
+        own(folder)
+    spec = DatasetSpec("d", "probebench.datasets.unsplit:unsplit_folder", {"folder": str(folder), "test_every": 2})
+    with pytest.raises(DataError, match=r"the folders in .* are named as splits are, .*: Training, valid; name them"):
+        load(spec)
+    (folder / "cat").mkdir()  # a class beside others may have any name
+    jpeg(folder / "cat" / "0.jpg", "red")
+    jpeg(folder / "cat" / "1.jpg", "red")
+    assert list(load(spec).classes) == ["Training", "cat", "valid"]
 
 
 def test_images_that_are_not_sorted_into_classes_are_named(folder):

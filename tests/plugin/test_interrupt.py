@@ -53,6 +53,25 @@ def test_ctrl_c_in_mid_sweep_keeps_what_had_finished(project):
     assert not (project.path / "baselines").exists()
 
 
+# pytest looks for the source of each line of the traceback, and may be interrupted where there is none.
+TRIPPING = """
+import pytest
+
+@pytest.hookimpl
+def pytest_keyboard_interrupt(excinfo):
+    raise TypeError("unsupported operand type(s) for -: 'NoneType' and 'int'")
+"""
+
+
+def test_ctrl_c_that_pytest_trips_over_is_one_all_the_same(project):
+    project.makeconftest((project.path / "conftest.py").read_text() + SLOW_STOP + TRIPPING)
+    args = ("-p", "no:cacheprovider", "--probe-jobs=1", "--probe-json=r.json", "--probe-update=all")
+    project.runpytest_inprocess(*args, no_reraise_ctrlc=True)
+    assert results.load(project.path / "r.json")["interrupted"] is True
+    assert not (project.path / "baselines").exists()
+    assert list((project.path / ".probebench" / "unfinished").glob("*/tiny-blobs.json"))
+
+
 def test_stopping_at_the_first_failure_saves_the_record_too(project, run):
     result = run("--probe-json=r.json", "--probe-strict", "-x")
     assert result.ret == pytest.ExitCode.TESTS_FAILED

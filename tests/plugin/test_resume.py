@@ -6,6 +6,8 @@ import signal
 import sys
 
 import pytest
+import timm
+import torch
 
 from probebench import results
 from tests.plugin.test_workers import add_to_conftest, timeless
@@ -48,6 +50,9 @@ def test_probe(probe):
     probe.check()
 """
 COUNT = 8
+
+TINY_KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "depth": 2, "num_heads": 2, "num_classes": 0}
+"""Of the network in tests/conftest.py."""
 
 
 @pytest.fixture
@@ -147,6 +152,40 @@ def test_another_run_takes_nothing_and_says_what_is_different(stopped, run, chan
     assert begun(stopped) == SWEEPS
     result.stdout.no_fnmatch_line("*ended early*")
     assert (stopped.path / ".probebench" / "unfinished").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (
+            '"blobs_dark", reader="conftest:blobs", kwargs={"scale": 0.3}',
+            '"blobs_dark", reader="conftest:blobs"',
+            "data",
+        ),
+        ('model("tiny_other", 1,', 'model("tiny_other", 2,', "models or their checkpoints"),
+    ],
+)
+def test_other_specs_are_another_run(stopped, run, old, new, what):
+    text = (stopped.path / "conftest.py").read_text()
+    assert old in text
+    (stopped.path / "conftest.py").write_text(text.replace(old, new))
+    run("--probe-resume").stdout.fnmatch_lines([f"--probe-resume: *differs in {what}*; all is measured"])
+    assert begun(stopped) == SWEEPS
+
+
+def test_a_checkpoint_that_was_written_anew_is_another_run(watched, run):
+    conftest, file = watched.path / "conftest.py", watched.path / "own.pt"
+    torch.save(timm.create_model("vit_tiny_patch16_224", **TINY_KWARGS).state_dict(), file)
+    conftest.write_text(conftest.read_text().replace("seed=seed,", 'seed=seed, checkpoint="own.pt",'))
+    (watched.path / "end").write_text("ctrl-c")
+    watched.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", no_reraise_ctrlc=True)
+    assert begun(watched) == SWEEPS[:3]
+    (watched.path / "end").unlink()
+    torch.save(timm.create_model("vit_tiny_patch16_224", **TINY_KWARGS).state_dict(), file)
+    run("--probe-resume").stdout.fnmatch_lines(
+        ["--probe-resume: *differs in models or their checkpoints; all is measured"]
+    )
+    assert begun(watched) == SWEEPS
 
 
 def test_where_no_run_is_unfinished_that_is_told(watched, run):

@@ -106,8 +106,17 @@ def test_a_mark_that_waits_for_a_name_says_so(project, run):
                 "-m: no case has site='atc'. Did you mean 'act'?",
             ],
         ),
+        (
+            """probe(layer='2') or probe(layer="1-2") or probe(layer=3) or probe(layer="last")""",
+            [
+                "-m: no case has layer='2'. Known: 1 to 2, as numbers without quotes, 'embed' and 'final'. *",
+                '-m: no case has layer="1-2". *--probe-layer takes ranges',
+                "-m: no case has layer=3. Known: 1 to 2, *",
+                '-m: no case has layer="last". *',
+            ],
+        ),
     ],
-    ids=["keyword", "names"],
+    ids=["keyword", "names", "layers"],
 )
 def test_a_mark_expression_that_no_case_can_have_is_told(run, expression, told, workers):
     result = run("-m", expression, *workers)
@@ -117,7 +126,8 @@ def test_a_mark_expression_that_no_case_can_have_is_told(run, expression, told, 
 
 
 def test_an_expression_that_cases_have_is_nothing_to_tell(run):
-    for expression in ("probe(model='tiny') and probe(model='tiny_other')", "slow", "probe(dataset='blobs', layer=2)"):
+    both = "probe(model='tiny') and probe(model='tiny_other')"
+    for expression in (both, "slow", "probe(dataset='blobs', layer=2)", "probe(layer='final', site='act')"):
         run("--collect-only", "-q", "-m", expression).stdout.no_fnmatch_line("-m: *")
 
 

@@ -257,7 +257,9 @@ def test_bad_input_writes_nothing(tmp_path, capsys):
     data = write_digits(tmp_path / "own", each=4)
     args = ["recommend", "--data", str(data), "-o", str(tmp_path / "out"), "--jobs", "1"]
     assert main([*args, "--model", "glyphvi"]) == 2
-    assert "Did you mean 'glyphvit'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Did you mean 'glyphvit'" in said
+    assert "Models of a conftest.py are known to pytest only: give --weights FILE" in said
     sorted((data / "two").iterdir())[3].write_bytes(b"nothing")
     assert main([*args, "--model", "glyphvit"]) == 1
     assert "cannot be decoded" in capsys.readouterr().err

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 import io
+from importlib.resources import files
 from math import comb
 
 import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from probebench import Tap, all_taps, recommend, run_sweep
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
@@ -84,6 +86,14 @@ def test_a_folder_without_a_test_split_is_split_and_the_answer_says_so(tmp_path)
         assert (found.n_train, found.n_test) == (24, 6)
         assert f"{where} has no test split: 20% of the images of each class" in found.note
         assert any(found.note in line for line in lines(found))
+
+
+def test_how_a_network_was_found_in_its_file_is_in_the_answer(tmp_path):
+    state = load_file(str(files("probebench.embedded") / "glyphvit.safetensors"))
+    save_file({f"net.{name}": tensor for name, tensor in state.items()}, tmp_path / "w.safetensors")
+    write_digits(tmp_path / "own", each=10)
+    found = recommend("glyphvit", tmp_path / "own", weights=tmp_path / "w.safetensors", device="cpu", jobs=1, budget=1)
+    assert "into train/ and test/; weights of glyphvit: names in their file have the prefix 'net.'" in found.note
 
 
 def test_photographs_are_turned_in_a_folder_that_is_split(tmp_path):
@@ -240,6 +250,12 @@ def test_folders_that_cannot_be_probed(tmp_path):
     write_digits(split / "train", each=1)
     write_digits(split / "test", each=1, part="test")
     with pytest.raises(DataError, match="too few training images of class one, two, zero: at least 2"):
+        recommend("glyphvit", split)
+    (split / "test").rename(split / "valid")
+    with pytest.raises(DataError, match="split has train and valid, but neither test nor val; name the one to test on"):
+        recommend("glyphvit", split)
+    (split / "train").rename(split / "Train")
+    with pytest.raises(DataError, match="named as splits are, and not as classes: Train, valid; name them train and"):
         recommend("glyphvit", split)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no class folders"):
