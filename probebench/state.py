@@ -56,6 +56,7 @@ class State:
         controller: of a session whose tests run in worker processes
         worker: of one that is such a process, on the machine of its controller
         engine: of one whose sweeps run on a cluster
+        specs: digests of the models and datasets that have cases, by the process that collected them
         journal: of the sweeps that are over; None in a run without cases
         overlooked: folders of baselines that lie with the cases and are not in use
         stopped: whether it was told to stop
@@ -78,6 +79,7 @@ class State:
     controller: Controller | None = None
     worker: Worker | None = None
     engine: RayEngine | None = None
+    specs: dict[str, str] = field(default_factory=dict)
     journal: Journal | None = None
     overlooked: list[Path] = field(default_factory=list)
     stopped: Stopped = field(default_factory=Stopped)
@@ -211,9 +213,10 @@ class State:
             for name in dict.fromkeys([*self.options.weights, *(case.sweep.model for case in cases)]):
                 own_file(self.catalog.model(name), self.options.weights.get(name))
         if cases:
-            from probebench.journal import Journal
+            from probebench.journal import Journal, described
 
-            self.journal = Journal(self.options, cases, self.catalog, resume=self.options.resume)
+            self.specs = self.specs or described(self.catalog, cases)
+            self.journal = Journal(self.options, cases, self.specs, resume=self.options.resume)
         if self.worker is not None:
             self.worker.check(self.options, cases)
         elif cases or self.withheld:

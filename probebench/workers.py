@@ -183,6 +183,7 @@ class Worker:
                 "error": None,
                 "sweeps": [asdict(sweep) for sweep in sweeps],
                 "models": sorted({state.catalog.model(sweep.model).typed for sweep in sweeps}),
+                "specs": state.specs,
                 "registered": state.registered.told(state.catalog, sweeps),
                 "items": entries,
                 "withheld": list(withheld.values()),
@@ -327,6 +328,7 @@ class Controller:
         assert self._handover is not None
         state = self._state
         self._order = [Sweep(**table) for table in found["sweeps"]]
+        state.specs = found["specs"]
         # What conftest files gave that this process, which collects nothing, has not loaded.
         models, datasets = told_of(found["registered"])
         catalog = state.catalog

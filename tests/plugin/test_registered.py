@@ -80,6 +80,21 @@ def test_they_are_measured_and_recorded(project, late, run, workers):
     assert [sweep["depth"] for sweep in record["sweeps"]] == [3]
 
 
+def test_workers_take_what_one_process_has_left(project, late, run):
+    pytest.importorskip("xdist")
+    (late / "test_stop.py").write_text(
+        "from pathlib import Path\ndef test_stop():\n    if Path('stop').exists(): raise KeyboardInterrupt\n"
+    )
+    (project.path / "stop").touch()
+    args = ("-p", "no:cacheprovider", "--probe-jobs=1", "--probe-dataset=late_digits")
+    stopped = project.runpytest_inprocess(*args, no_reraise_ctrlc=True)
+    assert stopped.ret == pytest.ExitCode.INTERRUPTED
+    (project.path / "stop").unlink()
+    result = run("--probe-dataset=late_digits", "--probe-resume", "-n2")
+    result.assert_outcomes(passed=COUNT + 1)
+    result.stdout.fnmatch_lines(["1 sweep of a run of these cases that ended early *"])
+
+
 def test_what_a_worker_tells_of_them_is_json():
     spec = ModelSpec("mine", "vit_tiny_patch16_224", mean=np.float32([0.5] * 3), checkpoint=Path("w.safetensors"))
     data = DatasetSpec("shapes", "module:function", kwargs={"root": Path(".")}, archives=(Archive("https://a/b.zip"),))
