@@ -2,8 +2,8 @@
 
 What many processes do at once is kept apart by file locks, which the system takes back from a process that dies. The
 gate (``.lock`` of the folder) is held for moments only: to mark an entry as used, to ask who uses it, to take the lock
-for writing, to move what is evicted out of the way. Whatever is removed is first renamed, so that no entry is ever
-seen in part.
+for writing, to find room and take it, to decide that an entry goes and move it out of the way. Whatever is removed is
+first renamed, so that no entry is ever seen in part.
 """
 
 from __future__ import annotations
