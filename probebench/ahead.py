@@ -27,6 +27,15 @@ def worthwhile(device: str, protocol: Protocol) -> bool:
     return torch.device(device).type != "cpu" and protocol.precision != "tf32"
 
 
+def _take_threads(count: int) -> None:
+    """Let this thread have as many threads of torch, whatever others set for themselves.
+
+    Each has a number of its own, which it takes from the process when it first asks: fits have set that to one by then.
+    """
+    torch.get_num_threads()
+    torch.set_num_threads(count)
+
+
 class _Stopped(Exception):
     """Nobody wants it any more."""
 
@@ -67,7 +76,7 @@ class Ahead:
         if self._future is not None:
             return
         self._sweep, self._stop = sweep, Event()
-        pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        pool = ThreadPoolExecutor(1, "ahead", initializer=_take_threads, initargs=(torch.get_num_threads(),))
         self._future = pool.submit(begin, _Stoppable(self._stop))
         pool.shutdown(wait=False)
 

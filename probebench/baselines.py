@@ -167,10 +167,9 @@ def read(directory: Path, sweep: Sweep, *, damaged_is_none: bool = False) -> Bas
         NewerBaseline: if only a newer probebench can read it
     """
     path, side_path = paths(directory, sweep)
-    if not path.exists() and not side_path.exists():
-        return None
     try:
-        return _parsed(path, *_pair(path, side_path), sweep)
+        found = _pair(path, side_path)
+        return None if found is None else _parsed(path, *found, sweep)
     except NewerBaseline:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, ProbebenchError) as error:
@@ -181,12 +180,21 @@ def read(directory: Path, sweep: Sweep, *, damaged_is_none: bool = False) -> Bas
         raise StoreError(f"baseline {path} cannot be read ({type(error).__name__}: {error}). {_ADVICE}") from error
 
 
-def _pair(path: Path, side_path: Path) -> tuple[int, Table, bytes]:
-    """The schema number in the JSON file, its table in the present schema, and the content of the other file."""
+def _pair(path: Path, side_path: Path) -> tuple[int, Table, bytes] | None:
+    """The schema number in the JSON file, its table in the present schema, and the content of the other file; None if
+    neither file is there."""
     found = "is missing"
     for pause in _PAUSES:
         time.sleep(pause)
-        schema, table = _upgraded(path, json.loads(path.read_text(encoding="utf-8")))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            if not side_path.exists():
+                return None
+            if pause == _PAUSES[-1]:
+                raise
+            continue  # another process may be at removing both
+        schema, table = _upgraded(path, json.loads(text))
         for candidate in (side_path, _ready(side_path, table["correct_sha256"])):
             try:
                 side = candidate.read_bytes()

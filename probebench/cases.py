@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from probebench.catalog import Catalog
-from probebench.errors import unknown
+from probebench.errors import UnknownName, unknown
 from probebench.sites import REFERENCES, SITES, Tap, all_taps
+
+Found = TypeVar("Found")
+
+DEEPEST = 10_000
+"""Layers that a model may have which is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -78,24 +85,43 @@ class Selection:
         datasets: Sequence[str] = (),
         layers: Sequence[str | int] = (),
         sites: Sequence[str] = (),
+        *,
+        partial: bool = False,
     ) -> Selection:
         """From names as a user writes them; an empty sequence keeps all.
 
         Args:
             datasets: dataset or suite names
             layers: ``6``, ``L06``, ``4-8``, ``embed``, ``final``
+            partial: the catalog may still grow: models and datasets that it lacks are left out, instead of refused
 
         Raises:
             UnknownName: with the nearest names
         """
-        chosen = [catalog.model(name) for name in models]
+        look = _if_known if partial else _each
+        chosen = look(catalog.model, models)
+        found = look(catalog.dataset_names, datasets)
         deepest = max(spec.depth for spec in chosen or catalog.models.values())
+        if len(chosen) < len(models):
+            deepest = DEEPEST
         return cls(
-            models=frozenset(spec.name for spec in chosen) or None,
-            datasets=frozenset(d for name in datasets for d in catalog.dataset_names(name)) or None,
+            models=frozenset(spec.name for spec in chosen) if models else None,
+            datasets=frozenset(name for names in found for name in names) if datasets else None,
             layers=frozenset(layer for text in layers for layer in parse_layers(str(text), deepest)) or None,
             sites=frozenset(_site(name) for name in sites) or None,
         )
+
+
+def _each(look: Callable[[str], Found], names: Iterable[str]) -> list[Found]:
+    return [look(name) for name in names]
+
+
+def _if_known(look: Callable[[str], Found], names: Iterable[str]) -> list[Found]:
+    found = []
+    for name in names:
+        with suppress(UnknownName):
+            found.append(look(name))
+    return found
 
 
 def _site(name: str) -> str:

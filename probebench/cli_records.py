@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 OK, REGRESSED, TROUBLE = 0, 1, 2
 FORMATS = {"terminal": "", "github": "md", "latex": "tex", "csv": "csv", "json": ""}
+OF_SUFFIX = {".md": "github", ".tex": "latex", ".csv": "csv", ".json": "json"}
 LEVELS = ("brief", "normal", "full")
 RUN_HELP = "a run record: a file, or of those in .probebench/runs the start of its name or `latest`"
 
@@ -36,7 +37,7 @@ def add_commands(commands: Any) -> None:
     )
     board.set_defaults(run=_leaderboard)
     board.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
-    board.add_argument("--format", choices=list(FORMATS), default="terminal", help="default: %(default)s")
+    board.add_argument("--format", choices=list(FORMATS), help="default: what FILE ends in, else terminal")
     board.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it here, not to the terminal")
 
     page = commands.add_parser(
@@ -239,6 +240,8 @@ def _leaderboard(args: argparse.Namespace) -> int:
     from probebench import atomic, results
     from probebench.merge import merge, missing_shards
 
+    if args.format is None:
+        args.format = OF_SUFFIX.get(args.output.suffix.lower(), "terminal") if args.output else "terminal"
     # A whole record is written with its bits or not at all.
     whole = args.format == "json" and args.output is not None
     runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]

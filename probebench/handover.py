@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from probebench import atomic
 from probebench.cases import Sweep
+from probebench.errors import StoreError
 from probebench.preflight import Withheld
 
 if TYPE_CHECKING:
@@ -37,9 +38,16 @@ class Handover:
         self._lock = FileLock(path / ".lock")
 
     def own(self) -> None:
-        """Mark the folder as that of a run that goes on, and remove those of runs that were killed."""
-        self._path.mkdir(parents=True, exist_ok=True)
-        self._lock.acquire()
+        """Mark the folder as that of a run that goes on, and remove those of runs that were killed.
+
+        Raises:
+            StoreError: if it cannot be marked
+        """
+        try:
+            atomic.make_folder(self._path)
+            self._lock.acquire()
+        except OSError as error:
+            raise StoreError(f"cannot lock {self._lock.lock_file}: {error.strerror or error}") from error
         for other in self._path.parent.iterdir():
             lock = FileLock(other / ".lock")
             try:

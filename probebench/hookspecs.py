@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def pytest_probebench_models(config: pytest.Config) -> ModelSpec | Iterable[ModelSpec]:  # type: ignore[empty-body]
     """Models to add to the catalog of this run.
 
-    Called once, before the first case is collected, from conftest files that are known then: those of the rootdir
-    and of the directories named on the command line. A name that is already taken is an error, and so is an
-    exception. With pytest-xdist it is called in every process.
+    Called once of each conftest file and plugin, before the first case that is collected after pytest has loaded it;
+    tests in the folder of a conftest file, and those that are collected later, can name what it gives. A name that is
+    already taken is an error, and so is an exception. With pytest-xdist it is called in every process that collects.
     """
 
 

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class Journal:
 
     Args:
         cases: all of the run, whichever process measures them
-        catalog: knows their models and datasets
+        specs: as `described` has them
         resume: whether sweeps are taken from it
 
     Attributes:
@@ -45,9 +45,9 @@ class Journal:
         recalled: those that were taken
     """
 
-    def __init__(self, options: Options, cases: Collection[Case], catalog: Catalog, *, resume: bool) -> None:
+    def __init__(self, options: Options, cases: Collection[Case], specs: Mapping[str, str], *, resume: bool) -> None:
         self._home = options.root / ".probebench"
-        self._settings = _settings(options, cases, catalog)
+        self._settings = _settings(options, cases, specs)
         self._folder = self._home / "unfinished" / _key(self._settings)
         self._resume = resume
         self.left = len(list(self._folder.glob("*.json")))
@@ -108,7 +108,21 @@ class Journal:
         return self._folder / f"{sweep.id}.json"
 
 
-def _settings(options: Options, cases: Collection[Case], catalog: Catalog) -> dict[str, Any]:
+def described(catalog: Catalog, cases: Collection[Case]) -> dict[str, str]:
+    """Digests of the models of a run, with their checkpoints as they are now, and of its datasets.
+
+    By the process that has collected cases: another one may not know all of their specs.
+    """
+    models = [catalog.model(name) for name in sorted({case.sweep.model for case in cases})]
+    return {
+        "models or their checkpoints": _digest(
+            [(spec, spec.checkpoint and _stamp(Path(spec.checkpoint).expanduser())) for spec in models]
+        ),
+        "datasets": _digest([catalog.dataset(name) for name in sorted({case.sweep.dataset for case in cases})]),
+    }
+
+
+def _settings(options: Options, cases: Collection[Case], specs: Mapping[str, str]) -> dict[str, Any]:
     """What decides a number or a verdict, by what a user calls it."""
     stored = hashlib.sha256()
     sweeps = {case.sweep.id: case.sweep for case in cases}
@@ -116,16 +130,10 @@ def _settings(options: Options, cases: Collection[Case], catalog: Catalog) -> di
         for path in baselines.paths(options.baselines, sweeps[name]):
             with suppress(OSError):
                 stored.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    models = [catalog.model(name) for name in sorted({sweep.model for sweep in sweeps.values()})]
     return {
         "cases": hashlib.sha256(" ".join(sorted(case.id for case in cases)).encode()).hexdigest(),
         "protocol": get_protocol(options.protocol).fingerprint,
-        "models or their checkpoints": _described(
-            [(spec, spec.checkpoint and _stamp(Path(spec.checkpoint).expanduser())) for spec in models]
-        ),
-        "datasets": _described(
-            [catalog.dataset(name) for name in sorted({sweep.dataset for sweep in sweeps.values()})]
-        ),
+        **specs,
         "--probe-weights": {model: [str(path), _stamp(path)] for model, path in options.weights.items()},
         "--probe-alpha": options.alpha,
         "--probe-min-drop": options.min_drop,
@@ -142,7 +150,7 @@ def _key(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _described(specs: object) -> str:
+def _digest(specs: object) -> str:
     """A digest of specs; where in memory an argument lies does not count."""
     return hashlib.sha256(re.sub(" at 0x[0-9a-f]+", "", repr(specs)).encode()).hexdigest()
 

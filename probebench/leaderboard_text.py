@@ -17,6 +17,7 @@ from probebench.summaries import best_per_site, models, regime_table
 from probebench.wording import (
     chosen_on,
     controls_line,
+    interval,
     percent,
     regime_title,
     selection_line,
@@ -25,7 +26,11 @@ from probebench.wording import (
     unavailable_lines,
 )
 
-_STYLES = {"md": "github", "tex": "latex_booktabs"}
+_STYLES = {"md": "pipe", "tex": "latex_booktabs"}
+
+_EVERYWHERE = ("csv", "md", "tex")
+_NOT_ON_PAPER = ("csv", "md")
+"""A page is less wide than a screen."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,17 @@ class _Column:
         name: its title; in CSV with underscores
         value: as CSV has it, unrounded
         text: that value as the other formats have it
+        kinds: the formats that have it
         optional: left out of the other formats where it is empty throughout
+        align: of its texts
     """
 
     name: str
     value: Callable[[Row], Any]
     text: Callable[[Any], str] = str
+    kinds: tuple[str, ...] = _EVERYWHERE
     optional: bool = False
+    align: str = "right"
 
 
 def _estimate(title: str, name: str, text: Callable[[Any], str]) -> list[_Column]:
@@ -55,9 +64,9 @@ def _estimate(title: str, name: str, text: Callable[[Any], str]) -> list[_Column
         return None if found is None or found[1] is None else found[1][which]
 
     return [
-        _Column(title, value, text, optional=True),
-        _Column(f"{title} ci95 low", lambda row: bound(row, 0), text, optional=True),
-        _Column(f"{title} ci95 high", lambda row: bound(row, 1), text, optional=True),
+        _Column(title, value, text, _NOT_ON_PAPER, optional=True),
+        _Column(f"{title} ci95 low", lambda row: bound(row, 0), kinds=("csv",)),
+        _Column(f"{title} ci95 high", lambda row: bound(row, 1), kinds=("csv",)),
     ]
 
 
@@ -67,22 +76,24 @@ def _columns(selected: Selections) -> list[_Column]:
         return "chosen" if row.tap.id == own["tap"] else "tied" if row.tap.id in (own["tied"] or ()) else ""
 
     return [
-        _Column("dataset", lambda row: row.case["dataset"]),
+        _Column("dataset", lambda row: row.case["dataset"], align="left"),
         _Column("rank", lambda row: row.rank),
-        _Column("model", lambda row: row.case["model"]),
-        _Column("layer", lambda row: row.case["layer"]),
-        _Column("site", lambda row: row.case["site"]),
+        _Column("model", lambda row: row.case["model"], align="left"),
+        _Column("tap", lambda row: row.tap.id, kinds=("tex",), align="left"),
+        _Column("layer", lambda row: row.case["layer"], kinds=_NOT_ON_PAPER),
+        _Column("site", lambda row: row.case["site"], kinds=_NOT_ON_PAPER, align="left"),
         _Column("accuracy", lambda row: row.case["accuracy"], percent),
-        _Column("ci95 low", lambda row: row.case["ci95"][0], percent),
-        _Column("ci95 high", lambda row: row.case["ci95"][1], percent),
+        _Column("95% CI", lambda row: row.case["ci95"], interval, ("md", "tex")),
+        _Column("ci95 low", lambda row: row.case["ci95"][0], kinds=("csv",)),
+        _Column("ci95 high", lambda row: row.case["ci95"][1], kinds=("csv",)),
         _Column("vs final", lambda row: row.gain_final, signed),
         _Column("vs last rc2", lambda row: row.gain_rc2, signed),
         _Column("equal width", lambda row: row.gain_equal_width, signed, optional=True),
         _Column("random", lambda row: row.gain_random, signed, optional=True),
-        _Column("width", lambda row: row.case["width"]),
-        _Column("selection", selection),
-        _Column("verdict", lambda row: row.case["verdict"]),
-        _Column("baseline", lambda row: row.case["baseline_accuracy"], percent),
+        _Column("width", lambda row: row.case["width"], kinds=_NOT_ON_PAPER),
+        _Column("selection", selection, kinds=_NOT_ON_PAPER, align="left"),
+        _Column("verdict", lambda row: row.case["verdict"], kinds=_NOT_ON_PAPER, align="left"),
+        _Column("baseline", lambda row: row.case["baseline_accuracy"], percent, _NOT_ON_PAPER),
         *_estimate("mean per class", "mean_per_class", percent),
         *_estimate("top5", "top5", percent),
         *_estimate("nll", "nll", lambda value: "" if value is None else f"{value:.3f}"),
@@ -98,7 +109,7 @@ def to_text(record: dict[str, Any], kind: str) -> str:
     """
     ranking, selected = rank(record), selections(record)
     rows = [row for dataset in ranking.values() for row in dataset]
-    columns = _columns(selected)
+    columns = [column for column in _columns(selected) if kind in column.kinds]
     values = [[column.value(row) for column in columns] for row in rows]
     if kind == "csv":
         out = io.StringIO()
@@ -107,8 +118,8 @@ def to_text(record: dict[str, Any], kind: str) -> str:
         writer.writerows(values)
         return out.getvalue()
     kept = [i for i, column in enumerate(columns) if not column.optional or any(row[i] is not None for row in values)]
-    header = [columns[i].name for i in kept]
-    parts = [_drawn(header, [[columns[i].text(row[i]) for i in kept] for row in values], kind)]
+    header, align = [columns[i].name for i in kept], [columns[i].align for i in kept]
+    parts = [_drawn(header, [[columns[i].text(row[i]) for i in kept] for row in values], kind, align)]
     if lines := _selection_lines(ranking, selected):
         parts.append(_lines("Chosen taps", lines, kind))
     for model in models(record):
@@ -134,10 +145,12 @@ def _selection_lines(ranking: dict[str, list[Row]], selected: Selections) -> lis
     return lines
 
 
-def _drawn(header: Sequence[str], body: Sequence[Sequence[str]], kind: str) -> str:
+def _drawn(header: Sequence[str], body: Sequence[Sequence[str]], kind: str, align: Sequence[str] | None = None) -> str:
+    """A table; by default the first column is words and the others are numbers."""
     from tabulate import tabulate
 
-    text: str = tabulate(body, headers=header, tablefmt=_STYLES[kind], disable_numparse=True)
+    align = align or ["left", *["right"] * (len(header) - 1)]
+    text: str = tabulate(body, headers=header, tablefmt=_STYLES[kind], disable_numparse=True, colalign=align)
     return text
 
 

@@ -96,26 +96,29 @@ def _in_worker(config: pytest.Config) -> bool:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if SWEEP in metafunc.fixturenames:
+    state, takes = metafunc.config.stash[STATE], SWEEP in metafunc.fixturenames
+    for node in metafunc.definition.listchain():  # the function, its class, its module
+        # Not a mark of another project that has the same name.
+        if any(mark.name == "probe" and {"model", "dataset"} & mark.kwargs.keys() for mark in node.own_markers):
+            state.marked[node.nodeid] = takes or state.marked.get(node.nodeid, False)
+    if takes:
         from probebench.collecting import parametrize
 
-        parametrize(metafunc, metafunc.config.stash[STATE])
-        return
-    # Not a mark of another project that has the same name; nor one of a class or module, which may have other tests.
-    own = (mark for mark in metafunc.definition.own_markers if mark.name == "probe")
-    if any({"model", "dataset"} & mark.kwargs.keys() for mark in own):
-        where, function = metafunc.definition.path.name, metafunc.function.__name__
-        metafunc.config.stash[STATE].errors.append(
-            f"{where}::{function}: has a probe mark and does not take the fixture `probe`, so that nothing would be "
-            "measured: take it as an argument, and call `probe.check()`"
-        )
+        parametrize(metafunc, state)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     state = config.stash[STATE]
-    if state.options.layers:
-        state.check_layers()
+    options = state.options
+    state.errors += [
+        f"{nodeid}: has a probe mark and does not take the fixture `probe`, nor does a test in it, so that nothing "
+        "would be measured: take it as an argument of a test function, and call `probe.check()`"
+        for nodeid, taken in state.marked.items()
+        if not taken
+    ]
+    if (options.models or options.datasets or options.layers) and not _ends_here(session):
+        state.check_names()
     errors = state.errors
     if errors and not _in_worker(config):  # a worker that ends here would be replaced: see pytest_collection_finish
         raise pytest.UsageError("\n".join(errors))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
     from probebench.engines.ray import RayEngine
     from probebench.journal import Journal
-    from probebench.preflight import Preflight, Withheld
+    from probebench.preflight import Here, Preflight, Withheld
     from probebench.pruning import Pruning
+    from probebench.registered import Registered
     from probebench.results import Record
     from probebench.run import Run
     from probebench.sharding import Sharding
     from probebench.workers import Controller, Worker
-
-Spec = TypeVar("Spec", "ModelSpec", "DatasetSpec")
 
 
 class Stopped:
@@ -45,6 +44,7 @@ class State:
     Attributes:
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
+        marked: by node id of a function, class or module with a probe mark, whether a test in it takes the fixture
         sweeps: those with cases, before pytest's own options leave some out, or --probe-shard
         deepest: the number of layers of the deepest model that a mark names and the command line does not leave out
         withheld: by id of the sweep
@@ -56,6 +56,7 @@ class State:
         controller: of a session whose tests run in worker processes
         worker: of one that is such a process, on the machine of its controller
         engine: of one whose sweeps run on a cluster
+        specs: digests of the models and datasets that have cases, by the process that collected them
         journal: of the sweeps that are over; None in a run without cases
         overlooked: folders of baselines that lie with the cases and are not in use
         stopped: whether it was told to stop
@@ -65,6 +66,7 @@ class State:
     options: Options
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    marked: dict[str, bool] = field(default_factory=dict)
     sweeps: set[Sweep] = field(default_factory=set)
     deepest: int = 0
     withheld: dict[str, Withheld] = field(default_factory=dict)
@@ -77,38 +79,56 @@ class State:
     controller: Controller | None = None
     worker: Worker | None = None
     engine: RayEngine | None = None
+    specs: dict[str, str] = field(default_factory=dict)
     journal: Journal | None = None
     overlooked: list[Path] = field(default_factory=list)
     stopped: Stopped = field(default_factory=Stopped)
     _prepared: tuple[Catalog, Selection] | None = None
+    _registered: Registered | None = None
     _preflight: Preflight | None = None
 
     def prepare(self) -> tuple[Catalog, Selection]:
-        """The catalog and the selection of this run, made when first needed.
+        """The catalog and the selection, as far as conftest files are known by now.
+
+        A model or dataset of the command line that none has given yet selects nothing; `check_names` has the last word.
 
         Raises:
-            ProbebenchError: for names that do not exist
+            ProbebenchError: if what they give cannot be used; for layers and sites that do not exist
         """
-        if self._prepared is None:
-            from probebench.cases import Selection
-            from probebench.catalog import Catalog, DatasetSpec, ModelSpec
-            from probebench.errors import ProbebenchError
-
-            options, config = self.options, self.config
-            models = _given(config, "pytest_probebench_models", ModelSpec)
-            datasets = _given(config, "pytest_probebench_datasets", DatasetSpec)
-            catalog = Catalog.default().extended(models, datasets)
-            # By the name that the rest of the run knows a model by, which for one of timm is made of what was typed.
-            own: dict[str, Path] = {}
-            for typed, path in options.weights.items():
-                name = catalog.model(typed).name
-                if name in own:
-                    raise ProbebenchError(f"--probe-weights names two files for model {name!r}")
-                own[name] = path
-            self.options = replace(options, weights=own)
-            selection = Selection.parse(catalog, options.models, options.datasets, options.layers, options.sites)
-            self._prepared = catalog, selection
+        models, datasets = self.registered.new()
+        if self._prepared is None or models or datasets:
+            self.extend(models, datasets)
+        assert self._prepared is not None
         return self._prepared
+
+    @property
+    def registered(self) -> Registered:
+        """What conftest files and plugins have added."""
+        if self._registered is None:
+            from probebench.registered import Registered
+
+            self._registered = Registered(self.config)
+        return self._registered
+
+    def extend(self, models: Sequence[ModelSpec], datasets: Sequence[DatasetSpec]) -> None:
+        """Add to the catalog.
+
+        Raises:
+            ProbebenchError: as `prepare`
+        """
+        from probebench.catalog import Catalog
+
+        catalog = (self._prepared[0] if self._prepared else Catalog.default()).extended(models, datasets)
+        self.options = replace(self.options, weights=_by_name(self.options.weights, catalog))
+        self._prepared = catalog, self._select(catalog, partial=True)
+        if self._preflight is not None:
+            self._preflight = self._make_preflight(self._preflight.here)
+
+    def _select(self, catalog: Catalog, *, partial: bool) -> Selection:
+        from probebench.cases import Selection
+
+        chosen = self.options
+        return Selection.parse(catalog, chosen.models, chosen.datasets, chosen.layers, chosen.sites, partial=partial)
 
     @property
     def catalog(self) -> Catalog:
@@ -128,16 +148,16 @@ class State:
     def preflight(self) -> Preflight:
         """What decides which sweeps of this run are withheld, made when first needed."""
         if self._preflight is None:
-            from probebench.preflight import Preflight
-            from probebench.protocols import get_protocol
-
-            catalog, options = self.catalog, self.options
-            here = (self.worker and self.worker.here) or ({}, {})
-            clean = get_protocol(options.protocol).train_on == "clean"
-            self._preflight = Preflight(
-                catalog, options.weights, self.asked, options.offline, options.licences, clean, here
-            )
+            self._preflight = self._make_preflight((self.worker and self.worker.here) or ({}, {}))
         return self._preflight
+
+    def _make_preflight(self, here: Here) -> Preflight:
+        from probebench.preflight import Preflight
+        from probebench.protocols import get_protocol
+
+        catalog, options = self.catalog, self.options
+        clean = get_protocol(options.protocol).train_on == "clean"
+        return Preflight(catalog, options.weights, self.asked, options.offline, options.licences, clean, here)
 
     def check_weights(self) -> None:
         """After collection: a file for a model that no test has would be left out of the run.
@@ -157,11 +177,20 @@ class State:
                     f"--probe-weights: model {typed!r} has no case in this run.{nearest(typed, with_cases)} {known}."
                 )
 
-    def check_layers(self) -> None:
-        """After collection, when all models are known: add an error for layers of --probe-layer that none has."""
-        from probebench.cases import parse_layers
-        from probebench.errors import UnknownName
+    def check_names(self) -> None:
+        """After collection, when all models are known: add errors for names of options that do not exist.
 
+        Layers have to be some of the deepest model that has cases.
+        """
+        from probebench.cases import parse_layers
+        from probebench.errors import ProbebenchError, UnknownName
+
+        try:
+            self._select(self.catalog, partial=False)
+        except ProbebenchError as error:
+            if str(error) not in self.errors:
+                self.errors.append(str(error))
+            return
         for text in self.options.layers if self.deepest else ():
             try:
                 parse_layers(text, self.deepest)
@@ -184,9 +213,10 @@ class State:
             for name in dict.fromkeys([*self.options.weights, *(case.sweep.model for case in cases)]):
                 own_file(self.catalog.model(name), self.options.weights.get(name))
         if cases:
-            from probebench.journal import Journal
+            from probebench.journal import Journal, described
 
-            self.journal = Journal(self.options, cases, self.catalog, resume=self.options.resume)
+            self.specs = self.specs or described(self.catalog, cases)
+            self.journal = Journal(self.options, cases, self.specs, resume=self.options.resume)
         if self.worker is not None:
             self.worker.check(self.options, cases)
         elif cases or self.withheld:
@@ -225,26 +255,23 @@ class State:
             self.worker.withhold(withheld)
 
 
-def _given(config: pytest.Config, hook: str, kind: type[Spec]) -> list[Spec]:
-    """The specs that conftest files and plugins give.
+def _by_name(weights: Mapping[str, Path], catalog: Catalog) -> dict[str, Path]:
+    """Weights by the name that the rest of the run knows a model by, which for one of timm is made of what was typed.
 
     Raises:
-        ProbebenchError: if one of them fails, or gives something else
+        ProbebenchError: for two files for one model
     """
-    from probebench.errors import ProbebenchError
+    from probebench.errors import ProbebenchError, UnknownName
 
-    found: list[Spec] = []
-    try:
-        for given in getattr(config.hook, hook)(config=config):
-            found += [given] if isinstance(given, kind) else given
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        where = next((f"{each.filename}:{each.lineno}: " for each in reversed(frames) if each.name == hook), "")
-        raise ProbebenchError(f"{where}{hook} failed ({type(error).__name__}: {error})") from error
-    for spec in found:
-        if not isinstance(spec, kind):
-            raise ProbebenchError(f"{hook} gave {spec!r}, which is no {kind.__name__}: return a list of these")
-    return found
+    own: dict[str, Path] = {}
+    for typed, path in weights.items():
+        name = typed
+        with suppress(UnknownName):  # a conftest file may still give it
+            name = catalog.model(typed).name
+        if name in own:
+            raise ProbebenchError(f"--probe-weights names two files for model {name!r}")
+        own[name] = path
+    return own
 
 
 STATE: pytest.StashKey[State] = pytest.StashKey()

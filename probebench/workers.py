@@ -160,6 +160,9 @@ class Worker:
         Args:
             error: why the run cannot begin, if it cannot
         """
+        if error:  # which ends the run, whatever was collected beside it
+            self._handover.announce(self.name, {"error": error})
+            return
         sweeps: dict[Sweep, int] = {}
         entries: list[tuple[str, int, str | None]] = []
         withheld = {}
@@ -172,14 +175,16 @@ class Worker:
             elif (each := withheld_of(item)) is not None:
                 entries.append((item.nodeid, place, None))
                 withheld[place] = asdict(each)
-        if not entries and not error and not state.notes and state.pruning is None:
+        if not entries and not state.notes and state.pruning is None:
             return
         self._handover.announce(
             self.name,
             {
-                "error": error,
+                "error": None,
                 "sweeps": [asdict(sweep) for sweep in sweeps],
                 "models": sorted({state.catalog.model(sweep.model).typed for sweep in sweeps}),
+                "specs": state.specs,
+                "registered": state.registered.told(state.catalog, sweeps),
                 "items": entries,
                 "withheld": list(withheld.values()),
                 "notes": state.notes,
@@ -317,11 +322,20 @@ class Controller:
         """What the process of a run does when it has collected; the id of the sweep of every node id of a case."""
         from probebench.cases import Case, Sweep
         from probebench.handover import recalled
+        from probebench.registered import told_of
         from probebench.sites import Tap
 
         assert self._handover is not None
         state = self._state
         self._order = [Sweep(**table) for table in found["sweeps"]]
+        state.specs = found["specs"]
+        # What conftest files gave that this process, which collects nothing, has not loaded.
+        models, datasets = told_of(found["registered"])
+        catalog = state.catalog
+        state.extend(
+            [spec for spec in models if spec.name not in catalog.models],
+            [spec for spec in datasets if spec.name not in catalog.datasets],
+        )
         for typed in found["models"]:
             state.catalog.model(typed)  # one of timm that only a mark names is known by its own name from now on
         of = {nodeid: self._order[place] for nodeid, place, _ in found["items"]}

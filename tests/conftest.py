@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["pytester", "tests.hub", "tests.server"]
 
@@ -25,7 +26,10 @@ for _module in (
 ):
     import_module(f"probebench.{_module}")
 import_module("timm.models.vision_transformer")
-import_module("hypothesis")  # by its own plugin
+
+# The same examples everywhere, for as long as they take on a machine that has other things to do.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
 
 # A conftest for inner pytest runs: a two-layer network and a dataset that take a fraction of a second together.
 TINY_CONFTEST = dedent(
@@ -88,6 +92,19 @@ def _not_on_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     xdist = [name for name in os.environ if name.startswith("PYTEST_XDIST_")]
     for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", *xdist):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _servers_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """They are the only ones that tests reach: no proxy lies between, and nothing forbids to ask them. Of the hub there
+    is none, nor are there weights from it, unless a test has the fixture `hub`."""
+    from tests.hub import nobody
+
+    nobody(monkeypatch, tmp_path_factory.getbasetemp() / "no-hub")
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
 
 
 @pytest.fixture(autouse=True)

@@ -69,19 +69,32 @@ def hub(monkeypatch, tmp_path):
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     at(monkeypatch, server.url)
-    cache = tmp_path / "hub"
-    for module in (huggingface_hub.constants, huggingface_hub.file_download):
-        monkeypatch.setattr(module, "HF_HUB_CACHE", str(cache), raising=False)
+    caching_in(monkeypatch, tmp_path / "hub")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     yield server
     server.shutdown()
     server.server_close()
     thread.join()
 
 
+def nobody(monkeypatch, cache):
+    """A hub that does not answer, and an empty cache; for processes that are started, too."""
+    at(monkeypatch, "http://127.0.0.1:9")  # nobody listens at the discard port
+    caching_in(monkeypatch, cache)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+
+# What the client reads from the environment, it reads when it is imported.
+
+
+def caching_in(monkeypatch, folder):
+    monkeypatch.setenv("HF_HUB_CACHE", str(folder))
+    for module in (huggingface_hub.constants, huggingface_hub.file_download):
+        monkeypatch.setattr(module, "HF_HUB_CACHE", str(folder), raising=False)
+
+
 def at(monkeypatch, url):
+    monkeypatch.setenv("HF_ENDPOINT", url)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
     monkeypatch.setattr(
         huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+import torch
 
 from probebench.ahead import Ahead, worthwhile
 from probebench.cases import Sweep
@@ -33,6 +34,18 @@ def test_what_has_begun_is_taken_once():
     assert ahead.take(ONE) is None
     ahead.start(TWO, lambda progress: "two")
     assert ahead.take(TWO) == "two"
+
+
+def test_it_has_the_threads_of_its_process_while_a_fit_is_on_one():
+    ahead, fitting, before = Ahead(), threading.Event(), torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        ahead.start(ONE, lambda progress: fitting.wait(10) and torch.get_num_threads())
+        torch.set_num_threads(1)
+        fitting.set()
+        assert ahead.take(ONE) == 4
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_failure_is_left_to_the_sweeps_own_turn():

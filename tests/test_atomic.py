@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -34,6 +36,41 @@ def test_files_are_as_readable_as_any_other(tmp_path):
     atomic.write(tmp_path / "a", "x")
     (tmp_path / "b").write_text("x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_threads_that_write_leave_the_umask_of_the_process_alone(tmp_path, monkeypatch):
+    umask, both = os.umask, threading.Barrier(2)
+
+    def slow(mask):
+        before = umask(mask)
+        both.wait(10)  # until the other thread has set it, too: it is one for all of them
+        return before
+
+    before = umask(0o027)
+    try:
+        with monkeypatch.context() as patch, ThreadPoolExecutor(2) as threads:
+            patch.setattr(os, "umask", slow)
+            list(threads.map(lambda name: atomic.write(tmp_path / name, "x"), "ab"))
+        assert umask(0o027) == 0o027
+        assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o640] * 2
+    finally:
+        umask(before)
+
+
+def test_a_folder_that_another_process_removes_as_it_is_made_is_made_again(tmp_path, monkeypatch):
+    """As runs do with the folder of theirs when they end, if it is empty."""
+    mkdir, removed = os.mkdir, []
+
+    def make(path, *args, **kwargs):
+        mkdir(path, *args, **kwargs)
+        if path == tmp_path / "workers" and not removed:
+            os.rmdir(path)
+            removed.append(path)
+
+    monkeypatch.setattr(os, "mkdir", make)
+    atomic.write(tmp_path / "workers" / "one" / "a.json", "x")
+    assert (tmp_path / "workers" / "one" / "a.json").read_text() == "x"
+    assert removed
 
 
 def test_writability_is_known_before(tmp_path):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +37,7 @@ def in_a_child(work) -> int:
             work()
             os._exit(0)
         except BaseException:
+            traceback.print_exc()
             os._exit(1)
     return child
 
@@ -57,12 +61,15 @@ def test_a_writer_killed_at_any_time_leaves_one_pair_or_the_other(tmp_path):
                     os.write(start, b".")
                     baselines.write(tmp_path, each)
 
-    baselines.write(tmp_path, OLD)
+    clock = time.perf_counter()
+    for each in (NEW, OLD):
+        baselines.write(tmp_path, each)
+    longest = max(0.05, time.perf_counter() - clock)  # so that some are killed before and some behind their first
     rng, seen = np.random.default_rng(0), set()
     for i in range(30):
         child = in_a_child(lambda order=((OLD, NEW), (NEW, OLD))[i % 2]: write_for_ever(order))
         os.read(started, 1)
-        time.sleep(rng.uniform(0, 0.05))
+        time.sleep(rng.uniform(0, longest))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.set_blocking(started, False)
@@ -126,6 +133,30 @@ def test_readers_see_one_pair_or_the_other_while_somebody_writes(tmp_path):
         whose(tmp_path)
         reads += 1
     assert reads > 5
+
+
+def test_a_baseline_that_somebody_is_removing_is_none(tmp_path, monkeypatch):
+    baselines.write(tmp_path, OLD)
+    unlink, seen_in_part, removed, answers = Path.unlink, threading.Event(), threading.Event(), []
+
+    def second_look(seconds):
+        if seconds:
+            seen_in_part.set()
+            removed.wait(10)
+
+    with ThreadPoolExecutor(1) as threads:
+
+        def slow(self, **kwargs):
+            unlink(self, **kwargs)
+            if self.suffix == ".json":
+                answers.append(threads.submit(baselines.read, tmp_path, SWEEP))
+                seen_in_part.wait(1)
+
+        monkeypatch.setattr(baselines.time, "sleep", second_look)
+        monkeypatch.setattr(Path, "unlink", slow)
+        baselines.remove(tmp_path, SWEEP)
+        removed.set()
+        assert answers[0].result() is None
 
 
 def test_no_update_of_several_processes_is_lost(tmp_path):

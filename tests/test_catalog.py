@@ -56,6 +56,15 @@ def test_a_name_can_be_added_once():
         CATALOG.extended([spec(name="glyphvit")])
 
 
+def test_a_catalog_that_grows_keeps_what_it_was_asked_for():
+    catalog = Catalog.default()
+    name = catalog.model("timm:vit_tiny_patch16_224.augreg_in21k").name
+    assert catalog.model("vit_b16_random").control_of == "vit_b16"
+    more = catalog.extended([spec(), spec(name="vit_b16_random")])
+    assert more.model(name) == catalog.model(name)
+    assert more.model("vit_b16_random").control_of is None
+
+
 @pytest.mark.parametrize("name", ["with-dash", "", "spaced out", "ä"])
 def test_names_that_would_make_ids_ambiguous_are_refused(name):
     with pytest.raises(ProbebenchError, match="letters, digits and underscores"):

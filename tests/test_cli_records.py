@@ -135,7 +135,7 @@ def test_runs_are_merged_into_every_format(two, folder, capsys):
     assert main(two) == 0
     assert "2 cases in 2 sweeps" in output(capsys)
     assert main([*two, "--format", "github"]) == 0
-    assert "| digits    | 2      | other   |" in output(capsys)
+    assert "| digits    |      2 | other   |" in output(capsys)
     assert main([*two, "--format", "latex"]) == 0
     assert r"\begin{tabular}" in output(capsys)
     assert main([*two, "--format", "csv"]) == 0
@@ -148,6 +148,24 @@ def test_runs_are_merged_into_every_format(two, folder, capsys):
         assert main([*two, "--format", name, "-o", f"out/{name}"]) == 0
         assert output(capsys) == ""
         assert "other" in (folder / "out" / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "start"),
+    [
+        ("board.md", [], "| dataset"),
+        ("board.TEX", [], r"\begin{tabular}"),
+        ("board.csv", [], "dataset,rank,"),
+        ("all.json", [], "{"),
+        ("board.txt", [], "digits"),
+        ("board", [], "digits"),
+        ("board.md", ["--format", "csv"], "dataset,rank,"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_the_format_is_that_of_the_files_ending(two, folder, name, args, start):
+    assert main([*two, "-o", name, *args]) == 0
+    assert (folder / name).read_text().startswith(start)
 
 
 def test_a_merged_record_in_a_file_can_be_shown_and_compared(two, capsys):

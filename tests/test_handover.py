@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -119,6 +120,15 @@ def test_folders_of_runs_that_were_killed_are_removed_and_others_left(folder, tm
     assert {path.name for path in (tmp_path / "workers").iterdir()} == {"one", "running", "new", "file"}
     folder.remove()
     assert {path.name for path in (tmp_path / "workers").iterdir()} == {"running", "new", "file"}
+
+
+def test_a_disk_that_has_no_locks_is_explained(folder, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(StoreError, match=r"cannot lock .*workers/one/\.lock: No locks available"):
+        folder.own()
 
 
 def test_outcomes_make_baselines_of_all_taps():

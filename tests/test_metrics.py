@@ -112,7 +112,7 @@ def flat(measured):
     classes=st.integers(2, 9),
     scale=st.sampled_from([0.01, 2.0, 300.0]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_the_scores(seed, n, classes, scale):
     scores, names, predictions, labels = scored(n, classes, seed, scale)
     measured = measure(scores, names, predictions, labels, probabilities=True)

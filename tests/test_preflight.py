@@ -28,7 +28,6 @@ CATALOG = Catalog.default().extended(datasets=[HERE, GONE, BY_HAND])
 def nothing_is_here(monkeypatch, tmp_path):
     """An empty data root, and a machine that has the weights of mae_b16 only."""
     monkeypatch.setenv("PROBEBENCH_DATA", str(tmp_path))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(weights, "cached", lambda spec: tmp_path if spec.name == "mae_b16" else None)
 
 

@@ -16,6 +16,7 @@ but JSON and numbers is ever read.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -148,6 +149,13 @@ class Entry:
         except FileNotFoundError:
             return None
 
+    def usable_manifest(self) -> Manifest | None:
+        """None where there is none, or one that is damaged. Raises OSError if it cannot be read."""
+        try:
+            return self.manifest()
+        except ValueError:
+            return None
+
     def write_manifest(self, manifest: Manifest) -> None:
         """Raises StoreError if it cannot be written; the old one is then still there."""
         atomic.write(self.folder / MANIFEST, manifest.to_bytes())
@@ -216,16 +224,21 @@ class Entry:
         right = size == images * rows.row_bytes and rows.count == images
         return right and self.whole(rows, told) == rows
 
+    def vouched(self) -> set[str]:
+        """Names of the files that the manifest or the journal vouches for."""
+        manifest = self.usable_manifest()
+        finished = manifest.taps if manifest is not None else {}
+        return {rows.file for rows in (*self.unfinished().values(), *finished.values())}
+
     def strays(self) -> list[Path]:
         """Files that neither the manifest nor the journal vouches for."""
-        try:
-            manifest = self.manifest()
-        except ValueError:
-            manifest = None
-        known = {MANIFEST, JOURNAL, WRITE_LOCK, USERS}
-        known |= {rows.file for rows in self.unfinished().values()}
-        known |= {rows.file for rows in (manifest.taps if manifest else {}).values()}
+        known = {MANIFEST, JOURNAL, WRITE_LOCK, USERS} | self.vouched()
         return [path for path in _listed(self.folder) if path.name not in known]
+
+    def is_empty(self) -> bool:
+        """Whether neither the manifest nor the journal has a tap. Raises ValueError if the manifest is damaged."""
+        manifest = self.manifest()
+        return not (manifest is not None and manifest.taps) and not self.unfinished()
 
     def tidy(self) -> None:
         """Remove strays. For the holder of the write lock, while nobody else reads."""
@@ -260,12 +273,17 @@ class Entry:
         return _try_lock(self.folder / WRITE_LOCK)
 
     def mark(self) -> Use:
-        """Mark the entry as used by this process. Only inside the gate."""
+        """Mark the entry as used by this process. Only inside the gate.
+
+        Raises:
+            OSError: if that cannot be done
+        """
         users = self.folder / USERS
         users.mkdir(parents=True, exist_ok=True)
         path = users / f"{secrets.token_hex(8)}.lock"
         lock = _try_lock(path)
-        assert lock is not None
+        if lock is None:  # by somebody without the gate, or a disk that gives no locks
+            raise BlockingIOError(errno.EAGAIN, "no lock could be had", str(path))
         return Use(lock, path)
 
     def read_by(self, besides: Use | None = None) -> bool:
@@ -304,9 +322,11 @@ class Use:
     """A mark that an entry is used, until it is released or nothing refers to this object."""
 
     def __init__(self, lock: FileLock, path: Path) -> None:
-        self._lock, self.path = lock, path
+        self._lock, self.path, self._process = lock, path, os.getpid()
 
     def release(self) -> None:
+        if os.getpid() != self._process:  # a forked child has this object too, and not the lock
+            return
         self._lock.release()
         with suppress(OSError):
             self.path.unlink(missing_ok=True)

@@ -2,8 +2,8 @@
 
 What many processes do at once is kept apart by file locks, which the system takes back from a process that dies. The
 gate (``.lock`` of the folder) is held for moments only: to mark an entry as used, to ask who uses it, to take the lock
-for writing, to move what is evicted out of the way. Whatever is removed is first renamed, so that no entry is ever
-seen in part.
+for writing, to find room and take it, to decide that an entry goes and move it out of the way. Whatever is removed is
+first renamed, so that no entry is ever seen in part.
 """
 
 from __future__ import annotations
@@ -238,32 +238,39 @@ class FeatureCache:
                 told = True
             time.sleep(_WAIT)
 
-    def make_room(self, needed: int) -> None:
+    def make_room(self, needed: int, take: Callable[[], None] | None = None) -> None:
         """Evict the least recently used entries until so many bytes more may be written.
+
+        Args:
+            take: makes files of so many bytes; called before another process can find the same room
 
         Raises:
             NoRoom: if all that may be evicted is not enough; nothing is then evicted
-            OSError: if the folder cannot be read
+            OSError: if the folder cannot be read, or what `take` raises
         """
         trash = []
-        with self._gate():
-            sizes = {entry.folder: entry.size() for entry in self.entries()}
-            used = sum(length for length, _ in sizes.values())
-            most = self._most(sum(taken for _, taken in sizes.values()))
-            if used + needed > most:
-                free = [entry for entry in self.entries() if not entry.in_use()]
-                if used + needed - sum(sizes.get(entry.folder, (0, 0))[0] for entry in free) > most:
-                    share = f", half of what the disk has for it (of {human(self.size)} allowed)"
-                    raise NoRoom(
-                        f"{human(needed)} more would be needed, and the feature cache may hold {human(most)}"
-                        f"{share if most < self.size else ''}"
-                    )
-                for entry in sorted(free, key=Entry.last_used):
-                    if used + needed <= most:
-                        break
-                    used -= sizes.get(entry.folder, (0, 0))[0]
-                    trash.append(self._to_trash(entry))
-        self._empty(trash)
+        try:
+            with self._gate():
+                sizes = {entry.folder: entry.size() for entry in self.entries()}
+                used = sum(length for length, _ in sizes.values())
+                most = self._most(sum(taken for _, taken in sizes.values()))
+                if used + needed > most:
+                    free = [entry for entry in self.entries() if not entry.in_use()]
+                    if used + needed - sum(sizes.get(entry.folder, (0, 0))[0] for entry in free) > most:
+                        share = f", half of what the disk has for it (of {human(self.size)} allowed)"
+                        raise NoRoom(
+                            f"{human(needed)} more would be needed, and the feature cache may hold {human(most)}"
+                            f"{share if most < self.size else ''}"
+                        )
+                    for entry in sorted(free, key=Entry.last_used):
+                        if used + needed <= most:
+                            break
+                        used -= sizes.get(entry.folder, (0, 0))[0]
+                        trash.append(self._to_trash(entry))
+                if take is not None:
+                    take()
+        finally:
+            self._empty(trash)
 
     def room(self) -> int:
         """Bytes that it may take in all, if nothing in it were in use. Nothing is written. Raises OSError."""
@@ -282,16 +289,22 @@ class FeatureCache:
         except (OSError, ValueError) as error:
             return [f"the manifest cannot be used: {error}"]
         if manifest is None:
-            return [] if self.in_use(entry) else ["there is no manifest"]
-        problems = [
-            f"{address.partition('.')[0]}: {rows.file} is not what was written"
-            for address, rows in manifest.taps.items()
-            if not entry.is_whole(rows, manifest.images)
+            there = entry.folder.is_dir()  # it may have given way since it was listed
+            return ["there is no manifest"] if there and not self.in_use(entry) else []
+        damaged = [
+            (address, rows, "") for address, rows in manifest.taps.items() if not entry.is_whole(rows, manifest.images)
         ]
-        return problems + [
-            f"{address.partition('.')[0]}: {rows.file}, unfinished, is not what was written"
+        damaged += [
+            (address, rows, ", unfinished,")
             for address, rows in entry.unfinished().items()
             if address not in manifest.taps and entry.whole(rows) != rows
+        ]
+        # What has given way meanwhile, or was found damaged and is extracted again, is vouched for no more.
+        vouched = entry.vouched() if damaged else set()
+        return [
+            f"{address.partition('.')[0]}: {rows.file}{unfinished} is not what was written"
+            for address, rows, unfinished in damaged
+            if rows.file in vouched
         ]
 
     def repair(self, entry: Entry) -> bool:
@@ -300,17 +313,18 @@ class FeatureCache:
         Raises:
             OSError, StoreError: if that cannot be done
         """
+        if self._remove(entry, lambda: entry.usable_manifest() is None):
+            return True
         with self._gate():
             if entry.in_use():
                 return False
             use = entry.mark()
             lock = entry.lock()
-        assert lock is not None
+        if lock is None:
+            use.release()
+            return False
         try:
-            try:
-                manifest = entry.manifest()
-            except ValueError:
-                manifest = None
+            manifest = entry.usable_manifest()
             if manifest is not None:
                 images = manifest.images
                 taps = {address: rows for address, rows in manifest.taps.items() if entry.is_whole(rows, images)}
@@ -322,30 +336,39 @@ class FeatureCache:
         finally:
             lock.release()
             use.release()
-        if manifest is None:
-            return self.remove(entry)
         self.remove_if_empty(entry.name)
         return True
 
     # Removing.
 
     def remove(self, entry: Entry) -> bool:
-        """Remove an entry unless a living process uses it; whether it was removed. Raises OSError."""
-        with self._gate():
-            if entry.in_use():
-                return False
-            trash = self._to_trash(entry)
-        self._empty([trash])
-        return True
+        """Remove an entry unless a living process uses it; whether it is gone. Raises OSError."""
+        return self._remove(entry, lambda: True)
 
     def remove_if_empty(self, name: str) -> None:
         """Remove an entry that nothing was written into, unless somebody uses it."""
         entry = Entry(self.root / name)
         with suppress(OSError, ValueError):
             if entry.folder.is_dir():
-                manifest = entry.manifest()
-                if not (manifest is not None and manifest.taps) and not entry.unfinished():
-                    self.remove(entry)
+                self._remove(entry, entry.is_empty)
+
+    def _remove(self, entry: Entry, wanted: Callable[[], bool]) -> bool:
+        """Remove an entry that nobody uses.
+
+        Args:
+            wanted: asked when nobody can begin to use it any more
+
+        Returns:
+            whether it is gone
+        """
+        with self._gate():
+            if not entry.folder.is_dir():  # another process was here first
+                return True
+            if entry.in_use() or not wanted():
+                return False
+            trash = self._to_trash(entry)
+        self._empty([trash])
+        return True
 
     def _to_trash(self, entry: Entry) -> Path:
         trash = self.root / f"{_TRASH}{secrets.token_hex(8)}"

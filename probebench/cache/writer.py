@@ -76,10 +76,7 @@ class Writer:
 
     def _prepared(self, new: Manifest) -> Manifest:
         """The manifest without the taps that are to be written, which are missing or damaged."""
-        try:
-            old = self._entry.manifest()
-        except ValueError:
-            old = None
+        old = self._entry.usable_manifest()
         if old is not None and (dict(old.key) != dict(new.key) or old.images != new.images):
             old = None
         if old is None:
@@ -164,12 +161,15 @@ class Writer:
         new = {address: width for address, width in widths.items() if address not in self._rows}
         if not new:
             return
-        self._cache.make_room(sum(4 * width * self._images for width in new.values()))
-        for address, width in new.items():
-            rows = Rows(f"{address}.{secrets.token_hex(4)}.f32", width)
-            with (self._entry.folder / rows.file).open("xb") as file:
-                file.truncate(self._images * rows.row_bytes)
-            self._rows[address] = rows
+
+        def take() -> None:
+            for address, width in new.items():
+                rows = Rows(f"{address}.{secrets.token_hex(4)}.f32", width)
+                with (self._entry.folder / rows.file).open("xb") as file:
+                    file.truncate(self._images * rows.row_bytes)
+                self._rows[address] = rows
+
+        self._cache.make_room(sum(4 * width * self._images for width in new.values()), take)
 
     def finish(self) -> dict[str, Rows]:
         """All rows are there: enter the taps into the manifest. They are returned by address.

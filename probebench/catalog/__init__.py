@@ -106,7 +106,9 @@ class Catalog:
         Raises:
             ProbebenchError: if a name is taken
         """
-        return Catalog(_merge("model", self.models, models), _merge("dataset", self.datasets, datasets), self.suites)
+        merged = _merge("model", self.models, models), _merge("dataset", self.datasets, datasets)
+        used = {name: spec for name, spec in self._used.items() if (name in self.models) == (name in merged[0])}
+        return Catalog(*merged, self.suites, used)
 
     def model(self, name: str) -> ModelSpec:
         """The complete spec of a model.

@@ -273,9 +273,15 @@ def _merge(source: Path, folder: Path, last: PurePosixPath) -> None:
         if place.is_dir() and not (real and not place.is_symlink()):
             kind = "a link to a folder" if place.is_symlink() else "a folder"
             raise FetchError(f"{place} is {kind}, and should be replaced by what is unpacked; move it away")
+        inner = PurePosixPath(*last.parts[1:]) if entry.name == final else PurePosixPath()
         if place.is_dir():
-            _merge(entry, place, PurePosixPath(*last.parts[1:]) if entry.name == final else PurePosixPath())
+            _merge(entry, place, inner)
             continue
         if real and os.path.lexists(place):
             place.unlink()  # a file where a folder belongs
-        os.replace(entry, place)
+        try:
+            os.replace(entry, place)
+        except OSError:
+            if not real or place.is_symlink() or not place.is_dir():
+                raise
+            _merge(entry, place, inner)  # another process has made it since, of another archive

@@ -23,7 +23,7 @@ def test_killed_many_times(tmp_path, how):
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,  # it waits for the disk hundreds of times
         check=False,
     )
     assert out.returncode == 0, out.stderr

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,58 @@ def test_who_asks_for_users_waits_for_a_mark_that_is_being_made(cache, monkeypat
     assert use.path.exists()
 
 
+@pytest.mark.parametrize("cleaning", [FeatureCache.remove_if_empty, FeatureCache.repair])
+def test_an_entry_that_is_filled_while_it_is_looked_at_stays(asked, cache, monkeypatch, cleaning):
+    asked(cache)
+    (entry,) = cache.entries()
+    path, whole = entry.folder / "manifest.json", entry.manifest()
+    empty = replace(whole, taps={}).to_bytes() if cleaning is FeatureCache.remove_if_empty else b"{"
+    path.write_bytes(empty)
+    filled = threading.Event()
+
+    def fill():
+        use = FeatureCache(cache.root).use(entry.name)
+        entry.write_manifest(whole)
+        use.release()
+        filled.set()
+
+    manifest = Entry.manifest
+    with ThreadPoolExecutor(1) as threads:
+
+        def slow(self):
+            try:
+                return manifest(self)
+            finally:
+                if not filled.is_set():
+                    threads.submit(fill)
+                    filled.wait(0.3)  # comes only of somebody who has not waited
+
+        monkeypatch.setattr(Entry, "manifest", slow)
+        cleaning(cache, entry.name if cleaning is FeatureCache.remove_if_empty else entry)
+        monkeypatch.undo()
+    assert entry.manifest() == whole
+
+
+def test_the_same_room_is_not_taken_twice(three, asked, monkeypatch):
+    cache, _, _ = three
+    bounded = FeatureCache(cache.root, held(cache) + 100)
+    make_room, others = FeatureCache.make_room, []
+
+    def slow(self, *args):
+        make_room(self, *args)
+        if not others:
+            others.append(asked.but(split=noise(3 * IMAGES, 8)))
+            assert same(others[0](FeatureCache(cache.root, bounded.size)), others[0].plain())
+            assert held(cache) <= bounded.size
+
+    monkeypatch.setattr(FeatureCache, "make_room", slow)
+    first = asked.but(split=noise(3 * IMAGES - 1, 9))
+    kept = first(bounded)
+    assert held(cache) <= bounded.size
+    assert same(kept, first.plain())
+    assert others
+
+
 def test_half_of_the_disk_is_the_most(three, monkeypatch):
     cache, _, _ = three
     usage = type("usage", (), {"free": 1000})
@@ -172,6 +225,60 @@ def test_verify_finds_what_repair_removes(three):
     assert not path.exists()
     found = asked_for[2](FeatureCache(cache.root))
     assert same(found, asked_for[2].plain())
+
+
+def test_what_another_process_has_removed_is_gone_and_not_damaged(three):
+    cache, _, names = three
+    entry = Entry(cache.root / names[0])
+    assert FeatureCache(cache.root).remove(entry)
+    assert cache.verify(entry) == []
+    assert cache.remove(entry)
+    assert cache.repair(entry)
+    assert len(cache.entries()) == 2
+
+
+@pytest.mark.parametrize("how", ["evicted", "extracted again"])
+def test_what_another_process_replaces_while_it_is_verified_is_not_damaged(three, monkeypatch, how):
+    cache, asked_for, names = three
+    entry, is_whole, checked = Entry(cache.root / names[0]), Entry.is_whole, []
+
+    def slow(self, *args):
+        if not checked:
+            checked.append(args)
+            monkeypatch.undo()
+            if how == "evicted":
+                FeatureCache(cache.root).remove(entry)
+            else:
+                for path in entry.folder.glob("*.f32"):
+                    path.write_bytes(b"damaged")
+                asked_for[0](FeatureCache(cache.root))
+        return is_whole(self, *args)
+
+    monkeypatch.setattr(Entry, "is_whole", slow)
+    assert cache.verify(entry) == []
+    assert checked
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_that_forgets_a_mark_leaves_it(cache):
+    use = cache.use("name")
+    child = os.fork()
+    if child == 0:
+        try:
+            use.release()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert use.path.exists()
+    assert cache.in_use(Entry(cache.root / "name"))
+
+
+def test_a_disk_that_gives_no_locks_costs_the_cache_and_not_the_run(asked, cache, monkeypatch):
+    monkeypatch.setattr(entry_module, "_try_lock", lambda path: None)
+    assert same(asked(cache), asked.plain())
+    (warning,) = cache.ledger.warnings
+    assert "are not kept: no lock could be had" in warning
 
 
 def test_the_folder_is_the_variable_or_in_the_home(monkeypatch, tmp_path):

@@ -82,9 +82,6 @@ def test_another_version_of_a_package_is_an_error(job):
 
 def test_what_a_node_lacks_is_an_error_unless_it_may_be_downloaded(job, tmp_path, monkeypatch):
     monkeypatch.setenv("PROBEBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody answers
     catalog = Catalog.default()
     names = "mae_b16", "cifar10"
     model, data = catalog.model(names[0]), catalog.dataset(names[1])

@@ -154,6 +154,20 @@ def test_archives_unpack_into_the_same_folder(tmp_path):
     assert tree(out) == {"set/images/1": b"1", "set/labels/1": b"l", "set/list": b"new"}
 
 
+def test_a_folder_that_another_process_has_just_made_is_merged_with(tmp_path, monkeypatch):
+    replace, top = os.replace, tmp_path / "out" / "top"
+
+    def slow(source, target):
+        if target == top and not top.exists():
+            top.mkdir()
+            (top / "of_another_archive").write_bytes(b"o")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", slow)
+    unpack(packed(tmp_path, "a.tar", KINDS["a.tar"]), tmp_path / "out", top / "deep")
+    assert tree(tmp_path / "out") == FILES | {"top/of_another_archive": b"o"}
+
+
 def test_what_it_makes_is_moved_last(tmp_path, monkeypatch):
     moved, replace = [], os.replace
     monkeypatch.setattr(os, "replace", lambda a, b: (moved.append(Path(b).name), replace(a, b)))

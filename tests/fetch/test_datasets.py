@@ -212,6 +212,6 @@ def test_two_processes_fetch_and_unpack_once(server, tmp_path):
     server.usual = Answer(pause=0.01)
     command = [sys.executable, "-c", FETCH, archive.url, archive.md5, str(tmp_path)]
     processes = [subprocess.Popen(command) for _ in range(2)]
-    assert [process.wait(30) for process in processes] == [0, 0]
+    assert [process.wait(60) for process in processes] == [0, 0]
     assert len(server.requests) == 1
     assert left(tmp_path / "set" / ".downloads") == []

@@ -18,7 +18,7 @@ import pytest
 from probebench.errors import FetchError
 from probebench.fetch import Refused, Unreachable, download, http
 from tests.fetch.helpers import Recorder, full, left
-from tests.server import Answer, Server
+from tests.server import Answer
 
 BODY = random.Random(0).randbytes(2_000_000)
 MD5 = hashlib.md5(BODY).hexdigest()
@@ -208,7 +208,7 @@ def test_a_server_that_goes_silent_is_a_time_out(server, tmp_path, waits):
     server.usual = Answer(cut=0, stall=0.4)
     with pytest.raises(FetchError, match=r"time-out, nothing came for 0\.2 s; what has arrived is kept"):
         download(server.add("a.bin", BODY), tmp_path / "a.bin", timeout=0.2)
-    assert len(server.requests) == 3
+    assert waits == [1.0, 2.0]  # between three requests, of which the server may still be at noting the last
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "Name or service not known"), TimeoutError("timed out")])
@@ -227,10 +227,10 @@ def test_without_a_network_it_is_said_at_once(tmp_path, waits, monkeypatch, erro
 
 
 def test_a_host_that_does_not_answer_is_said_at_once(tmp_path, waits):
-    with Server() as gone:
-        url = gone.url
-    with pytest.raises(Unreachable, match="cannot be reached"):
-        download(f"{url}/a.bin", tmp_path / "a.bin")
+    with socket.socket() as taken:  # by nobody who listens
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(Unreachable, match="cannot be reached"):
+            download(f"http://127.0.0.1:{taken.getsockname()[1]}/a.bin", tmp_path / "a.bin")
     assert waits == []
 
 
@@ -311,9 +311,9 @@ def child(*args) -> subprocess.Popen:
 
 def test_a_process_that_is_killed_leaves_what_the_next_one_continues(server, tmp_path):
     url, target = server.add("a.bin", BODY), tmp_path / "a.bin"
-    server.answers = [Answer(pause=0.1)]
+    server.answers = [Answer(cut=500_000, stall=60)]
     process = child(url, target, MD5)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if (part := tmp_path / "a.bin.part").exists() and part.stat().st_size > 100_000:
             break
@@ -331,6 +331,6 @@ def test_two_processes_fetch_once(server, tmp_path):
     url, target = server.add("a.bin", BODY), tmp_path / "a.bin"
     server.usual = Answer(pause=0.01)
     processes = [child(url, target, MD5) for _ in range(2)]
-    assert [process.wait(30) for process in processes] == [0, 0]
+    assert [process.wait(60) for process in processes] == [0, 0]
     assert target.read_bytes() == BODY
     assert len(server.requests) == 1

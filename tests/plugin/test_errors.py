@@ -99,12 +99,27 @@ def test_two_marks_on_one_function_are_refused(project, run):
 
 
 @pytest.mark.parametrize("args", [[], ["-n2"]], ids=["alone", "workers"])
-def test_a_mark_on_a_function_that_measures_nothing_is_refused(project, run, args):
-    mark = "@pytest.mark.probe(model='tiny', dataset='blobs')"
-    project.makepyfile(test_bad=f"import pytest\n{mark}\ndef test_it(): pass\n")
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("@{mark}\ndef test_it(): pass", "test_bad.py::test_it"),
+        ("@{mark}\nclass TestIt:\n    def test_it(self): pass", "test_bad.py::TestIt"),
+        ("pytestmark = {mark}\ndef test_it(): pass\ndef test_other(): pass", "test_bad.py"),
+        # One function of the module measures something, and the mark of the class is for none.
+        (
+            "@{mark}\nclass TestIt:\n    def test_it(self): pass\n@{mark}\ndef test_probe(probe): probe.check()",
+            "test_bad.py::TestIt",
+        ),
+    ],
+    ids=["function", "class", "module", "beside"],
+)
+def test_a_mark_where_nothing_is_measured_is_refused(project, run, text, where, args):
+    mark = "pytest.mark.probe(model='tiny', dataset='blobs')"
+    project.makepyfile(test_bad="import pytest\n" + text.format(mark=mark))
     result = run(*args)
     assert result.ret == USAGE
-    result.stderr.fnmatch_lines(["*test_bad.py::test_it: has a probe mark and does not take the fixture `probe`*"])
+    result.stderr.fnmatch_lines([f"*{where}: has a probe mark and does not take the fixture `probe`*"])
+    assert result.stderr.str().count("has a probe mark") == 1
 
 
 def test_a_mark_of_that_name_that_is_not_ours_and_one_of_a_module_are_none_of_that(project, run):
@@ -112,8 +127,10 @@ def test_a_mark_of_that_name_that_is_not_ours_and_one_of_a_module_are_none_of_th
         test_tiny="import pytest\npytestmark = pytest.mark.probe(model='tiny', dataset='blobs', site='final')\n"
         "def test_probe(probe): probe.check()\ndef test_other(): pass\n",
         test_theirs="import pytest\n@pytest.mark.probe(depth=3)\ndef test_one(): pass\n",
+        test_class="import pytest\n@pytest.mark.probe(model='tiny', dataset='blobs', site='final')\n"
+        "class TestIt:\n    def test_other(self): pass\n    def test_probe(self, probe): probe.check()\n",
     )
-    run().assert_outcomes(passed=3)
+    run().assert_outcomes(passed=5)
 
 
 def test_a_name_that_is_registered_twice_is_refused(project, run):
@@ -140,10 +157,18 @@ ONE_SPEC = 'DatasetSpec(name="blobs", reader="conftest:blobs")'
     ],
     ids=["keyword", "number", "names"],
 )
-def test_a_hook_that_fails_is_named(project, run, body, message, args):
-    text = (project.path / "conftest.py").read_text().replace("def pytest_probebench_datasets", "def unused")
-    project.makeconftest(text + f"\ndef pytest_probebench_datasets():\n    return {body}\n")
-    project.makepyfile(test_again=(project.path / "test_tiny.py").read_text())
+@pytest.mark.parametrize("where", ["above", "below"])
+def test_a_hook_that_fails_is_named(project, run, body, message, args, where):
+    hook = f"\ndef pytest_probebench_datasets():\n    return {body}\n"
+    cases = (project.path / "test_tiny.py").read_text()
+    project.makepyfile(test_again=cases)
+    if where == "above":
+        text = (project.path / "conftest.py").read_text().replace("def pytest_probebench_datasets", "def unused")
+        project.makeconftest(text + hook)
+    else:  # pytest comes to it when there are cases already
+        folder = project.mkdir("zzz")
+        (folder / "conftest.py").write_text("from probebench import DatasetSpec\n" + hook)
+        (folder / "test_more.py").write_text(cases)
     result = run(*args)
     assert result.ret == USAGE
     result.stderr.fnmatch_lines([message])

@@ -54,7 +54,6 @@ def test_a_sweep_that_failed_is_on_it(project, run):
 
 def test_what_was_withheld_is_on_it_and_in_the_record(project, run, monkeypatch):
     monkeypatch.setenv("PROBEBENCH_DATA", str(project.path / "nothing"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(project.path / "nothing"))
     project.makepyfile(
         test_tiny="""
         import pytest

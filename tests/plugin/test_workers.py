@@ -299,9 +299,6 @@ def test_failed_cases_are_run_again_alone(project, run, baselines_dir):
 
 def test_what_is_not_there_is_told_by_the_controller(project, run, monkeypatch, tmp_path):
     monkeypatch.setenv("PROBEBENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody answers
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     project.makepyfile(
         test_tiny="""
         import pytest

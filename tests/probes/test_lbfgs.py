@@ -68,7 +68,7 @@ def problems(draw):
     return x.astype(np.float32), labels, 10.0 ** np.array(sorted(exponents))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(problems())
 @example((*blobs(6, 8, 3, 1), np.array([3.4e4])))
 @example((*blobs(10, 20, 2, 2, distance=6.0), np.array([1e6])))
@@ -139,7 +139,7 @@ def test_weights_stand_for_repeated_rows():
     )
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 @given(problems(), st.integers(0, 1000))
 def test_weighted_problems_reach_their_optimum(problem, seed):
     x, labels, C = problem

@@ -76,10 +76,10 @@ class Page:
         self.driver.execute_async_script("const done = arguments[0]; setTimeout(() => setTimeout(done))")
 
     def wait_until(self, condition):
-        """Wait for what the browser does in its own time; fails after ten seconds."""
+        """Wait for what the browser does in its own time; fails after a minute."""
         from selenium.webdriver.support.wait import WebDriverWait
 
-        WebDriverWait(self.driver, 10).until(lambda _: self.run(f"return {condition}"), condition)
+        WebDriverWait(self.driver, 60).until(lambda _: self.run(f"return {condition}"), condition)
 
     def click(self, element):
         """As a reader does, who has it well inside of the window."""

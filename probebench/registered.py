@@ -1,0 +1,106 @@
+"""What conftest files and plugins add to the catalog of a run, as pytest comes to know them.
+
+pytest loads the conftest.py of a folder when it collects that folder, so that some are there from the start, and
+others when cases have already been made.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.errors import ProbebenchError
+
+if TYPE_CHECKING:
+    from probebench.cases import Sweep
+
+Spec = TypeVar("Spec", ModelSpec, DatasetSpec)
+
+_MODELS, _DATASETS = "pytest_probebench_models", "pytest_probebench_datasets"
+
+
+class Registered:
+    """Asks each conftest file and plugin once.
+
+    Attributes:
+        models, datasets: what they gave so far
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._asked: dict[str, set[object]] = {_MODELS: set(), _DATASETS: set()}
+        self.models: list[ModelSpec] = []
+        self.datasets: list[DatasetSpec] = []
+
+    def new(self) -> tuple[list[ModelSpec], list[DatasetSpec]]:
+        """What those give that have come since the last call.
+
+        Raises:
+            ProbebenchError: if one of them fails, or gives something else; it is asked again the next time
+        """
+        models, asked_for_models = self._new(_MODELS, ModelSpec)
+        datasets, asked_for_datasets = self._new(_DATASETS, DatasetSpec)
+        self._asked = {_MODELS: asked_for_models, _DATASETS: asked_for_datasets}
+        self.models += models
+        self.datasets += datasets
+        return models, datasets
+
+    def _new(self, hook: str, kind: type[Spec]) -> tuple[list[Spec], set[object]]:
+        asked = self._asked[hook]
+        there: set[object] = {each.plugin for each in getattr(self._config.hook, hook).get_hookimpls()}
+        if there <= asked:
+            return [], asked
+        return _given(self._config, hook, kind, asked), there
+
+    def told(self, catalog: Catalog, sweeps: Iterable[Sweep]) -> dict[str, Any]:
+        """What a process needs to tell of sweeps, to be read by `told_of`: specs without their `kwargs`."""
+        models = {spec.name: spec for spec in self.models}
+        datasets = {spec.name: spec for spec in self.datasets}
+        for sweep in sweeps:
+            spec = catalog.model(sweep.model)
+            for name in (spec.name, spec.control_of):
+                if name in models:
+                    models[name] = catalog.model(name)  # with all that timm knows of it
+            datasets[sweep.dataset] = catalog.dataset(sweep.dataset)
+        return {
+            "models": [_table(spec) for spec in models.values()],
+            "datasets": [
+                _table(spec) | {"archives": [vars(each) for each in spec.archives]} for spec in datasets.values()
+            ],
+        }
+
+
+def _given(config: pytest.Config, hook: str, kind: type[Spec], asked: set[object]) -> list[Spec]:
+    found: list[Spec] = []
+    try:
+        for given in config.pluginmanager.subset_hook_caller(hook, remove_plugins=asked)(config=config):
+            found += [given] if isinstance(given, kind) else given
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        where = next((f"{each.filename}:{each.lineno}: " for each in reversed(frames) if each.name == hook), "")
+        raise ProbebenchError(f"{where}{hook} failed ({type(error).__name__}: {error})") from error
+    for spec in found:
+        if not isinstance(spec, kind):
+            raise ProbebenchError(f"{hook} gave {spec!r}, which is no {kind.__name__}: return a list of these")
+    return found
+
+
+def told_of(table: dict[str, Any]) -> tuple[list[ModelSpec], list[DatasetSpec]]:
+    """From `Registered.told`, read back from JSON."""
+    archives = [tuple(Archive(**each) for each in spec.pop("archives")) for spec in table["datasets"]]
+    datasets = [DatasetSpec(**spec, archives=its) for spec, its in zip(table["datasets"], archives, strict=True)]
+    return [ModelSpec(**spec) for spec in table["models"]], datasets
+
+
+def _table(spec: ModelSpec | DatasetSpec) -> dict[str, Any]:
+    """For JSON, which `kwargs` may not be made for."""
+    table = {each.name: getattr(spec, each.name) for each in fields(spec) if each.name != "kwargs"}
+    if isinstance(spec, ModelSpec):
+        checkpoint = None if spec.checkpoint is None else str(spec.checkpoint)  # or a path
+        table |= {"mean": [*map(float, spec.mean)], "std": [*map(float, spec.std)], "checkpoint": checkpoint}
+    return table
