@@ -59,7 +59,9 @@ def selection_line(selection: dict[str, Any], ci95: Sequence[float], taps: int) 
     ]
     tied, others = selection["tied"], taps - 1
     if tied is not None and others:
-        text = f"{len(tied)} of {counted(others, 'other tap')} {'is' if len(tied) == 1 else 'are'} tied with it"
+        text = (
+            f"{len(tied)} of {counted(others, 'other tap')} {'is' if 1 in (len(tied), others) else 'are'} tied with it"
+        )
         if tied:
             first = earliest(selection)
             text += f", the earliest {first}" if first else ", none earlier"
