@@ -123,7 +123,7 @@ def held_out_part(split: Split, indices: npt.NDArray[np.int64], protocol: Protoc
     """Which images of a training set are held out to choose hyperparameters on.
 
     Drawn by the protocol's seed class by class, so that every class with two sources or more is on both sides, and by
-    source, so that views of one image are never on both.
+    source, so that views of one image are never on both, even if a source (a patient, a film) has several classes.
 
     Args:
         split: the official train split
@@ -135,13 +135,19 @@ def held_out_part(split: Split, indices: npt.NDArray[np.int64], protocol: Protoc
     if protocol.held_out is None:
         return None
     labels = split.labels[indices]
-    sources = indices if split.groups is None else split.groups[indices]
+    sources = np.unique(indices if split.groups is None else split.groups[indices], return_inverse=True)[1]
+    of_class = {label: np.unique(sources[labels == label]) for label in np.unique(labels)}
     rng = np.random.default_rng(protocol.seed)
-    mask = np.zeros(len(indices), dtype=bool)
-    for label in np.unique(labels):
-        own = np.unique(sources[labels == label])
+    held = np.zeros(len(indices), dtype=bool)  # by source
+    for own in of_class.values():
         count = min(len(own) - 1, max(1, round(protocol.held_out * len(own))))
-        mask |= (labels == label) & np.isin(sources, rng.permutation(own)[:count])
+        drawn = rng.permutation(own)
+        free = drawn[~held[drawn]]  # a source of several classes may be held out for another one
+        held[free[: max(0, count - (len(drawn) - len(free)))]] = True
+    for own in of_class.values():
+        if held[own].all():
+            held[own[0]] = False
+    mask: npt.NDArray[np.bool_] = held[sources]
     return mask
 
 

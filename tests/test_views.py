@@ -136,3 +136,28 @@ def test_views_of_one_source_are_never_on_both_sides():
     mask = held_out_part(labelled(np.tile(np.arange(30) % 3, 4), groups), np.arange(120), DEFAULT)
     assert mask.sum() == 24  # two sources of each of three classes, four views each
     assert not set(groups[mask]) & set(groups[~mask])
+
+
+def test_a_source_of_several_classes_is_held_out_whole():
+    groups = np.repeat(np.arange(40), 10)  # patients, say, with healthy and with ill tissue
+    split = labelled(np.random.default_rng(0).integers(0, 2, 400), groups)
+    mask = held_out_part(split, np.arange(400), DEFAULT)
+    assert not set(groups[mask]) & set(groups[~mask])
+    assert len(set(groups[mask])) == 8
+
+
+def test_sources_of_several_classes_leave_each_class_one_to_fit_on():
+    for seed in range(20):
+        # Each class has two sources and shares both with others.
+        split = labelled([0, 1, 1, 2, 2, 0], [0, 0, 1, 1, 2, 2])
+        mask = held_out_part(split, np.arange(6), replace(DEFAULT, seed=seed))
+        assert set(split.labels[~mask]) == {0, 1, 2}
+        assert mask.any()
+
+
+def test_sources_of_one_class_are_drawn_class_by_class_and_no_class_moves_another():
+    groups = np.tile(np.arange(30), 4)
+    labels = groups % 3
+    mask, rng = held_out_part(labelled(labels, groups), np.arange(120), DEFAULT), np.random.default_rng(DEFAULT.seed)
+    drawn = [rng.permutation(np.arange(label, 30, 3))[:2] for label in range(3)]
+    assert np.array_equal(mask, np.isin(groups, drawn))
