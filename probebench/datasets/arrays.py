@@ -28,6 +28,8 @@ def npz(path: str | Path) -> tuple[list[str], Split, Split]:
     """
     file = Path(path).expanduser()
     arrays = _load(file)
+    if np.array_equal(arrays["x_train"], arrays["x_test"]):
+        raise DataError(f"{file}: x_test is x_train; keep other images for the test than the probe is fitted on")
     classes = _classes(file, arrays)
     splits = [
         Split(_images(file, f"x_{split}", arrays), _labels(file, f"y_{split}", arrays, classes))

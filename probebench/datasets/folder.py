@@ -40,6 +40,10 @@ def image_folder(root: str | Path, test: str | None = None, *, upright: bool = T
                 f"there is no folder {base / split}; {base.absolute()} should hold train/ and test/ or val/, each with "
                 f"one folder of images a class. {_remedy(base)}"
             )
+    if (base / "train").samefile(base / test):
+        raise DataError(
+            f"{base / test} is {base / 'train'}; keep other images for the test than the probe is fitted on"
+        )
     classes = class_folders(base / "train")
     tested = class_folders(base / test)
     if extra := sorted(set(tested) - set(classes)):

@@ -45,6 +45,10 @@ def dataset(
         NotOnDisk: if that revision is not in the cache
         DataError: if there are no such splits or columns
     """
+    if train == test:
+        raise DataError(
+            f"{repo}: test is {test!r}, and so is train; cut it, as in train = '{train}[:80%]', test = '{train}[80%:]'"
+        )
     try:
         import datasets
     except ImportError:

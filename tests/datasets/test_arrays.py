@@ -9,6 +9,7 @@ from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
 
 IMAGES = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
+OTHERS = IMAGES + np.uint8(1)
 NUMBERS = np.array([0, 1, 2, 1])
 NAMES = np.array(["newt", "eft", "newt", "eft"])
 
@@ -16,7 +17,7 @@ NAMES = np.array(["newt", "eft", "newt", "eft"])
 @pytest.fixture
 def own(tmp_path):
     def save_and_load(**changes):
-        arrays = {"x_train": IMAGES, "y_train": NUMBERS, "x_test": IMAGES, "y_test": NUMBERS} | changes
+        arrays = {"x_train": IMAGES, "y_train": NUMBERS, "x_test": OTHERS, "y_test": NUMBERS} | changes
         path = tmp_path / "mine.npz"
         np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
         return load(spec(path))
@@ -32,7 +33,7 @@ def test_integers_are_class_numbers(own):
     data = own(y_train=NUMBERS.astype(np.uint8))
     assert list(data.classes) == ["0", "1", "2"]
     assert data.train.labels.tolist() == [0, 1, 2, 1]
-    assert np.array_equal(data.test.images, IMAGES)
+    assert np.array_equal(data.test.images, OTHERS)
 
 
 def test_integers_may_begin_anywhere_and_have_gaps(own):
@@ -88,6 +89,7 @@ def test_a_last_axis_of_one_or_three_channels(own, shape):
         ({"y_test": None}, r"mine\.npz lacks y_test \(it has x_train, y_train, x_test\); save it by np\.savez"),
         ({"x_train": None, "train_images": IMAGES}, r"lacks x_train \(it has y_train, x_test, y_test, train_images\)"),
         ({"x_train": np.array([IMAGES, None], dtype=object)}, "cannot be read .*hold Python objects, which are never"),
+        ({"x_test": IMAGES}, "x_test is x_train; keep other images for the test"),
         ({"x_test": IMAGES[:0], "y_test": NUMBERS[:0]}, "test split is empty"),
         ({"x_train": IMAGES[:0], "y_train": NUMBERS[:0]}, r"y_train must hold .*got int64 of shape \(0,\)"),
     ],

@@ -152,6 +152,15 @@ def test_a_linked_folder_is_followed(folder, tmp_path_factory):
     assert len(own(link).train) == 9
 
 
+def test_a_split_is_not_tested_on_itself(folder):
+    with pytest.raises(DataError, match=r"/train is .*/train; keep other images for the test"):
+        own(folder, test="train")
+    (folder / "test").rename(folder / "elsewhere")
+    os.symlink(folder / "train", folder / "test")
+    with pytest.raises(DataError, match=r"/test is .*/train; keep other images for the test"):
+        own(folder)
+
+
 def test_a_published_folder_lies_in_the_data_root(root):
     fill(root / "beans", "train", ["healthy", "rust"])
     fill(root / "beans", "validation", ["healthy", "rust"], count=1)

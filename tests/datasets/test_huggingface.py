@@ -97,6 +97,13 @@ def test_one_file_is_split_by_the_library(folder):
     assert data.test.labels.tolist() == [0]
 
 
+def test_a_split_is_not_tested_on_itself(folder):
+    with pytest.raises(
+        DataError, match=r"test is 'train', and so is train; cut it, as in train = 'train\[:80%\]', test"
+    ):
+        read(str(folder), test="train")
+
+
 def test_configurations_and_other_columns_are_asked_for_by_name(tmp_path):
     folder = tmp_path / "newts"
     for config, label in (("coarse", 0), ("fine", 1)):
