@@ -185,6 +185,7 @@ def no_reference(model: ModelSpec, reference: DatasetSpec | None) -> str:
 
 def shift_distance(
     test: Features,
+    dataset: DatasetSpec,
     built: Model,
     reference: DatasetSpec | None,
     protocol: Protocol,
@@ -197,6 +198,7 @@ def shift_distance(
 
     Args:
         test: features of the test images at `WHERE`, shape (n, width), before any scaling of rows
+        dataset: whose they are
         reference: the dataset that stands for the pretraining data; None if none is known
     """
     if why := no_reference(built.spec, reference):
@@ -204,7 +206,11 @@ def shift_distance(
     assert reference is not None
     try:
         known = references.features(built, reference, protocol, batch_size=batch_size, device=device)
-        value, error = kernel_distance(test[some(len(test))], known)
+        drawn = some(len(test))
+        if dataset == reference and len(test) < 2 * MOST:  # which is too few for two sides: a half for each
+            half = len(test) // 2
+            drawn, known = drawn[-half:], known[:half]
+        value, error = kernel_distance(test[drawn], known)
     except (ProbebenchError, OSError, ValueError) as problem:
         return Unavailable(f"reference {reference.name}: {problem}")
     return ShiftDistance(reference.name, value, error)

@@ -333,6 +333,7 @@ def run_sweep(
         if not result.taps:
             result.shift_distance = shift.shift_distance(
                 on_host(test[shift.WHERE]),
+                ready.dataset,
                 ready.model,
                 reference,
                 ready.protocol,

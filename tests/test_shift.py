@@ -93,6 +93,12 @@ def test_of_many_images_some_are_drawn_and_never_the_same_on_both_sides():
     assert np.array_equal(some(5 * MOST), some(5 * MOST))
 
 
+def test_a_small_dataset_that_is_its_own_reference_is_compared_half_with_half():
+    digits = CATALOG.dataset("digits")  # 899 test images: all of them would be on both sides
+    found = run_sweep("glyphvit", digits, taps=[FINAL], reference=digits, jobs=1).shift_distance
+    assert abs(found.value) < 3 * found.standard_error
+
+
 def test_embedded_datasets_are_farther_the_more_they_are_shifted():
     references, found = References(), {}
     for name in ("glyphs", "digits", "digits_inverted"):
