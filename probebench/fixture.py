@@ -22,6 +22,9 @@ class Probe:
         self._request, self._outcome, self.case = request, outcome, case
         self._recorded = False
 
+    def __repr__(self) -> str:
+        return f"<probe {self.case.id}>"
+
     def check(self) -> None:
         """Fail if the case regressed against its baseline, or could not be measured."""
         __tracebackhide__ = True

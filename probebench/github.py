@@ -16,7 +16,7 @@ from probebench.regime import regimes
 from probebench.results import Record
 from probebench.selection import selections
 from probebench.sites import Tap
-from probebench.wording import controls_line, earliest, interval, percent, regime_title, signed, trends_line
+from probebench.wording import controls_line, counted, earliest, interval, percent, regime_title, signed, trends_line
 
 LIMIT = 1024 * 1024  # bytes of a step's summary; GitHub drops a larger one whole
 ROWS, FAILURES, LINES = 100, 20, 10  # shown of each table, of failures and of an annotation's complaints
@@ -56,10 +56,14 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
         notes: what the run says at its end, such as where its record lies
     """
     counts = {v: [case for case in record["cases"] if case["verdict"] == v] for v in ("regressed", "improved")}
-    moved = ", ".join(f"{len(cases)} {verdict}" for verdict, cases in counts.items() if cases)
+    found = [f"{len(cases)} {verdict}" for verdict, cases in counts.items() if cases]
+    if record["failures"]:
+        found.append(f"{counted(len(record['failures']), 'sweep')} could not be measured")
+    compared = any(case["verdict"] not in ("new", "not comparable") for case in record["cases"])
+    headline = ", ".join(found) or ("nothing moved" if compared else "nothing to compare with")
     protocols = sorted({f"{case['protocol']} ({case['fingerprint']})" for case in record["cases"]})
     parts = [
-        f"## probebench: {moved or 'nothing moved'}",
+        f"## probebench: {headline}",
         f"{tally(record)}; protocol {', '.join(protocols) or 'none'}",
     ]
     if record["interrupted"]:

@@ -60,8 +60,9 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
     if (gap := optimism(record)) is not None:
         parts.append(
             Text(
-                "Best taps and layers are chosen on held-out training images. Chosen on the test images they would "
-                f"look {100 * gap:.1f} points better, averaged over models and datasets (optimism gap)."
+                f"Best taps and layers are chosen on held-out training images{_but(selected)}. Chosen on the test "
+                f"images they would look {100 * gap:.1f} points better, averaged over models and "
+                "datasets (optimism gap)."
             )
         )
     parts.append(Text(tally(record)))
@@ -83,6 +84,15 @@ def _site_table(record: dict[str, Any], model: str, selected: Selections, ascii_
     on = chosen_on([selection for (name, _), selection in selected.items() if name == model])
     title = f"{model}: best layer of each site, chosen on {on} images; mean accuracy % [depth]"
     return titled(title, table(header, drawn, ascii_only))
+
+
+def _but(selected: Selections) -> str:
+    """Which sweeps of a record with held-out images had none."""
+    without = [f"{model} on {dataset}" for (model, dataset), each in selected.items() if each["by"] != "held_out"]
+    if not without:
+        return ""
+    more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+    return f", but for {', '.join(without[:3])}{more}, where none could be held out, on the test images"
 
 
 def _regime(regime: Regime, ascii_only: bool) -> RenderableType:

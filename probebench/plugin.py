@@ -136,7 +136,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
-    cases = [case for item in items if (case := case_of(item)) is not None]
+    cases = list(dict.fromkeys(case for item in items if (case := case_of(item)) is not None))
     if not cases or _in_worker(config):
         return []
     from probebench import telling

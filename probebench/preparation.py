@@ -19,7 +19,7 @@ from probebench.features import widths_of
 from probebench.fetch import Progress, fetch_dataset
 from probebench.models import Model
 from probebench.planning import Demand, SweepPlan, plan_sweep
-from probebench.probes import ON_DEVICE
+from probebench.probes import ON_DEVICE, get_probe
 from probebench.probes.plan import usable_memory
 from probebench.probing import TrainingSet
 from probebench.protocols import Protocol, get_protocol
@@ -127,7 +127,7 @@ def prepare(
     protocol: str | Protocol,
     taps: Sequence[Tap | str] | None,
     clean: DatasetSpec | None,
-    weights: Path | None,
+    weights: str | Path | None,
     download: bool,
     device: str,
     progress: Progress,
@@ -146,6 +146,8 @@ def prepare(
     elif clean is None:
         clean = catalog.clean(dataset_spec)
 
+    get_probe(protocol.probe)  # an unknown name is refused before any work
+    weights = None if weights is None else Path(weights)
     pretrained.own_file(model_spec, weights)
     if download:
         if weights is None and pretrained.needs_download(model_spec):

@@ -21,6 +21,25 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+_VIEWS = ("random_resized_crop_flip", "resize_center_crop")
+_CHOICES = {
+    "train_view": _VIEWS,
+    "test_view": _VIEWS,
+    "pooling": ("mean", "patch_mean", "cls"),
+    "feature_norm": ("l2", "none"),
+    "precision": tuple(PRECISIONS.values()),
+    "selection": ("test", "held_out"),
+    "interpolation": ("model",),
+    "train_on": ("clean",),
+}
+_STRENGTHS = "values of C to choose from"
+_NEEDED = {
+    "logistic_path": {"path": _STRENGTHS, "held_out": "a held-out part to choose C on"},
+    "ridge_path": {"path": _STRENGTHS},
+    "sklearn_logistic": {"C": "a strength"},
+}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """A recipe for one number.
@@ -80,6 +99,7 @@ class Protocol:
     train_on: Literal["clean"] | None = None
 
     def __post_init__(self) -> None:
+        self._check_choices()
         if (self.shots is None) != (self.draws is None):
             raise ProbebenchError(f"protocol {self.name!r}: shots and draws go together; give both or neither")
         for name in ("shots", "draws"):
@@ -91,6 +111,24 @@ class Protocol:
                 f"protocol {self.name!r}: of one training image per class none can be held out; take more shots, or "
                 "a probe that needs no held-out part"
             )
+
+    def _check_choices(self) -> None:
+        """What no protocol can say would else be taken for something that it did not mean."""
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in known and (value is not None or name not in ("interpolation", "train_on")):
+                raise unknown(f"{name} of protocol {self.name!r}", value, known)
+        for name, needed in _NEEDED.get(self.probe, {}).items():
+            if getattr(self, name) is None:
+                raise ProbebenchError(f"protocol {self.name!r}: the probe {self.probe} needs {needed}; give {name}")
+        if not 0 < self.train_fraction <= 1:
+            raise ProbebenchError(
+                f"protocol {self.name!r}: train_fraction must be above 0 and at most 1, got {self.train_fraction}"
+            )
+        if self.held_out is not None and not 0 < self.held_out < 1:
+            raise ProbebenchError(f"protocol {self.name!r}: held_out must be between 0 and 1, got {self.held_out}")
+        if self.path is not None and not (self.path and self.path[0] > 0 and list(self.path) == sorted(self.path)):
+            raise ProbebenchError(f"protocol {self.name!r}: path must be rising values above 0, got {self.path}")
 
     def resizing(self, model: ModelSpec) -> str:
         """The interpolation that a model's images are resized with."""

@@ -218,7 +218,7 @@ def run_sweep(
     clean: DatasetSpec | None = None,
     reference: DatasetSpec | None = None,
     references: References | None = None,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     download: bool = True,
     cache: FeatureCache | None = None,
     memory: int | None = None,
@@ -270,6 +270,8 @@ def run_sweep(
         ProbebenchError: for a model or dataset that is neither a name nor a spec, and for no taps
         WeightsError, LayoutError, DataError, FeatureError, FetchError: see `probebench.errors`
     """
+    if batch_size is not None and batch_size < 1:
+        raise ProbebenchError(f"a batch must be at least 1 image, got {batch_size}")
     progress = progress or Silent()
     device = choose_device(device)
     if begun is not None:

@@ -34,8 +34,9 @@ def interval(ci95: Sequence[float]) -> str:
 
 
 def chosen_on(selections: Sequence[dict[str, Any]]) -> str:
-    """Which images taps and layers are chosen on: ``held-out`` or ``test``."""
-    return "held-out" if all(selection["by"] == "held_out" for selection in selections) else "test"
+    """Which images taps and layers are chosen on: ``held-out``, ``test``, or both where some sweeps hold none out."""
+    held_out = {selection["by"] == "held_out" for selection in selections}
+    return "held-out" if held_out <= {True} else "test" if held_out == {False} else "held-out or, without any, on test"
 
 
 def earliest(selection: dict[str, Any]) -> str:
@@ -58,7 +59,9 @@ def selection_line(selection: dict[str, Any], ci95: Sequence[float], taps: int) 
     ]
     tied, others = selection["tied"], taps - 1
     if tied is not None and others:
-        text = f"{len(tied)} of {counted(others, 'other tap')} {'is' if len(tied) == 1 else 'are'} tied with it"
+        text = (
+            f"{len(tied)} of {counted(others, 'other tap')} {'is' if 1 in (len(tied), others) else 'are'} tied with it"
+        )
         if tied:
             first = earliest(selection)
             text += f", the earliest {first}" if first else ", none earlier"

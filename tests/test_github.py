@@ -65,7 +65,10 @@ def test_the_summary_has_the_tally_what_moved_and_the_best_taps():
     complaints = ["regressed: one", "new: net-digits-L01-act has no baseline"]
     text = summary(found, complaints, ["run record: r.json"])
     pieces = [
-        *("## probebench: 2 regressed, 1 improved\n", "200 cases in 1 sweep: 197 new, 2 regressed, 1 improved"),
+        *(
+            "## probebench: 2 regressed, 1 improved, 1 sweep could not be measured\n",
+            "200 cases in 1 sweep: 197 new, 2 regressed, 1 improved",
+        ),
         *("protocol default@1 (ffff", "### Regressed\n\n| dataset", "### Improved\n\n| dataset"),
         *("### Could not be measured\n\n<pre>\nnet-birds: DataError: &lt;no&gt; such folder\n</pre>",),
         *("### Fails with `--probe-strict`\n\n<pre>\nnew: net", "### Best tap of each model", "run record: r.json"),
@@ -74,7 +77,10 @@ def test_the_summary_has_the_tally_what_moved_and_the_best_taps():
     assert places == sorted(places)
     assert "regressed: one" not in text  # it is in the table
     quiet = summary(record(), [], [])
-    assert quiet.startswith("## probebench: nothing moved\n")
+    assert quiet.startswith("## probebench: nothing to compare with\n")
+    known = record()
+    known["cases"][0]["verdict"] = "same"
+    assert summary(known, [], []).startswith("## probebench: nothing moved\n")
     assert "Regressed" not in quiet
 
 

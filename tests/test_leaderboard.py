@@ -32,6 +32,16 @@ def test_taps_chosen_on_held_out_images_come_with_the_optimism_gap():
     assert act.split() == ["act", "90.0", "[100%]", "40.0", "[100%]", "65.0", "[100%]"]
 
 
+def test_a_sweep_that_could_hold_nothing_out_is_named_beside_those_that_could():
+    some = record()
+    for case in some["cases"]:
+        if case["dataset"] == "easy":
+            case["held_out_accuracy"] = case["accuracy"]
+    text = " ".join(show(some, level="brief", width=150).split())
+    assert "chosen on held-out training images, but for net on hard, where none could be held out, on the" in text
+    assert "net: best layer of each site, chosen on held-out or, without any, on test images; mean" in text
+
+
 def test_the_normal_level_shows_the_top_every_model_and_both_references():
     text = show()
     easy = text[text.index("easy") : text.index("hard")]

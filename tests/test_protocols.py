@@ -20,13 +20,39 @@ def test_published_protocols_never_change():
     }
 
 
+OTHER = {
+    "name": ["other"],
+    "train_view": ["random_resized_crop_flip", "resize_center_crop"],
+    "test_view": ["random_resized_crop_flip"],
+    "pixel_mean": [(0.5, 0.5, 0.5)],
+    "pixel_std": [(0.5, 0.5, 0.5)],
+    "train_fraction": [0.5],
+    "train_multiple": [7],
+    "pooling": ["cls"],
+    "feature_norm": ["l2", "none"],
+    "standardize": [False],
+    "probe": ["knn"],
+    "C": [2.0],
+    "max_iter": [7],
+    "precision": ["bfloat16"],
+    "selection": ["test", "held_out"],
+    "seed": [7],
+    "path": [(1.0,)],
+    "held_out": [0.5],
+    "interpolation": ["model", None],
+    "shots": [7],
+    "draws": [7],
+    "train_on": ["clean"],
+}
+"""Of each field a value that a protocol may have, and another."""
+
+
 @pytest.mark.parametrize("protocol", [DEFAULT, PAPER, FEW_SHOT_4], ids=lambda protocol: protocol.name)
 @pytest.mark.parametrize("name", [field.name for field in fields(PAPER)])
 def test_every_field_changes_the_fingerprint(name, protocol):
-    other = {"shots": 7, "draws": 7}
-    changes = {name: other.get(name, "other")}
-    if name in other and protocol.shots is None:
-        changes = other | {"name": "other"}  # the two go together
+    changes = {name: next(value for value in OTHER[name] if value != getattr(protocol, name))}
+    if name in ("shots", "draws") and protocol.shots is None:
+        changes = {"shots": 7, "draws": 7}  # the two go together
     assert replace(protocol, **changes).fingerprint != protocol.fingerprint
 
 
@@ -42,6 +68,30 @@ def test_every_field_changes_the_fingerprint(name, protocol):
 )
 def test_a_few_shot_protocol_that_makes_no_sense_is_refused(changes, message):
     with pytest.raises(ProbebenchError, match=f"protocol 'mine': {message}"):
+        replace(DEFAULT, name="mine", **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pooling": "max"}, "unknown pooling of protocol 'mine' 'max'. Known: cls, mean, patch_mean"),
+        ({"pooling": "patch-mean"}, "Did you mean 'patch_mean'"),
+        ({"precision": "bf16"}, "unknown precision of protocol 'mine' 'bf16'.*bfloat16"),
+        ({"train_view": None}, "unknown train_view of protocol 'mine' None"),
+        ({"train_on": "dirty"}, "unknown train_on of protocol 'mine' 'dirty'"),
+        ({"held_out": 1.5}, r"'mine': held_out must be between 0 and 1, got 1\.5"),
+        ({"held_out": 0}, "'mine': held_out must be between 0 and 1, got 0"),
+        ({"held_out": None}, "'mine': the probe logistic_path needs a held-out part to choose C on; give held_out"),
+        ({"path": None}, "'mine': the probe logistic_path needs values of C to choose from; give path"),
+        ({"probe": "ridge_path", "path": None}, "'mine': the probe ridge_path needs values of C"),
+        ({"probe": "sklearn_logistic"}, "'mine': the probe sklearn_logistic needs a strength; give C"),
+        ({"path": (1.0, 0.1)}, "'mine': path must be rising values above 0"),
+        ({"path": ()}, "'mine': path must be rising values above 0"),
+        ({"train_fraction": 80}, "'mine': train_fraction must be above 0 and at most 1, got 80"),
+    ],
+)
+def test_what_no_protocol_can_say_is_refused(changes, message):
+    with pytest.raises(ProbebenchError, match=message):
         replace(DEFAULT, name="mine", **changes)
 
 

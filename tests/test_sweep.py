@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from probebench import DatasetSpec, SweepResult, Tap, recommend, run_sweep
 from probebench.datasets import Split
 from probebench.errors import ProbebenchError, UnknownName
+from probebench.protocols import DEFAULT
 
 NOISE = DatasetSpec("noise", "tests.test_sweep:noise")
 TAPS = [Tap(1, "act"), Tap(12, "rc2"), Tap("final", "final")]
@@ -111,6 +113,20 @@ def test_taps_may_be_named_by_their_ids(result):
 def test_taps_that_there_are_not_are_told(taps, message):
     with pytest.raises(ProbebenchError, match=message):
         sweep(taps=taps)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"weights": "gone.pt"}, r"'glyphvit_random' \(/.*gone.pt\): no such file; correct the path$"),
+        ({"batch_size": 0}, "a batch must be at least 1 image, got 0"),
+        ({"protocol": replace(DEFAULT, name="mine", probe="svm")}, "unknown probe 'svm'"),
+    ],
+)
+def test_what_cannot_be_is_told_before_any_image_is_read(kwargs, message, monkeypatch):
+    monkeypatch.setattr("probebench.datasets.load", None)
+    with pytest.raises(ProbebenchError, match=message):
+        sweep(**kwargs)
 
 
 @pytest.mark.parametrize("call", [run_sweep, recommend])

@@ -405,12 +405,13 @@ class FeatureCache:
 
     def notes(self) -> list[str]:
         """What it did for this process, in a line, and warnings; nothing if that is nothing."""
+        from probebench.wording import counted  # which knows tables and statistics
+
         done, notes = self.ledger, []
         parts = []
         if done.read:
-            parts.append(
-                f"{done.read} sets of features read ({human(done.read_bytes)}, checked in {done.seconds:.1f} s)"
-            )
+            sets = f"{counted(done.read, 'set')} of features"
+            parts.append(f"{sets} read ({human(done.read_bytes)}, checked in {done.seconds:.1f} s)")
         if done.written:
             parts.append(f"{done.written} written ({human(done.written_bytes)})")
         if parts:

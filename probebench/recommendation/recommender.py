@@ -30,7 +30,7 @@ def recommend(
     data: str | Path | DatasetSpec,
     *,
     budget: int | None = None,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     jobs: int | None = None,
@@ -56,8 +56,6 @@ def recommend(
     """
     if budget is not None and budget < 1:
         raise ProbebenchError(f"a budget must be at least 1 tap, got {budget}")
-    if batch_size is not None and batch_size < 1:
-        raise ProbebenchError(f"a batch must be at least 1 image, got {batch_size}")
     catalog = Catalog.default()
     spec = replace(model_of(model, catalog), reference="")  # a shift distance is not asked for
     images = own_images.find(data, catalog)
@@ -83,7 +81,7 @@ def recommend(
         cache=FeatureCache(always=False),
         screen=screen,
     )
-    return _Choice(result, seen[0], images, weights).recommendation()
+    return _Choice(result, seen[0], images, None if weights is None else Path(weights)).recommendation()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def test_a_run_leaves_one_notice_and_a_summary(run, step_summary):
     (line,) = annotations(result)
     assert line.startswith(f"::notice title=probebench::{TINY_COUNT} cases in 4 sweeps: {TINY_COUNT} new")
     text = step_summary.read_text()
-    assert text.startswith("## probebench: nothing moved\n")
+    assert text.startswith("## probebench: nothing to compare with\n")
     assert text.count("| blobs ") == 2
     assert "run record: .probebench/runs/" in text
 

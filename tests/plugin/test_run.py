@@ -158,6 +158,20 @@ def test_the_record_is_valid_json_without_special_numbers(project, run):
     json.loads((project.path / "r.json").read_text(), parse_constant=pytest.fail)
 
 
+def test_a_case_of_several_tests_counts_once(project, run):
+    project.makepyfile(
+        test_tiny="""
+        import pytest
+
+        @pytest.mark.probe(model="tiny", dataset="blobs", layer="final")
+        @pytest.mark.parametrize("floor", [0.1, 0.2])
+        def test_probe(probe, floor):
+            assert probe.accuracy > floor
+        """
+    )
+    run().stdout.fnmatch_lines(["probebench: 1 case in 1 sweep, *", "1 case in 1 sweep: 1 new, *", "*= 2 passed in *"])
+
+
 def test_a_test_may_demand_more_than_its_baseline(project, run):
     project.makepyfile(
         test_tiny="""
@@ -165,6 +179,7 @@ def test_a_test_may_demand_more_than_its_baseline(project, run):
 
         @pytest.mark.probe(model="tiny", dataset=["blobs", "no_class_two"], layer=2, site=["act", "rc2"])
         def test_probe(probe):
+            assert repr(probe) == f"<probe {probe.case.id}>"
             if probe.case.sweep.dataset == "blobs":
                 probe.check()
                 floor = 0.2 if probe.case.tap.site == "act" else 0.999
