@@ -6,6 +6,7 @@ Geometry is done on PIL images, whose resampling is integer arithmetic and so th
 from __future__ import annotations
 
 import hashlib
+import math
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 
@@ -21,8 +22,6 @@ from torchvision.transforms.functional import resized_crop
 from probebench.catalog import ModelSpec
 from probebench.datasets import Split, check_image, concurrent
 from probebench.protocols import Protocol
-
-_DRAWING = Lock()
 
 RANDOM = "random_resized_crop_flip"
 """The kind of view that is drawn by a seed."""
@@ -81,17 +80,40 @@ class Views(TorchDataset[torch.Tensor]):
 
     def _drawn(self, image: Image.Image, index: int) -> Image.Image:
         """A random part of an image, resized, and mirrored half the time."""
-        crop = transforms.RandomResizedCrop
-        # Torchvision draws from torch's global generator, which belongs to all threads.
-        with _DRAWING, torch.random.fork_rng(devices=[]):
-            # torch's CPU generator reads 32 bits of its seed: mix both numbers into them. torch.manual_seed would
-            # also queue a call for every GPU there might be, with a stack trace, image after image.
-            seed = np.random.SeedSequence([self._seed, index]).generate_state(1)[0]
-            torch.default_generator.manual_seed(int(seed))
-            box = crop.get_params(image, scale=[0.08, 1.0], ratio=[3 / 4, 4 / 3])
-            mirrored = bool(torch.rand(1) < 0.5)
+        # torch's CPU generator reads 32 bits of its seed: mix both numbers into them.
+        seed = np.random.SeedSequence([self._seed, index]).generate_state(1)[0]
+        generator = torch.Generator().manual_seed(int(seed))
+        box = random_box(image.width, image.height, generator)
+        mirrored = bool(torch.rand(1, generator=generator) < 0.5)
         part: Image.Image = resized_crop(image, *box, [self._size, self._size], self._mode)
         return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else part
+
+
+def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """A part of an image with between 8% and all of its area and sides of between 3:4 and 4:3 (C. Szegedy et al., CVPR
+    2015, arXiv 1409.4842, section 6): top, left, height, width, in pixels.
+
+    As torchvision's ``RandomResizedCrop`` draws it, number by number, which takes them from the generator that all
+    threads of a process share. Where ten draws are larger than the image, what fits of its middle.
+    """
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return torch.empty(1).uniform_(low, high, generator=generator)
+
+    def below(end: int) -> int:
+        return int(torch.randint(0, end, (1,), generator=generator))
+
+    narrowest, widest = torch.log(torch.tensor([3 / 4, 4 / 3])).tolist()
+    for _ in range(10):
+        area = width * height * float(uniform(0.08, 1.0))
+        ratio = float(torch.exp(uniform(narrowest, widest)))
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            top = below(height - down + 1)
+            return top, below(width - across + 1), down, across
+    across = min(width, round(height * 4 / 3))
+    down = min(height, round(width * 4 / 3))
+    return (height - down) // 2, (width - across) // 2, down, across
 
 
 def training_sets(split: Split, protocol: Protocol) -> list[npt.NDArray[np.int64]]:

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from PIL import Image
+from torchvision import transforms
 
 from probebench.catalog import builtin_models
 from probebench.datasets import Split
 from probebench.protocols import DEFAULT, FEW_SHOT_4, FEW_SHOT_16, IMAGENET_MEAN, PAPER
-from probebench.views import Views, held_out_part, pixel_statistics, training_sets
+from probebench.views import Views, held_out_part, pixel_statistics, random_box, training_sets
 
 RNG = np.random.default_rng(0)
 GREY = Split(RNG.integers(0, 256, (6, 32, 32)).astype(np.uint8), np.zeros(6, np.int64))
@@ -47,6 +48,24 @@ def test_a_random_view_depends_on_seed_and_index_only():
 def indices(n, protocol):
     (chosen,) = training_sets(labelled(np.zeros(n)), protocol)
     return chosen
+
+
+def test_random_boxes_are_torchvisions_number_by_number():
+    crop = transforms.RandomResizedCrop
+    rng = np.random.default_rng(0)
+    sizes = [(1, 1), (1, 7), (2, 3), (32, 32), (500, 375), (1, 400), (400, 1), (3000, 20)]
+    sizes += [tuple(map(int, rng.integers(1, 600, 2))) for _ in range(400)]
+    middles = 0
+    for seed, (width, height) in enumerate(sizes):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            box = crop.get_params(Image.new("L", (width, height)), scale=[0.08, 1.0], ratio=[3 / 4, 4 / 3])
+            following = torch.rand(1)
+        assert random_box(width, height, generator) == tuple(box), (width, height)
+        assert torch.rand(1, generator=generator) == following
+        middles += width * 3 < height or height * 3 < width
+    assert middles > 20  # which mostly have no box of such sides
 
 
 def test_an_incomplete_last_batch_of_the_share_is_dropped():
