@@ -46,6 +46,8 @@ UPGRADERS: dict[int, Callable[[Table], Table]] = {}
 
 _HEAD = ("schema", "model", "dataset", "protocol", "fingerprint", "test_set", "n_test", "weights", "correct_sha256")
 _CASE = ("accuracy", "correct")
+# Weights are kept out of many repositories, and what lies beside the JSON must not be.
+_GITIGNORE = "# made by probebench\n.lock\n!*.safetensors\n"
 _ADVICE = "Restore both files from version control, or measure them anew with --probe-update=all"
 _PAUSES = (
     0.0,
@@ -141,7 +143,7 @@ def locked(directory: Path) -> Iterator[None]:
     lock = FileLock(directory / ".lock")
     try:
         if not directory.exists():
-            atomic.write(directory / ".gitignore", "# made by probebench\n.lock\n")
+            atomic.write(directory / ".gitignore", _GITIGNORE)
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise StoreError(
@@ -183,7 +185,7 @@ def read(directory: Path, sweep: Sweep, *, damaged_is_none: bool = False) -> Bas
 def _pair(path: Path, side_path: Path) -> tuple[int, Table, bytes] | None:
     """The schema number in the JSON file, its table in the present schema, and the content of the other file; None if
     neither file is there."""
-    found = "is missing"
+    found = "is missing (does a .gitignore have *.safetensors?)"
     for pause in _PAUSES:
         time.sleep(pause)
         try:
