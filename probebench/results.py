@@ -229,6 +229,10 @@ def load_correct(record: Record, path: Path) -> Correct:
             correct[name] = unpacked if draws == 1 else unpacked.reshape(draws, n)
             if round(accuracy * n * draws) != np.count_nonzero(unpacked):
                 raise StoreError(f"{file} contradicts the accuracy of {name} in {path.name}")
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{file} is missing, which says what was right in {path.name}: copy it from where the run wrote both"
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise StoreError(
             f"which examples were right in {path} cannot be read ({type(error).__name__}: {error})"

@@ -112,7 +112,7 @@ def test_show_says_of_an_older_record_what_its_bits_tell(folder, capsys):
     assert main(["show", "a.json"]) == 0
     out, err = capsys.readouterr()
     assert "L01-act chosen on test images: 70.0% (67.1-72.8)\n" in out
-    assert "WARNING: which examples were right in " in err
+    assert "WARNING: a.correct.safetensors is missing, " in err
     # A record that says so itself needs no bits.
     results.save(completed(run.record, run.correct), folder / "b.json")
     assert main(["show", "b.json"]) == 0
