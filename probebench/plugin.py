@@ -78,6 +78,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             plugins.register(state.engine)
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
+    if options.plan and options.prune:
+        raise pytest.UsageError("--probe-plan changes nothing, and --probe-prune removes baselines: leave out one")
     if options.plan and (plugins.has_plugin("dsession") or _in_worker(config)):
         raise pytest.UsageError("--probe-plan plans in one process: leave -n out")
     if plugins.has_plugin("dsession"):  # pytest-xdist is there, and is going to start workers

@@ -190,12 +190,15 @@ def load(path: Path) -> Record:
             raise StoreError(f"run record {path} has schema {found}, this probebench reads {SCHEMA}")
         required = _required()
         lacking = [key for key in required["run"] if key not in record]
-        for kind in ("sweep", "case"):
+        for kind in () if lacking else ("sweep", "case"):
             lacking += [f"{kind} {key}" for one in record[f"{kind}s"] for key in required[kind] if key not in one]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"run record {path} cannot be read ({type(error).__name__}: {error})") from error
     if lacking:
-        raise StoreError(f"{path} is no run record: it lacks {', '.join(list(dict.fromkeys(lacking))[:5])}")
+        which = "a baseline of one sweep, and no run record" if {"correct_sha256", "cases"} <= record.keys() else ""
+        raise StoreError(
+            f"{path} is {which or 'no run record'}: it lacks {', '.join(list(dict.fromkeys(lacking))[:5])}"
+        )
     return record
 
 

@@ -120,3 +120,10 @@ def test_other_json_is_refused(tmp_path, change, message):
     path.write_text(json.dumps(record))
     with pytest.raises(StoreError, match=message):
         results.load(path)
+
+
+def test_a_baseline_is_told_from_a_record(tmp_path):
+    path = tmp_path / "net-digits.json"
+    path.write_text(json.dumps({"schema": results.SCHEMA, "cases": {"final": {}}, "correct_sha256": "0"}))
+    with pytest.raises(StoreError, match=r"net-digits.json is a baseline of one sweep, and no run record: it lacks"):
+        results.load(path)

@@ -129,3 +129,10 @@ def test_a_damaged_baseline_with_cases_is_kept_and_fails_the_run(run, stored, ba
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["ERROR: baseline *tiny-blobs.json cannot be read*"])
     assert (baselines_dir / "tiny-blobs.json").read_text() == "{"
+
+
+def test_a_plan_prunes_nothing(stored, project, run):
+    project.makepyfile(test_tiny="")
+    result = run("--probe-plan", "--probe-prune")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--probe-plan changes nothing, and --probe-prune removes baselines: leave out one"])
