@@ -34,11 +34,12 @@ class Registered:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._asked: dict[str, set[object]] = {_MODELS: set(), _DATASETS: set()}
+        self._taken = 0, 0
         self.models: list[ModelSpec] = []
         self.datasets: list[DatasetSpec] = []
 
-    def new(self) -> tuple[list[ModelSpec], list[DatasetSpec]]:
-        """What those give that have come since the last call.
+    def waiting(self) -> tuple[list[ModelSpec], list[DatasetSpec]]:
+        """What they gave, those that have come since they were last asked included, and nobody has `taken` yet.
 
         Raises:
             ProbebenchError: if one of them fails, or gives something else; it is asked again the next time
@@ -48,7 +49,11 @@ class Registered:
         self._asked = {_MODELS: asked_for_models, _DATASETS: asked_for_datasets}
         self.models += models
         self.datasets += datasets
-        return models, datasets
+        return self.models[self._taken[0] :], self.datasets[self._taken[1] :]
+
+    def taken(self) -> None:
+        """All that they gave so far has its place in a catalog."""
+        self._taken = len(self.models), len(self.datasets)
 
     def _new(self, hook: str, kind: type[Spec]) -> tuple[list[Spec], set[object]]:
         asked = self._asked[hook]

@@ -95,7 +95,7 @@ class State:
         Raises:
             ProbebenchError: if what they give cannot be used; for layers and sites that do not exist
         """
-        models, datasets = self.registered.new()
+        models, datasets = self.registered.waiting()
         if self._prepared is None or models or datasets:
             self.extend(models, datasets)
         assert self._prepared is not None
@@ -121,6 +121,7 @@ class State:
         catalog = (self._prepared[0] if self._prepared else Catalog.default()).extended(models, datasets)
         self.options = replace(self.options, weights=_by_name(self.options.weights, catalog))
         self._prepared = catalog, self._select(catalog, partial=True)
+        self.registered.taken()
         if self._preflight is not None:
             self._preflight = self._make_preflight(self._preflight.here)
 

@@ -127,11 +127,17 @@ def test_a_name_that_none_of_them_gives_is_refused_when_all_are_known(project, l
     assert not (project.path / ".probebench" / "runs").exists()
 
 
-def test_a_name_that_is_taken_by_one_above_is_refused(late, run):
-    (late / "conftest.py").write_text(LATE.replace('"late"', '"tiny"'))
+@pytest.mark.parametrize("where", ["above", "below"])
+def test_a_name_that_is_taken_is_refused_and_nothing_else_is_said(project, late, run, where):
+    if where == "below":
+        (late / "conftest.py").write_text(LATE.replace('"late"', '"tiny"'))
+    else:
+        text = (project.path / "conftest.py").read_text()
+        project.makeconftest(text.replace('model("tiny_other", 1', 'model("tiny", 1'))
+    (late / "test_last.py").write_text(CASES)
     result = run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*model 'tiny' is registered twice; choose another name*"])
+    assert result.stderr.str().strip() == "ERROR: model 'tiny' is registered twice; choose another name"
 
 
 def test_an_unknown_name_does_not_hide_what_could_not_be_collected(late, run):
