@@ -98,9 +98,8 @@ class Selection:
         Raises:
             UnknownName: with the nearest names
         """
-        look = _if_known if partial else _each
-        chosen = look(catalog.model, models)
-        found = look(catalog.dataset_names, datasets)
+        chosen = _looked_up(catalog.model, models, partial)
+        found = _looked_up(catalog.dataset_names, datasets, partial)
         deepest = max(spec.depth for spec in chosen or catalog.models.values())
         if len(chosen) < len(models):
             deepest = DEEPEST
@@ -112,14 +111,10 @@ class Selection:
         )
 
 
-def _each(look: Callable[[str], Found], names: Iterable[str]) -> list[Found]:
-    return [look(name) for name in names]
-
-
-def _if_known(look: Callable[[str], Found], names: Iterable[str]) -> list[Found]:
+def _looked_up(look: Callable[[str], Found], names: Iterable[str], partial: bool) -> list[Found]:
     found = []
     for name in names:
-        with suppress(UnknownName):
+        with suppress(*([UnknownName] if partial else [])):
             found.append(look(name))
     return found
 

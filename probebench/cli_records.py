@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OK, REGRESSED, TROUBLE = 0, 1, 2
 FORMATS = {"terminal": "", "github": "md", "latex": "tex", "csv": "csv", "json": ""}
-OF_SUFFIX = {".md": "github", ".tex": "latex", ".csv": "csv", ".json": "json"}
+OF_SUFFIX = {f".{kind or name}": name for name, kind in FORMATS.items()}
 LEVELS = ("brief", "normal", "full")
 RUN_HELP = "a run record: a file, or of those in .probebench/runs the start of its name or `latest`"
 

@@ -5,6 +5,7 @@ Told by attributes: the classes are not imported in a run that has no cases.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def param_of(item: pytest.Item) -> Any:
 def case_of(item: pytest.Item) -> Case | None:
     param = param_of(item)
     return cast("Case", param) if hasattr(param, "tap") else None
+
+
+def cases_of(items: Iterable[pytest.Item]) -> list[Case]:
+    """Of tests, each once, in their order."""
+    return list(dict.fromkeys(case for item in items if (case := case_of(item)) is not None))
 
 
 def withheld_of(item: pytest.Item) -> Withheld | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from probebench.items import SWEEP, UNMEASURED, case_of, param_of, withheld_of
+from probebench.items import SWEEP, UNMEASURED, case_of, cases_of, param_of, withheld_of
 from probebench.options import Options, add_options
 from probebench.state import STATE, State
 
@@ -138,7 +138,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
-    cases = list(dict.fromkeys(case for item in items if (case := case_of(item)) is not None))
+    cases = cases_of(items)
     if not cases or _in_worker(config):
         return []
     from probebench import telling
@@ -151,7 +151,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Before the first lines of the report, and before a worker says that it has collected."""
     config, items = session.config, session.items
     state = config.stash[STATE]
-    cases = list(dict.fromkeys(case for item in items if (case := case_of(item)) is not None))
+    cases = cases_of(items)
     withheld = [each for item in items if (each := withheld_of(item)) is not None]
     for item in items:
         if (param := param_of(item)) is not None:
@@ -210,7 +210,7 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Outcome | None]:
     if state.engine is not None:
         yield state.engine.outcome(sweep)
         return
-    taps = sorted({case.tap for item in request.session.items if (case := case_of(item)) and case.sweep == sweep})
+    taps = sorted({case.tap for case in cases_of(request.session.items) if case.sweep == sweep})
     withheld = state.preflight.withhold(sweep, len(taps))
     if withheld is not None:  # an earlier sweep found that there is no network
         state.withhold(withheld)
@@ -241,7 +241,7 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Outcome | None]:
 def _following(session: pytest.Session, sweep: Sweep) -> tuple[Sweep, list[Tap]] | None:
     """The sweep whose cases come next, and its taps."""
     state = session.config.stash[STATE]
-    cases = [case for item in session.items if (case := case_of(item)) is not None]
+    cases = cases_of(session.items)
     order = list(dict.fromkeys(case.sweep for case in cases))
     later = order[order.index(sweep) + 1 :]
     if not later:
@@ -312,7 +312,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     from probebench.plan_table import lines
 
-    cases = list(dict.fromkeys(case for item in session.items if (case := case_of(item)) is not None))
+    cases = cases_of(session.items)
     told, unplanned = lines(cases, state.catalog, state.options)
     state.notes += told
     session.testsfailed += unplanned  # what ends pytest with exit code 1

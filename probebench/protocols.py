@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
 from probebench.errors import ProbebenchError, unknown
 from probebench.precision import PRECISIONS, Precision
@@ -21,17 +22,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-_VIEWS = ("random_resized_crop_flip", "resize_center_crop")
-_CHOICES = {
-    "train_view": _VIEWS,
-    "test_view": _VIEWS,
-    "pooling": ("mean", "patch_mean", "cls"),
-    "feature_norm": ("l2", "none"),
-    "precision": tuple(PRECISIONS.values()),
-    "selection": ("test", "held_out"),
-    "interpolation": ("model",),
-    "train_on": ("clean",),
-}
 _STRENGTHS = "values of C to choose from"
 _NEEDED = {
     "logistic_path": {"path": _STRENGTHS, "held_out": "a held-out part to choose C on"},
@@ -114,10 +104,10 @@ class Protocol:
 
     def _check_choices(self) -> None:
         """What no protocol can say would else be taken for something that it did not mean."""
-        for name, known in _CHOICES.items():
+        for name, known in _choices().items():
             value = getattr(self, name)
-            if value not in known and (value is not None or name not in ("interpolation", "train_on")):
-                raise unknown(f"{name} of protocol {self.name!r}", value, known)
+            if value not in known:
+                raise unknown(f"{name} of protocol {self.name!r}", value, filter(None, known))
         for name, needed in _NEEDED.get(self.probe, {}).items():
             if getattr(self, name) is None:
                 raise ProbebenchError(f"protocol {self.name!r}: the probe {self.probe} needs {needed}; give {name}")
@@ -141,6 +131,17 @@ class Protocol:
         values = {name: value for name, value in asdict(self).items() if name not in later or value is not None}
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _choices() -> dict[str, tuple[str | None, ...]]:
+    """By attribute of a protocol the values that its type names, and None where it may be left out."""
+    found = {}
+    for name, hint in get_type_hints(Protocol).items():
+        kinds = (hint,) if get_origin(hint) is Literal else get_args(hint)
+        if any(get_origin(kind) is Literal for kind in kinds):
+            found[name] = tuple(value for kind in kinds for value in get_args(kind) or (None,))
+    return found
 
 
 PAPER = Protocol(

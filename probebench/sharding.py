@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probebench.items import case_of, param_of, withheld_of
+from probebench.items import cases_of, param_of, withheld_of
 
 if TYPE_CHECKING:
     from probebench.cases import Case, Sweep
@@ -66,7 +66,7 @@ class Sharding:
         yield
         parts = divide({sweep: len(taps) for sweep, taps in self._taps.items()}, self._count)
         others = [item for item in items if (param := param_of(item)) and parts[param.sweep] != self._part]
-        cases = {case for item in items if (case := case_of(item)) is not None}
+        cases = set(cases_of(items))
         elsewhere = [withheld for item in others if (withheld := withheld_of(item)) and withheld.asked]
         # Of a model that was asked for every case is an item; else one item stands for all of a sweep.
         self.cases = len(cases) + sum(1 if each.by_model else each.cases for each in elsewhere)

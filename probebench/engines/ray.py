@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from probebench.errors import EngineError, ProbebenchError
-from probebench.items import case_of
+from probebench.items import cases_of
 from probebench.options import RAY_ADDRESS
 from probebench.wording import counted
 
@@ -107,7 +107,7 @@ class RayEngine:
         ends_here = session.testsfailed and not session.config.option.continue_on_collection_errors
         if self._task is None or ends_here:
             return
-        order = dict.fromkeys(case.sweep for item in session.items if (case := case_of(item)) is not None)
+        order = dict.fromkeys(case.sweep for case in cases_of(session.items))
         self._waiting.extend(sweep for sweep in order if sweep in self._taps and self._run.recall(sweep) is None)
         self._submit()
 
