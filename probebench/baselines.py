@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from probebench import atomic
+from probebench import _files
 from probebench.cases import Sweep
 from probebench.catalog import ModelSpec
 from probebench.errors import ProbebenchError, StoreError
@@ -143,7 +143,7 @@ def locked(directory: Path) -> Iterator[None]:
     lock = FileLock(directory / ".lock")
     try:
         if not directory.exists():
-            atomic.write(directory / ".gitignore", _GITIGNORE)
+            _files.write(directory / ".gitignore", _GITIGNORE)
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise StoreError(
@@ -301,8 +301,8 @@ def write(directory: Path, baseline: Baseline) -> None:
     text = "\n".join(["{", *lines, '  "cases": {', ",\n".join(cases), "  }", "}"]) + "\n"
     path, side_path = paths(directory, sweep)
     ready = _ready(side_path, digest)
-    atomic.write(ready, side)
-    atomic.write(path, text)  # from here on the new pair is what is read
+    _files.write(ready, side)
+    _files.write(path, text)  # from here on the new pair is what is read
     try:
         ready.replace(side_path)
         for name in (path.name, side_path.name):

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from probebench import __version__, cli_cache, cli_recommend, cli_records
+from probebench import cli_cache, cli_recommend, cli_records
+from probebench._format import human
+from probebench._version import __version__
 from probebench.catalog import DATASETS_LISTED, MODELS_LISTED, Archive, Catalog, DatasetSpec, ModelSpec
-from probebench.datasets.disk import data_root, human, missing
+from probebench.datasets.disk import data_root, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
 from probebench.listing import Row, dataset_rows, model_rows, protocol_rows, write_table
 from probebench.precision import MEANING

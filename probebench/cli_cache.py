@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench.datasets.disk import human
+from probebench._format import human
 from probebench.errors import StoreError, unknown
 
 if TYPE_CHECKING:

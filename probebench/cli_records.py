@@ -206,7 +206,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _provenance(run: Stored) -> list[str]:
-    from probebench.wording import counted
+    from probebench._format import counted
 
     record = run.record
     took = f"started {record['started']}, took {record['duration_seconds']:.0f} s"
@@ -237,7 +237,7 @@ def _provenance(run: Stored) -> list[str]:
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
-    from probebench import atomic, results
+    from probebench import _files, results
     from probebench.merge import merge, missing_shards
 
     if args.format is None:
@@ -255,7 +255,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
         return OK
     text = results.to_json(record) if args.format == "json" else _board(record, args)
     if args.output is not None:
-        atomic.write(args.output, text)
+        _files.write(args.output, text)
     else:
         _print(text.rstrip("\n"))
     return OK

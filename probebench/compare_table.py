@@ -9,9 +9,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from probebench._format import counted, signed
 from probebench.compare import Comparison, Pair
 from probebench.terminal import printed
-from probebench.wording import counted, signed
 
 SHOWN = 20  # rows of a comparison, unless more moved or all are asked for
 _STYLE = {"regressed": "bold red", "improved": "green", "not comparable": "yellow"}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from probebench import junit, overlooked, results
+from probebench._files import relative
+from probebench._format import counted
 from probebench.preflight import entries
-from probebench.run import relative
-from probebench.wording import counted
 
 if TYPE_CHECKING:
     from probebench.run import Run

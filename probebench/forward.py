@@ -8,11 +8,11 @@ import torch
 from torch.utils.data import Dataset
 
 from probebench import precision
+from probebench._arrays import Array, allocate, fill, rows_not_finite
 from probebench.errors import FeatureError
 from probebench.features import Taps
 from probebench.loading import BatchSize, batches, out_of_memory
 from probebench.models import Model
-from probebench.placement import Array, allocate, fill, rows_not_finite
 from probebench.sites import Tap
 from probebench.views import Views
 

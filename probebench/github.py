@@ -9,6 +9,7 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from probebench._format import counted, interval, percent, signed
 from probebench.controls import controls
 from probebench.leaderboard import tally
 from probebench.ranking import Row, best_taps, rank
@@ -16,7 +17,7 @@ from probebench.regime import regimes
 from probebench.results import Record
 from probebench.selection import selections
 from probebench.sites import Tap
-from probebench.wording import controls_line, counted, earliest, interval, percent, regime_title, signed, trends_line
+from probebench.wording import controls_line, earliest, regime_title, trends_line
 
 LIMIT = 1024 * 1024  # bytes of a step's summary; GitHub drops a larger one whole
 ROWS, FAILURES, LINES = 100, 20, 10  # shown of each table, of failures and of an annotation's complaints

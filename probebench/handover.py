@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from probebench import atomic
+from probebench import _files
 from probebench.cases import Sweep
 from probebench.errors import StoreError
 from probebench.preflight import Withheld
@@ -44,7 +44,7 @@ class Handover:
             StoreError: if it cannot be marked
         """
         try:
-            atomic.make_folder(self._path)
+            _files.make_folder(self._path)
             self._lock.acquire()
         except OSError as error:
             raise StoreError(f"cannot lock {self._lock.lock_file}: {error.strerror or error}") from error
@@ -72,7 +72,7 @@ class Handover:
         Raises:
             StoreError: if it cannot be written
         """
-        atomic.write(self._path / "collected" / f"{worker}.json", json.dumps(table))
+        _files.write(self._path / "collected" / f"{worker}.json", json.dumps(table))
 
     def announced(self, worker: str) -> Table | None:
         """What a worker has announced; None if it has nothing to do with cases."""
@@ -95,7 +95,7 @@ class Handover:
         if path.exists():
             before: str = json.loads(path.read_text(encoding="utf-8"))["worker"]
             return before
-        atomic.write(path, json.dumps({"sweep": asdict(sweep), "worker": worker}))
+        _files.write(path, json.dumps({"sweep": asdict(sweep), "worker": worker}))
         return None
 
     def begun(self) -> dict[Sweep, str]:
@@ -126,7 +126,7 @@ class Handover:
         Raises:
             StoreError: if it cannot be written
         """
-        atomic.write(self._path / "withheld" / f"{withheld.sweep.id}.json", json.dumps(asdict(withheld)))
+        _files.write(self._path / "withheld" / f"{withheld.sweep.id}.json", json.dumps(asdict(withheld)))
 
     def withheld(self) -> list[Withheld]:
         """All that were found not to be possible."""
@@ -140,7 +140,7 @@ class Handover:
             StoreError: if it cannot be written
         """
         table = asdict(ledger) | {"damaged": [str(path) for path in ledger.damaged]}
-        atomic.write(self._path / "cache" / f"{worker}.json", json.dumps(table))
+        _files.write(self._path / "cache" / f"{worker}.json", json.dumps(table))
 
     def accounts(self) -> list[Ledger]:
         """Of all workers that came to their end."""

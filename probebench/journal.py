@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench import atomic, baselines, outcome, results
+from probebench import _files, baselines, outcome, results
 from probebench.errors import StoreError
 from probebench.outcome import Outcome
 from probebench.protocols import get_protocol
@@ -58,9 +58,9 @@ class Journal:
         if not ended.complete or ended.sweep in self.recalled:
             return
         with suppress(StoreError):  # the run goes on without, as it does without a place for its record
-            atomic.keep_out_of_git(self._home)
+            _files.keep_out_of_git(self._home)
             if not (self._folder / _SETTINGS).exists():
-                atomic.write(self._folder / _SETTINGS, json.dumps(self._settings))
+                _files.write(self._folder / _SETTINGS, json.dumps(self._settings))
             outcome.save(ended, self._path(ended.sweep))
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from probebench._format import counted, percent
 from probebench.controls import controls
 from probebench.heat_map import heat_maps
 from probebench.ranking import optimism, rank, tap_of
@@ -16,7 +17,7 @@ from probebench.selection import selections
 from probebench.sites import SITES
 from probebench.summaries import best_per_site, models, regime_table
 from probebench.terminal import printed, table, titled
-from probebench.wording import chosen_on, controls_line, counted, percent, regime_title, trends_line, unavailable_lines
+from probebench.wording import chosen_on, controls_line, regime_title, trends_line, unavailable_lines
 
 
 def render(record: dict[str, Any], *, level: str, width: int | None, color: bool, ascii_only: bool) -> str:

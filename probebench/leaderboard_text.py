@@ -8,23 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from probebench._format import interval, percent, signed
 from probebench.controls import controls
 from probebench.ranking import Row, metric, rank
 from probebench.ranking_table import Selections
 from probebench.regime import regimes, unavailable
 from probebench.selection import selections
 from probebench.summaries import best_per_site, models, regime_table
-from probebench.wording import (
-    chosen_on,
-    controls_line,
-    interval,
-    percent,
-    regime_title,
-    selection_line,
-    signed,
-    trends_line,
-    unavailable_lines,
-)
+from probebench.wording import chosen_on, controls_line, regime_title, selection_line, trends_line, unavailable_lines
 
 _STYLES = {"md": "pipe", "tex": "latex_booktabs"}
 

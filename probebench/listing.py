@@ -16,8 +16,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from probebench._format import human
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
-from probebench.datasets.disk import human, missing
+from probebench.datasets.disk import missing
 from probebench.protocols import PROTOCOLS, Protocol
 
 _SPLITS = re.compile(r"(?:; )?([\d,]+) train(?: \([^)]*\))?, ([\d,]+) test(?: \([^)]*\))?")

@@ -36,7 +36,7 @@ def _has_baselines(folder: Path) -> bool:
 
 def explained(options: Options, folder: Path) -> str:
     """What is wrong, and what to do about it."""
-    from probebench.run import relative
+    from probebench._files import relative
 
     project = relative(folder.parent)
     return (

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 import torch
 from tabulate import tabulate
 
+from probebench._arrays import Array
+from probebench._format import counted, human
+from probebench._hardware import available_cores, choose_device
+from probebench._progress import NullProgress
 from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
 from probebench.cost import fit_operations, matrix_rate
-from probebench.datasets.disk import human
 from probebench.errors import ProbebenchError
 from probebench.forward import forward
 from probebench.loading import BatchSize
-from probebench.placement import Array
 from probebench.planning import SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.protocols import get_protocol
 from probebench.run import feature_cache
 from probebench.sites import Tap
-from probebench.sweep import Silent, available_cores, choose_device
 from probebench.views import pixel_statistics
-from probebench.wording import counted
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog
@@ -108,7 +108,7 @@ def estimate(
         weights=options.weights.get(sweep.model),
         download=False,
         device=device,
-        progress=Silent(),
+        progress=NullProgress(),
     )
     plan = ready.plan(
         memory=options.memory,

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from probebench.datasets.disk import human
+from probebench._format import human
 from probebench.errors import FeatureError
 from probebench.sites import Tap
 

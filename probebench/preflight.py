@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from probebench import fetch, weights
+from probebench._format import counted, human
 from probebench.asking import Asked
 from probebench.cases import Sweep
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import unknown
 from probebench.protocols import Protocol
-from probebench.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,13 +224,13 @@ def _entry(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> dict[str
         return entry | {"lacks": "; ".join(reasons), "command": ""}
     lacks, names = [], []
     if any(each.model for each in group):
-        lacks.append(disk.human(spec.download_size) if spec.download_size else "weights")
+        lacks.append(human(spec.download_size) if spec.download_size else "weights")
         names.append(weights.handle(spec))
     datasets = list(dict.fromkeys(name for each in group for name in each.datasets))
     if datasets:
         archives = {a.url: a for name in datasets for a in disk.missing(catalog.dataset(name))}
         size = sum(archive.size for archive in archives.values())
-        lacks.append(counted(len(datasets), "dataset") + (f" {disk.human(size)}" if size else ""))
+        lacks.append(counted(len(datasets), "dataset") + (f" {human(size)}" if size else ""))
         names += _short(datasets, catalog)
     return entry | {"lacks": " + ".join(lacks), "command": f"probebench fetch {' '.join(names)}" if names else ""}
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from probebench import datasets, models
 from probebench import weights as pretrained
+from probebench._hardware import usable_memory
 from probebench.cache import FeatureCache
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import disk
@@ -20,7 +21,6 @@ from probebench.fetch import Progress, fetch_dataset
 from probebench.models import Model
 from probebench.planning import Demand, SweepPlan, plan_sweep
 from probebench.probes import ON_DEVICE, get_probe
-from probebench.probes.plan import usable_memory
 from probebench.probing import TrainingSet
 from probebench.protocols import Protocol, get_protocol
 from probebench.sites import Tap, all_taps

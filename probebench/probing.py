@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from probebench._arrays import Array, take
+from probebench._format import interval, percent
 from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure, proportion
-from probebench.placement import Array, take
 from probebench.probes import Fit, get_probe
 from probebench.probes.width import narrowed
 from probebench.protocols import Protocol
 from probebench.sites import Tap
-from probebench.wording import interval, percent
 
 Features = Mapping[Tap, Array]
 

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from probebench.datasets.disk import human
+from probebench._format import human
 
 _UNITS = {"extract": "images/s", "fit": "taps/s"}
 

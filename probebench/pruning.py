@@ -168,7 +168,7 @@ def _stored(directory: Path, protocol: str) -> list[Sweep]:
 def _prune(directory: Path, sweep: Sweep, taps: Collection[Tap]) -> str:
     """Remove what a stored sweep has besides `taps`; what that was, or nothing."""
     from probebench import baselines
-    from probebench.run import relative
+    from probebench._files import relative
 
     path, _ = baselines.paths(directory, sweep)
     if not taps:

@@ -9,10 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from probebench._format import interval, percent, signed
 from probebench.ranking import Row, best_taps, metric
 from probebench.sites import FINAL, Tap
 from probebench.terminal import fitted, titled
-from probebench.wording import SHIFT_WORDS, earliest, interval, percent, selection_line, signed
+from probebench.wording import SHIFT_WORDS, earliest, selection_line
 
 TOP = 5  # rows of a ranking at the normal level
 

@@ -25,7 +25,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from probebench import __version__, atomic
+from probebench import _files
+from probebench._version import __version__
 from probebench.errors import StoreError
 
 if TYPE_CHECKING:
@@ -173,8 +174,8 @@ def save(record: Mapping[str, Any], path: Path, correct: Correct | None = None) 
         file = path.with_name(f"{path.name.removesuffix('.json')}.correct.safetensors")
         text["correct"] = {"file": file.name, "sha256": hashlib.sha256(side).hexdigest()}
         # The side file first: a crash between the two leaves a record that refuses its neighbour, not a wrong one.
-        atomic.write(file, side)
-    atomic.write(path, to_json(text))
+        _files.write(file, side)
+    _files.write(path, to_json(text))
 
 
 def load(path: Path) -> Record:

@@ -6,7 +6,6 @@ This is what the pytest plugin does, less pytest.
 from __future__ import annotations
 
 import copy
-import os
 import secrets
 import sys
 import time
@@ -17,7 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probebench import ahead, atomic, baselines, leaderboard_text, report, results
+from probebench import _files, ahead, baselines, leaderboard_text, report, results
+from probebench._files import relative
+from probebench._format import counted, signed
+from probebench._hardware import choose_device, usable_memory
 from probebench.baselines import Baseline, Judgement
 from probebench.cache import FeatureCache
 from probebench.cases import Case, Sweep
@@ -30,13 +32,11 @@ from probebench.options import Options
 from probebench.outcome import Outcome
 from probebench.planning import SweepPlan
 from probebench.preparation import prepare
-from probebench.probes.plan import usable_memory
 from probebench.protocols import get_protocol
 from probebench.selection import select
 from probebench.shift import References
 from probebench.sites import Tap, all_taps
-from probebench.sweep import Begun, SweepResult, begin_sweep, choose_device, run_sweep
-from probebench.wording import counted, signed
+from probebench.sweep import Begun, SweepResult, begin_sweep, run_sweep
 
 Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]
 
@@ -367,16 +367,16 @@ class Run:
         """
         options = self.options
         if options.json is not None:
-            atomic.check_writable(options.json, "--probe-json")
+            _files.check_writable(options.json, "--probe-json")
         for path in options.leaderboard_files:
-            atomic.check_writable(path, "--probe-leaderboard-file")
+            _files.check_writable(path, "--probe-leaderboard-file")
         if self.cache is not None and options.cache == "on":
             self.cache.check("--probe-cache")
         if options.report is not None:
             report.check(options.report, "--probe-report")
         if options.update is not None or options.prune:
             option = "--probe-prune" if options.update is None else "--probe-update"
-            atomic.check_writable(options.baselines / options.protocol / "any", f"{option} (see --probe-baselines)")
+            _files.check_writable(options.baselines / options.protocol / "any", f"{option} (see --probe-baselines)")
 
     def save_record(self, record: results.Record) -> tuple[Path | None, list[str], list[str]]:
         """Write the record, and which test examples were right, to .probebench/runs/ and where it was asked for.
@@ -390,7 +390,7 @@ class Run:
         warnings, problems, saved = [], [], None
         correct = {name: bits for outcome in self.outcomes() for name, bits in outcome.correct.items()}
         try:
-            atomic.keep_out_of_git(home)
+            _files.keep_out_of_git(home)
             results.save(record, home / "runs" / name, correct)
             saved = home / "runs" / name
         except StoreError as error:
@@ -409,7 +409,7 @@ class Run:
         problems = []
         for path in self.options.leaderboard_files:
             try:
-                atomic.write(path, leaderboard_text.to_text(record, path.suffix.removeprefix(".")))
+                _files.write(path, leaderboard_text.to_text(record, path.suffix.removeprefix(".")))
             except StoreError as error:
                 problems.append(str(error))
         return problems
@@ -455,11 +455,3 @@ class Run:
             except StoreError as error:
                 problems.append(str(error))
         return written, problems
-
-
-def relative(path: Path) -> str:
-    """A path as a user would type it from here."""
-    try:
-        return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-    except OSError:
-        return str(path)

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench import datasets
+from probebench._arrays import on_host
 from probebench.cache import FeatureCache
 from probebench.cache.extraction import features_of
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.datasets import disk
 from probebench.errors import ProbebenchError
 from probebench.loading import BatchSize
-from probebench.placement import on_host
 from probebench.sites import FINAL, Tap
 from probebench.views import Views, pixel_statistics
 

@@ -234,8 +234,8 @@ class State:
                     self.engine.begin(cases)
             elif self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
                 from probebench import precision
+                from probebench._hardware import choose_device
                 from probebench.protocols import get_protocol
-                from probebench.sweep import choose_device
 
                 precision.check(get_protocol(run.options.protocol).precision, choose_device(run.options.device))
             self.run = run

@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import floor, log10
 from typing import Any
 
+from probebench._format import percent, signed
 from probebench.controls import SHIFTS
 from probebench.ranking import chosen
 from probebench.regime import SITES as REGIME_SITES
 from probebench.regime import Regime
 from probebench.sites import EMBED, FINAL, SITES
-from probebench.wording import percent, signed
 
 
 def models(record: dict[str, Any]) -> list[str]:

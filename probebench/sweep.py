@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,17 +12,19 @@ import numpy as np
 import torch
 
 from probebench import shift
+from probebench._arrays import Array, HostArray, on_host
+from probebench._format import human, interval, percent
+from probebench._hardware import available_cores, choose_device
+from probebench._progress import NullProgress
 from probebench.cache import FeatureCache
 from probebench.cache.extraction import Features, features_of
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.checkpoint import PLAIN
 from probebench.datasets import Dataset
-from probebench.datasets.disk import human
 from probebench.errors import FeatureError, ProbebenchError
 from probebench.fetch import Progress
 from probebench.loading import BatchSize
 from probebench.models import Model
-from probebench.placement import Array, HostArray, on_host
 from probebench.planning import Mode, SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.probing import TapResult, TrainingSet, probe_taps
@@ -32,7 +33,6 @@ from probebench.ranking import chosen
 from probebench.shift import References, ShiftDistance, Unavailable
 from probebench.sites import FINAL, Tap
 from probebench.views import pixel_statistics
-from probebench.wording import interval, percent
 
 
 @dataclass
@@ -178,37 +178,6 @@ class Begun:
     seconds: float
 
 
-class Silent:
-    """Progress that nobody is told of."""
-
-    def start(self, stage: str, total: int) -> None:
-        pass
-
-    def advance(self, count: int) -> None:
-        pass
-
-
-def choose_device(name: str = "auto") -> str:
-    """``cuda`` where there is one, else ``cpu``, for ``auto``; any torch device is checked and returned.
-
-    Raises:
-        ProbebenchError: if the device does not exist
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ProbebenchError(f"device {name!r} cannot be used here ({reason}); try cpu, cuda or auto") from error
-    return name
-
-
-def available_cores() -> int:
-    """Processor cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_sweep(
     model: str | ModelSpec,
     dataset: str | DatasetSpec,
@@ -272,7 +241,7 @@ def run_sweep(
     """
     if batch_size is not None and batch_size < 1:
         raise ProbebenchError(f"a batch must be at least 1 image, got {batch_size}")
-    progress = progress or Silent()
+    progress = progress or NullProgress()
     device = choose_device(device)
     if begun is not None:
         ready, plan, batch = begun.ready, begun.plan, begun.batch_size

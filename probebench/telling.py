@@ -25,8 +25,8 @@ def header(state: State, cases: Collection[Case]) -> list[str]:
     config, options = state.config, state.options
     if not cases or config.get_verbosity() < -1:
         return []
+    from probebench._format import counted
     from probebench.protocols import get_protocol
-    from probebench.wording import counted
 
     protocol = get_protocol(options.protocol)
     what = f"{counted(len(cases), 'case')} in {counted(len({case.sweep for case in cases}), 'sweep')}"

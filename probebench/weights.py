@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from probebench import fetch
+from probebench._format import human
 from probebench.catalog import ModelSpec, builtin_models
-from probebench.datasets.disk import human
 from probebench.errors import FetchError, Unreachable, WeightsError
 from probebench.fetch import Progress
 

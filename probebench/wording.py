@@ -5,32 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from probebench._format import counted, interval, percent, signed
 from probebench.controls import Controls
 from probebench.regime import SMALL, Regime, Trend
 from probebench.sites import Tap
 
 SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
 """What is said of a dataset by the shift that the catalog gives it."""
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 case``, ``1,764 cases``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def percent(value: float | None) -> str:
-    """87.4 of 0.874."""
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def signed(value: float | None) -> str:
-    """+3.9 of 0.039, in percentage points; +0.0 of what rounds to zero from either side."""
-    return "" if value is None else f"{100 * value:+z.1f}"
-
-
-def interval(ci95: Sequence[float]) -> str:
-    """85.1-89.4 of [0.851, 0.894]."""
-    return f"{100 * ci95[0]:.1f}-{100 * ci95[1]:.1f}"
 
 
 def chosen_on(selections: Sequence[dict[str, Any]]) -> str:

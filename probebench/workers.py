@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probebench import atomic, telling
+from probebench import _files, telling
+from probebench._hardware import limit_threads
 from probebench.errors import ProbebenchError, StoreError
 from probebench.items import case_of, param_of, withheld_of
 
@@ -61,7 +62,7 @@ def _threads(place: int, sharers: int) -> int:
     """How many threads of torch are one worker's."""
     import torch
 
-    from probebench.sweep import available_cores
+    from probebench._hardware import available_cores
 
     return min(torch.get_num_threads(), cores_of(place, sharers, available_cores()))
 
@@ -125,7 +126,7 @@ class Worker:
         """
         self._sharers = _sharers(self._count, cases)
         if cases and options.device not in ("auto", "cpu"):
-            from probebench.sweep import choose_device
+            from probebench._hardware import choose_device
 
             choose_device(options.device)
 
@@ -137,11 +138,9 @@ class Worker:
         """
         import torch
 
-        from probebench import threads
-        from probebench.probes.plan import usable_memory
-        from probebench.sweep import available_cores
+        from probebench._hardware import available_cores, usable_memory
 
-        threads.limit(_threads(self._place, self._sharers))
+        limit_threads(_threads(self._place, self._sharers))
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         device = device_of(self._place, options.device, gpus)
         if device != options.device:
@@ -275,7 +274,7 @@ class Controller:
             name = f"{os.getpid()}-{secrets.token_hex(4)}"
             self._folder = self._state.options.root / ".probebench" / "workers" / name
             try:
-                atomic.check_writable(self._folder / "any", "-n")
+                _files.check_writable(self._folder / "any", "-n")
             except StoreError:
                 self._temporary = tempfile.TemporaryDirectory(prefix="probebench-")
                 self._folder = Path(self._temporary.name) / name
@@ -355,7 +354,7 @@ class Controller:
         try:
             self._handover.own()
             if self._temporary is None:
-                atomic.keep_out_of_git(state.options.root / ".probebench")
+                _files.keep_out_of_git(state.options.root / ".probebench")
             state.begin(cases, withheld)
         except ProbebenchError as error:
             raise pytest.UsageError(str(error)) from error

@@ -6,34 +6,34 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from probebench import atomic
+from probebench import _files
 from probebench.errors import StoreError
 
 
 def test_directories_are_made_and_content_replaced(tmp_path):
     path = tmp_path / "a" / "b.json"
-    atomic.write(path, "one")
-    atomic.write(path, b"two")
+    _files.write(path, "one")
+    _files.write(path, b"two")
     assert path.read_bytes() == b"two"
     assert os.listdir(path.parent) == ["b.json"]
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path, monkeypatch):
     path = tmp_path / "b.json"
-    atomic.write(path, "old")
+    _files.write(path, "old")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match=r"cannot write .*b.json: No space left on device"):
-        atomic.write(path, "new")
+        _files.write(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["b.json"]
 
 
 def test_files_are_as_readable_as_any_other(tmp_path):
-    atomic.write(tmp_path / "a", "x")
+    _files.write(tmp_path / "a", "x")
     (tmp_path / "b").write_text("x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
@@ -50,7 +50,7 @@ def test_threads_that_write_leave_the_umask_of_the_process_alone(tmp_path, monke
     try:
         with monkeypatch.context() as patch, ThreadPoolExecutor(2) as threads:
             patch.setattr(os, "umask", slow)
-            list(threads.map(lambda name: atomic.write(tmp_path / name, "x"), "ab"))
+            list(threads.map(lambda name: _files.write(tmp_path / name, "x"), "ab"))
         assert umask(0o027) == 0o027
         assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o640] * 2
     finally:
@@ -68,15 +68,15 @@ def test_a_folder_that_another_process_removes_as_it_is_made_is_made_again(tmp_p
             removed.append(path)
 
     monkeypatch.setattr(os, "mkdir", make)
-    atomic.write(tmp_path / "workers" / "one" / "a.json", "x")
+    _files.write(tmp_path / "workers" / "one" / "a.json", "x")
     assert (tmp_path / "workers" / "one" / "a.json").read_text() == "x"
     assert removed
 
 
 def test_writability_is_known_before(tmp_path):
-    atomic.check_writable(tmp_path / "new" / "dir" / "f.json", "--probe-json")
+    _files.check_writable(tmp_path / "new" / "dir" / "f.json", "--probe-json")
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match=r"--probe-json: .* is not a directory"):
-        atomic.check_writable(tmp_path / "file" / "f.json", "--probe-json")
+        _files.check_writable(tmp_path / "file" / "f.json", "--probe-json")
     with pytest.raises(StoreError, match=r"--probe-json: .* is a directory"):
-        atomic.check_writable(tmp_path, "--probe-json")
+        _files.check_writable(tmp_path, "--probe-json")

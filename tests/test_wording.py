@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.wording import counted, selection_line, signed
+from probebench._format import counted, signed
+from probebench.wording import selection_line
 
 
 @pytest.mark.parametrize(

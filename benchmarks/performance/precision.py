@@ -15,8 +15,9 @@ import argparse
 import numpy as np
 from tabulate import tabulate
 
+from probebench._hardware import choose_device
 from probebench.precision import PRECISIONS
-from probebench.sweep import SweepResult, choose_device, run_sweep
+from probebench.sweep import SweepResult, run_sweep
 
 
 def row(precision: str, exact: SweepResult, lower: SweepResult) -> list[object]:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from tabulate import tabulate
 
 from probebench import run_sweep
+from probebench._hardware import available_cores
 from probebench.catalog import Catalog
 from probebench.errors import DataError
 from probebench.protocols import DEFAULT
@@ -26,7 +27,7 @@ from probebench.recommendation import screening
 from probebench.recommendation.answer import as_cases, correct_of
 from probebench.selection import select
 from probebench.sites import Tap
-from probebench.sweep import Extracted, SweepResult, available_cores
+from probebench.sweep import Extracted, SweepResult
 
 MODEL = "glyphvit"
 DATASETS = (

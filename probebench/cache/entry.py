@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from probebench import atomic
+from probebench import _files
 
 FORMAT = 1
 """Of the files below; part of every key."""
@@ -158,7 +158,7 @@ class Entry:
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Raises StoreError if it cannot be written; the old one is then still there."""
-        atomic.write(self.folder / MANIFEST, manifest.to_bytes())
+        _files.write(self.folder / MANIFEST, manifest.to_bytes())
 
     def unfinished(self) -> dict[str, Rows]:
         """What the journal says of each tap, by address. A line that was cut off ends it; nothing is checked."""
@@ -194,7 +194,7 @@ class Entry:
             for start, end, sha256 in _spans(rows)
         ]
         if lines:
-            atomic.write(self.folder / JOURNAL, b"".join(lines))
+            _files.write(self.folder / JOURNAL, b"".join(lines))
         else:
             (self.folder / JOURNAL).unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
+from probebench._arrays import Array, allocate, fill, on_host, to_device
 from probebench.cache.entry import Entry, Rows, Use
 from probebench.cache.key import Key, addresses, key_of
 from probebench.cache.store import FeatureCache
@@ -20,7 +21,6 @@ from probebench.fetch import Progress
 from probebench.forward import extract, forward, refuse_non_finite
 from probebench.loading import BatchSize
 from probebench.models import Model
-from probebench.placement import Array, allocate, fill, on_host, to_device
 from probebench.sites import Tap
 from probebench.views import Views
 

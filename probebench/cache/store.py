@@ -20,8 +20,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from probebench._format import human
 from probebench.cache.entry import Entry, Manifest, Rows, Use
-from probebench.datasets.disk import human
 from probebench.errors import StoreError
 
 DEFAULT_SIZE = 50_000_000_000
@@ -405,7 +405,7 @@ class FeatureCache:
 
     def notes(self) -> list[str]:
         """What it did for this process, in a line, and warnings; nothing if that is nothing."""
-        from probebench.wording import counted  # which knows tables and statistics
+        from probebench._format import counted  # which knows tables and statistics
 
         done, notes = self.ledger, []
         parts = []

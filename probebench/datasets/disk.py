@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from probebench._files import md5_of
+from probebench._format import human
 from probebench.catalog import Archive, DatasetSpec
 from probebench.errors import DataError
 
@@ -99,19 +100,3 @@ def _by_hand(archive: Archive, root: Path) -> str:
         return ""
     size = f" ({human(archive.size)})" if archive.size else ""
     return f"Get {archive.url}{size} by hand: {archive.manual}; {root / archive.result} should be there afterwards."
-
-
-def md5_of(path: Path) -> str:
-    """The MD5 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
-def human(size: int) -> str:
-    """A number of bytes as people write it: 502 B, 170 MB, 2.9 GB."""
-    number, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB"):
-        if number < 1000:
-            break
-        number, unit = number / 1000, larger
-    return f"{number:.1f} {unit}" if number < 10 and unit != "B" else f"{number:.0f} {unit}"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from probebench._format import counted
 from probebench.datasets import Split
 from probebench.datasets.disk import NotOnDisk, data_root
 from probebench.datasets.files import ImageFiles
 from probebench.errors import DataError
-from probebench.wording import counted
 
 ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Files that count as images, in either case; others are passed over, but for `UNREAD`."""

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from probebench._format import counted
 from probebench.errors import EngineError, ProbebenchError
 from probebench.items import cases_of
 from probebench.options import RAY_ADDRESS
-from probebench.wording import counted
 
 if TYPE_CHECKING:
     from probebench.cases import Case, Sweep
@@ -343,7 +343,7 @@ def _connect(ray: Any, address: str) -> None:
             ) from error
     try:
         if address == "local":
-            from probebench.sweep import available_cores
+            from probebench._hardware import available_cores
 
             with _without_reports():
                 ray.init(address="local", num_cpus=available_cores(), include_dashboard=False, **quiet)

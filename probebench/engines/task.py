@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench import results, threads
+from probebench import results
+from probebench._hardware import limit_threads
 from probebench.errors import EngineError, ProbebenchError
 from probebench.outcome import Outcome
 from probebench.preflight import Preflight
@@ -76,7 +77,7 @@ def measure(job: Job) -> Done:
             os.chdir(job.directory)
         sys.path += [entry for entry in job.path if entry not in sys.path]
         assert job.options.jobs is not None
-        threads.limit(job.options.jobs)
+        limit_threads(job.options.jobs)
         _check_here(job, here)
         run = Run(job.options, job.catalog, job.family, stored={sweep: job.baseline})
         outcome = run.measure(sweep, job.taps)

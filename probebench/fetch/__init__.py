@@ -5,21 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from probebench._progress import Progress
 from probebench.catalog import Archive, DatasetSpec
 from probebench.datasets.disk import missing
 from probebench.errors import FetchError, Unreachable
 from probebench.fetch.archives import Damaged, is_archive, unpack
-from probebench.fetch.http import (
-    TIMEOUT,
-    Progress,
-    Refused,
-    check_md5,
-    check_room,
-    download,
-    locked,
-    storing,
-    transfer,
-)
+from probebench.fetch.http import TIMEOUT, Refused, check_md5, check_room, download, locked, storing, transfer
 
 __all__ = [
     "Damaged",

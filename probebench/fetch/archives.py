@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from probebench._progress import Progress
 from probebench.errors import FetchError
-from probebench.fetch.http import Progress, storing
+from probebench.fetch.http import storing
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 

@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from time import sleep
-from typing import Protocol
 
 import httpx2
 from filelock import FileLock, Timeout
 
-from probebench import __version__
-from probebench.datasets.disk import human, md5_of
+from probebench._files import md5_of
+from probebench._format import human
+from probebench._progress import Progress
+from probebench._version import __version__
 from probebench.errors import FetchError, Unreachable
 
 CONNECT = 5.0
@@ -36,17 +37,6 @@ KEPT = "what has arrived is kept, and the next fetch goes on from there"
 
 class Refused(FetchError):
     """A server that answers, and does not give the file: 401, 403, 404 and the like."""
-
-
-class Progress(Protocol):
-    """Told about a transfer or the stages of a sweep. A second `start` for the same file: it begins again."""
-
-    def start(self, what: str, total: int) -> None:
-        """A file is begun, of `total` bytes, 0 where that is not known; or a stage of a sweep: ``extract`` of `total`
-        images, ``fit`` of `total` taps."""
-
-    def advance(self, count: int) -> None:
-        """`count` more bytes, images or taps are done."""
 
 
 def download(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from probebench import atomic
+from probebench import _files
 from probebench.errors import ProbebenchError, StoreError, unknown
 from probebench.results import Record
 
@@ -53,7 +53,7 @@ def check(directory: Path, formats: Sequence[str], option: str) -> None:
         raise ProbebenchError("figures need matplotlib: pip install 'probebench[figures]'")
     if directory.exists() and not directory.is_dir():
         raise StoreError(f"{option}: {directory} is not a directory")
-    atomic.check_writable(directory / "table.md", option)
+    _files.check_writable(directory / "table.md", option)
 
 
 def write(record: Record, directory: Path, wanted: Wanted) -> tuple[list[Path], list[str]]:
@@ -75,5 +75,5 @@ def write(record: Record, directory: Path, wanted: Wanted) -> tuple[list[Path], 
     contents, notes = draw(record, wanted)
     paths = [directory / name for name in contents]
     for path, content in zip(paths, contents.values(), strict=True):
-        atomic.write(path, content)
+        _files.write(path, content)
     return paths, notes

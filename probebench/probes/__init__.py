@@ -21,7 +21,7 @@ from probebench.protocols import Protocol
 from probebench.sites import Tap
 
 if TYPE_CHECKING:
-    from probebench.placement import Array
+    from probebench._arrays import Array
     from probebench.probes.estimator import LogisticProbe
 
 __all__ = ["Fit", "LogisticProbe", "Probe", "get_probe"]

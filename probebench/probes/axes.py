@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from probebench._arrays import take
 from probebench.errors import FeatureError
-from probebench.placement import take
 
 
 @dataclass(frozen=True)

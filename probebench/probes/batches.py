@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from joblib import Parallel, delayed, parallel_config
 
+from probebench._arrays import Array, on_device
 from probebench.errors import FeatureError
-from probebench.placement import Array, on_device
 from probebench.probes import Fit
 from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
 from probebench.sites import Tap

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from probebench._arrays import Array
 from probebench.errors import FeatureError
-from probebench.placement import Array
 from probebench.probes import Fit
 from probebench.probes.axes import Selected, chunks, standardised, statistics
 from probebench.probes.batches import Features, Results, encode, fit_batches

@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from probebench._arrays import Array, HostArray
+from probebench._hardware import usable_memory
 from probebench.errors import DataError
-from probebench.placement import Array, HostArray
 from probebench.probes import Fit
 from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
 from probebench.probes.batches import axes_of, encode, fit_batches
 from probebench.probes.lbfgs import Solution, solve_path
 from probebench.probes.linear import Linear
-from probebench.probes.plan import make_plan, usable_memory
+from probebench.probes.plan import make_plan
 from probebench.protocols import Protocol
 from probebench.sites import Tap
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from probebench.errors import FeatureError
 from probebench.probes.axes import CHUNK_VALUES
@@ -89,25 +87,3 @@ def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, dev
     wanted = max(1, SMALL // (4 * n * max(width, columns))) if device == "cpu" else 64
     taps = max(1, min(wanted, budget // one))
     return Plan(taps, taps * one)
-
-
-def usable_memory(device: str) -> int:
-    """Bytes that a sweep may take on a device: most of what is free, and something left for the rest."""
-    return int(0.8 * free_memory(device))
-
-
-def free_memory(device: str) -> int:
-    """Bytes that are free on a device."""
-    if device != "cpu":
-        import torch
-
-        # What torch holds for later counts as taken there, and is free for tensors of this process.
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + held
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -27,12 +27,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from probebench._arrays import Array
+from probebench._hardware import usable_memory
 from probebench.errors import DataError, FeatureError
-from probebench.placement import Array
 from probebench.probes import Fit
 from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected
 from probebench.probes.batches import Features, Results, axes_of, encode, fit_batches
-from probebench.probes.plan import SMALL, sent_bytes, usable_memory
+from probebench.probes.plan import SMALL, sent_bytes
 from probebench.protocols import Protocol
 from probebench.sites import Tap
 

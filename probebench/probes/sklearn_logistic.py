@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from probebench.placement import Array, on_host
+from probebench._arrays import Array, on_host
 from probebench.probes import Fit
 from probebench.protocols import Protocol
 from probebench.sites import Tap

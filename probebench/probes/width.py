@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
+from probebench._arrays import Array, on_host
 from probebench.errors import FeatureError
-from probebench.placement import Array, on_host
 from probebench.probes.axes import principal_axes
 from probebench.probes.batches import on_cores
 from probebench.protocols import Protocol

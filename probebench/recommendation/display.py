@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from probebench._format import counted, interval, percent, signed
 from probebench.recommendation.screening import measured
 from probebench.sites import FINAL
-from probebench.wording import counted, interval, percent, signed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

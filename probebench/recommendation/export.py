@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from probebench import __version__, atomic
+from probebench import _files
+from probebench._version import __version__
 from probebench.catalog import ModelSpec
 from probebench.errors import StoreError
 from probebench.features import Taps
@@ -36,7 +37,7 @@ def check(folder: Path, option: str) -> None:
         StoreError: naming the option to change
     """
     for name in (PROBE, SCRIPT):
-        atomic.check_writable(folder / name, option)
+        _files.check_writable(folder / name, option)
     script = folder / SCRIPT
     if script.exists() and not script.read_bytes().startswith(_script().splitlines()[0].encode()):
         raise StoreError(f"{option}: {script} is there and not from probebench; name another folder, or move it away")
@@ -65,8 +66,8 @@ class Export:
         check(folder, str(folder))
         arrays = {name: torch.from_numpy(getattr(self.probe, name)) for name in ("mean", "scale", "weight", "bias")}
         content = save(arrays, metadata={"probebench": json.dumps(self.about)})
-        atomic.write(folder / PROBE, content)
-        atomic.write(folder / SCRIPT, _script())
+        _files.write(folder / PROBE, content)
+        _files.write(folder / SCRIPT, _script())
         return folder / PROBE, folder / SCRIPT
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from probebench import datasets
+from probebench._format import counted
 from probebench.catalog import DATASETS_LISTED, Catalog, DatasetSpec
 from probebench.datasets import Split
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.folder import class_folders, images_of, splits_in
 from probebench.errors import DataError, UnknownName, unknown
-from probebench.wording import counted
 
 TEST_SHARE = 0.2
 SEED = 0

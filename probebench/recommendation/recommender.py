@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from probebench._hardware import available_cores, choose_device
 from probebench.cache import FeatureCache
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.errors import ProbebenchError
@@ -22,7 +23,7 @@ from probebench.recommendation.export import Export, export
 from probebench.selection import select
 from probebench.sites import FINAL, Tap
 from probebench.stats import discordant, mcnemar_two_sided
-from probebench.sweep import Extracted, SweepResult, available_cores, choose_device, run_sweep
+from probebench.sweep import Extracted, SweepResult, run_sweep
 
 
 def recommend(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from probebench import atomic
+from probebench import _files
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.results import Record
 
@@ -32,7 +32,7 @@ def check(path: Path, option: str) -> None:
         raise UnknownName(f"{option} must end in .html, got {path.name!r}")
     if find_spec("jinja2") is None:
         raise ProbebenchError(f"{option}: reports need jinja2: pip install 'probebench[report]'")
-    atomic.check_writable(path, option)
+    _files.check_writable(path, option)
 
 
 def write(record: Record, path: Path, name: str = "") -> int:
@@ -45,7 +45,7 @@ def write(record: Record, path: Path, name: str = "") -> int:
         StoreError: if it cannot be written
     """
     page = render(record, name).encode("utf-8", "replace")
-    atomic.write(path, page)
+    _files.write(path, page)
     return len(page)
 
 

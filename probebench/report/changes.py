@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probebench._format import counted, percent, signed
 from probebench.ranking import Row
 from probebench.report.board import change
 from probebench.report.contents import Contents, Sweep
 from probebench.report.numbers import significant
-from probebench.wording import counted, percent, signed
 
 SHOWN = 50  # cases of a verdict; the leaderboard has the others
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from probebench._format import percent, signed
 from probebench.report.contents import Contents, Sweep
 from probebench.report.numbers import interval
-from probebench.wording import percent, signed
 
 _BY = {"held_out": "held-out images", "test": "test images"}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probebench._format import percent
 from probebench.report.axes import Frame, Tick, band, line, padded, steps
 from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE, of_model
 from probebench.sites import EMBED, SITES, Tap
-from probebench.wording import percent
 
 SHOWN = 6  # models of a comparison that are drawn at first, controls included
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from probebench._format import percent
 from probebench.ranking import Row
 from probebench.report.contents import Sweep
 from probebench.sites import EMBED, FINAL, REFERENCES, SITES, Tap
-from probebench.wording import percent
 
 STEPS = 9  # colours, in report.css
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probebench.wording import percent
+from probebench._format import percent
 
 
 def interval(ends: list[float] | tuple[float, float] | None) -> str:

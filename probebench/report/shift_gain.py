@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probebench._format import signed
 from probebench.report.axes import Frame, Tick, padded, steps
 from probebench.report.contents import Contents, Sweep
 from probebench.report.marks import OF_SITE
 from probebench.report.numbers import significant
-from probebench.wording import signed
 
 CLASSES = ("none", "shift", "strong", "")
 _CLASS_LABELS = ("none", "shifted", "strong", "unknown")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from probebench._format import human
 from probebench.catalog import Archive, Catalog, DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.disk import NotOnDisk, data_root, human, lacking, missing, on_disk
+from probebench.datasets.disk import NotOnDisk, data_root, lacking, missing, on_disk
 from probebench.errors import ProbebenchError, UnknownName
 from tests.datasets.ondisk import CATALOG, read
 

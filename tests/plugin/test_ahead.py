@@ -133,7 +133,7 @@ def full():
     import probebench.preparation, probebench.sweep as sweep
     from probebench import forward
     from probebench.cache import extraction
-    from probebench.placement import allocate
+    from probebench._arrays import allocate
     probe_taps, monkeypatch = sweep.probe_taps, pytest.MonkeyPatch()
 
     def full(seen, *args, **kwargs):

@@ -274,16 +274,16 @@ def test_a_default_record_that_cannot_be_saved_is_a_warning_and_not_a_lost_run(p
 
 
 def test_a_record_that_was_asked_for_and_cannot_be_saved_is_an_error(project, run, monkeypatch):
-    from probebench import atomic
+    from probebench import _files
 
-    write = atomic.write
+    write = _files.write
 
     def full(path, content):
         if path.name == "r.json":
             raise StoreError(f"cannot write {path}: No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(atomic, "write", full)
+    monkeypatch.setattr(_files, "write", full)
     result = run("--probe-json=r.json", *FEW)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["run record: .probebench/runs/*", "ERROR: cannot write *r.json: No space left*"])

@@ -46,7 +46,7 @@ def test_an_unrelated_run_imports_nothing_heavy(pytester):
             assert "probebench.plugin" in sys.modules
             assert not [name for name in {HEAVY!r} if name in sys.modules]
             ours = sorted(name for name in sys.modules if name.startswith("probebench"))
-            light = "errors hookspecs items options plugin precision state".split()
+            light = "_version errors hookspecs items options plugin precision state".split()
             assert ours == ["probebench", *map("probebench.".__add__, light)]
         """
     )

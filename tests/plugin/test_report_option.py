@@ -97,13 +97,13 @@ def test_without_jinja2_it_is_refused_before_any_work(run, monkeypatch):
 
 
 def test_what_cannot_be_written_at_the_end_fails_the_run(project, run, monkeypatch):
-    from probebench import atomic, report
+    from probebench import _files, report
     from probebench.errors import StoreError
 
     def full(path, content):
         raise StoreError(f"cannot write {path}: no space left")
 
-    monkeypatch.setattr(report, "atomic", type("Full", (), {"write": full, "check_writable": atomic.check_writable}))
+    monkeypatch.setattr(report, "atomic", type("Full", (), {"write": full, "check_writable": _files.check_writable}))
     result = run("--probe-report=report.html")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["ERROR: cannot write *report.html: no space left"])

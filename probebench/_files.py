@@ -1,7 +1,8 @@
-"""Write files so that a reader sees the old content or the new one, never a part."""
+"""Files: written whole or not at all, made, checked, named."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import tempfile
@@ -78,3 +79,17 @@ def check_writable(path: Path, option: str) -> None:
             pass
     except OSError as error:
         raise StoreError(f"{option}: {parent} cannot be written to ({error.strerror or error})") from error
+
+
+def md5_of(path: Path) -> str:
+    """The MD5 of a file in hexadecimal digits. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def relative(path: Path) -> str:
+    """A path as a user would type it from here."""
+    try:
+        return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    except OSError:
+        return str(path)

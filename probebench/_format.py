@@ -1,0 +1,35 @@
+"""Numbers and names as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 case``, ``1,764 cases``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(value: float | None) -> str:
+    """87.4 of 0.874."""
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def signed(value: float | None) -> str:
+    """+3.9 of 0.039, in percentage points; +0.0 of what rounds to zero from either side."""
+    return "" if value is None else f"{100 * value:+z.1f}"
+
+
+def interval(ci95: Sequence[float]) -> str:
+    """85.1-89.4 of [0.851, 0.894]."""
+    return f"{100 * ci95[0]:.1f}-{100 * ci95[1]:.1f}"
+
+
+def human(size: int) -> str:
+    """A number of bytes as people write it: 502 B, 170 MB, 2.9 GB."""
+    number, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB"):
+        if number < 1000:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.1f} {unit}" if number < 10 and unit != "B" else f"{number:.0f} {unit}"
