@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from probebench._version import __version__
 
 _PUBLIC = {
-    "Case": "probebench.cases",
+    "Case": "probebench.catalog.cases",
     "DatasetSpec": "probebench.catalog",
     "ModelSpec": "probebench.catalog",
     "ProbebenchError": "probebench.errors",
-    "Protocol": "probebench.protocols",
+    "Protocol": "probebench.catalog.protocols",
     "Recommendation": "probebench.recommendation",
     "SweepResult": "probebench.sweep",
-    "Tap": "probebench.sites",
+    "Tap": "probebench.catalog.taps",
     "TapResult": "probebench.probing",
-    "all_taps": "probebench.sites",
+    "all_taps": "probebench.catalog.taps",
     "recommend": "probebench.recommendation",
     "run_sweep": "probebench.sweep",
 }
@@ -42,13 +42,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from probebench.cases import Case
     from probebench.catalog import DatasetSpec, ModelSpec
+    from probebench.catalog.cases import Case
+    from probebench.catalog.protocols import Protocol
+    from probebench.catalog.taps import Tap, all_taps
     from probebench.errors import ProbebenchError
     from probebench.probing import TapResult
-    from probebench.protocols import Protocol
     from probebench.recommendation import Recommendation, recommend
-    from probebench.sites import Tap, all_taps
     from probebench.sweep import SweepResult, run_sweep
 
 

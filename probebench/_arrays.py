@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probebench.sites import Tap
+from probebench.catalog.taps import Tap
 
 HostArray = npt.NDArray[np.float32]
 Array = HostArray | torch.Tensor

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from probebench.catalog.cases import ARGUMENTS
+from probebench.catalog.taps import REFERENCES, SITES
 from probebench.errors import nearest
-from probebench.items import ARGUMENTS
-from probebench.sites import REFERENCES, SITES
 
 if TYPE_CHECKING:
-    from probebench.cases import Sweep
+    from probebench.catalog.cases import Sweep
 
 _SHORT = 3  # letters: a shorter word of -k is in too many names to be meant for one
 

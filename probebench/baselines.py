@@ -27,11 +27,11 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from probebench import _files
-from probebench.cases import Sweep
 from probebench.catalog import ModelSpec
+from probebench.catalog.cases import Sweep
+from probebench.catalog.protocols import DEFAULT_PROTOCOL
+from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError
-from probebench.options import DEFAULT_PROTOCOL
-from probebench.sites import Tap, all_taps
 from probebench.stats import Move, holm, paired
 
 if TYPE_CHECKING:

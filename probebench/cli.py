@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 from probebench import cli_cache, cli_recommend, cli_records
 from probebench._format import human
 from probebench._version import __version__
-from probebench.catalog import DATASETS_LISTED, MODELS_LISTED, Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.catalog.catalog import DATASETS_LISTED, MODELS_LISTED
+from probebench.catalog.precision import MEANING
 from probebench.datasets.disk import data_root, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
 from probebench.listing import Row, dataset_rows, model_rows, protocol_rows, write_table
-from probebench.precision import MEANING
 
 if TYPE_CHECKING:
     from probebench.fetch import Progress

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probebench.cases import Case, Selection, by_sweep, expand
+from probebench.catalog.cases import ARGUMENTS, Case, Selection, by_sweep, expand
 from probebench.errors import ProbebenchError, nearest
-from probebench.items import ARGUMENTS, CASE, SWEEP
+from probebench.items import CASE, SWEEP
 
 if TYPE_CHECKING:
     from probebench.state import State

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from probebench.baselines import Judgement, verdicts
+from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError, unknown
 from probebench.merge import Stored
 from probebench.ranking import chosen
-from probebench.sites import Tap
 from probebench.stats import Move, paired, unpaired
 
 _OPEN = Judgement("new")

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from probebench import precision
+from probebench.catalog import precision
+from probebench.catalog.taps import EMBED, FINAL, Tap
 from probebench.errors import LayoutError
 from probebench.layouts import Affine, Layout, Read, Site, Sum, blocks_of, find_layout, submodule
 from probebench.models import Model
-from probebench.sites import EMBED, FINAL, Tap
 
 Pool = Callable[[torch.Tensor], torch.Tensor]
 

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from probebench.cases import Case
+from probebench.catalog.cases import Case
 from probebench.items import UNMEASURED
 from probebench.outcome import Outcome
 from probebench.results import Record

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch.utils.data import Dataset
 
-from probebench import precision
 from probebench._arrays import Array, allocate, fill, rows_not_finite
+from probebench.catalog import precision
+from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
 from probebench.features import Taps
 from probebench.loading import BatchSize, batches, out_of_memory
 from probebench.models import Model
-from probebench.sites import Tap
 from probebench.views import Views
 
 

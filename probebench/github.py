@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from probebench._format import counted, interval, percent, signed
+from probebench.catalog.taps import Tap
 from probebench.controls import controls
 from probebench.leaderboard import tally
 from probebench.ranking import Row, best_taps, rank
 from probebench.regime import regimes
 from probebench.results import Record
 from probebench.selection import selections
-from probebench.sites import Tap
 from probebench.wording import controls_line, earliest, regime_title, trends_line
 
 LIMIT = 1024 * 1024  # bytes of a step's summary; GitHub drops a larger one whole

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from probebench import _files
-from probebench.cases import Sweep
+from probebench.catalog.cases import Sweep
 from probebench.errors import StoreError
 from probebench.preflight import Withheld
 

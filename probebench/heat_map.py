@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from probebench.sites import SITES
+from probebench.catalog.taps import SITES
 
 
 def heat_maps(record: dict[str, Any], dataset: str, controls: bool) -> RenderableType | None:

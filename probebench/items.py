@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     import pytest
 
-    from probebench.cases import Case
+    from probebench.catalog.cases import Case
     from probebench.preflight import Withheld
 
 SWEEP, CASE = "_probe_sweep", "_probe_case"
 """The arguments that a test function of cases is parametrized with."""
 
-ARGUMENTS = ("model", "dataset", "layer", "site")
-"""Of the ``probe`` mark."""
 
 UNMEASURED = ("probe", "not measured")
 """The property of a case whose sweep failed or is withheld, as another one explains."""

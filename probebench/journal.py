@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probebench import _files, baselines, outcome, results
+from probebench.catalog.protocols import get_protocol
 from probebench.errors import StoreError
 from probebench.outcome import Outcome
-from probebench.protocols import get_protocol
 
 if TYPE_CHECKING:
-    from probebench.cases import Case, Sweep
     from probebench.catalog import Catalog
+    from probebench.catalog.cases import Case, Sweep
     from probebench.options import Options
 
 

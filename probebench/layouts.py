@@ -67,7 +67,7 @@ class Layout:
     Attributes:
         name: for messages and the documentation
         blocks: module and name of the block classes that it describes
-        sites: for each name in `probebench.sites.SITES` how it is read
+        sites: for each name in `probebench.catalog.taps.SITES` how it is read
         modules: submodules that must exist, with the class names allowed for them
         absent: submodules that must not exist for the table to hold
     """

@@ -8,13 +8,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from probebench._format import counted, percent
+from probebench.catalog.taps import SITES
 from probebench.controls import controls
 from probebench.heat_map import heat_maps
 from probebench.ranking import optimism, rank, tap_of
 from probebench.ranking_table import Selections, best_table, ranking_table, verdict
 from probebench.regime import Regime, regimes, unavailable
 from probebench.selection import selections
-from probebench.sites import SITES
 from probebench.summaries import best_per_site, models, regime_table
 from probebench.terminal import printed, table, titled
 from probebench.wording import chosen_on, controls_line, regime_title, trends_line, unavailable_lines

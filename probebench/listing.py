@@ -18,8 +18,8 @@ from rich.table import Table
 
 from probebench._format import human
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.catalog.protocols import PROTOCOLS, Protocol
 from probebench.datasets.disk import missing
-from probebench.protocols import PROTOCOLS, Protocol
 
 _SPLITS = re.compile(r"(?:; )?([\d,]+) train(?: \([^)]*\))?, ([\d,]+) test(?: \([^)]*\))?")
 

@@ -23,9 +23,9 @@ from torch.overrides import TorchFunctionMode
 from probebench import checkpoint
 from probebench import weights as pretrained
 from probebench.catalog import ModelSpec
+from probebench.catalog.precision import Precision, check, dtype_of
 from probebench.errors import LayoutError, ProbebenchError, UnknownName, WeightsError, unknown
 from probebench.layouts import blocks_of
-from probebench.precision import Precision, check, dtype_of
 
 PLAIN = "VisionTransformer"
 """The architecture that stands for timm's class itself."""

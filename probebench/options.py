@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from probebench.catalog.precision import PRECISIONS
+from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.errors import ProbebenchError
-from probebench.precision import PRECISIONS
 
 if TYPE_CHECKING:
     import pytest
 
-DEFAULT_PROTOCOL = "default@1"
 ENGINES = ("local", "ray")
 RAY_ADDRESS = re.compile(r"(?:ray://)?(?:\[([^\]/]+)\]|([^\s/:\[\]]+)):([0-9]{1,5})")
 LEADERBOARD_LEVELS = ("none", "brief", "normal", "full")

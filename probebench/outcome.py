@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from probebench import results
 from probebench.baselines import Baseline
-from probebench.cases import Case, Sweep
+from probebench.catalog.cases import Case, Sweep
+from probebench.catalog.taps import Tap
 from probebench.errors import StoreError
-from probebench.sites import Tap
 
 
 @dataclass

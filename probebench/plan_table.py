@@ -15,16 +15,16 @@ from probebench._format import counted, human
 from probebench._hardware import available_cores, choose_device
 from probebench._progress import NullProgress
 from probebench.cache import FeatureCache
-from probebench.cases import Case, Sweep
+from probebench.catalog.cases import Case, Sweep
+from probebench.catalog.protocols import get_protocol
+from probebench.catalog.taps import Tap
 from probebench.cost import fit_operations, matrix_rate
 from probebench.errors import ProbebenchError
 from probebench.forward import forward
 from probebench.loading import BatchSize
 from probebench.planning import SweepPlan
 from probebench.preparation import Prepared, prepare
-from probebench.protocols import get_protocol
 from probebench.run import feature_cache
-from probebench.sites import Tap
 from probebench.views import pixel_statistics
 
 if TYPE_CHECKING:

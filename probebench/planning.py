@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from probebench._format import human
+from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
-from probebench.sites import Tap
 
 if TYPE_CHECKING:
-    from probebench.protocols import Protocol
+    from probebench.catalog.protocols import Protocol
 
 Mode = Literal["device", "memory", "disk", "passes"]
 

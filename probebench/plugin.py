@@ -16,11 +16,11 @@ from probebench.options import Options, add_options
 from probebench.state import STATE, State
 
 if TYPE_CHECKING:
-    from probebench.cases import Case, Sweep
+    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.taps import Tap
     from probebench.fixture import Probe
     from probebench.outcome import Outcome
     from probebench.preflight import Withheld
-    from probebench.sites import Tap
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,7 +54,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if options.models or options.datasets or options.layers or options.sites or options.weights:
             state.prepare()
         if config.getoption("probe_protocol") is not None:
-            from probebench.protocols import get_protocol
+            from probebench.catalog.protocols import get_protocol
 
             get_protocol(options.protocol)
         if options.prune:

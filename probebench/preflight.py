@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from probebench import fetch, weights
 from probebench._format import counted, human
 from probebench.asking import Asked
-from probebench.cases import Sweep
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.catalog.cases import Sweep
+from probebench.catalog.protocols import Protocol
 from probebench.datasets import disk
 from probebench.errors import unknown
-from probebench.protocols import Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,6 +14,9 @@ from probebench import weights as pretrained
 from probebench._hardware import usable_memory
 from probebench.cache import FeatureCache
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.catalog.catalog import dataset_of
+from probebench.catalog.protocols import Protocol, get_protocol
+from probebench.catalog.taps import Tap, all_taps
 from probebench.datasets import disk
 from probebench.errors import DataError, ProbebenchError, unknown
 from probebench.features import widths_of
@@ -22,8 +25,6 @@ from probebench.models import Model
 from probebench.planning import Demand, SweepPlan, plan_sweep
 from probebench.probes import ON_DEVICE, get_probe
 from probebench.probing import TrainingSet
-from probebench.protocols import Protocol, get_protocol
-from probebench.sites import Tap, all_taps
 from probebench.views import Views, held_out_part, training_sets
 
 
@@ -92,20 +93,6 @@ def model_of(model: str | ModelSpec, catalog: Catalog) -> ModelSpec:
             "ModelSpec('mine', ARCHITECTURE, checkpoint='mine.safetensors') with timm's name of the architecture"
         )
     return model if model.complete else models.completed(model)
-
-
-def dataset_of(dataset: str | DatasetSpec, catalog: Catalog) -> DatasetSpec:
-    """The spec of a dataset.
-
-    Raises:
-        UnknownName: for a name that there is not, or a folder
-        ProbebenchError: for something else than a name or a spec
-    """
-    if isinstance(dataset, str | Path):
-        return catalog.dataset(dataset)
-    if not isinstance(dataset, DatasetSpec):
-        raise ProbebenchError(f"dataset must be a name or a DatasetSpec, got {type(dataset).__name__}")
-    return dataset
 
 
 def _taps_of(taps: Sequence[Tap | str], spec: ModelSpec) -> list[Tap]:

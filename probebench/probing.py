@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from probebench._arrays import Array, take
 from probebench._format import interval, percent
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import Tap
 from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure, proportion
 from probebench.probes import Fit, get_probe
 from probebench.probes.width import narrowed
-from probebench.protocols import Protocol
-from probebench.sites import Tap
 
 Features = Mapping[Tap, Array]
 

@@ -17,10 +17,10 @@ import pytest
 from probebench.items import param_of
 
 if TYPE_CHECKING:
-    from probebench.cases import Case, Sweep
+    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.taps import Tap
     from probebench.options import Options
     from probebench.preflight import Withheld
-    from probebench.sites import Tap
 
 _WHY = "--probe-prune removes every baseline that has no case in the run, so it needs a run of all cases"
 _FILTERS = {
@@ -155,7 +155,7 @@ def prune(
 
 def _stored(directory: Path, protocol: str) -> list[Sweep]:
     """Every sweep with a file of a baseline."""
-    from probebench.cases import Sweep
+    from probebench.catalog.cases import Sweep
 
     found = set()
     for path in (directory / protocol).iterdir():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probebench.sites import FINAL, Tap
+from probebench.catalog.taps import FINAL, Tap
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from functools import cache
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
+from probebench.catalog.taps import EMBED, Tap
 from probebench.ranking import Row, best_taps, chosen
 from probebench.selection import by_sweep
-from probebench.sites import EMBED, Tap
 
 if TYPE_CHECKING:
     import numpy as np

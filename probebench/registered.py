@@ -17,7 +17,7 @@ from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.errors import ProbebenchError
 
 if TYPE_CHECKING:
-    from probebench.cases import Sweep
+    from probebench.catalog.cases import Sweep
 
 Spec = TypeVar("Spec", ModelSpec, DatasetSpec)
 

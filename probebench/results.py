@@ -31,8 +31,8 @@ from probebench.errors import StoreError
 
 if TYPE_CHECKING:
     from probebench.baselines import Judgement
-    from probebench.cases import Sweep
-    from probebench.sites import Tap
+    from probebench.catalog.cases import Sweep
+    from probebench.catalog.taps import Tap
     from probebench.sweep import SweepResult
 
 SCHEMA = 1

@@ -22,8 +22,10 @@ from probebench._format import counted, signed
 from probebench._hardware import choose_device, usable_memory
 from probebench.baselines import Baseline, Judgement
 from probebench.cache import FeatureCache
-from probebench.cases import Case, Sweep
 from probebench.catalog import Catalog
+from probebench.catalog.cases import Case, Sweep
+from probebench.catalog.protocols import get_protocol
+from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.fetch import Progress
 from probebench.journal import Journal
@@ -32,10 +34,8 @@ from probebench.options import Options
 from probebench.outcome import Outcome
 from probebench.planning import SweepPlan
 from probebench.preparation import prepare
-from probebench.protocols import get_protocol
 from probebench.selection import select
 from probebench.shift import References
-from probebench.sites import Tap, all_taps
 from probebench.sweep import Begun, SweepResult, begin_sweep, run_sweep
 
 Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]

@@ -14,8 +14,8 @@ import pytest
 from probebench.items import cases_of, param_of, withheld_of
 
 if TYPE_CHECKING:
-    from probebench.cases import Case, Sweep
-    from probebench.sites import Tap
+    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.taps import Tap
 
 
 def divide(sizes: Mapping[Sweep, int], count: int) -> dict[Sweep, int]:

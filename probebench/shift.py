@@ -17,15 +17,15 @@ from probebench._arrays import on_host
 from probebench.cache import FeatureCache
 from probebench.cache.extraction import features_of
 from probebench.catalog import DatasetSpec, ModelSpec
+from probebench.catalog.taps import FINAL, Tap
 from probebench.datasets import disk
 from probebench.errors import ProbebenchError
 from probebench.loading import BatchSize
-from probebench.sites import FINAL, Tap
 from probebench.views import Views, pixel_statistics
 
 if TYPE_CHECKING:
+    from probebench.catalog.protocols import Protocol
     from probebench.models import Model
-    from probebench.protocols import Protocol
 
 MEASURE = "kid"
 MOST = 1000

@@ -14,8 +14,8 @@ from probebench.options import Options
 
 if TYPE_CHECKING:
     from probebench.asking import Asked
-    from probebench.cases import Case, Selection, Sweep
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+    from probebench.catalog.cases import Case, Selection, Sweep
     from probebench.engines.ray import RayEngine
     from probebench.journal import Journal
     from probebench.preflight import Here, Preflight, Withheld
@@ -126,7 +126,7 @@ class State:
             self._preflight = self._make_preflight(self._preflight.here)
 
     def _select(self, catalog: Catalog, *, partial: bool) -> Selection:
-        from probebench.cases import Selection
+        from probebench.catalog.cases import Selection
 
         chosen = self.options
         return Selection.parse(catalog, chosen.models, chosen.datasets, chosen.layers, chosen.sites, partial=partial)
@@ -153,8 +153,8 @@ class State:
         return self._preflight
 
     def _make_preflight(self, here: Here) -> Preflight:
+        from probebench.catalog.protocols import get_protocol
         from probebench.preflight import Preflight
-        from probebench.protocols import get_protocol
 
         catalog, options = self.catalog, self.options
         clean = get_protocol(options.protocol).train_on == "clean"
@@ -183,7 +183,7 @@ class State:
 
         Layers have to be some of the deepest model that has cases.
         """
-        from probebench.cases import parse_layers
+        from probebench.catalog.cases import parse_layers
         from probebench.errors import ProbebenchError, UnknownName
 
         try:
@@ -233,9 +233,9 @@ class State:
                 if cases:
                     self.engine.begin(cases)
             elif self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
-                from probebench import precision
                 from probebench._hardware import choose_device
-                from probebench.protocols import get_protocol
+                from probebench.catalog import precision
+                from probebench.catalog.protocols import get_protocol
 
                 precision.check(get_protocol(run.options.protocol).precision, choose_device(run.options.device))
             self.run = run

@@ -6,11 +6,11 @@ from math import floor, log10
 from typing import Any
 
 from probebench._format import percent, signed
+from probebench.catalog.taps import EMBED, FINAL, SITES
 from probebench.controls import SHIFTS
 from probebench.ranking import chosen
 from probebench.regime import SITES as REGIME_SITES
 from probebench.regime import Regime
-from probebench.sites import EMBED, FINAL, SITES
 
 
 def models(record: dict[str, Any]) -> list[str]:

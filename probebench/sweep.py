@@ -19,6 +19,8 @@ from probebench._progress import NullProgress
 from probebench.cache import FeatureCache
 from probebench.cache.extraction import Features, features_of
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import FINAL, Tap
 from probebench.checkpoint import PLAIN
 from probebench.datasets import Dataset
 from probebench.errors import FeatureError, ProbebenchError
@@ -28,10 +30,8 @@ from probebench.models import Model
 from probebench.planning import Mode, SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.probing import TapResult, TrainingSet, probe_taps
-from probebench.protocols import Protocol
 from probebench.ranking import chosen
 from probebench.shift import References, ShiftDistance, Unavailable
-from probebench.sites import FINAL, Tap
 from probebench.views import pixel_statistics
 
 

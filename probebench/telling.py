@@ -11,7 +11,7 @@ import pytest
 from probebench.errors import ProbebenchError
 
 if TYPE_CHECKING:
-    from probebench.cases import Case
+    from probebench.catalog.cases import Case
     from probebench.results import Record
     from probebench.state import State
 
@@ -26,7 +26,7 @@ def header(state: State, cases: Collection[Case]) -> list[str]:
     if not cases or config.get_verbosity() < -1:
         return []
     from probebench._format import counted
-    from probebench.protocols import get_protocol
+    from probebench.catalog.protocols import get_protocol
 
     protocol = get_protocol(options.protocol)
     what = f"{counted(len(cases), 'case')} in {counted(len({case.sweep for case in cases}), 'sweep')}"

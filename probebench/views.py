@@ -20,8 +20,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resized_crop
 
 from probebench.catalog import ModelSpec
+from probebench.catalog.protocols import Protocol
 from probebench.datasets import Split, check_image, concurrent
-from probebench.protocols import Protocol
 
 RANDOM = "random_resized_crop_flip"
 """The kind of view that is drawn by a seed."""

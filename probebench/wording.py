@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from probebench._format import counted, interval, percent, signed
+from probebench.catalog.taps import Tap
 from probebench.controls import Controls
 from probebench.regime import SMALL, Regime, Trend
-from probebench.sites import Tap
 
 SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
 """What is said of a dataset by the shift that the catalog gives it."""

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
-    from probebench.cases import Case, Sweep
+    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.taps import Tap
     from probebench.handover import Handover
     from probebench.options import Options
     from probebench.outcome import Outcome
     from probebench.preflight import Here, Withheld
     from probebench.run import Run
-    from probebench.sites import Tap
     from probebench.state import State
 
 _INPUT = "probebench"  # the key of what the controller gives to a worker
@@ -319,10 +319,10 @@ class Controller:
 
     def _begin(self, found: Mapping[str, Any]) -> dict[str, str]:
         """What the process of a run does when it has collected; the id of the sweep of every node id of a case."""
-        from probebench.cases import Case, Sweep
+        from probebench.catalog.cases import Case, Sweep
+        from probebench.catalog.taps import Tap
         from probebench.handover import recalled
         from probebench.registered import told_of
-        from probebench.sites import Tap
 
         assert self._handover is not None
         state = self._state

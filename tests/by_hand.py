@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from probebench.sites import SITES
+from probebench.catalog.taps import SITES
 
 
 def linear(layer, x):

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from probebench import results
+from probebench.catalog.taps import Tap
 from probebench.merge import Stored
-from probebench.sites import Tap
 from probebench.stats import wilson
 
 N = 1000

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from probebench.ahead import Ahead, worthwhile
-from probebench.cases import Sweep
-from probebench.protocols import get_protocol
+from probebench.catalog.cases import Sweep
+from probebench.catalog.protocols import get_protocol
 
 ONE, TWO = Sweep("a", "x", "default@1"), Sweep("a", "y", "default@1")
 

@@ -15,8 +15,8 @@ import timm
 import torch
 from timm.models.vitamin import VitCfg, VitConvCfg
 
+from probebench.catalog.taps import Tap, all_taps
 from probebench.features import Taps
-from probebench.sites import Tap, all_taps
 from tests.by_hand import recompute
 from tools.count_architectures import MODULES, architectures, report, survey
 

@@ -11,13 +11,13 @@ from safetensors.numpy import save
 
 from probebench import baselines
 from probebench.baselines import Baseline, judge
-from probebench.cases import Sweep
 from probebench.catalog import builtin_datasets, builtin_models
+from probebench.catalog.cases import Sweep
+from probebench.catalog.protocols import PAPER
+from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import StoreError
 from probebench.metrics import Estimate, Metrics
 from probebench.probing import TapResult
-from probebench.protocols import PAPER
-from probebench.sites import Tap, all_taps
 from probebench.sweep import SweepResult
 
 SWEEP = Sweep("glyphvit", "digits", "paper@1")

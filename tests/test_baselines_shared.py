@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from probebench import baselines
+from probebench.catalog.taps import all_taps
 from probebench.errors import StoreError
-from probebench.sites import all_taps
 from tests.test_baselines import ACT, RC2, SWEEP, N, result, right, stored, update
 
 pytestmark = [

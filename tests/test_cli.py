@@ -20,12 +20,12 @@ import pytest
 
 from probebench import __version__, weights
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.catalog.protocols import PAPER, PROTOCOLS
 from probebench.cli import main
 from probebench.errors import FetchError
 from probebench.fetch import Unreachable
 from probebench.listing import dataset_rows, write_table
 from probebench.progress import transfers
-from probebench.protocols import PAPER, PROTOCOLS
 from tests.fetch.helpers import KINDS, tar_of
 from tests.server import Answer
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from probebench.baselines import Baseline, judge
-from probebench.cases import Sweep
+from probebench.catalog.cases import Sweep
+from probebench.catalog.protocols import PAPER
+from probebench.catalog.taps import Tap
 from probebench.compare import compare
 from probebench.compare_table import render, summary
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.protocols import PAPER
-from probebench.sites import Tap
 from tests.records import N, right, stored
 from tests.test_baselines import result
 

@@ -20,6 +20,8 @@ from benchmarks.performance.study import (
     study,
     sweep,
 )
+from probebench.catalog.protocols import get_protocol
+from probebench.catalog.taps import Tap, all_taps
 from probebench.cost import (
     OPERATIONS,
     fit_operations,
@@ -29,8 +31,6 @@ from probebench.cost import (
     ridge_operations,
 )
 from probebench.planning import Demand
-from probebench.protocols import get_protocol
-from probebench.sites import Tap, all_taps
 
 WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(12)}  # a ViT-B
 

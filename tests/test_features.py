@@ -8,9 +8,9 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from probebench.catalog.taps import SITES, Tap, all_taps
 from probebench.errors import LayoutError
 from probebench.features import Taps, make_pool
-from probebench.sites import SITES, Tap, all_taps
 
 DEPTH = 3
 KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": DEPTH, "num_heads": 2, "num_classes": 0}
@@ -136,7 +136,7 @@ PEAK = """
 import os, resource, torch
 from timm.models.vision_transformer import VisionTransformer
 from probebench.features import Taps
-from probebench.sites import all_taps
+from probebench.catalog.taps import all_taps
 torch.set_num_threads(1)
 net = VisionTransformer(img_size=256, patch_size=8, embed_dim=64, depth=12, num_heads=1, num_classes=0).eval()
 for name, taps in (("one", all_taps(12)[-1:]), ("all", all_taps(12))):

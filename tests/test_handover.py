@@ -11,12 +11,12 @@ import pytest
 from filelock import FileLock
 
 from probebench import handover
-from probebench.cases import Case, Sweep
+from probebench.catalog.cases import Case, Sweep
+from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import StoreError
 from probebench.handover import Handover
 from probebench.outcome import Outcome
 from probebench.preflight import Withheld
-from probebench.sites import Tap, all_taps
 from tests.records import right, stored
 
 SWEEP = Sweep("net", "digits", "default@1")

@@ -19,10 +19,10 @@ from timm.models.vision_transformer import (
 )
 from torch import nn
 
+from probebench.catalog.taps import SITES, all_taps
 from probebench.errors import LayoutError
 from probebench.features import Taps, make_pool
 from probebench.layouts import LAYOUTS, blocks_of, find_layout
-from probebench.sites import SITES, all_taps
 from tests.by_hand import recompute
 
 

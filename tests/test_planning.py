@@ -11,11 +11,11 @@ import pytest
 
 from probebench import DatasetSpec, run_sweep
 from probebench.cache import FeatureCache
+from probebench.catalog.protocols import get_protocol
+from probebench.catalog.taps import all_taps
 from probebench.datasets import Split
 from probebench.errors import FeatureError
 from probebench.planning import Demand, plan_sweep
-from probebench.protocols import get_protocol
-from probebench.sites import all_taps
 from tests.cache.conftest import SPEC
 
 MB = 1_000_000
@@ -219,7 +219,7 @@ from dataclasses import replace
 from benchmarks.performance.probe_memory import Peak
 from probebench import DatasetSpec, run_sweep
 from probebench.cache import FeatureCache
-from probebench.protocols import get_protocol
+from probebench.catalog.protocols import get_protocol
 from tests.cache.conftest import SPEC
 import tests.test_planning as here
 

@@ -5,11 +5,10 @@ from contextlib import suppress
 import pytest
 import torch
 
-from probebench import precision
-from probebench.catalog import builtin_models
+from probebench.catalog import builtin_models, precision
+from probebench.catalog.protocols import DEFAULT, PROTOCOLS, get_protocol
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.models import build
-from probebench.protocols import DEFAULT, PROTOCOLS, get_protocol
 
 
 @pytest.mark.parametrize("name", ["default@1", "paper@1", "few_shot_4@1"])

@@ -8,11 +8,11 @@ import pytest
 
 from probebench import weights
 from probebench.asking import Asked
-from probebench.cases import Sweep
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.catalog.cases import Sweep
+from probebench.catalog.protocols import get_protocol
 from probebench.errors import WeightsError
 from probebench.preflight import Preflight, prepared, report, summary
-from probebench.protocols import get_protocol
 from probebench.sweep import run_sweep
 
 NOBODY = Asked.parse((), (), "", "", ())

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from probebench.cases import Sweep
+from probebench.catalog.cases import Sweep
 from probebench.sharding import divide
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from probebench import Tap, run_sweep
 from probebench.catalog import Catalog, DatasetSpec
-from probebench.protocols import DEFAULT, PAPER
+from probebench.catalog.protocols import DEFAULT, PAPER
 from probebench.shift import MOST, References, ShiftDistance, Unavailable, kernel_distance, some
 
 CATALOG = Catalog.default()

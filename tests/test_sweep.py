@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from probebench import DatasetSpec, SweepResult, Tap, recommend, run_sweep
+from probebench.catalog.protocols import DEFAULT
 from probebench.datasets import Split
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.protocols import DEFAULT
 
 NOISE = DatasetSpec("noise", "tests.test_sweep:noise")
 TAPS = [Tap(1, "act"), Tap(12, "rc2"), Tap("final", "final")]

@@ -8,8 +8,8 @@ from PIL import Image
 from torchvision import transforms
 
 from probebench.catalog import builtin_models
+from probebench.catalog.protocols import DEFAULT, FEW_SHOT_4, FEW_SHOT_16, IMAGENET_MEAN, PAPER
 from probebench.datasets import Split
-from probebench.protocols import DEFAULT, FEW_SHOT_4, FEW_SHOT_16, IMAGENET_MEAN, PAPER
 from probebench.views import Views, held_out_part, pixel_statistics, random_box, training_sets
 
 RNG = np.random.default_rng(0)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import timm
 import torch
 
+from probebench.catalog.taps import all_taps
 from probebench.errors import LayoutError
 from probebench.features import Taps
 from probebench.layouts import blocks_of, find_layout
 from probebench.models import weightless
-from probebench.sites import all_taps
 
 # timm's modules of vision transformers that keep one resolution and width throughout.
 MODULES = (

@@ -20,10 +20,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from probebench.catalog.taps import SITES, Tap, all_taps
 from probebench.errors import LayoutError
 from probebench.features import Taps
 from probebench.layouts import blocks_of
-from probebench.sites import SITES, Tap, all_taps
 from tools.count_architectures import MODULES
 
 FILE = Path(__file__).with_suffix(".csv")

@@ -29,12 +29,12 @@ from benchmarks.performance.probes import Data, one_tap, power_law
 from probebench import all_taps, models, run_sweep
 from probebench.cache import FeatureCache
 from probebench.catalog import builtin_models
+from probebench.catalog.protocols import DEFAULT, Protocol
+from probebench.catalog.taps import Tap
 from probebench.cost import OPERATIONS, fit_parts, matrix_rate, path_operations, ridge_operations
 from probebench.datasets import Split
 from probebench.features import Taps
 from probebench.probes import get_probe
-from probebench.protocols import DEFAULT, Protocol
-from probebench.sites import Tap
 from probebench.views import Views
 
 STRENGTHS = len(DEFAULT.path or ())

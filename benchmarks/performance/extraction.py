@@ -21,11 +21,11 @@ from tabulate import tabulate
 from timm.models.vision_transformer import VisionTransformer
 
 from probebench.catalog import builtin_models
+from probebench.catalog.taps import all_taps
 from probebench.features import Taps
 from probebench.forward import Arriving, Store
 from probebench.loading import BatchSize
 from probebench.models import build
-from probebench.sites import all_taps
 
 
 def glyphvit() -> torch.nn.Module:

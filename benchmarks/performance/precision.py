@@ -16,7 +16,7 @@ import numpy as np
 from tabulate import tabulate
 
 from probebench._hardware import choose_device
-from probebench.precision import PRECISIONS
+from probebench.catalog.precision import PRECISIONS
 from probebench.sweep import SweepResult, run_sweep
 
 

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from probebench.catalog.protocols import DEFAULT
+from probebench.catalog.taps import Tap
 from probebench.probes.logistic_path import fit
 from probebench.probes.plan import make_plan
-from probebench.protocols import DEFAULT
-from probebench.sites import Tap
 
 CASES = [
     # training rows, test rows, width, classes

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 from tabulate import tabulate
 
 from benchmarks.performance.architectures import Facts, read
+from probebench.catalog.protocols import DEFAULT, FEW_SHOT_16, Protocol
+from probebench.catalog.taps import Tap
 from probebench.cost import fit_operations
 from probebench.planning import Demand
-from probebench.protocols import DEFAULT, FEW_SHOT_16, Protocol
-from probebench.sites import Tap
 
 RECORD_BYTES, BASELINE_BYTES = 1300, 56
 """Of a case in a run record and in a baseline, besides one bit for each test image in both."""

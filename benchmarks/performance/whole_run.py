@@ -19,11 +19,11 @@ from tabulate import tabulate
 
 from probebench import Tap, all_taps, datasets, run_sweep
 from probebench.catalog import Catalog
+from probebench.catalog.protocols import PAPER
 from probebench.forward import extract
 from probebench.loading import BatchSize
 from probebench.models import build
 from probebench.probes.sklearn_logistic import make_classifier
-from probebench.protocols import PAPER
 from probebench.views import Views, pixel_statistics, training_sets
 
 TAPS = all_taps(12)

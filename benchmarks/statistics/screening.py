@@ -21,12 +21,12 @@ from tabulate import tabulate
 from probebench import run_sweep
 from probebench._hardware import available_cores
 from probebench.catalog import Catalog
+from probebench.catalog.protocols import DEFAULT
+from probebench.catalog.taps import Tap
 from probebench.errors import DataError
-from probebench.protocols import DEFAULT
 from probebench.recommendation import screening
 from probebench.recommendation.answer import as_cases, correct_of
 from probebench.selection import select
-from probebench.sites import Tap
 from probebench.sweep import Extracted, SweepResult
 
 MODEL = "glyphvit"

@@ -28,10 +28,10 @@ from sklearn.isotonic import IsotonicRegression
 
 from probebench import all_taps, datasets, models
 from probebench.catalog import Catalog
+from probebench.catalog.protocols import DEFAULT
 from probebench.forward import extract
 from probebench.loading import BatchSize
 from probebench.probes import get_probe
-from probebench.protocols import DEFAULT
 from probebench.views import Views, held_out_part, pixel_statistics, training_sets
 from tools.damage_weights import damaged
 

@@ -16,12 +16,12 @@ from probebench.cache.entry import Entry, Rows, Use
 from probebench.cache.key import Key, addresses, key_of
 from probebench.cache.store import FeatureCache
 from probebench.cache.writer import Writer
+from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError, StoreError
 from probebench.fetch import Progress
 from probebench.forward import extract, forward, refuse_non_finite
 from probebench.loading import BatchSize
 from probebench.models import Model
-from probebench.sites import Tap
 from probebench.views import Views
 
 WORTH_SECONDS = 10.0

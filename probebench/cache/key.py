@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from probebench.cache.entry import FORMAT, canonical
+from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError
 from probebench.features import EXTRACTION, Taps
 from probebench.models import Model
-from probebench.sites import Tap
 from probebench.views import Views
 
 
@@ -44,7 +44,7 @@ class Key:
         interpolation: of the resizing
         pixel_mean, pixel_std: per channel
         pooling: of the tokens
-        precision: that the network computes in, see `probebench.precision`
+        precision: that the network computes in, see `probebench.catalog.precision`
         device: type of the device, such as cpu or cuda
         versions: of the libraries that decode, resize and compute
     """

@@ -26,11 +26,11 @@ from probebench.items import cases_of
 from probebench.options import RAY_ADDRESS
 
 if TYPE_CHECKING:
-    from probebench.cases import Case, Sweep
+    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.taps import Tap
     from probebench.engines.task import Done, Job
     from probebench.outcome import Outcome
     from probebench.run import Run
-    from probebench.sites import Tap
     from probebench.state import State
 
 RETRIES = 3

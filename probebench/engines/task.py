@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from probebench import results
 from probebench._hardware import limit_threads
+from probebench.catalog.protocols import get_protocol
 from probebench.errors import EngineError, ProbebenchError
 from probebench.outcome import Outcome
 from probebench.preflight import Preflight
-from probebench.protocols import get_protocol
 from probebench.run import Run
 
 if TYPE_CHECKING:
     from probebench.asking import Asked
     from probebench.baselines import Baseline
-    from probebench.cases import Sweep
     from probebench.catalog import Catalog
+    from probebench.catalog.cases import Sweep
+    from probebench.catalog.taps import Tap
     from probebench.options import Options
-    from probebench.sites import Tap
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from probebench.catalog.taps import SITES
 from probebench.figures.curves import best_by_site
 from probebench.figures.depth import title
 from probebench.figures.style import INK, LINE, figure, final_look, look, wrapped
 from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE
-from probebench.sites import SITES
 from probebench.wording import chosen_on
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from probebench.catalog.taps import SITES
 from probebench.ranking import Row, best_row
 from probebench.report.contents import Sweep
-from probebench.sites import SITES
 
 
 @dataclass(frozen=True)

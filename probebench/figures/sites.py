@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from probebench.catalog.taps import SITES
 from probebench.figures.curves import of_site
 from probebench.figures.depth import heading
 from probebench.figures.style import INK, figure, final_line, layer_axis, look
 from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE
-from probebench.sites import SITES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probebench._format import percent
+from probebench.catalog.taps import FINAL, SITES
 from probebench.figures.curves import best_by_site
 from probebench.figures.depth import title
 from probebench.figures.names import safe
 from probebench.report.contents import Sweep
-from probebench.sites import FINAL, SITES
 from probebench.wording import chosen_on
 
 _LATEX = {

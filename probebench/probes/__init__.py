@@ -16,9 +16,9 @@ from typing import Protocol as TypingProtocol
 import numpy as np
 import numpy.typing as npt
 
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import Tap
 from probebench.errors import unknown
-from probebench.protocols import Protocol
-from probebench.sites import Tap
 
 if TYPE_CHECKING:
     from probebench._arrays import Array

@@ -11,10 +11,10 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 
 from probebench._arrays import Array, on_device
+from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
 from probebench.probes import Fit
 from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
-from probebench.sites import Tap
 
 Features = Mapping[Tap, Array]
 Results = list[tuple[Tap, Fit]]

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 
 from probebench._arrays import Array
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
 from probebench.probes import Fit
 from probebench.probes.axes import Selected, chunks, standardised, statistics
 from probebench.probes.batches import Features, Results, encode, fit_batches
-from probebench.protocols import Protocol
-from probebench.sites import Tap
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07

@@ -16,6 +16,8 @@ import torch
 
 from probebench._arrays import Array, HostArray
 from probebench._hardware import usable_memory
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import Tap
 from probebench.errors import DataError
 from probebench.probes import Fit
 from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
@@ -23,8 +25,6 @@ from probebench.probes.batches import axes_of, encode, fit_batches
 from probebench.probes.lbfgs import Solution, solve_path
 from probebench.probes.linear import Linear
 from probebench.probes.plan import make_plan
-from probebench.protocols import Protocol
-from probebench.sites import Tap
 
 
 def fit(

@@ -29,13 +29,13 @@ import torch
 
 from probebench._arrays import Array
 from probebench._hardware import usable_memory
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import Tap
 from probebench.errors import DataError, FeatureError
 from probebench.probes import Fit
 from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected
 from probebench.probes.batches import Features, Results, axes_of, encode, fit_batches
 from probebench.probes.plan import SMALL, sent_bytes
-from probebench.protocols import Protocol
-from probebench.sites import Tap
 
 
 @dataclass(frozen=True)

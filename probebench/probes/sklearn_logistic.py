@@ -16,9 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from probebench._arrays import Array, on_host
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import Tap
 from probebench.probes import Fit
-from probebench.protocols import Protocol
-from probebench.sites import Tap
 
 
 def make_classifier(protocol: Protocol) -> Pipeline:

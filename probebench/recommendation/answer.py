@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError
 from probebench.metrics import Estimate
-from probebench.sites import Tap
 from probebench.sweep import SweepResult
 
 if TYPE_CHECKING:

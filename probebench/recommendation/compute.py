@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from probebench.catalog.taps import EMBED, FINAL, Tap
 from probebench.layouts import blocks_of
-from probebench.sites import EMBED, FINAL, Tap
 
 
 def blocks_needed(tap: Tap, depth: int) -> int:

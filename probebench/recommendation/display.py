@@ -6,8 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from probebench._format import counted, interval, percent, signed
+from probebench.catalog.taps import FINAL
 from probebench.recommendation.screening import measured
-from probebench.sites import FINAL
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -15,15 +15,15 @@ from safetensors.torch import save
 from probebench import _files
 from probebench._version import __version__
 from probebench.catalog import ModelSpec
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import Tap
 from probebench.errors import StoreError
 from probebench.features import Taps
 from probebench.models import PLAIN, Model, shipped
 from probebench.probes.linear import Linear
-from probebench.protocols import Protocol
 from probebench.recommendation.classify import digest
 from probebench.recommendation.compute import blocks_needed
 from probebench.recommendation.recipe import recipe
-from probebench.sites import Tap
 from probebench.views import pixel_statistics
 from probebench.weights import needs_download
 

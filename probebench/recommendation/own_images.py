@@ -12,7 +12,8 @@ import numpy as np
 
 from probebench import datasets
 from probebench._format import counted
-from probebench.catalog import DATASETS_LISTED, Catalog, DatasetSpec
+from probebench.catalog import Catalog, DatasetSpec
+from probebench.catalog.catalog import DATASETS_LISTED
 from probebench.datasets import Split
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.folder import class_folders, images_of, splits_in

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from probebench.catalog.taps import EMBED, FINAL, Tap
 from probebench.layouts import Affine, Read, Site, Sum, blocks_of, find_layout, submodule
 from probebench.recommendation.compute import blocks_needed
-from probebench.sites import EMBED, FINAL, Tap
 
 Recipe = dict[str, Any]
 """One of, with paths of modules in the network:

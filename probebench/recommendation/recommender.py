@@ -11,17 +11,17 @@ import numpy as np
 from probebench._hardware import available_cores, choose_device
 from probebench.cache import FeatureCache
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.catalog.protocols import DEFAULT
+from probebench.catalog.taps import FINAL, Tap
 from probebench.errors import ProbebenchError
 from probebench.fetch import Progress
 from probebench.preparation import model_of
 from probebench.probes.logistic_path import solve
-from probebench.protocols import DEFAULT
 from probebench.recommendation import own_images, screening
 from probebench.recommendation.answer import Recommendation, TapRow, as_cases, correct_of
 from probebench.recommendation.compute import saved_compute
 from probebench.recommendation.export import Export, export
 from probebench.selection import select
-from probebench.sites import FINAL, Tap
 from probebench.stats import discordant, mcnemar_two_sided
 from probebench.sweep import Extracted, SweepResult, run_sweep
 

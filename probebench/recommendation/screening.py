@@ -12,10 +12,10 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import FINAL, Tap
 from probebench.probes import get_probe
 from probebench.probing import TrainingSet
-from probebench.protocols import Protocol
-from probebench.sites import FINAL, Tap
 
 
 @dataclass(frozen=True)

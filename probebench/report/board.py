@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from probebench._format import percent, signed
+from probebench.catalog.taps import EMBED, SITES
 from probebench.ranking import Row, metric
 from probebench.report.contents import Contents, Sweep
 from probebench.report.numbers import interval, significant, tenths
-from probebench.sites import EMBED, SITES
 
 PAGE = 25  # rows that are shown at a time
 

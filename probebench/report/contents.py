@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from probebench.catalog.taps import FINAL, Tap
 from probebench.ranking import Row, rank, selection_score
 from probebench.results import Record
 from probebench.selection import select
-from probebench.sites import FINAL, Tap
 from probebench.wording import SHIFT_WORDS
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probebench._format import percent
+from probebench.catalog.taps import EMBED, SITES, Tap
 from probebench.report.axes import Frame, Tick, band, line, padded, steps
 from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE, of_model
-from probebench.sites import EMBED, SITES, Tap
 
 SHOWN = 6  # models of a comparison that are drawn at first, controls included
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probebench._format import percent
+from probebench.catalog.taps import EMBED, FINAL, REFERENCES, SITES, Tap
 from probebench.ranking import Row
 from probebench.report.contents import Sweep
-from probebench.sites import EMBED, FINAL, REFERENCES, SITES, Tap
 
 STEPS = 9  # colours, in report.css
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probebench.sites import SITES
+from probebench.catalog.taps import SITES
 
 SHAPES = (
     "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0",  # circle

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from probebench._format import percent, signed
 from probebench._version import __version__
+from probebench.catalog.taps import SITES
 from probebench.report import board, changes, choice, controls, curves, heat_map, marks, provenance, shift_gain
 from probebench.report.contents import Contents
 from probebench.report.numbers import interval
 from probebench.results import Record
-from probebench.sites import SITES
 
 if TYPE_CHECKING:
     from jinja2 import Environment

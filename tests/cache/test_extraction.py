@@ -11,8 +11,8 @@ from probebench.cache import FeatureCache
 from probebench.cache import extraction as module
 from probebench.cache.entry import Entry
 from probebench.cache.writer import Writer
+from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
-from probebench.sites import Tap
 from tests.cache.conftest import TAPS, same
 
 

@@ -9,10 +9,10 @@ import torch
 
 from probebench.cache import key as keys
 from probebench.cache.key import Key, addresses, key_of
+from probebench.catalog.taps import Tap
 from probebench.datasets import Split
 from probebench.errors import ProbebenchError
 from probebench.models import Model, build
-from probebench.sites import Tap
 from tests.cache.conftest import KWARGS, SPEC, TAPS, noise
 
 

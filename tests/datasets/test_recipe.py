@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from probebench.catalog import DatasetSpec, parse
+from probebench.catalog import DatasetSpec
+from probebench.catalog.catalog import parse
 from probebench.datasets import load
 from probebench.datasets.disk import lacking
 from tests.datasets.ondisk import encoded, fill, jpeg, parquet

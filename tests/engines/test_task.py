@@ -15,12 +15,13 @@ import torch
 from probebench import results
 from probebench.asking import Asked
 from probebench.baselines import Baseline
-from probebench.cases import Sweep
 from probebench.catalog import Catalog
+from probebench.catalog.cases import Sweep
+from probebench.catalog.protocols import DEFAULT_PROTOCOL
+from probebench.catalog.taps import Tap
 from probebench.engines.task import Job, measure
-from probebench.options import DEFAULT_PROTOCOL, Options
+from probebench.options import Options
 from probebench.outcome import Outcome
-from probebench.sites import Tap
 
 SWEEP = Sweep("glyphvit", "digits", DEFAULT_PROTOCOL)
 TAP = Tap("final", "final")

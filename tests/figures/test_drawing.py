@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from matplotlib.colors import to_hex
 
+from probebench.catalog.taps import SITES
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.figures import Wanted
 from probebench.figures.drawing import draw, figures
 from probebench.figures.style import WIDTH, look, paper, wrapped
 from probebench.report.contents import Contents
 from probebench.report.marks import COLOURS, DASHES, SHAPES
-from probebench.sites import SITES
 from tests.records import right, stored
 from tests.report.records import DEPTH, count, full
 

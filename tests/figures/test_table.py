@@ -6,10 +6,10 @@ import re
 
 import pytest
 
+from probebench.catalog.taps import SITES
 from probebench.figures.names import LONGEST, distinct, safe
 from probebench.figures.table import escaped, table, to_latex, to_markdown
 from probebench.report.contents import Contents
-from probebench.sites import SITES
 from tests.records import right, stored
 from tests.report.records import count, full
 

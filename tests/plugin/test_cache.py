@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from probebench.protocols import get_protocol
+from probebench.catalog.protocols import get_protocol
 
 IMAGES = 4 * 240  # 2 models x 2 datasets, train and test
 SOME, COUNT = "--probe-site=act,final", 4 * 3

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from probebench import results
-from probebench.protocols import DEFAULT
+from probebench.catalog.protocols import DEFAULT
 
 ONE = ("--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=final")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from probebench import baselines, results
-from probebench.cases import Sweep
-from probebench.sites import Tap
+from probebench.catalog.cases import Sweep
+from probebench.catalog.taps import Tap
 from tests.conftest import TINY_COUNT
 
 ONE = ("--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=2,final")

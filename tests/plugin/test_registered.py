@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probebench.cases import Sweep
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.catalog.cases import Sweep
 from probebench.registered import Registered, told_of
 
 LATE = """

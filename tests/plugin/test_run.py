@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from probebench import results
-from probebench.protocols import DEFAULT
+from probebench.catalog.protocols import DEFAULT
 from tests.conftest import FEW, ONE, TINY_COUNT
 
 
@@ -99,8 +99,8 @@ def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, stored
     import numpy as np
 
     from probebench import baselines
-    from probebench.cases import Sweep
-    from probebench.sites import Tap
+    from probebench.catalog.cases import Sweep
+    from probebench.catalog.taps import Tap
 
     sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap(2, "act")
     baseline = baselines.read(baselines_dir.parent, sweep)

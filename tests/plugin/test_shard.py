@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from probebench import baselines, cli, results
-from probebench.cases import Sweep
+from probebench.catalog.cases import Sweep
+from probebench.catalog.taps import Tap
 from probebench.leaderboard_text import to_text
-from probebench.sites import Tap
 from tests.conftest import TINY_COUNT
 from tests.plugin.test_withheld import CASES
 from tests.plugin.test_workers import timeless

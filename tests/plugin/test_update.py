@@ -124,8 +124,8 @@ def test_a_case_that_passes_by_another_level_is_the_level_that_was_asked_for(run
     import numpy as np
 
     from probebench import baselines
-    from probebench.cases import Sweep
-    from probebench.sites import Tap
+    from probebench.catalog.cases import Sweep
+    from probebench.catalog.taps import Tap
 
     sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap("final", "final")
     baseline = baselines.read(baselines_dir.parent, sweep)

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from probebench import baselines, results
-from probebench.cases import Sweep
-from probebench.sites import Tap
+from probebench.catalog.cases import Sweep
+from probebench.catalog.taps import Tap
 from tests.conftest import FEW, ONE, TINY_COUNT
 
 pytest.importorskip("xdist")

@@ -11,12 +11,12 @@ from sklearn.preprocessing import StandardScaler
 
 from probebench import results, run_sweep
 from probebench.baselines import Judgement
-from probebench.cases import Sweep
+from probebench.catalog.cases import Sweep
+from probebench.catalog.protocols import DEFAULT
+from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
 from probebench.probes import get_probe, knn
 from probebench.probes.knn import knn_votes
-from probebench.protocols import DEFAULT
-from probebench.sites import Tap
 
 RNG = np.random.default_rng(0)
 KNN = replace(DEFAULT, name="knn@1", probe="knn")

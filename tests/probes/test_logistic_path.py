@@ -11,11 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from probebench.catalog.protocols import DEFAULT
+from probebench.catalog.taps import Tap
 from probebench.errors import DataError, FeatureError
 from probebench.probes import get_probe
 from probebench.probes.logistic_path import fit
-from probebench.protocols import DEFAULT
-from probebench.sites import Tap
 
 TAPS = {Tap(1, "rc2"): 12, Tap(2, "rc2"): 12, Tap(1, "act"): 40}
 HELD_OUT = np.arange(300) % 5 == 4

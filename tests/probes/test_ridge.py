@@ -10,12 +10,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from probebench import run_sweep
+from probebench.catalog.protocols import DEFAULT
+from probebench.catalog.taps import Tap
 from probebench.errors import DataError, FeatureError
 from probebench.probes import get_probe, ridge
 from probebench.probes.axes import principal_axes
 from probebench.probes.ridge import RidgeSolution, ridge_path
-from probebench.protocols import DEFAULT
-from probebench.sites import Tap
 
 RNG = np.random.default_rng(0)
 ALPHAS = np.array([1e3, 10, 0.3, 1e-2])

@@ -7,10 +7,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from probebench.catalog.protocols import PAPER
+from probebench.catalog.taps import Tap
 from probebench.errors import UnknownName
 from probebench.probes import get_probe
-from probebench.protocols import PAPER
-from probebench.sites import Tap
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 150)

@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from probebench.catalog.protocols import DEFAULT
+from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
 from probebench.probes.width import leading_components, loses, narrowed
 from probebench.probing import TrainingSet, probe_taps
-from probebench.protocols import DEFAULT
-from probebench.sites import Tap
 
 ACT, RC2 = Tap(1, "act"), Tap(1, "rc2")
 RNG = np.random.default_rng(0)

@@ -22,15 +22,15 @@ from safetensors.torch import load_file, save, save_file
 
 from probebench import Tap, all_taps, models, weights
 from probebench.catalog import Catalog, ModelSpec
+from probebench.catalog.protocols import DEFAULT
+from probebench.catalog.taps import SITES
 from probebench.cli import main
 from probebench.datasets.files import decode
 from probebench.errors import StoreError
 from probebench.features import Taps
-from probebench.protocols import DEFAULT
 from probebench.recommendation import classify
 from probebench.recommendation.export import _cut, export
 from probebench.recommendation.recipe import recipe
-from probebench.sites import SITES
 from tests.recommendation.conftest import write_digits
 
 CHECKPOINT = Path(models.__file__).parent / "embedded" / "glyphvit.safetensors"

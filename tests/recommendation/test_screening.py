@@ -11,8 +11,8 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
 from probebench import Tap
+from probebench.catalog.protocols import DEFAULT
 from probebench.probing import TrainingSet
-from probebench.protocols import DEFAULT
 from probebench.recommendation import screening
 from probebench.recommendation.screening import MEASURED, best, scores
 

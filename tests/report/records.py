@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from probebench.sites import SITES, Tap
+from probebench.catalog.taps import SITES, Tap
 from probebench.stats import wilson
 from tests.records import N, right, stored
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from probebench.catalog.taps import EMBED, FINAL, SITES, Tap, all_taps
 from probebench.errors import UnknownName
-from probebench.sites import EMBED, FINAL, SITES, Tap, all_taps
 
 
 def test_all_taps_are_eight_a_layer_and_two_references_in_the_order_of_the_data():

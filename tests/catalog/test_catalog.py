@@ -7,10 +7,10 @@ import pytest
 import timm
 
 from probebench.catalog import Catalog, ModelSpec
+from probebench.catalog.taps import all_taps
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.features import Taps
 from probebench.models import completed, weightless
-from probebench.sites import all_taps
 from probebench.weights import needs_download
 
 CATALOG = Catalog.default()
@@ -155,7 +155,7 @@ def test_weights_are_of_a_known_kind():
 
 
 def test_every_model_has_a_case_file_and_no_case_file_another():
-    text = "".join(path.read_text() for path in (Path(__file__).parent.parent / "benchmarks").glob("test_*.py"))
+    text = "".join(path.read_text() for path in (Path(__file__).parents[2] / "benchmarks").glob("test_*.py"))
     assert sorted(re.findall(r'^    "(\w+)",$', text, re.MULTILINE)) == sorted(HUB)
 
 

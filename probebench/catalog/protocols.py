@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
+from probebench.catalog.precision import PRECISIONS, Precision
 from probebench.errors import ProbebenchError, unknown
-from probebench.precision import PRECISIONS, Precision
 
 if TYPE_CHECKING:
-    from probebench.catalog import ModelSpec
+    from probebench.catalog.specs import ModelSpec
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -50,7 +50,7 @@ class Protocol:
         probe: name of the probe in `probebench.probes`
         C: inverse regularisation strength of the probe, in scikit-learn's convention; None if it is chosen from `path`
         max_iter: most iterations of the probe's solver
-        precision: of the forward pass, see `probebench.precision`
+        precision: of the forward pass, see `probebench.catalog.precision`
         selection: what the best tap is picked on: ``test``, or the ``held_out`` part of train
         seed: of the random views and of the splits
         path: the values of C to choose from on the held-out part of train, rising; the probe is then fitted again on
@@ -212,3 +212,6 @@ def get_protocol(name: str) -> Protocol:
     if precision not in others:
         raise unknown("precision", precision, others)
     return replace(PROTOCOLS[plain], name=name, precision=others[precision])
+
+
+DEFAULT_PROTOCOL = "default@1"

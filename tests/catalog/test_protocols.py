@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from probebench.catalog.protocols import DEFAULT, FEW_SHOT_4, PAPER, PROTOCOLS, get_protocol
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.protocols import DEFAULT, FEW_SHOT_4, PAPER, PROTOCOLS, get_protocol
 
 
 def test_published_protocols_never_change():

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from probebench.catalog import Catalog
+from probebench.catalog.catalog import Catalog
+from probebench.catalog.taps import REFERENCES, SITES, Tap, all_taps
 from probebench.errors import UnknownName, unknown
-from probebench.sites import REFERENCES, SITES, Tap, all_taps
 
 Found = TypeVar("Found")
 
@@ -178,3 +178,7 @@ def expand(
             sweep = Sweep(model, dataset, protocol)
             cases += [Case(sweep, tap) for tap in taps]
     return cases
+
+
+ARGUMENTS = ("model", "dataset", "layer", "site")
+"""Of the ``probe`` mark."""

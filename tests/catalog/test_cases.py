@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.cases import Selection, expand, parse_layers
 from probebench.catalog import Catalog
+from probebench.catalog.cases import Selection, expand, parse_layers
 from probebench.errors import UnknownName
 
 CATALOG = Catalog.default()
