@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from probebench._progress import Progress
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import Protocol
-from probebench.fetch import Progress
 
 if TYPE_CHECKING:
     from probebench.sweep import Begun

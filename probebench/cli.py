@@ -20,12 +20,12 @@ from probebench._version import __version__
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import DATASETS_LISTED, MODELS_LISTED
 from probebench.catalog.precision import MEANING
-from probebench.datasets.disk import data_root, missing
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
+from probebench.fetch.local import data_root, missing
 from probebench.listing import Row, dataset_rows, model_rows, protocol_rows, write_table
 
 if TYPE_CHECKING:
-    from probebench.fetch import Progress
+    from probebench._progress import Progress
 
 EXAMPLES = """examples:
   probebench models                     all models
@@ -232,11 +232,11 @@ def _specs(catalog: Catalog, name: str) -> list[ModelSpec | DatasetSpec]:
 
 
 def _weights(spec: ModelSpec) -> dict[str, _Job]:
-    from probebench import weights
+    from probebench.fetch import hub
 
-    if not weights.needs_download(spec) or weights.cached(spec) is not None:
+    if not hub.needs_download(spec) or hub.cached(spec) is not None:
         return {}
-    run = lambda progress: weights.download(spec, progress=progress)  # noqa: E731
+    run = lambda progress: hub.download(spec, progress=progress)  # noqa: E731
     return {f"weights of {spec.name}": _Job(f"weights of {spec.name}", spec.download_size, "the hub", [run])}
 
 

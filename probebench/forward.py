@@ -10,11 +10,11 @@ from torch.utils.data import Dataset
 from probebench._arrays import Array, allocate, fill, rows_not_finite
 from probebench.catalog import precision
 from probebench.catalog.taps import Tap
+from probebench.datasets.views import Views
 from probebench.errors import FeatureError
 from probebench.features import Taps
 from probebench.loading import BatchSize, batches, out_of_memory
 from probebench.models import Model
-from probebench.views import Views
 
 
 class Store:

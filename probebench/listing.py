@@ -19,7 +19,7 @@ from rich.table import Table
 from probebench._format import human
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.protocols import PROTOCOLS, Protocol
-from probebench.datasets.disk import missing
+from probebench.fetch.local import missing
 
 _SPLITS = re.compile(r"(?:; )?([\d,]+) train(?: \([^)]*\))?, ([\d,]+) test(?: \([^)]*\))?")
 
@@ -78,15 +78,15 @@ def _protocol_row(protocol: Protocol) -> Row:
 
 
 def model_rows(catalog: Catalog) -> list[Row]:
-    """The models of a catalog. Asks `probebench.weights` what is on this machine."""
+    """The models of a catalog. Asks `probebench.fetch.hub` what is on this machine."""
     return [_model_row(spec) for spec in catalog.models.values()]
 
 
 def _model_row(spec: ModelSpec) -> Row:
-    from probebench import weights
+    from probebench.fetch import hub
 
-    needed = weights.needs_download(spec)
-    path = weights.cached(spec) if needed else None
+    needed = hub.needs_download(spec)
+    path = hub.cached(spec) if needed else None
     here = path is not None or not needed
     cells = {
         "name": spec.name,

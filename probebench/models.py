@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probebench import checkpoint
-from probebench import weights as pretrained
 from probebench.catalog import ModelSpec
 from probebench.catalog.precision import Precision, check, dtype_of
 from probebench.errors import LayoutError, ProbebenchError, UnknownName, WeightsError, unknown
+from probebench.fetch import hub as pretrained
 from probebench.layouts import blocks_of
 
 PLAIN = "VisionTransformer"

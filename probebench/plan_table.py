@@ -19,13 +19,13 @@ from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap
 from probebench.cost import fit_operations, matrix_rate
+from probebench.datasets.views import pixel_statistics
 from probebench.errors import ProbebenchError
 from probebench.forward import forward
 from probebench.loading import BatchSize
 from probebench.planning import SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.run import feature_cache
-from probebench.views import pixel_statistics
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog

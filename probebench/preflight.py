@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from probebench import fetch, weights
 from probebench._format import counted, human
 from probebench.asking import Asked
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import Protocol
-from probebench.datasets import disk
 from probebench.errors import unknown
+from probebench.fetch import hub, local
+from probebench.fetch.http import offline as forbidden
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +77,7 @@ class Preflight:
         here: Here = ({}, {}),
     ) -> None:
         self._catalog, self._own, self._asked, self._licences, self._clean = catalog, own, asked, licences, clean
-        self._offline = offline or fetch.offline()
+        self._offline = offline or forbidden()
         self._weights, self._images = map(dict, here)
         self._no_hub = False
         self._dead_hosts: set[str] = set()
@@ -99,17 +99,17 @@ class Preflight:
                 raise unknown("licence", name, known)
 
     def _lacks_weights(self, spec: ModelSpec) -> bool:
-        if spec.name in self._own or not weights.needs_download(spec):
+        if spec.name in self._own or not hub.needs_download(spec):
             return False
         if spec.name not in self._weights:
-            self._weights[spec.name] = weights.cached(spec) is not None
+            self._weights[spec.name] = hub.cached(spec) is not None
         return not self._weights[spec.name]
 
     def _lacking(self, spec: DatasetSpec) -> tuple[str, ...]:
         """Names of the datasets that a sweep reads and that are not on this machine."""
         for each in self._read(spec):
             if each.name not in self._images:
-                self._images[each.name] = disk.on_disk(each)
+                self._images[each.name] = local.on_disk(each)
         return tuple(each.name for each in self._read(spec) if not self._images[each.name])
 
     def _read(self, spec: DatasetSpec) -> list[DatasetSpec]:
@@ -117,7 +117,7 @@ class Preflight:
         return [spec, self._catalog.clean(spec)] if self._clean and spec.clean else [spec]
 
     def _missing(self, spec: DatasetSpec) -> list[Archive]:
-        return [archive for each in self._read(spec) for archive in disk.missing(each)]
+        return [archive for each in self._read(spec) for archive in local.missing(each)]
 
     def unreachable(self, sweep: Sweep, cases: int) -> Withheld:
         """A sweep that was let through to be downloaded, and nobody answered: those hosts are not tried again."""
@@ -158,7 +158,7 @@ class Preflight:
 
     def _refused(self, spec: ModelSpec) -> str:
         """Why the licence of a model's weights is refused; empty if it is not."""
-        if not self._licences or spec.name in self._own or not weights.needs_download(spec):
+        if not self._licences or spec.name in self._own or not hub.needs_download(spec):
             return ""
         allowed = set(self._licences)
         if COMMERCIAL in allowed:
@@ -225,10 +225,10 @@ def _entry(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> dict[str
     lacks, names = [], []
     if any(each.model for each in group):
         lacks.append(human(spec.download_size) if spec.download_size else "weights")
-        names.append(weights.handle(spec))
+        names.append(hub.handle(spec))
     datasets = list(dict.fromkeys(name for each in group for name in each.datasets))
     if datasets:
-        archives = {a.url: a for name in datasets for a in disk.missing(catalog.dataset(name))}
+        archives = {a.url: a for name in datasets for a in local.missing(catalog.dataset(name))}
         size = sum(archive.size for archive in archives.values())
         lacks.append(counted(len(datasets), "dataset") + (f" {human(size)}" if size else ""))
         names += _short(datasets, catalog)
@@ -249,7 +249,7 @@ def prepared(spec: ModelSpec, protocol: Protocol) -> tuple[str, list[str]]:
     The declaration is timm's for weights from the hub, the spec's own for others. Imports torch.
     """
     declared = spec
-    if weights.needs_download(spec):
+    if hub.needs_download(spec):
         from probebench.models import declared as ask_timm
 
         declared = ask_timm(spec)
@@ -288,7 +288,7 @@ def report(specs: Iterable[ModelSpec], protocol: Protocol, own: Mapping[str, str
         text, differs = prepared(spec, protocol)
         if spec.name in own:
             origin = [own[spec.name]]
-        elif weights.needs_download(spec):
+        elif hub.needs_download(spec):
             origin = [spec.architecture, f"licence {spec.licence or 'unknown'}"]
         else:
             origin = []

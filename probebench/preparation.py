@@ -10,22 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench import datasets, models
-from probebench import weights as pretrained
 from probebench._hardware import usable_memory
+from probebench._progress import Progress
 from probebench.cache import FeatureCache
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import dataset_of
 from probebench.catalog.protocols import Protocol, get_protocol
 from probebench.catalog.taps import Tap, all_taps
-from probebench.datasets import disk
+from probebench.datasets.dataset import training_split_for
+from probebench.datasets.splits import held_out_part, training_sets
+from probebench.datasets.views import Views
 from probebench.errors import DataError, ProbebenchError, unknown
 from probebench.features import widths_of
-from probebench.fetch import Progress, fetch_dataset
+from probebench.fetch import fetch_dataset, local
+from probebench.fetch import hub as pretrained
 from probebench.models import Model
 from probebench.planning import Demand, SweepPlan, plan_sweep
 from probebench.probes import ON_DEVICE, get_probe
 from probebench.probing import TrainingSet
-from probebench.views import Views, held_out_part, training_sets
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,11 @@ def prepare(
         if weights is None and pretrained.needs_download(model_spec):
             pretrained.download(model_spec, progress)
         for spec in {spec.name: spec for spec in (clean, dataset_spec)}.values():
-            if not disk.on_disk(spec):
-                fetch_dataset(spec, disk.data_root(), progress)
+            if not local.on_disk(spec):
+                fetch_dataset(spec, local.data_root(), progress)
     data = datasets.load(dataset_spec)
     if clean.name != dataset_spec.name:
-        data = replace(data, train=datasets.training_split_for(data, datasets.load(clean)))
+        data = replace(data, train=training_split_for(data, datasets.load(clean)))
     chosen = training_sets(data.train, protocol)
     for indices in chosen:
         _refuse_missing_classes(data, data.train.labels[indices], protocol)

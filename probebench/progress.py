@@ -63,7 +63,7 @@ def bar(file: TextIO, title: str) -> Iterator[_Bar]:
 
 
 class _TransferBar:
-    """See `probebench.fetch.Progress`."""
+    """See `probebench._progress.Progress`."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

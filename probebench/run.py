@@ -20,6 +20,7 @@ from probebench import _files, ahead, baselines, leaderboard_text, report, resul
 from probebench._files import relative
 from probebench._format import counted, signed
 from probebench._hardware import choose_device, usable_memory
+from probebench._progress import Progress
 from probebench.baselines import Baseline, Judgement
 from probebench.cache import FeatureCache
 from probebench.catalog import Catalog
@@ -27,7 +28,6 @@ from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError, Unreachable
-from probebench.fetch import Progress
 from probebench.journal import Journal
 from probebench.loading import out_of_memory
 from probebench.options import Options

@@ -18,10 +18,10 @@ from probebench.cache import FeatureCache
 from probebench.cache.extraction import features_of
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.taps import FINAL, Tap
-from probebench.datasets import disk
+from probebench.datasets.views import Views, pixel_statistics
 from probebench.errors import ProbebenchError
+from probebench.fetch import local
 from probebench.loading import BatchSize
-from probebench.views import Views, pixel_statistics
 
 if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol
@@ -178,7 +178,7 @@ def no_reference(model: ModelSpec, reference: DatasetSpec | None) -> str:
     if reference is None:
         data = f" ({model.pretraining})" if model.pretraining else ""
         return f"no dataset stands for what {model.name} was pretrained on{data}; ModelSpec.reference names one"
-    if not disk.on_disk(reference):
+    if not local.on_disk(reference):
         return f"{reference.name}, which stands for what {model.name} was pretrained on, is not on this machine"
     return ""
 

@@ -209,7 +209,7 @@ class State:
         if self.controller is None and (cases or self.withheld):  # its workers know all models
             self.preflight.check_licences()
         if cases and self.engine is None:  # what the nodes of a cluster have, this machine does not know
-            from probebench.weights import own_file
+            from probebench.fetch.hub import own_file
 
             for name in dict.fromkeys([*self.options.weights, *(case.sweep.model for case in cases)]):
                 own_file(self.catalog.model(name), self.options.weights.get(name))

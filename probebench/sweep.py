@@ -15,7 +15,7 @@ from probebench import shift
 from probebench._arrays import Array, HostArray, on_host
 from probebench._format import human, interval, percent
 from probebench._hardware import available_cores, choose_device
-from probebench._progress import NullProgress
+from probebench._progress import NullProgress, Progress
 from probebench.cache import FeatureCache
 from probebench.cache.extraction import Features, features_of
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
@@ -23,8 +23,8 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import FINAL, Tap
 from probebench.checkpoint import PLAIN
 from probebench.datasets import Dataset
+from probebench.datasets.views import pixel_statistics
 from probebench.errors import FeatureError, ProbebenchError
-from probebench.fetch import Progress
 from probebench.loading import BatchSize
 from probebench.models import Model
 from probebench.planning import Mode, SweepPlan
@@ -32,7 +32,6 @@ from probebench.preparation import Prepared, prepare
 from probebench.probing import TapResult, TrainingSet, probe_taps
 from probebench.ranking import chosen
 from probebench.shift import References, ShiftDistance, Unavailable
-from probebench.views import pixel_statistics
 
 
 @dataclass

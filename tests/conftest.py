@@ -21,10 +21,21 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Inner pytest runs forget the modules that they were the first to import: torch cannot be imported twice, and the
 # others would take seconds each time. So all of them are imported here.
 for _module in (
-    *("collecting", "datasets.embedded", "ending", "fixture", "heat_map", "junit", "preflight", "progress", "run"),
-    *("probes.logistic_path", "probes.sklearn_logistic", "telling", "views"),
+    "probebench.collecting",
+    "probebench.datasets.embedded",
+    "probebench.datasets.views",
+    "probebench.ending",
+    "probebench.fixture",
+    "probebench.heat_map",
+    "probebench.junit",
+    "probebench.preflight",
+    "probebench.probes.logistic_path",
+    "probebench.probes.sklearn_logistic",
+    "probebench.progress",
+    "probebench.run",
+    "probebench.telling",
 ):
-    import_module(f"probebench.{_module}")
+    import_module(_module)
 import_module("timm.models.vision_transformer")
 
 # The same examples everywhere, for as long as they take on a machine that has other things to do.

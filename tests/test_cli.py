@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from probebench import __version__, weights
+from probebench import __version__
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.protocols import PAPER, PROTOCOLS
 from probebench.cli import main
 from probebench.errors import FetchError
-from probebench.fetch import Unreachable
+from probebench.fetch import Unreachable, hub
 from probebench.listing import dataset_rows, write_table
 from probebench.progress import transfers
 from tests.fetch.helpers import KINDS, tar_of
@@ -93,7 +93,7 @@ def test_models_are_listed(catalog, capsys, monkeypatch):
     assert row.split()[-2:] == ["Apache-2.0", "no"]
     row = next(line for line in lines(out) if line[:1] == ["glyphvit"])
     assert row[-1] == "yes"
-    monkeypatch.setattr(weights, "cached", lambda spec: Path("/hub/model.safetensors"))
+    monkeypatch.setattr(hub, "cached", lambda spec: Path("/hub/model.safetensors"))
     main(["models", "X16"])
     assert "/hub/model.safetensors" in capsys.readouterr().out
 
@@ -317,7 +317,7 @@ def test_a_host_that_cannot_be_reached_is_tried_once(catalog, monkeypatch, capsy
         tried.append(url)
         raise Unreachable(f"{url} cannot be reached")
 
-    monkeypatch.setattr("probebench.fetch.transfer", unreachable)
+    monkeypatch.setattr("probebench.fetch.datasets.transfer", unreachable)
     assert main(["fetch", "both"]) == 1
     assert len(tried) == 1
     assert (
@@ -340,13 +340,13 @@ def test_weights_are_fetched(catalog, monkeypatch, capsys):
         progress.advance(10)
         fetched.append(spec.name)
 
-    monkeypatch.setattr(weights, "download", download)
+    monkeypatch.setattr(hub, "download", download)
     assert main(["fetch", "vit_x16", "glyphvit", "vit_x16_random"]) == 0
     assert fetched == ["vit_x16"]
     out, err = capsys.readouterr()
     assert out.startswith("on this machine: glyphvit, vit_x16_random\n")
     assert err == "vit_x16, 10 B\n  10 B of 10 B\n"
-    monkeypatch.setattr(weights, "cached", lambda spec: Path("/hub/model.safetensors"))
+    monkeypatch.setattr(hub, "cached", lambda spec: Path("/hub/model.safetensors"))
     assert main(["fetch", "vit_x16"]) == 0
     assert fetched == ["vit_x16"]
 
@@ -355,7 +355,7 @@ def test_weights_that_cannot_be_fetched(catalog, monkeypatch, capsys):
     def download(spec, progress=None):
         raise FetchError("HTTP 401")
 
-    monkeypatch.setattr(weights, "download", download)
+    monkeypatch.setattr(hub, "download", download)
     assert main(["fetch", "vit_x16", "photos"]) == 1
     out, err = capsys.readouterr()
     assert err.endswith("probebench: weights of vit_x16, for vit_x16, was not fetched: HTTP 401\n")

@@ -8,11 +8,11 @@ from timm.layers import Mlp
 from probebench.catalog import ModelSpec
 from probebench.catalog.taps import Tap, all_taps
 from probebench.datasets import Split
+from probebench.datasets.views import Views
 from probebench.errors import FeatureError
 from probebench.forward import extract
 from probebench.loading import BatchSize
 from probebench.models import Model
-from probebench.views import Views
 from tests.test_features import DEPTH, make_net
 
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from probebench.datasets import Split, Subset
+from probebench.datasets import Split
+from probebench.datasets.dataset import Subset
+from probebench.datasets.views import RANDOM, Views
 from probebench.errors import DataError
 from probebench.loading import BatchSize, batches
-from probebench.views import RANDOM, Views
 
 SIDE = 80  # large enough for threads
 

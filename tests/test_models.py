@@ -310,13 +310,13 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path):
 
 def test_pretrained_weights_that_are_damaged_are_refused(tmp_path, monkeypatch):
     (tmp_path / "model.safetensors").write_bytes(b"cut off")
-    monkeypatch.setattr("probebench.weights.cached", lambda spec: tmp_path / "model.safetensors")
+    monkeypatch.setattr("probebench.fetch.hub.cached", lambda spec: tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=r"model 'vit_b16' \(.*\) cannot be loaded .*delete it and fetch it again"):
         build(Catalog.default().model("vit_b16"))
 
 
 def test_pretrained_weights_that_are_not_here_are_an_error_with_the_command(monkeypatch):
-    monkeypatch.setattr("probebench.weights.cached", lambda spec: None)
+    monkeypatch.setattr("probebench.fetch.hub.cached", lambda spec: None)
     with pytest.raises(WeightsError, match=r"vit_b16 \(343 MB\): probebench fetch vit_b16"):
         build(Catalog.default().model("vit_b16"))
 
@@ -333,7 +333,7 @@ def test_the_hash_of_any_weights_file_is_checked_where_it_is_given(tmp_path, tun
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match="SHA-256 is"):
         build(tiny(checkpoint="./w.safetensors", sha256="0" * 64))
-    monkeypatch.setattr("probebench.weights.cached", lambda spec: tmp_path / "w.safetensors")
+    monkeypatch.setattr("probebench.fetch.hub.cached", lambda spec: tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="SHA-256 is"):
         build(replace(Catalog.default().model("vit_b16"), sha256="0" * 64))
 

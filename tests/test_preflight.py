@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from probebench import weights
 from probebench.asking import Asked
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.errors import WeightsError
+from probebench.fetch import hub
 from probebench.preflight import Preflight, prepared, report, summary
 from probebench.sweep import run_sweep
 
@@ -28,7 +28,7 @@ CATALOG = Catalog.default().extended(datasets=[HERE, GONE, BY_HAND])
 def nothing_is_here(monkeypatch, tmp_path):
     """An empty data root, and a machine that has the weights of mae_b16 only."""
     monkeypatch.setenv("PROBEBENCH_DATA", str(tmp_path))
-    monkeypatch.setattr(weights, "cached", lambda spec: tmp_path if spec.name == "mae_b16" else None)
+    monkeypatch.setattr(hub, "cached", lambda spec: tmp_path if spec.name == "mae_b16" else None)
 
 
 def withheld(model, dataset, keyword="", offline=False, licences=(), own=()):

@@ -33,9 +33,9 @@ from probebench.catalog.protocols import DEFAULT, Protocol
 from probebench.catalog.taps import Tap
 from probebench.cost import OPERATIONS, fit_parts, matrix_rate, path_operations, ridge_operations
 from probebench.datasets import Split
+from probebench.datasets.views import Views
 from probebench.features import Taps
 from probebench.probes import get_probe
-from probebench.views import Views
 
 STRENGTHS = len(DEFAULT.path or ())
 RIDGE = replace(DEFAULT, name="ridge", probe="ridge_path")

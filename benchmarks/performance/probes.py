@@ -31,12 +31,12 @@ from torchvision import transforms
 from probebench import Tap, all_taps, datasets, models
 from probebench.catalog import Catalog, ModelSpec
 from probebench.datasets import Split
+from probebench.datasets.views import Views
 from probebench.forward import extract
 from probebench.loading import BatchSize
 from probebench.probes.axes import principal_axes
 from probebench.probes.lbfgs import solve_path
 from probebench.probes.plan import make_plan
-from probebench.views import Views
 
 PATH = np.logspace(-4, 2, 10)
 CATALOG = Catalog.default()

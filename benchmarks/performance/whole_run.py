@@ -20,11 +20,12 @@ from tabulate import tabulate
 from probebench import Tap, all_taps, datasets, run_sweep
 from probebench.catalog import Catalog
 from probebench.catalog.protocols import PAPER
+from probebench.datasets.splits import training_sets
+from probebench.datasets.views import Views, pixel_statistics
 from probebench.forward import extract
 from probebench.loading import BatchSize
 from probebench.models import build
 from probebench.probes.sklearn_logistic import make_classifier
-from probebench.views import Views, pixel_statistics, training_sets
 
 TAPS = all_taps(12)
 

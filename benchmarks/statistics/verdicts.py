@@ -29,10 +29,11 @@ from sklearn.isotonic import IsotonicRegression
 from probebench import all_taps, datasets, models
 from probebench.catalog import Catalog
 from probebench.catalog.protocols import DEFAULT
+from probebench.datasets.splits import held_out_part, training_sets
+from probebench.datasets.views import Views, pixel_statistics
 from probebench.forward import extract
 from probebench.loading import BatchSize
 from probebench.probes import get_probe
-from probebench.views import Views, held_out_part, pixel_statistics, training_sets
 from tools.damage_weights import damaged
 
 SUITE = Catalog.default().dataset_names("embedded")

@@ -12,17 +12,17 @@ import torch
 from torch.utils.data import Subset
 
 from probebench._arrays import Array, allocate, fill, on_host, to_device
+from probebench._progress import Progress
 from probebench.cache.entry import Entry, Rows, Use
 from probebench.cache.key import Key, addresses, key_of
 from probebench.cache.store import FeatureCache
 from probebench.cache.writer import Writer
 from probebench.catalog.taps import Tap
+from probebench.datasets.views import Views
 from probebench.errors import ProbebenchError, StoreError
-from probebench.fetch import Progress
 from probebench.forward import extract, forward, refuse_non_finite
 from probebench.loading import BatchSize
 from probebench.models import Model
-from probebench.views import Views
 
 WORTH_SECONDS = 10.0
 WORTH_RATE = 20e6

@@ -19,10 +19,10 @@ import torch
 
 from probebench.cache.entry import FORMAT, canonical
 from probebench.catalog.taps import Tap
+from probebench.datasets.views import Views
 from probebench.errors import ProbebenchError
 from probebench.features import EXTRACTION, Taps
 from probebench.models import Model
-from probebench.views import Views
 
 
 @dataclass(frozen=True)

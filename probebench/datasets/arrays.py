@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.datasets import Split
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 SAVE = "np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from probebench.datasets import Split
 from probebench.datasets.corruptions import SEVERITIES, check_corruption
-from probebench.datasets.disk import data_root, require
 from probebench.datasets.pickles import AGAIN, load_pickle
 from probebench.errors import DataError, unknown
+from probebench.fetch.local import data_root, require
 
 SIDE = 32
 

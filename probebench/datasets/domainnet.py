@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.datasets import Split
-from probebench.datasets.disk import data_root, require
 from probebench.datasets.files import listed
 from probebench.datasets.lists import Line, class_names, read_list
 from probebench.errors import DataError, unknown
+from probebench.fetch.local import data_root, require
 
 DOMAINS = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
 

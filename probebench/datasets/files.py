@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk
 
 WHAT_TO_DO = "replace it by a whole copy, or remove it from the dataset"
 

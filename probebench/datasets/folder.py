@@ -10,9 +10,9 @@ import numpy as np
 
 from probebench._format import counted
 from probebench.datasets import Split
-from probebench.datasets.disk import NotOnDisk, data_root
 from probebench.datasets.files import ImageFiles
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk, data_root
 
 ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Files that count as images, in either case; others are passed over, but for `UNREAD`."""

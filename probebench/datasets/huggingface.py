@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.datasets import Split
-from probebench.datasets.disk import NotOnDisk
 from probebench.datasets.files import decode
 from probebench.errors import DataError, ProbebenchError
+from probebench.fetch.local import NotOnDisk
 
 
 def dataset(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from probebench.datasets import Split
 from probebench.datasets.corruptions import SEVERITIES, check_corruption
-from probebench.datasets.disk import NotOnDisk, data_root
 from probebench.datasets.folder import class_folders, image_folder, read_split
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk, data_root
 
 
 def imagenet(root: str | None = None, classes: int = 1000) -> tuple[list[str], Split, Split]:

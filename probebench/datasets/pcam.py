@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.datasets import Split
-from probebench.datasets.disk import data_root, require
 from probebench.errors import DataError, ProbebenchError
+from probebench.fetch.local import data_root, require
 
 SIDE = 96
 PARTS = ("train", "valid", "test")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from probebench.datasets import Split
-from probebench.datasets.disk import data_root, require
 from probebench.datasets.files import listed
 from probebench.errors import DataError
+from probebench.fetch.local import data_root, require
 
 AGAIN = "unpack the partitions again"
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.datasets import Split
-from probebench.datasets.disk import NotOnDisk, data_root
 from probebench.datasets.files import ImageFiles, listed
 from probebench.errors import DataError, ProbebenchError
+from probebench.fetch.local import NotOnDisk, data_root
 
 
 def dataset(

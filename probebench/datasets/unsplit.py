@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.datasets import Split
-from probebench.datasets.disk import NotOnDisk, data_root
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.folder import class_folders, images_of
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk, data_root
 
 
 def unsplit_folder(

@@ -332,3 +332,9 @@ def _retry_after(response: httpx2.Response) -> float | None:
 
 def _host(url: str) -> str:
     return httpx2.URL(url).host
+
+
+def offline() -> bool:
+    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids the network, read as the hub's client reads them."""
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in ("1", "ON", "YES", "TRUE")

@@ -17,15 +17,15 @@ from probebench._version import __version__
 from probebench.catalog import ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
+from probebench.datasets.views import pixel_statistics
 from probebench.errors import StoreError
 from probebench.features import Taps
+from probebench.fetch.hub import needs_download
 from probebench.models import PLAIN, Model, shipped
 from probebench.probes.linear import Linear
 from probebench.recommendation.classify import digest
 from probebench.recommendation.compute import blocks_needed
 from probebench.recommendation.recipe import recipe
-from probebench.views import pixel_statistics
-from probebench.weights import needs_download
 
 PROBE, SCRIPT = "probe.safetensors", "classify.py"
 

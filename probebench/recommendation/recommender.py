@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from probebench._hardware import available_cores, choose_device
+from probebench._progress import Progress
 from probebench.cache import FeatureCache
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import FINAL, Tap
 from probebench.errors import ProbebenchError
-from probebench.fetch import Progress
 from probebench.preparation import model_of
 from probebench.probes.logistic_path import solve
 from probebench.recommendation import own_images, screening

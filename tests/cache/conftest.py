@@ -14,10 +14,10 @@ from probebench.cache.extraction import Features, features_of
 from probebench.catalog import ModelSpec
 from probebench.catalog.taps import Tap, all_taps
 from probebench.datasets import Split
+from probebench.datasets.views import Views
 from probebench.forward import extract
 from probebench.loading import BatchSize
 from probebench.models import Model, build
-from probebench.views import Views
 
 KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0}
 SPEC = ModelSpec(

@@ -10,8 +10,8 @@ from probebench.catalog import Catalog, ModelSpec
 from probebench.catalog.taps import all_taps
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.features import Taps
+from probebench.fetch.hub import needs_download
 from probebench.models import completed, weightless
-from probebench.weights import needs_download
 
 CATALOG = Catalog.default()
 

@@ -5,8 +5,8 @@ import pytest
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk
 
 IMAGES = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
 OTHERS = IMAGES + np.uint8(1)

@@ -8,8 +8,8 @@ import pytest
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
 from probebench.datasets.corruptions import CORRUPTIONS
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError, UnknownName
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import CATALOG, CIFAR10, batch, python2_pickle, read
 
 

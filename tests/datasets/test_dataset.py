@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from probebench.catalog import DatasetSpec
-from probebench.datasets import Dataset, Split, load, training_split_for
+from probebench.datasets import Dataset, Split, load
+from probebench.datasets.dataset import training_split_for
 from probebench.errors import DataError, ProbebenchError
 
 

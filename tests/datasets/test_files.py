@@ -5,10 +5,10 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from probebench.datasets import Dataset, Split
-from probebench.datasets.disk import NotOnDisk
 from probebench.datasets.files import ImageFiles, listed
+from probebench.datasets.views import Views
 from probebench.errors import DataError
-from probebench.views import Views
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import jpeg
 
 

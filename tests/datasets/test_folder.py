@@ -9,8 +9,8 @@ from PIL import ExifTags, Image
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import fill, jpeg
 
 

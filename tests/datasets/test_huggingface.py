@@ -9,8 +9,8 @@ import pytest
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError, ProbebenchError
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import encoded, parquet
 
 datasets = pytest.importorskip("datasets", reason="needs probebench[hf]")

@@ -5,8 +5,8 @@ import pytest
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
 from probebench.datasets.corruptions import CORRUPTIONS
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError, UnknownName
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import CATALOG, fill, read
 
 SYNSETS = ["n01440764", "n01443537", "n02102040"]

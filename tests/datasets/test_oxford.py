@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import CATALOG, jpeg, read
 
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError, ProbebenchError
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import read
 
 h5py = pytest.importorskip("h5py", reason="needs probebench[pcam]")

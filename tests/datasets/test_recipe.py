@@ -11,7 +11,7 @@ import pytest
 from probebench.catalog import DatasetSpec
 from probebench.catalog.catalog import parse
 from probebench.datasets import load
-from probebench.datasets.disk import lacking
+from probebench.fetch.local import lacking
 from tests.datasets.ondisk import encoded, fill, jpeg, parquet
 
 DOCS = Path(__file__).parents[2] / "docs" / "adding-a-dataset.md"

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import jpeg, read
 
 LISTS = {

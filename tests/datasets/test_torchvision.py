@@ -15,8 +15,8 @@ from scipy.io import savemat
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError, ProbebenchError
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import CATALOG, jpeg, read
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.disk import NotOnDisk
 from probebench.errors import DataError
+from probebench.fetch.local import NotOnDisk
 from tests.datasets.ondisk import CATALOG, fill, jpeg, read
 from tests.datasets.test_folder import sideways
 

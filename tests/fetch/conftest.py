@@ -1,10 +1,13 @@
-"""Waits that take no time."""
+"""Waits that take no time, and the data root of the tests of datasets."""
 
 from __future__ import annotations
 
 import pytest
 
 from probebench.fetch import http
+from tests.datasets.conftest import cifar10, root
+
+__all__ = ["cifar10", "root", "waits"]
 
 
 @pytest.fixture

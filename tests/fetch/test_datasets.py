@@ -14,10 +14,10 @@ import pytest
 
 from probebench.catalog import Archive, Catalog, DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.disk import missing
 from probebench.errors import FetchError
 from probebench.fetch import Unreachable, fetch_archive, fetch_dataset, http
 from probebench.fetch.archives import is_archive
+from probebench.fetch.local import missing
 from tests.datasets.ondisk import CIFAR10, batch, python2_pickle
 from tests.fetch.helpers import FILES, KINDS, left, tree
 from tests.server import Answer
@@ -118,7 +118,7 @@ def test_without_a_network_one_archive_is_tried(server, tmp_path, monkeypatch):
         tried.append(url)
         raise Unreachable(f"{url} cannot be reached")
 
-    monkeypatch.setattr("probebench.fetch.transfer", unreachable)
+    monkeypatch.setattr("probebench.fetch.datasets.transfer", unreachable)
     archives = archive_of(server), archive_of(server, b"labels", "labels.mat", makes="")
     with pytest.raises(FetchError, match="cannot be reached"):
         fetch_dataset(DatasetSpec("d", "m:f", archives=archives), tmp_path)

@@ -127,9 +127,9 @@ def test_machines_that_have_other_data_divide_alike(project, run, monkeypatch, t
     monkeypatch.setenv("PROBEBENCH_DATA", str(tmp_path / "none"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     without = [sweeps_of(part) for part in (1, 2, 3)]
-    from probebench.datasets import disk
+    from probebench.fetch import local
 
-    monkeypatch.setattr(disk, "on_disk", lambda spec, root=None: True)
+    monkeypatch.setattr(local, "on_disk", lambda spec, root=None: True)
     with_data = [sweeps_of(part) for part in (1, 2, 3)]
     assert without == with_data
     assert sum(map(len, without)) == 23

@@ -9,7 +9,8 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from probebench import results, weights
+from probebench import results
+from probebench.fetch.hub import needs_download
 from tests.datasets.ondisk import CIFAR10, batch, python2_pickle
 from tests.hub import at
 
@@ -254,5 +255,5 @@ def test_the_commercial_licences_are_those_without_terms_of_their_own():
     from probebench.catalog import builtin_models
     from probebench.preflight import _COMMERCIAL_LICENCES
 
-    used = {spec.licence for spec in builtin_models().values() if weights.needs_download(spec)}
+    used = {spec.licence for spec in builtin_models().values() if needs_download(spec)}
     assert used - _COMMERCIAL_LICENCES == {"cc-by-nc-4.0", "dinov3-license", "apple-ascl"}

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
-from probebench import Tap, all_taps, models, weights
+from probebench import Tap, all_taps, models
 from probebench.catalog import Catalog, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import SITES
@@ -28,6 +28,7 @@ from probebench.cli import main
 from probebench.datasets.files import decode
 from probebench.errors import StoreError
 from probebench.features import Taps
+from probebench.fetch.hub import download
 from probebench.recommendation import classify
 from probebench.recommendation.export import _cut, export
 from probebench.recommendation.recipe import recipe
@@ -72,9 +73,9 @@ def in_process(found, images) -> list[str]:
     """Predictions of the exported probe on features as probebench extracts them, of the whole network."""
     from probebench.datasets import Split
     from probebench.datasets.files import ImageFiles
+    from probebench.datasets.views import Views, pixel_statistics
     from probebench.forward import extract
     from probebench.loading import BatchSize
-    from probebench.views import Views, pixel_statistics
 
     built = models.build(Catalog.default().model("glyphvit"))
     split = Split(ImageFiles(Path("/"), [str(path) for path in images]), np.zeros(len(images), dtype=np.int64))
@@ -189,7 +190,7 @@ def test_pretrained_weights_come_from_where_probebench_took_them(hub, found):
         hub.files = {path: save(own.state_dict())}
         given = ModelSpec("own", "vit_tiny_patch16_224.augreg_in21k", source=source, kwargs=kwargs)
         spec = models.completed(given)
-        weights.download(spec)
+        download(spec)
         built = models.build(spec)
         written = export(built, None, Tap(1, "act"), found.export.probe, ["a", "b", "c"], DEFAULT, {})
         assert written.checkpoint is None

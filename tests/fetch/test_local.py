@@ -12,8 +12,8 @@ import pytest
 from probebench._format import human
 from probebench.catalog import Archive, Catalog, DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.disk import NotOnDisk, data_root, lacking, missing, on_disk
 from probebench.errors import ProbebenchError, UnknownName
+from probebench.fetch.local import NotOnDisk, data_root, lacking, missing, on_disk
 from tests.datasets.ondisk import CATALOG, read
 
 SHIPPED = (*CATALOG.dataset_names("embedded"), "glyphs_pretraining")

@@ -10,7 +10,8 @@ from torchvision import transforms
 from probebench.catalog import builtin_models
 from probebench.catalog.protocols import DEFAULT, FEW_SHOT_4, FEW_SHOT_16, IMAGENET_MEAN, PAPER
 from probebench.datasets import Split
-from probebench.views import Views, held_out_part, pixel_statistics, random_box, training_sets
+from probebench.datasets.splits import held_out_part, training_sets
+from probebench.datasets.views import Views, pixel_statistics, random_box
 
 RNG = np.random.default_rng(0)
 GREY = Split(RNG.integers(0, 256, (6, 32, 32)).astype(np.uint8), np.zeros(6, np.int64))

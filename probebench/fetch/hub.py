@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from probebench import fetch
 from probebench._format import human
+from probebench._progress import Progress
 from probebench.catalog import ModelSpec, builtin_models
 from probebench.errors import FetchError, Unreachable, WeightsError
-from probebench.fetch import Progress
+from probebench.fetch.http import download as download_file
+from probebench.fetch.http import offline
 
 CONNECT_SECONDS = 5.0
 _NAMES = ("model.safetensors", "pytorch_model.bin")
@@ -108,11 +109,11 @@ def download(spec: ModelSpec, progress: Progress | None = None) -> Path:
     if path is not None:
         return path
     what = f"the weights of model {spec.name!r}"
-    if fetch.offline():
+    if offline():
         raise Unreachable(f"{what} are not on this machine, and HF_HUB_OFFLINE forbids the network: unset it")
     if spec.source.startswith("https://"):
         path = _url_path(spec.source)
-        fetch.download(spec.source, path, progress=progress)
+        download_file(spec.source, path, progress=progress)
         return path
     with _explained(what, spec):
         return _from_hub(spec, progress)

@@ -8,9 +8,9 @@ import time
 import huggingface_hub
 import pytest
 
-from probebench import weights
 from probebench.catalog import Catalog, ModelSpec
 from probebench.errors import FetchError, Unreachable, WeightsError
+from probebench.fetch.hub import cached, download, handle, needs_download, require
 from tests.hub import at
 
 CATALOG = Catalog.default()
@@ -24,37 +24,37 @@ def path(name="model.safetensors", repo="timm/vit_base_patch16_224.orig_in21k"):
 
 def test_weights_are_downloaded_once_and_found_without_asking(hub):
     hub.files[path()] = CONTENT
-    assert weights.cached(SPEC) is None
+    assert cached(SPEC) is None
     with pytest.raises(WeightsError, match=r"model vit_b16 \(343 MB\): probebench fetch vit_b16"):
-        weights.require(SPEC)
-    found = weights.download(SPEC)
+        require(SPEC)
+    found = download(SPEC)
     assert found.read_bytes() == CONTENT
     asked = len(hub.requests)
-    assert weights.cached(SPEC) == weights.require(SPEC) == weights.download(SPEC) == found
+    assert cached(SPEC) == require(SPEC) == download(SPEC) == found
     assert len(hub.requests) == asked
 
 
 def test_older_repositories_have_a_torch_file(hub):
     hub.files[path("pytorch_model.bin")] = CONTENT
-    assert weights.download(SPEC).name == "pytorch_model.bin"
-    assert weights.cached(SPEC).read_bytes() == CONTENT
+    assert download(SPEC).name == "pytorch_model.bin"
+    assert cached(SPEC).read_bytes() == CONTENT
 
 
 def test_a_source_may_name_repository_and_file(hub):
     spec = ModelSpec("own", "vit_base_patch16_224", source="someone/something:w.safetensors")
     hub.files[path("w.safetensors", "someone/something")] = CONTENT
-    assert weights.download(spec).read_bytes() == CONTENT
+    assert download(spec).read_bytes() == CONTENT
 
 
 def test_a_source_may_be_a_url(hub, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     hub.files["/files/w.pth"] = CONTENT
     spec = ModelSpec("own", "vit_base_patch16_224", source="https://127.0.0.1/files/w.pth")
-    assert weights.cached(spec) is None
+    assert cached(spec) is None
     target = tmp_path / "torch" / "hub" / "checkpoints" / "w.pth"
     target.parent.mkdir(parents=True)
     target.write_bytes(CONTENT)
-    assert weights.cached(spec) == target
+    assert cached(spec) == target
 
 
 def test_progress_is_told(hub):
@@ -69,7 +69,7 @@ def test_progress_is_told(hub):
 
     told = Told()
     hub.files[path()] = CONTENT
-    weights.download(SPEC, told)
+    download(SPEC, told)
     assert (told.what, told.total, told.done) == ("weights of vit_b16", len(CONTENT), len(CONTENT))
 
 
@@ -87,36 +87,36 @@ def test_progress_is_told(hub):
 def test_a_hub_that_refuses_is_explained(hub, status, headers, message):
     hub.status, hub.headers = status, headers
     with pytest.raises(FetchError, match=f"weights of model 'vit_b16'.*{message}") as caught:
-        weights.download(SPEC)
+        download(SPEC)
     assert not isinstance(caught.value, Unreachable)
-    assert weights.cached(SPEC) is None
+    assert cached(SPEC) is None
 
 
 def test_a_repository_without_weights_is_explained(hub):
     hub.files["/something/else"] = b""
     with pytest.raises(FetchError, match=r"has no file model.safetensors or pytorch_model.bin"):
-        weights.download(SPEC)
+        download(SPEC)
 
 
 def test_no_network_is_said_at_once(hub, monkeypatch):
     at(monkeypatch, "http://127.0.0.1:9")  # nobody listens at the discard port
     start = time.monotonic()
     with pytest.raises(Unreachable, match="no network, it seems"):
-        weights.download(SPEC)
+        download(SPEC)
     assert time.monotonic() - start < 20  # its client by itself goes on trying for longer
 
 
 def test_a_hub_that_does_not_answer_is_waited_for_shortly(hub, monkeypatch):
-    monkeypatch.setattr(weights, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("probebench.fetch.hub.CONNECT_SECONDS", 0.2)
     hub.delay = 1.0
     with pytest.raises(Unreachable, match="no answer within"):
-        weights.download(SPEC)
+        download(SPEC)
 
 
 def test_offline_asks_nobody(hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(Unreachable, match="HF_HUB_OFFLINE forbids the network"):
-        weights.download(SPEC)
+        download(SPEC)
     assert hub.requests == []
 
 
@@ -136,16 +136,16 @@ def test_a_disk_that_refuses_is_explained(hub, monkeypatch, code, message):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
     with pytest.raises(FetchError, match=message):
-        weights.download(SPEC)
+        download(SPEC)
 
 
 def test_what_needs_no_download():
-    assert weights.needs_download(SPEC)
+    assert needs_download(SPEC)
     for name in ("glyphvit", "glyphvit_random", "vit_b16_random"):
-        assert not weights.needs_download(CATALOG.model(name))
-    assert not weights.needs_download(ModelSpec("own", "vit_base_patch16_224", checkpoint="w.safetensors"))
+        assert not needs_download(CATALOG.model(name))
+    assert not needs_download(ModelSpec("own", "vit_base_patch16_224", checkpoint="w.safetensors"))
 
 
 def test_what_a_command_line_calls_a_model():
-    assert weights.handle(SPEC) == "vit_b16"
-    assert weights.handle(ModelSpec("own", "vit_base_patch16_224.mae")) == "timm:vit_base_patch16_224.mae"
+    assert handle(SPEC) == "vit_b16"
+    assert handle(ModelSpec("own", "vit_base_patch16_224.mae")) == "timm:vit_base_patch16_224.mae"

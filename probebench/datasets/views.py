@@ -21,7 +21,8 @@ from torchvision.transforms.functional import resized_crop
 
 from probebench.catalog import ModelSpec
 from probebench.catalog.protocols import Protocol
-from probebench.datasets import Split, check_image, concurrent
+from probebench.datasets import Split
+from probebench.datasets.dataset import check_image, concurrent
 
 RANDOM = "random_resized_crop_flip"
 """The kind of view that is drawn by a seed."""
@@ -32,7 +33,7 @@ class Views(TorchDataset[torch.Tensor]):
 
     A random view depends on the protocol's seed and the image's index in the split only, not on the order in which
     images are read. Several threads may read views at once; images are then asked for one at a time, unless they say
-    that they can do better (`probebench.datasets.concurrent`).
+    that they can do better (`probebench.datasets.dataset.concurrent`).
     """
 
     def __init__(
@@ -114,63 +115,6 @@ def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int
     across = min(width, round(height * 4 / 3))
     down = min(height, round(width * 4 / 3))
     return (height - down) // 2, (width - across) // 2, down, across
-
-
-def training_sets(split: Split, protocol: Protocol) -> list[npt.NDArray[np.int64]]:
-    """Which training images a protocol fits its probe on, in the order it reads them: one set, or one a draw.
-
-    Of a class that has fewer source images than `Protocol.shots`, all are taken.
-    """
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(protocol.seed))
-    keep = int(protocol.train_fraction * len(split))
-    if keep >= protocol.train_multiple:
-        keep -= keep % protocol.train_multiple
-    chosen = order[:keep].numpy()
-    if protocol.shots is None or protocol.draws is None:
-        return [chosen]
-    return [_few(split, chosen, protocol.shots, [protocol.seed, draw]) for draw in range(protocol.draws)]
-
-
-def _few(split: Split, chosen: npt.NDArray[np.int64], shots: int, seed: list[int]) -> npt.NDArray[np.int64]:
-    rng = np.random.default_rng(seed)
-    chosen = np.sort(chosen)
-    sources = chosen if split.groups is None else split.groups[chosen]
-    _, first = np.unique(sources, return_index=True)
-    chosen = chosen[np.sort(first)]
-    labels = split.labels[chosen]
-    return np.concatenate([rng.permutation(chosen[labels == label])[:shots] for label in np.unique(labels)])
-
-
-def held_out_part(split: Split, indices: npt.NDArray[np.int64], protocol: Protocol) -> npt.NDArray[np.bool_] | None:
-    """Which images of a training set are held out to choose hyperparameters on.
-
-    Drawn by the protocol's seed class by class, so that every class with two sources or more is on both sides, and by
-    source, so that views of one image are never on both, even if a source (a patient, a film) has several classes.
-
-    Args:
-        split: the official train split
-        indices: the images of it that are used, in their order
-
-    Returns:
-        bool, shape (len(indices),), or None if the protocol holds nothing out
-    """
-    if protocol.held_out is None:
-        return None
-    labels = split.labels[indices]
-    sources = np.unique(indices if split.groups is None else split.groups[indices], return_inverse=True)[1]
-    of_class = {label: np.unique(sources[labels == label]) for label in np.unique(labels)}
-    rng = np.random.default_rng(protocol.seed)
-    held = np.zeros(len(indices), dtype=bool)  # by source
-    for own in of_class.values():
-        count = min(len(own) - 1, max(1, round(protocol.held_out * len(own))))
-        drawn = rng.permutation(own)
-        free = drawn[~held[drawn]]  # a source of several classes may be held out for another one
-        held[free[: max(0, count - (len(drawn) - len(free)))]] = True
-    for own in of_class.values():
-        if held[own].all():
-            held[own[0]] = False
-    mask: npt.NDArray[np.bool_] = held[sources]
-    return mask
 
 
 def pixel_statistics(protocol: Protocol, spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
