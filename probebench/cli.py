@@ -23,6 +23,7 @@ from probebench.catalog.precision import MEANING
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
 from probebench.fetch.local import data_root, missing
 from probebench.listing import Row, dataset_rows, model_rows, protocol_rows, write_table
+from probebench.models import default_catalog
 
 if TYPE_CHECKING:
     from probebench._progress import Progress
@@ -112,12 +113,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _models(args: argparse.Namespace) -> int:
-    return _list("model", model_rows(Catalog.default()), args)
+    return _list("model", model_rows(default_catalog()), args)
 
 
 def _datasets(args: argparse.Namespace) -> int:
     grouped = not (args.words or args.all or args.json)
-    return _list("dataset", dataset_rows(Catalog.default(), data_root(), grouped), args)
+    return _list("dataset", dataset_rows(default_catalog(), data_root(), grouped), args)
 
 
 def _protocols(args: argparse.Namespace) -> int:
@@ -202,7 +203,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 def _plan(asked: Sequence[str], root: Path, keep: bool) -> tuple[list[str], list[_Job]]:
     """What names stand for, and the files that are missing, each once. Raises UnknownName."""
-    catalog = Catalog.default()
+    catalog = default_catalog()
     names: list[str] = []
     jobs: dict[str, _Job] = {}
     for spec in (spec for name in asked for spec in _specs(catalog, name)):

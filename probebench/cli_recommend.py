@@ -60,11 +60,11 @@ def _positive(text: str) -> int:
 
 
 def _recommend(args: argparse.Namespace) -> int:
-    from probebench.catalog import Catalog
     from probebench.errors import UnknownName
+    from probebench.models import default_catalog
 
     try:
-        Catalog.default().model(args.model)  # a mistyped name is refused before anything heavy is loaded
+        default_catalog().model(args.model)  # a mistyped name is refused before anything heavy is loaded
     except UnknownName as error:
         raise UnknownName(
             f"{error} Models of a conftest.py are known to pytest only: give --weights FILE with the model that it was "

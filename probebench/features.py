@@ -2,7 +2,7 @@
 
 Tokens are pooled on the device inside the forward pass, as a module makes them; no token tensor is kept, so memory
 beyond a bare forward pass is one vector per image and tap. Sites that follow from others by affine maps and sums are
-computed from their pooled vectors (see `probebench.layouts`).
+computed from their pooled vectors (see `probebench.models.layouts`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from probebench.catalog import precision
 from probebench.catalog.taps import EMBED, FINAL, Tap
 from probebench.errors import LayoutError
-from probebench.layouts import Affine, Layout, Read, Site, Sum, blocks_of, find_layout, submodule
-from probebench.models import Model
+from probebench.models.build import Model
+from probebench.models.layouts import Affine, Layout, Read, Site, Sum, blocks_of, find_layout, submodule
+from probebench.models.precision import dtype_of
 
 Pool = Callable[[torch.Tensor], torch.Tensor]
 
@@ -209,5 +209,5 @@ def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -
     reader = Taps(model.net, taps, pooling)
     size = model.spec.input_size
     with torch.inference_mode(), reader.attached():
-        read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=precision.dtype_of(model.precision)))
+        read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=dtype_of(model.precision)))
     return {tap: values.shape[1] for tap, values in zip(taps, read, strict=True)}

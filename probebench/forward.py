@@ -8,13 +8,13 @@ import torch
 from torch.utils.data import Dataset
 
 from probebench._arrays import Array, allocate, fill, rows_not_finite
-from probebench.catalog import precision
 from probebench.catalog.taps import Tap
 from probebench.datasets.views import Views
 from probebench.errors import FeatureError
 from probebench.features import Taps
 from probebench.loading import BatchSize, batches, out_of_memory
-from probebench.models import Model
+from probebench.models.build import Model
+from probebench.models.precision import dtype_of, use_precision
 
 
 class Store:
@@ -104,9 +104,9 @@ def forward(
 
     def read(images: torch.Tensor) -> list[torch.Tensor]:
         pixels = images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
-        return reader.read(pixels.to(precision.dtype_of(model.precision)))
+        return reader.read(pixels.to(dtype_of(model.precision)))
 
-    with torch.inference_mode(), reader.attached(), precision.applied(model.precision):
+    with torch.inference_mode(), reader.attached(), use_precision(model.precision):
         for batch in batches(views, batch_size.now, device):
             for features in _in_parts(batch, read, batch_size, model.spec.name):
                 if arriving is not None:

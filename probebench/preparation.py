@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from probebench import datasets, models
+from probebench import datasets
 from probebench._hardware import usable_memory
 from probebench._progress import Progress
 from probebench.cache import FeatureCache
@@ -24,7 +24,10 @@ from probebench.errors import DataError, ProbebenchError, unknown
 from probebench.features import widths_of
 from probebench.fetch import fetch_dataset, local
 from probebench.fetch import hub as pretrained
-from probebench.models import Model
+from probebench.models import default_catalog
+from probebench.models.build import Model, build_model
+from probebench.models.checkpoint import own_file
+from probebench.models.timm_spec import complete_spec
 from probebench.planning import Demand, SweepPlan, plan_sweep
 from probebench.probes import ON_DEVICE, get_probe
 from probebench.probing import TrainingSet
@@ -94,7 +97,7 @@ def model_of(model: str | ModelSpec, catalog: Catalog) -> ModelSpec:
             "weights by safetensors.torch.save_file(net.state_dict(), 'mine.safetensors') and give "
             "ModelSpec('mine', ARCHITECTURE, checkpoint='mine.safetensors') with timm's name of the architecture"
         )
-    return model if model.complete else models.completed(model)
+    return model if model.complete else complete_spec(model)
 
 
 def _taps_of(taps: Sequence[Tap | str], spec: ModelSpec) -> list[Tap]:
@@ -126,7 +129,7 @@ def prepare(
     Raises:
         UnknownName, WeightsError, LayoutError, DataError, FetchError: see `probebench.errors`
     """
-    catalog = Catalog.default()
+    catalog = default_catalog()
     model_spec, dataset_spec = model_of(model, catalog), dataset_of(dataset, catalog)
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen_taps = all_taps(model_spec.depth) if taps is None else _taps_of(taps, model_spec)
@@ -137,7 +140,7 @@ def prepare(
 
     get_probe(protocol.probe)  # an unknown name is refused before any work
     weights = None if weights is None else Path(weights)
-    pretrained.own_file(model_spec, weights)
+    own_file(model_spec, weights)
     if download:
         if weights is None and pretrained.needs_download(model_spec):
             pretrained.download(model_spec, progress)
@@ -160,7 +163,7 @@ def prepare(
         )
         for indices in chosen
     ]
-    built = models.build(model_spec, weights=weights, device=device, precision=protocol.precision)
+    built = build_model(model_spec, weights=weights, device=device, precision=protocol.precision)
 
     size, seed, resizing = model_spec.input_size, protocol.seed, protocol.resizing(model_spec)
     return Prepared(

@@ -25,7 +25,7 @@ from probebench.loading import BatchSize
 
 if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol
-    from probebench.models import Model
+    from probebench.models.build import Model
 
 MEASURE = "kid"
 MOST = 1000

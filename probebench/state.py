@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from probebench.models.precision import check_precision
 from probebench.options import Options
 
 if TYPE_CHECKING:
@@ -116,9 +117,9 @@ class State:
         Raises:
             ProbebenchError: as `prepare`
         """
-        from probebench.catalog import Catalog
+        from probebench.models import default_catalog
 
-        catalog = (self._prepared[0] if self._prepared else Catalog.default()).extended(models, datasets)
+        catalog = (self._prepared[0] if self._prepared else default_catalog()).extended(models, datasets)
         self.options = replace(self.options, weights=_by_name(self.options.weights, catalog))
         self._prepared = catalog, self._select(catalog, partial=True)
         self.registered.taken()
@@ -209,7 +210,7 @@ class State:
         if self.controller is None and (cases or self.withheld):  # its workers know all models
             self.preflight.check_licences()
         if cases and self.engine is None:  # what the nodes of a cluster have, this machine does not know
-            from probebench.fetch.hub import own_file
+            from probebench.models.checkpoint import own_file
 
             for name in dict.fromkeys([*self.options.weights, *(case.sweep.model for case in cases)]):
                 own_file(self.catalog.model(name), self.options.weights.get(name))
@@ -234,10 +235,9 @@ class State:
                     self.engine.begin(cases)
             elif self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
                 from probebench._hardware import choose_device
-                from probebench.catalog import precision
                 from probebench.catalog.protocols import get_protocol
 
-                precision.check(get_protocol(run.options.protocol).precision, choose_device(run.options.device))
+                check_precision(get_protocol(run.options.protocol).precision, choose_device(run.options.device))
             self.run = run
 
     def begun(self) -> Run:

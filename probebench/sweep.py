@@ -18,15 +18,16 @@ from probebench._hardware import available_cores, choose_device
 from probebench._progress import NullProgress, Progress
 from probebench.cache import FeatureCache
 from probebench.cache.extraction import Features, features_of
-from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import FINAL, Tap
-from probebench.checkpoint import PLAIN
 from probebench.datasets import Dataset
 from probebench.datasets.views import pixel_statistics
 from probebench.errors import FeatureError, ProbebenchError
 from probebench.loading import BatchSize
-from probebench.models import Model
+from probebench.models import default_catalog
+from probebench.models.build import Model
+from probebench.models.checkpoint import PLAIN
 from probebench.planning import Mode, SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.probing import TapResult, TrainingSet, probe_taps
@@ -42,7 +43,7 @@ class SweepResult:
         model, dataset, protocol: what was measured
         trained_on: name of the dataset whose train split the probe was fitted on
         weights_digest: of the network's parameters
-        weights_entry, weights_prefix, weights_made_for: see `probebench.models.Model`
+        weights_entry, weights_prefix, weights_made_for: see `probebench.models.build.Model`
         test_set: digest of the test images and labels
         n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
         images: how many images went through the network; none of those whose features were in the cache
@@ -268,7 +269,7 @@ def run_sweep(
     if on_plan is not None:
         on_plan(plan)
     references = references or References(cache)
-    reference = reference or Catalog.default().reference(ready.model.spec)
+    reference = reference or default_catalog().reference(ready.model.spec)
     result = SweepResult(
         model=ready.model.spec,
         dataset=ready.dataset,

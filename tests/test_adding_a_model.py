@@ -11,7 +11,7 @@ import tomlkit
 from safetensors.torch import save_file
 
 from probebench.catalog import ModelSpec
-from probebench.models import completed
+from probebench.models.timm_spec import complete_spec
 from tests.conftest import TINY_CONFTEST
 
 DOCS = Path(__file__).parent.parent / "docs" / "adding-a-model.md"
@@ -58,7 +58,7 @@ def test_a_model_for_the_catalog():
     ((name, table),) = tomlkit.parse(
         re.search("```toml\n(.*?)```", SECTION["A model for the catalog"], re.DOTALL)[1]
     ).items()
-    spec = completed(ModelSpec(name, **table.unwrap()))
+    spec = complete_spec(ModelSpec(name, **table.unwrap()))
     assert spec.complete
     assert spec.licence == "apache-2.0"
 

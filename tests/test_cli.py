@@ -72,7 +72,7 @@ def catalog(server, root, monkeypatch) -> Catalog:
     made = Catalog(base.models, base.datasets, {**base.suites, "both": ("photos", "drawings")}).extended(
         [VIT], datasets
     )
-    monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: made))
+    monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, **kwargs: made))
     return made
 
 
@@ -120,7 +120,7 @@ def test_a_row_of_corruptions_says_where_they_differ(root, monkeypatch, capsys):
 
     (root / "set" / "fog").mkdir(parents=True)
     made = Catalog.default().extended(datasets=[spec("fog", 10), spec("snow", 2000)])
-    monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: made))
+    monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, **kwargs: made))
     assert main(["datasets"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "set_c_" in line)
     assert row.split("  ", 1)[0] == " set_c_{2 corruptions}"
@@ -296,7 +296,7 @@ def test_an_archive_that_several_datasets_use_parts_of_is_fetched_once(server, r
         for part, makes in [("text", "top/a.txt"), ("deep", "top/deep"), ("readme", "readme")]
     ]
     made = Catalog.default().extended(datasets=specs)
-    monkeypatch.setattr(Catalog, "default", classmethod(lambda cls: made))
+    monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, **kwargs: made))
     assert main(["fetch", "d_text", "d_deep", "d_readme"]) == 0
     assert "for d_text and 2 more" in capsys.readouterr().out
     assert len(server.requests) == 1
@@ -393,7 +393,7 @@ from probebench.cli import main
 url, md5, size = sys.argv[1:]
 spec = DatasetSpec("d", "m:f", archives=(Archive(url, md5, int(size), makes="top"),))
 made = Catalog.default().extended(datasets=[spec])
-Catalog.default = classmethod(lambda cls: made)
+Catalog.default = classmethod(lambda cls, **kwargs: made)
 sys.exit(main(["fetch", "d"]))
 """
 

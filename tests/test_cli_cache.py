@@ -6,7 +6,7 @@ import pytest
 
 from probebench import cli
 from probebench.cache import FeatureCache
-from probebench.models import build
+from probebench.models.build import build_model
 from tests.cache.conftest import SPEC, Asked, noise
 
 
@@ -19,7 +19,7 @@ def root(tmp_path, monkeypatch):
 @pytest.fixture
 def kept(root):
     """Features of two splits under one model; held, so that they are in use, until the test says otherwise."""
-    asked = Asked(build(SPEC), noise())
+    asked = Asked(build_model(SPEC), noise())
     for seed in range(2):
         asked.but(split=noise(seed=seed))(FeatureCache())
     return asked

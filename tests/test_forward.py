@@ -12,7 +12,7 @@ from probebench.datasets.views import Views
 from probebench.errors import FeatureError
 from probebench.forward import extract
 from probebench.loading import BatchSize
-from probebench.models import Model
+from probebench.models.build import Model
 from tests.test_features import DEPTH, make_net
 
 

@@ -12,7 +12,8 @@ from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.errors import WeightsError
 from probebench.fetch import hub
-from probebench.preflight import Preflight, prepared, report, summary
+from probebench.models.preprocessing import describe_preprocessing
+from probebench.preflight import Preflight, report, summary
 from probebench.sweep import run_sweep
 
 NOBODY = Asked.parse((), (), "", "", ())
@@ -178,10 +179,10 @@ def test_of_models_that_nobody_asked_for_only_some_are_listed():
 
 
 def test_preparation_is_told_beside_what_the_weights_declare():
-    text, differs = prepared(SPEC, get_protocol("default@1"))
+    text, differs = describe_preprocessing(SPEC, get_protocol("default@1"))
     assert text == "224 px, bicubic, mean 0.5, std 0.5, crop 100% (the weights were evaluated at 90%)"
     assert differs == []
-    _, differs = prepared(SPEC, get_protocol("paper@1"))
+    _, differs = describe_preprocessing(SPEC, get_protocol("paper@1"))
     assert differs == [
         "resizing bilinear, where the weights declare bicubic",
         "mean 0.485/0.456/0.406, where the weights declare 0.5",
@@ -191,7 +192,7 @@ def test_preparation_is_told_beside_what_the_weights_declare():
 
 def test_a_spec_that_contradicts_its_weights_is_told():
     spec = replace(SPEC, mean=(0.4, 0.5, 0.6), input_size=384)
-    _, differs = prepared(spec, get_protocol("default@1"))
+    _, differs = describe_preprocessing(spec, get_protocol("default@1"))
     assert differs == [
         "input 384 px, where the weights declare 224 px",
         "mean 0.4/0.5/0.6, where the weights declare 0.5",

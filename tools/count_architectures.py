@@ -4,7 +4,7 @@
 
 Prints the tables of docs/architectures.md for the timm that is installed, in a minute. Networks are built without
 memory for their weights, two blocks deep where the constructor lets choose. That a covered tap has the right *value* is
-what tests/test_architectures.py checks, on a shrunken network of each covered architecture.
+what tests/models/test_architectures.py checks, on a shrunken network of each covered architecture.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import torch
 from probebench.catalog.taps import all_taps
 from probebench.errors import LayoutError
 from probebench.features import Taps
-from probebench.layouts import blocks_of, find_layout
-from probebench.models import weightless
+from probebench.models.layouts import blocks_of, find_layout
+from probebench.models.timm_spec import without_weights
 
 # timm's modules of vision transformers that keep one resolution and width throughout.
 MODULES = (
@@ -68,7 +68,7 @@ def architectures(module: str) -> list[str]:
 
 def build(architecture: str) -> torch.nn.Module:
     """A network without memory for its weights, in evaluation mode."""
-    with weightless():
+    with without_weights():
         try:
             net = timm.create_model(architecture, depth=2)
         except (TypeError, AssertionError):  # no such argument, or one that other arguments must agree with

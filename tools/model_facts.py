@@ -14,7 +14,7 @@ from pathlib import Path
 import tomlkit
 
 from probebench.catalog import ModelSpec
-from probebench.models import completed
+from probebench.models.timm_spec import complete_spec
 
 FILE = Path(__file__).parent.parent / "probebench" / "catalog" / "models.toml"
 KEYS = (
@@ -35,7 +35,7 @@ ORDER = ("architecture", *KEYS[:9], "kwargs", "source", "pretraining", "licence"
 
 def facts(name: str, table: dict[str, object]) -> dict[str, object]:
     """What timm says of the model of a table."""
-    spec = completed(ModelSpec(name, str(table["architecture"]), kwargs=dict(table.get("kwargs", {}))))
+    spec = complete_spec(ModelSpec(name, str(table["architecture"]), kwargs=dict(table.get("kwargs", {}))))
     values = {key: getattr(spec, key) for key in KEYS}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items() if value != ""}
 

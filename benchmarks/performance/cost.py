@@ -26,7 +26,7 @@ from tabulate import tabulate
 
 from benchmarks.performance.architectures import facts
 from benchmarks.performance.probes import Data, one_tap, power_law
-from probebench import all_taps, models, run_sweep
+from probebench import all_taps, run_sweep
 from probebench.cache import FeatureCache
 from probebench.catalog import builtin_models
 from probebench.catalog.protocols import DEFAULT, Protocol
@@ -35,6 +35,7 @@ from probebench.cost import OPERATIONS, fit_parts, matrix_rate, path_operations,
 from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.features import Taps
+from probebench.models.build import build_model
 from probebench.probes import get_probe
 
 STRENGTHS = len(DEFAULT.path or ())
@@ -147,7 +148,7 @@ def probes() -> list[list[Measured]]:
             print(f"  {found[-1]}", flush=True)
         return found
 
-    net = models.build(builtin_models()["glyphvit"])
+    net = build_model(builtin_models()["glyphvit"])
     real = []
     for dataset, n, tap in REAL:
         real.append(time_fit(f"glyphvit {tap.id}, {dataset}", one_tap(net, dataset, n, 500, tap)(), 1))

@@ -25,11 +25,11 @@ from probebench.catalog.taps import all_taps
 from probebench.features import Taps
 from probebench.forward import Arriving, Store
 from probebench.loading import BatchSize
-from probebench.models import build
+from probebench.models.build import build_model
 
 
 def glyphvit() -> torch.nn.Module:
-    return build(builtin_models()["glyphvit"]).net
+    return build_model(builtin_models()["glyphvit"]).net
 
 
 def vit_b16() -> torch.nn.Module:

@@ -28,12 +28,14 @@ from tabulate import tabulate
 from threadpoolctl import threadpool_limits
 from torchvision import transforms
 
-from probebench import Tap, all_taps, datasets, models
+from probebench import Tap, all_taps, datasets
 from probebench.catalog import Catalog, ModelSpec
 from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.forward import extract
 from probebench.loading import BatchSize
+from probebench.models import build
+from probebench.models.build import build_model
 from probebench.probes.axes import principal_axes
 from probebench.probes.lbfgs import solve_path
 from probebench.probes.plan import make_plan
@@ -54,7 +56,7 @@ class Data:
 # Features
 
 
-def features(net: models.Model, splits: Sequence[Split], taps: Sequence[Tap]) -> list[dict[Tap, np.ndarray]]:
+def features(net: build.Model, splits: Sequence[Split], taps: Sequence[Tap]) -> list[dict[Tap, np.ndarray]]:
     spec = CATALOG.model("glyphvit")
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
     return [
@@ -81,7 +83,7 @@ def redrawn(split: Split, n: int, seed: int) -> Split:
     return Split(images, split.labels[chosen])
 
 
-def one_tap(net: models.Model, dataset: str, n: int | None, m: int, tap: Tap) -> Callable[[], Data]:
+def one_tap(net: build.Model, dataset: str, n: int | None, m: int, tap: Tap) -> Callable[[], Data]:
     def load() -> Data:
         data = datasets.load(CATALOG.dataset(dataset))
         train = data.train if n is None else redrawn(data.train, n, 0)
@@ -91,18 +93,18 @@ def one_tap(net: models.Model, dataset: str, n: int | None, m: int, tap: Tap) ->
     return load
 
 
-def wide(weights: Path) -> models.Model:
+def wide(weights: Path) -> build.Model:
     """The network that tools/build_embedded_model.py pretrains with --width 192."""
     spec = CATALOG.model("glyphvit")
-    return models.build(
+    return build_model(
         replace(spec, name="wide", kwargs=spec.kwargs | {"embed_dim": 192, "num_heads": 3}), weights=weights
     )
 
 
-def random_vit_b() -> models.Model:
+def random_vit_b() -> build.Model:
     """The width and depth of ViT-B on images of 32 pixels, never trained."""
     spec: ModelSpec = CATALOG.model("glyphvit_random")
-    return models.build(replace(spec, kwargs=spec.kwargs | {"embed_dim": 768, "num_heads": 12}))
+    return build_model(replace(spec, kwargs=spec.kwargs | {"embed_dim": 768, "num_heads": 12}))
 
 
 def power_law(n: int, d: int, classes: int) -> Callable[[], Data]:
@@ -206,7 +208,7 @@ def measure(name: str, data: Data, rounds: int) -> tuple[list[object], list[obje
 
 def all_at_once(dataset: str) -> list[object]:
     """The path at all 98 taps of glyphvit, batched as the plugin does, against one scikit-learn fit at each."""
-    net = models.build(CATALOG.model("glyphvit"))
+    net = build_model(CATALOG.model("glyphvit"))
     data = datasets.load(CATALOG.dataset(dataset))
     (train,) = features(net, [data.train], all_taps(12))
     known, labels = np.unique(data.train.labels, return_inverse=True)
@@ -258,7 +260,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
 
-    glyphvit, vit_b = models.build(CATALOG.model("glyphvit")), random_vit_b()
+    glyphvit, vit_b = build_model(CATALOG.model("glyphvit")), random_vit_b()
     cases = {
         "glyphvit L12-rc2, digits": one_tap(glyphvit, "digits", None, 2000, Tap(12, "rc2")),
         "glyphvit L07-act, digits": one_tap(glyphvit, "digits", None, 2000, Tap(7, "act")),

@@ -24,7 +24,7 @@ from probebench.datasets.splits import training_sets
 from probebench.datasets.views import Views, pixel_statistics
 from probebench.forward import extract
 from probebench.loading import BatchSize
-from probebench.models import build
+from probebench.models.build import build_model
 from probebench.probes.sklearn_logistic import make_classifier
 
 TAPS = all_taps(12)
@@ -34,7 +34,7 @@ def obvious(model: str, dataset: str, tap: Tap) -> float:
     """One case on its own, from the name of the model to its accuracy."""
     catalog = Catalog.default()
     spec = catalog.model(model)
-    net, data = build(spec), datasets.load(catalog.dataset(dataset))
+    net, data = build_model(spec), datasets.load(catalog.dataset(dataset))
     (chosen,) = training_sets(data.train, PAPER)
     mean, std = pixel_statistics(PAPER, spec)
     settings = {"pooling": "mean", "mean": mean, "std": std, "batch_size": BatchSize(256), "device": "cpu"}

@@ -26,13 +26,14 @@ from safetensors.torch import save_file
 from scipy.stats import binom, hypergeom
 from sklearn.isotonic import IsotonicRegression
 
-from probebench import all_taps, datasets, models
+from probebench import all_taps, datasets
 from probebench.catalog import Catalog
 from probebench.catalog.protocols import DEFAULT
 from probebench.datasets.splits import held_out_part, training_sets
 from probebench.datasets.views import Views, pixel_statistics
 from probebench.forward import extract
 from probebench.loading import BatchSize
+from probebench.models.build import build_model
 from probebench.probes import get_probe
 from tools.damage_weights import damaged
 
@@ -113,7 +114,7 @@ def measure(setting: Setting, dataset: str, work: Path) -> None:
     catalog = Catalog.default()
     spec, data = catalog.model("glyphvit"), datasets.load(catalog.dataset(dataset))
     (chosen,) = training_sets(data.train, protocol)
-    built = models.build(spec, weights=weights(setting, work))
+    built = build_model(spec, weights=weights(setting, work))
     mean, std = pixel_statistics(protocol, spec)
     taps = all_taps(spec.depth)
     if setting.bfloat16:

@@ -22,7 +22,7 @@ from probebench.datasets.views import Views
 from probebench.errors import ProbebenchError, StoreError
 from probebench.forward import extract, forward, refuse_non_finite
 from probebench.loading import BatchSize
-from probebench.models import Model
+from probebench.models.build import Model
 
 WORTH_SECONDS = 10.0
 WORTH_RATE = 20e6

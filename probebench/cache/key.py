@@ -22,7 +22,7 @@ from probebench.catalog.taps import Tap
 from probebench.datasets.views import Views
 from probebench.errors import ProbebenchError
 from probebench.features import EXTRACTION, Taps
-from probebench.models import Model
+from probebench.models.build import Model
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Models and datasets as data: the TOML files beside this module, and what names mean.
 
-No torch here: specs are what pytest collects cases from. timm is asked only for a model that the catalog lacks.
+No torch here: specs are what pytest collects cases from. What a spec leaves out is filled in by whoever composes the
+catalog.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
@@ -85,18 +86,31 @@ def builtin_suites() -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType({name: tuple(datasets) for name, datasets in tomllib.loads(text).items()})
 
 
+def _refuse(spec: ModelSpec) -> ModelSpec:
+    raise ProbebenchError(
+        f"model {spec.name!r}: its spec needs depth, input_size, mean and std; probebench.models.default_catalog() "
+        "makes a catalog that asks timm for them"
+    )
+
+
 @dataclass(frozen=True)
 class Catalog:
-    """What names mean in one run: the built-in specs and those that plugins and conftest files add."""
+    """What names mean in one run: the built-in specs and those that plugins and conftest files add.
+
+    Attributes:
+        complete: fills in what the spec of a model leaves out, see `probebench.models.default_catalog`
+    """
 
     models: Mapping[str, ModelSpec]
     datasets: Mapping[str, DatasetSpec]
     suites: Mapping[str, tuple[str, ...]]
+    complete: Callable[[ModelSpec], ModelSpec] = field(default=_refuse, compare=False, repr=False)
     _used: dict[str, ModelSpec] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def default(cls) -> Catalog:
-        return cls(builtin_models(), builtin_datasets(), builtin_suites())
+    def default(cls, complete: Callable[[ModelSpec], ModelSpec] = _refuse) -> Catalog:
+        """The built-in specs alone."""
+        return cls(builtin_models(), builtin_datasets(), builtin_suites(), complete)
 
     def extended(self, models: Iterable[ModelSpec] = (), datasets: Iterable[DatasetSpec] = ()) -> Catalog:
         """A catalog with more specs.
@@ -106,7 +120,7 @@ class Catalog:
         """
         merged = _merge("model", self.models, models), _merge("dataset", self.datasets, datasets)
         used = {name: spec for name, spec in self._used.items() if (name in self.models) == (name in merged[0])}
-        return Catalog(*merged, self.suites, used)
+        return Catalog(*merged, self.suites, self.complete, used)
 
     def model(self, name: str) -> ModelSpec:
         """The complete spec of a model.
@@ -127,9 +141,7 @@ class Catalog:
             if spec is None:
                 raise unknown("model", name, self.models, MODELS_LISTED)
             if not spec.complete:
-                from probebench.models import completed
-
-                spec = completed(spec)
+                spec = self.complete(spec)
             self._used[name] = self._used[spec.name] = spec
         return self._used[name]
 

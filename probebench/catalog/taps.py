@@ -4,7 +4,7 @@ A *tap* is a (layer, site) pair. Layers are transformer blocks numbered from 1; 
 the order in which data meets them in a pre-norm block (arXiv 2603.05280, section 3). Two reference taps stand
 beside them: ``embed`` (tokens entering block 1) and ``final`` (tokens after the final norm).
 
-This module knows names only; `probebench.layouts` knows where in a network they lie.
+This module knows names only; `probebench.models.layouts` knows where in a network they lie.
 """
 
 from __future__ import annotations

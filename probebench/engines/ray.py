@@ -153,7 +153,9 @@ class RayEngine:
             sweep=sweep,
             taps=tuple(taps),
             baseline=self._run.baseline(sweep, taps),
-            catalog=Catalog({sweep.model: model}, {spec.name: spec for spec in read if spec is not None}, {}),
+            catalog=Catalog(
+                {sweep.model: model}, {spec.name: spec for spec in read if spec is not None}, {}, catalog.complete
+            ),
             options=replace(state.options, device=self._device, jobs=self._cores),
             family=state.family,
             asked=state.asked,

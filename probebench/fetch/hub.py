@@ -30,24 +30,6 @@ def needs_download(spec: ModelSpec) -> bool:
     return spec.weights == "timm" and spec.checkpoint is None
 
 
-def own_file(spec: ModelSpec, instead: Path | None = None) -> Path | None:
-    """The file of one's own that a network's weights are read from; None for a network without.
-
-    Args:
-        instead: one that replaces what the spec names
-
-    Raises:
-        WeightsError: if it is not there
-    """
-    path = Path(spec.checkpoint) if instead is None and spec.checkpoint is not None else instead
-    if path is None or path.is_file():
-        return path
-    what = "the path"
-    if instead is None:
-        what = "`checkpoint` of its spec, which starts from the directory that pytest is started in"
-    raise WeightsError(f"weights of model {spec.name!r} ({path.absolute()}): no such file; correct {what}")
-
-
 def _files(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     """Repository and name of the files that may hold the weights, the best first."""
     source = spec.source or f"timm/{spec.architecture}"

@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from probebench.catalog.taps import EMBED, FINAL, Tap
-from probebench.layouts import blocks_of
+from probebench.models.layouts import blocks_of
 
 
 def blocks_needed(tap: Tap, depth: int) -> int:

@@ -21,7 +21,8 @@ from probebench.datasets.views import pixel_statistics
 from probebench.errors import StoreError
 from probebench.features import Taps
 from probebench.fetch.hub import needs_download
-from probebench.models import PLAIN, Model, shipped
+from probebench.models.build import Model, shipped
+from probebench.models.timm_spec import PLAIN_CLASS
 from probebench.probes.linear import Linear
 from probebench.recommendation.classify import digest
 from probebench.recommendation.compute import blocks_needed
@@ -162,7 +163,7 @@ def _checkpoint(spec: ModelSpec, weights: Path | None) -> Path | None:
 
 def _overlay(spec: ModelSpec) -> dict[str, Any] | None:
     """Where timm is to take weights from that it would take from elsewhere, as it takes it."""
-    if not needs_download(spec) or not spec.source or spec.architecture == PLAIN:
+    if not needs_download(spec) or not spec.source or spec.architecture == PLAIN_CLASS:
         return None
     if spec.source.startswith("https://"):
         return {"url": spec.source, "hf_hub_id": None, "custom_load": False}

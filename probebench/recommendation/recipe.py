@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from probebench.catalog.taps import EMBED, FINAL, Tap
-from probebench.layouts import Affine, Read, Site, Sum, blocks_of, find_layout, submodule
+from probebench.models.layouts import Affine, Read, Site, Sum, blocks_of, find_layout, submodule
 from probebench.recommendation.compute import blocks_needed
 
 Recipe = dict[str, Any]

@@ -11,10 +11,11 @@ import numpy as np
 from probebench._hardware import available_cores, choose_device
 from probebench._progress import Progress
 from probebench.cache import FeatureCache
-from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import FINAL, Tap
 from probebench.errors import ProbebenchError
+from probebench.models import default_catalog
 from probebench.preparation import model_of
 from probebench.probes.logistic_path import solve
 from probebench.recommendation import own_images, screening
@@ -57,7 +58,7 @@ def recommend(
     """
     if budget is not None and budget < 1:
         raise ProbebenchError(f"a budget must be at least 1 tap, got {budget}")
-    catalog = Catalog.default()
+    catalog = default_catalog()
     spec = replace(model_of(model, catalog), reference="")  # a shift distance is not asked for
     images = own_images.find(data, catalog)
     device = choose_device(device)

@@ -17,7 +17,7 @@ from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.forward import extract
 from probebench.loading import BatchSize
-from probebench.models import Model, build
+from probebench.models.build import Model, build_model
 
 KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0}
 SPEC = ModelSpec(
@@ -91,7 +91,7 @@ class Asked:
 
 @pytest.fixture(scope="session")
 def tiny() -> Model:
-    return build(SPEC)
+    return build_model(SPEC)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from probebench.cache import FeatureCache, writer
-from probebench.models import build
+from probebench.models.build import build_model
 from tests.cache.conftest import SPEC, Asked, noise, same
 
 OPERATIONS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.utime"}
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    asked = Asked(build(SPEC), noise(80))
+    asked = Asked(build_model(SPEC), noise(80))
     expected, root, rng = asked.plain(), args.root, random.Random(args.seed)
 
     def work() -> int:

@@ -12,7 +12,7 @@ from probebench.cache.key import Key, addresses, key_of
 from probebench.catalog.taps import Tap
 from probebench.datasets import Split
 from probebench.errors import ProbebenchError
-from probebench.models import Model, build
+from probebench.models.build import Model, build_model
 from tests.cache.conftest import KWARGS, SPEC, TAPS, noise
 
 
@@ -31,14 +31,16 @@ def moved(split):
 
 
 def half_precision(asked):
-    return asked.but(model=build(SPEC, precision="float16"))
+    return asked.but(model=build_model(SPEC, precision="float16"))
 
 
 # One change for each field of the key, made where a user makes it.
 CHANGES = {
-    "weights": lambda asked: asked.but(model=build(dataclasses.replace(SPEC, seed=1))),
+    "weights": lambda asked: asked.but(model=build_model(dataclasses.replace(SPEC, seed=1))),
     "architecture": lambda asked: with_net(asked, spec=dataclasses.replace(SPEC, architecture="vit_tiny")),
-    "arguments": lambda asked: asked.but(model=build(dataclasses.replace(SPEC, kwargs=KWARGS | {"num_heads": 4}))),
+    "arguments": lambda asked: asked.but(
+        model=build_model(dataclasses.replace(SPEC, kwargs=KWARGS | {"num_heads": 4}))
+    ),
     "network": lambda asked: with_net(asked, net=torch.nn.Sequential(asked.model.net)),
     "images": lambda asked: asked.but(split=moved(asked.split)),
     "indices": lambda asked: asked.but(indices=np.arange(len(asked.split))[::-1].copy()),
@@ -107,6 +109,6 @@ def test_a_tap_is_known_by_what_is_read_there(asked):
     found = addresses(asked.model, TAPS, "mean")
     assert len(set(found.values())) == len(TAPS)
     assert found[Tap(1, "act")].startswith("L01-act.")
-    behind = build(dataclasses.replace(SPEC, kwargs=KWARGS | {"global_pool": "avg", "fc_norm": True}))
+    behind = build_model(dataclasses.replace(SPEC, kwargs=KWARGS | {"global_pool": "avg", "fc_norm": True}))
     changed = addresses(behind, TAPS, "mean")
     assert [tap.id for tap in TAPS if found[tap] != changed[tap]] == ["final"]

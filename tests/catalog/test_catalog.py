@@ -11,7 +11,7 @@ from probebench.catalog.taps import all_taps
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.features import Taps
 from probebench.fetch.hub import needs_download
-from probebench.models import completed, weightless
+from probebench.models.timm_spec import complete_spec, without_weights
 
 CATALOG = Catalog.default()
 
@@ -105,7 +105,7 @@ HUB = [name for name, spec in CATALOG.models.items() if needs_download(spec)]
 @pytest.mark.parametrize("name", HUB)
 def test_a_table_says_what_timm_says_and_its_network_can_be_read(name):
     spec = CATALOG.model(name)
-    told = completed(ModelSpec(name, spec.architecture, kwargs=spec.kwargs))
+    told = complete_spec(ModelSpec(name, spec.architecture, kwargs=spec.kwargs))
     differs = {
         key: (getattr(spec, key), getattr(told, key))
         for key in ("architecture", "depth", "width", "parameters", "download_size", "input_size", "mean", "std")
@@ -114,7 +114,7 @@ def test_a_table_says_what_timm_says_and_its_network_can_be_read(name):
     }
     assert not differs
     assert spec.pretraining
-    with weightless():
+    with without_weights():
         net = timm.create_model(spec.architecture, pretrained=False, **spec.kwargs).eval()
     Taps(net, all_taps(spec.depth), "mean")  # refuses a network that no layout fits
 

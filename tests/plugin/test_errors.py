@@ -225,11 +225,11 @@ def test_features_that_are_not_finite_fail_their_sweep(project, run):
     from safetensors.torch import save_file
 
     from probebench.catalog import ModelSpec
-    from probebench.models import build
+    from probebench.models.build import build_model
 
     kwargs = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0}
     spec = ModelSpec("tiny", "VisionTransformer", 2, "random", 16, (0.5,) * 3, (0.5,) * 3, seed=0, kwargs=kwargs)
-    state = build(spec).net.state_dict()
+    state = build_model(spec).net.state_dict()
     state["blocks.1.norm2.weight"][0] = float("inf")
     save_file(state, project.path / "bad.safetensors")
     result = run("--probe-weights=tiny=bad.safetensors", "--probe-model=tiny", "--probe-dataset=blobs")

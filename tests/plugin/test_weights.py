@@ -98,11 +98,11 @@ def test_a_file_for_a_model_without_a_case_is_refused_before_any_work(project, r
 )
 def test_a_file_for_a_model_whose_cases_are_left_out_is_none_of_that(project, run, args):
     from probebench.catalog import ModelSpec
-    from probebench.models import build
+    from probebench.models.build import build_model
 
     kwargs = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0}
     spec = ModelSpec("own", "VisionTransformer", 2, "random", 16, (0.5,) * 3, (0.5,) * 3, seed=3, kwargs=kwargs)
-    save_file(build(spec).net.state_dict(), project.path / "w.safetensors")
+    save_file(build_model(spec).net.state_dict(), project.path / "w.safetensors")
     result = run("--probe-weights=tiny_other=w.safetensors", "--probe-site=final", *args)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.no_fnmatch_line("*tiny_other-*")

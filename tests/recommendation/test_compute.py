@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from probebench import Tap, models
+from probebench import Tap
 from probebench.catalog import Catalog
+from probebench.models.build import build_model
 from probebench.recommendation.compute import blocks_needed, saved_compute
 
 
 def test_operations_are_those_of_the_formula():
-    net = models.build(Catalog.default().model("glyphvit")).net
+    net = build_model(Catalog.default().model("glyphvit")).net
     tokens, patches, width, pixels = 17, 16, 64, 3 * 8 * 8
     # Query, key, value and output projections, an MLP four times as wide, and two products of attention.
     block = 2 * tokens * width * (4 * width + 8 * width) + 2 * 2 * tokens**2 * width

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
-from probebench import Tap, all_taps, models
+from probebench import Tap, all_taps
 from probebench.catalog import Catalog, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import SITES
@@ -29,12 +29,15 @@ from probebench.datasets.files import decode
 from probebench.errors import StoreError
 from probebench.features import Taps
 from probebench.fetch.hub import download
+from probebench.models import build
+from probebench.models.build import build_model
+from probebench.models.timm_spec import complete_spec
 from probebench.recommendation import classify
 from probebench.recommendation.export import _cut, export
 from probebench.recommendation.recipe import recipe
 from tests.recommendation.conftest import write_digits
 
-CHECKPOINT = Path(models.__file__).parent / "embedded" / "glyphvit.safetensors"
+CHECKPOINT = Path(build.__file__).parent / "embedded" / "glyphvit.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,7 @@ def in_process(found, images) -> list[str]:
     from probebench.forward import extract
     from probebench.loading import BatchSize
 
-    built = models.build(Catalog.default().model("glyphvit"))
+    built = build_model(Catalog.default().model("glyphvit"))
     split = Split(ImageFiles(Path("/"), [str(path) for path in images]), np.zeros(len(images), dtype=np.int64))
     views = Views(split, np.arange(len(images)), DEFAULT.test_view, 32, 0, DEFAULT.resizing(built.spec))
     mean, std = pixel_statistics(DEFAULT, built.spec)
@@ -164,7 +167,7 @@ ARCHITECTURES = {
 def test_the_script_reads_every_tap_as_probebench_does(architecture):
     kwargs = ARCHITECTURES[architecture] | {"depth": 3}
     spec = ModelSpec("m", architecture, weights="random", seed=1, kwargs=kwargs | {"num_classes": 0})
-    built = models.build(models.completed(spec))
+    built = build_model(complete_spec(spec))
     images = torch.rand(2, 3, built.spec.input_size, built.spec.input_size)
     taps = all_taps(3)
     reader = Taps(built.net, taps, "mean")
@@ -189,9 +192,9 @@ def test_pretrained_weights_come_from_where_probebench_took_them(hub, found):
         own = timm.create_model("vit_tiny_patch16_224.augreg_in21k", num_classes=21843, **kwargs)
         hub.files = {path: save(own.state_dict())}
         given = ModelSpec("own", "vit_tiny_patch16_224.augreg_in21k", source=source, kwargs=kwargs)
-        spec = models.completed(given)
+        spec = complete_spec(given)
         download(spec)
-        built = models.build(spec)
+        built = build_model(spec)
         written = export(built, None, Tap(1, "act"), found.export.probe, ["a", "b", "c"], DEFAULT, {})
         assert written.checkpoint is None
         net = classify.build(json.loads(json.dumps(written.about)), None)
@@ -202,7 +205,7 @@ def test_pretrained_weights_come_from_where_probebench_took_them(hub, found):
 def test_the_script_builds_random_and_finetuned_networks(found, tmp_path):
     about = dict(found.export.about)
     random = replace(Catalog.default().model("glyphvit_random"))
-    built = models.build(random)
+    built = build_model(random)
     about["network"] = about["network"] | {"weights": "random", "blocks": 12, "digest": classify.digest(built.net)}
     net = classify.build(about, None)
     for name, tensor in built.net.state_dict().items():
@@ -225,7 +228,7 @@ def test_the_script_finds_the_network_where_it_was_found(found, tmp_path, name):
         torch.save({"args": Namespace(), "net": state, "meters": {"loss": torch.zeros(1)}}, tuned)
     else:
         save_file(state, tuned)
-    built = models.build(Catalog.default().model("glyphvit"), weights=tuned)
+    built = build_model(Catalog.default().model("glyphvit"), weights=tuned)
     written = export(built, tuned, Tap(1, "act"), found.export.probe, ["a", "b", "c"], DEFAULT, {})
     net = classify.build(json.loads(json.dumps(written.about)), tuned)
     torch.testing.assert_close(net.pos_embed, built.net.pos_embed)

@@ -17,7 +17,7 @@ from timm.models.vitamin import VitCfg, VitConvCfg
 
 from probebench.catalog.taps import Tap, all_taps
 from probebench.features import Taps
-from tests.by_hand import recompute
+from tests.models.by_hand import recompute
 from tools.count_architectures import MODULES, architectures, report, survey
 
 DEPTH = 2
@@ -137,7 +137,7 @@ def test_the_others_are_refused_with_a_reason(findings):
 
 
 def test_the_documented_numbers_are_the_counted_ones(findings):
-    text = (Path(__file__).parent.parent / "docs" / "architectures.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "architectures.md").read_text(encoding="utf-8")
     if f"\n    timm {timm.__version__}\n" not in text:
         pytest.skip(f"docs/architectures.md counts another timm than {timm.__version__}, which is installed")
     assert report(findings) in text

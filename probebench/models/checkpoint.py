@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from probebench.catalog import ModelSpec
 from probebench.errors import WeightsError
 
 AVERAGED, PLAIN = ("state_dict_ema", "model_ema"), ("state_dict", "model")
@@ -91,3 +92,21 @@ def _held(content: object) -> str:
         return f"a {type(content).__name__}"
     held = [f"{key!r} ({type(value).__name__})" for key, value in content.items()]
     return ", ".join(held[:5]) + (f" and {len(held) - 5} more" if len(held) > 5 else "") if held else "nothing"
+
+
+def own_file(spec: ModelSpec, instead: Path | None = None) -> Path | None:
+    """The file of one's own that a network's weights are read from; None for a network without.
+
+    Args:
+        instead: one that replaces what the spec names
+
+    Raises:
+        WeightsError: if it is not there
+    """
+    path = Path(spec.checkpoint) if instead is None and spec.checkpoint is not None else instead
+    if path is None or path.is_file():
+        return path
+    what = "the path"
+    if instead is None:
+        what = "`checkpoint` of its spec, which starts from the directory that pytest is started in"
+    raise WeightsError(f"weights of model {spec.name!r} ({path.absolute()}): no such file; correct {what}")

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from probebench.catalog import Catalog, ModelSpec, builtin_models
 from probebench.errors import LayoutError, ProbebenchError, WeightsError
-from probebench.models import build, completed, weightless
+from probebench.models.build import build_model
+from probebench.models.timm_spec import complete_spec, without_weights
 
 GLYPHVIT = builtin_models()["glyphvit"]
 RANDOM = builtin_models()["glyphvit_random"]
@@ -29,7 +30,7 @@ def test_the_shipped_weights_are_the_ones_that_the_recipe_recorded():
 
 
 def test_a_network_comes_frozen_in_float32_and_evaluation_mode():
-    net = build(GLYPHVIT).net
+    net = build_model(GLYPHVIT).net
     assert not net.training
     assert {p.dtype for p in net.parameters()} == {torch.float32}
     assert not any(p.requires_grad for p in net.parameters())
@@ -38,45 +39,45 @@ def test_a_network_comes_frozen_in_float32_and_evaluation_mode():
 def test_random_weights_are_the_seeds_and_leave_the_callers_generator_alone():
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    first, second = build(RANDOM), build(RANDOM)
+    first, second = build_model(RANDOM), build_model(RANDOM)
     assert torch.get_rng_state().equal(state)
     assert first.weights_digest == second.weights_digest
-    assert build(replace(RANDOM, seed=1)).weights_digest != first.weights_digest
-    assert build(GLYPHVIT).weights_digest != first.weights_digest
+    assert build_model(replace(RANDOM, seed=1)).weights_digest != first.weights_digest
+    assert build_model(GLYPHVIT).weights_digest != first.weights_digest
 
 
 def test_other_weights_can_be_loaded_on_purpose(tmp_path):
     state = {name: tensor + 1 for name, tensor in load_file(WEIGHTS).items()}
     save_file(state, tmp_path / "w.safetensors")
-    net = build(GLYPHVIT, weights=tmp_path / "w.safetensors").net
+    net = build_model(GLYPHVIT, weights=tmp_path / "w.safetensors").net
     assert net.norm.weight.equal(state["norm.weight"].float())
 
 
 def test_a_spec_may_name_a_file(tmp_path):
     save_file(load_file(WEIGHTS), tmp_path / "w.safetensors")
     spec = replace(GLYPHVIT, checkpoint=str(tmp_path / "w.safetensors"), sha256=None)
-    assert build(spec).weights_digest == build(GLYPHVIT).weights_digest
+    assert build_model(spec).weights_digest == build_model(GLYPHVIT).weights_digest
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"'glyphvit' \(.*gone.safetensors\): no such file; correct the path$"):
-        build(GLYPHVIT, weights=tmp_path / "gone.safetensors")
+        build_model(GLYPHVIT, weights=tmp_path / "gone.safetensors")
     with pytest.raises(WeightsError, match=r"'mine' \(/.*gone.pt\): no such file; correct `checkpoint` of its spec"):
-        build(tiny(checkpoint="gone.pt"))
+        build_model(tiny(checkpoint="gone.pt"))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, 100_000])
 def test_a_truncated_file_is_refused(tmp_path, keep):
     (tmp_path / "w.safetensors").write_bytes(WEIGHTS.read_bytes()[:keep])
     with pytest.raises(WeightsError, match="not a readable safetensors file, or cut short"):
-        build(GLYPHVIT, weights=tmp_path / "w.safetensors")
+        build_model(GLYPHVIT, weights=tmp_path / "w.safetensors")
 
 
 def test_a_replaced_file_is_refused_by_its_hash(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(WEIGHTS.read_bytes() + b" ")
     spec = replace(GLYPHVIT, checkpoint=str(tmp_path / "w.safetensors"))
     with pytest.raises(WeightsError, match=r"SHA-256 is .*, expected .*--probe-weights glyphvit=FILE"):
-        build(spec)
+        build_model(spec)
 
 
 def test_another_architecture_is_refused_with_what_differs(tmp_path):
@@ -87,7 +88,7 @@ def test_another_architecture_is_refused_with_what_differs(tmp_path):
     with pytest.raises(
         WeightsError, match=r"norm.bias is missing; extra is not part of the network; norm.weight has sh"
     ):
-        build(GLYPHVIT, weights=tmp_path / "w.safetensors")
+        build_model(GLYPHVIT, weights=tmp_path / "w.safetensors")
 
 
 def test_names_that_do_not_fit_are_shown_beside_the_networks(tmp_path, tuned):
@@ -100,17 +101,17 @@ def test_names_that_do_not_fit_are_shown_beside_the_networks(tmp_path, tuned):
         r"encoder.1.kernel is not .*; encoder.2.kernel is not part of the network and 2 more. "
         r"The file has tensors in 'meters' as well$",
     ):
-        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
 
 
 def test_a_wrong_depth_is_refused():
     with pytest.raises(LayoutError, match="has 12 blocks where its spec says 11"):
-        build(replace(RANDOM, architecture="vit_tiny_patch16_224", kwargs={}, depth=11))
+        build_model(replace(RANDOM, architecture="vit_tiny_patch16_224", kwargs={}, depth=11))
 
 
 def test_an_unknown_architecture_gets_the_nearest_names():
     with pytest.raises(ProbebenchError, match=r"vit_tiny_patch16_225.*Did you mean 'vit_tiny_patch16_224'"):
-        build(replace(RANDOM, architecture="vit_tiny_patch16_225", kwargs={}))
+        build_model(replace(RANDOM, architecture="vit_tiny_patch16_225", kwargs={}))
 
 
 def tiny(**changes):
@@ -125,7 +126,7 @@ def tiny(**changes):
 def tuned():
     """Weights of that network as somebody fine-tuned it, with five classes of its own."""
     spec = tiny(kwargs={"num_classes": 5})
-    return build(replace(spec, weights="random", seed=3)).net.state_dict()
+    return build_model(replace(spec, weights="random", seed=3)).net.state_dict()
 
 
 OPTIMIZER = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
@@ -153,7 +154,7 @@ OPTIMIZER = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 
 )
 def test_checkpoints_of_training_scripts_are_read(tmp_path, tuned, entry, wrap):
     torch.save(wrap(tuned), tmp_path / "w.pt")
-    built = build(tiny(checkpoint=str(tmp_path / "w.pt")))
+    built = build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
     assert built.entry == entry
     found = built.net.state_dict()
     assert all(found[name].equal(tuned[name]) for name in tuned if not name.startswith("head."))
@@ -171,43 +172,43 @@ def test_of_several_entries_that_fit_none_is_guessed(tmp_path, tuned):
         match=r"2 times, in its entry 'net' and in its entry 'ema' under the prefix 'model\.' of its names; of the "
         r"file's state save only the one that is meant, as state\['net'\]$",
     ):
-        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
 
 
 def test_a_fine_tuned_network_is_loaded_without_its_classifier(tmp_path, tuned):
     save_file(tuned, tmp_path / "w.safetensors")
-    first, second = (build(tiny(checkpoint=str(tmp_path / "w.safetensors"))) for _ in range(2))
+    first, second = (build_model(tiny(checkpoint=str(tmp_path / "w.safetensors"))) for _ in range(2))
     assert first.net.blocks[1].mlp.fc1.weight.equal(tuned["blocks.1.mlp.fc1.weight"])
     assert first.weights_digest == second.weights_digest
     without = {name: tensor for name, tensor in tuned.items() if not name.startswith("head.")}
     save_file(without, tmp_path / "w.safetensors")
-    assert build(tiny(checkpoint=str(tmp_path / "w.safetensors"))).weights_digest == first.weights_digest
+    assert build_model(tiny(checkpoint=str(tmp_path / "w.safetensors"))).weights_digest == first.weights_digest
 
 
 def test_a_checkpoint_on_another_grid_of_patches_is_brought_onto_this_one(tmp_path):
-    large = build(tiny(weights="random", seed=3, input_size=64, kwargs={"img_size": 64})).net.state_dict()
+    large = build_model(tiny(weights="random", seed=3, input_size=64, kwargs={"img_size": 64})).net.state_dict()
     save_file(large, tmp_path / "w.safetensors")
-    built = build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+    built = build_model(tiny(checkpoint=str(tmp_path / "w.safetensors")))
     assert built.net.pos_embed.shape == (1, 5, 16)
     assert built.net.cls_token.equal(large["cls_token"])
     assert built.made_for == 64
     there = tiny(checkpoint=str(tmp_path / "w.safetensors"), input_size=64, kwargs={"img_size": 64})
-    assert build(there).made_for == 0
+    assert build_model(there).made_for == 0
 
 
 @pytest.mark.parametrize("kwargs", [{"reg_tokens": 2}, {"class_token": False, "global_pool": "avg"}])
 def test_tokens_before_the_patches_are_no_other_grid(tmp_path, kwargs):
-    save_file(build(tiny(weights="random", seed=3, kwargs=kwargs)).net.state_dict(), tmp_path / "w.safetensors")
-    assert build(tiny(checkpoint=str(tmp_path / "w.safetensors"), kwargs=kwargs)).made_for == 0
+    save_file(build_model(tiny(weights="random", seed=3, kwargs=kwargs)).net.state_dict(), tmp_path / "w.safetensors")
+    assert build_model(tiny(checkpoint=str(tmp_path / "w.safetensors"), kwargs=kwargs)).made_for == 0
 
 
 def test_patches_of_another_size_are_another_network(tmp_path):
-    finer = build(tiny(weights="random", seed=3, kwargs={"patch_size": 8})).net.state_dict()
+    finer = build_model(tiny(weights="random", seed=3, kwargs={"patch_size": 8})).net.state_dict()
     save_file(prefixed("backbone.", finer), tmp_path / "w.safetensors")
     with pytest.raises(
         WeightsError, match=r"patch_embed.proj.weight has shape \(16, 3, 8, 8\), not \(16, 3, 16, 16\)$"
     ):
-        build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.safetensors")))
 
 
 def prefixed(prefix, state):
@@ -219,7 +220,7 @@ def prefixed(prefix, state):
 def test_a_prefix_of_training_code_is_dropped_with_what_lies_elsewhere(tmp_path, tuned, prefix, save):
     file = tmp_path / ("w.safetensors" if save is save_file else "w.pt")
     save(prefixed(prefix, tuned) | {"projector.weight": torch.zeros(3), "classifier.norm.weight": torch.ones(16)}, file)
-    built = build(tiny(checkpoint=str(file)))
+    built = build_model(tiny(checkpoint=str(file)))
     assert all(built.net.state_dict()[name].equal(tuned[name]) for name in tuned if not name.startswith("head."))
     assert built.prefix == prefix.removeprefix("module.")  # of torch's own wrapper, and always dropped
 
@@ -227,14 +228,16 @@ def test_a_prefix_of_training_code_is_dropped_with_what_lies_elsewhere(tmp_path,
 def test_torchs_own_wrappers_leave_no_trace_in_either_format(tmp_path, tuned):
     save_file(tuned, tmp_path / "plain.safetensors")
     save_file(prefixed("module.", tuned), tmp_path / "w.safetensors")
-    plain, wrapped = (build(tiny(checkpoint=str(tmp_path / name))) for name in ("plain.safetensors", "w.safetensors"))
+    plain, wrapped = (
+        build_model(tiny(checkpoint=str(tmp_path / name))) for name in ("plain.safetensors", "w.safetensors")
+    )
     assert (wrapped.weights_digest, wrapped.prefix) == (plain.weights_digest, "")
 
 
 def test_under_a_prefix_another_grid_is_brought_onto_this_one_too(tmp_path):
-    large = build(tiny(weights="random", seed=3, input_size=64, kwargs={"img_size": 64})).net.state_dict()
+    large = build_model(tiny(weights="random", seed=3, input_size=64, kwargs={"img_size": 64})).net.state_dict()
     save_file(prefixed("backbone.", large), tmp_path / "w.safetensors")
-    built = build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+    built = build_model(tiny(checkpoint=str(tmp_path / "w.safetensors")))
     assert (built.net.pos_embed.shape, built.prefix) == ((1, 5, 16), "backbone.")
 
 
@@ -243,28 +246,28 @@ def test_a_network_that_is_there_twice_is_not_guessed(tmp_path, tuned):
     with pytest.raises(
         WeightsError, match=r"2 times, under .*'student.net.' .* and under .*'teacher.net.'.*removeprefix\('st"
     ):
-        build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.safetensors")))
     # A copy beside the network under its plain names is not taken in its place.
     save_file(prefixed("ema.", tuned) | tuned, tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match=r"ema.blocks.0.attn.proj.bias is not part of the network"):
-        build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.safetensors")))
 
 
 def test_averaged_weights_that_do_not_fit_are_not_passed_over(tmp_path, tuned):
     averaged = {name: tensor for name, tensor in tuned.items() if name != "norm.weight"}
     torch.save({"state_dict": tuned, "state_dict_ema": averaged}, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match=r"averaged .* do not fit: .*norm.weight is missing.*state\['state_dict'\]"):
-        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
     counted = prefixed("module.", tuned) | {"n_averaged": torch.tensor(9)}  # torch.optim.swa_utils.AveragedModel
     torch.save({"model": tuned, "model_ema": counted}, tmp_path / "w.pt")
-    assert build(tiny(checkpoint=str(tmp_path / "w.pt"))).entry == "model_ema"
+    assert build_model(tiny(checkpoint=str(tmp_path / "w.pt"))).entry == "model_ema"
 
 
 def test_what_does_not_fit_is_listed_without_the_prefix(tmp_path, tuned):
     del tuned["norm.bias"]
     save_file(prefixed("backbone.", tuned), tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match=r"\(under the prefix 'backbone.' of its names\): norm.bias is missing$"):
-        build(tiny(checkpoint=str(tmp_path / "w.safetensors")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.safetensors")))
 
 
 class Code:
@@ -275,14 +278,14 @@ class Code:
 def test_no_code_in_a_checkpoint_is_run(tmp_path, capsys):
     torch.save({"state_dict": {}, "args": Code()}, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match="Python objects are never loaded: save the state_dict of the network alone"):
-        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
     assert capsys.readouterr().out == ""
 
 
 def test_an_object_in_a_checkpoint_is_named_and_nothing_advises_to_load_it(tmp_path, tuned):
     torch.save({"model": tuned, "best": np.float64(0.9)}, tmp_path / "w.pt")
     with pytest.raises(WeightsError) as caught:
-        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
     assert "weights_only" not in str(caught.value)
     if hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
         assert "multiarray.scalar" in str(caught.value)
@@ -292,7 +295,7 @@ def test_an_object_in_a_checkpoint_is_named_and_nothing_advises_to_load_it(tmp_p
 def test_a_damaged_torch_file_is_refused(tmp_path, content):
     (tmp_path / "w.pt").write_bytes(content)
     with pytest.raises(WeightsError, match=r"weights of model 'mine' \(.*w.pt\): not a torch file"):
-        build(tiny(checkpoint=str(tmp_path / "w.pt")))
+        build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
 
 
 def test_a_torch_file_of_something_else_is_refused(tmp_path):
@@ -305,45 +308,45 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path):
     ):
         torch.save(content, file)
         with pytest.raises(WeightsError, match=f"no dictionary of tensors in it, but {held}; save the state_dict of"):
-            build(tiny(checkpoint=str(file)))
+            build_model(tiny(checkpoint=str(file)))
 
 
 def test_pretrained_weights_that_are_damaged_are_refused(tmp_path, monkeypatch):
     (tmp_path / "model.safetensors").write_bytes(b"cut off")
     monkeypatch.setattr("probebench.fetch.hub.cached", lambda spec: tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=r"model 'vit_b16' \(.*\) cannot be loaded .*delete it and fetch it again"):
-        build(Catalog.default().model("vit_b16"))
+        build_model(Catalog.default().model("vit_b16"))
 
 
 def test_pretrained_weights_that_are_not_here_are_an_error_with_the_command(monkeypatch):
     monkeypatch.setattr("probebench.fetch.hub.cached", lambda spec: None)
     with pytest.raises(WeightsError, match=r"vit_b16 \(343 MB\): probebench fetch vit_b16"):
-        build(Catalog.default().model("vit_b16"))
+        build_model(Catalog.default().model("vit_b16"))
 
 
 def test_another_input_size_needs_a_network_of_that_size():
     spec = ModelSpec("m", "vit_tiny_patch16_224", 12, "random", 32, (0.5,) * 3, (0.5,) * 3, seed=0)
     with pytest.raises(WeightsError, match=r"input_size is 32, and .* is built for 224 x 224 pixels; give both"):
-        build(spec)
-    assert build(replace(spec, kwargs={"img_size": 32})).net.patch_embed.img_size == (32, 32)
+        build_model(spec)
+    assert build_model(replace(spec, kwargs={"img_size": 32})).net.patch_embed.img_size == (32, 32)
 
 
 def test_the_hash_of_any_weights_file_is_checked_where_it_is_given(tmp_path, tuned, monkeypatch):
     save_file(tuned, tmp_path / "w.safetensors")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WeightsError, match="SHA-256 is"):
-        build(tiny(checkpoint="./w.safetensors", sha256="0" * 64))
+        build_model(tiny(checkpoint="./w.safetensors", sha256="0" * 64))
     monkeypatch.setattr("probebench.fetch.hub.cached", lambda spec: tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="SHA-256 is"):
-        build(replace(Catalog.default().model("vit_b16"), sha256="0" * 64))
+        build_model(replace(Catalog.default().model("vit_b16"), sha256="0" * 64))
 
 
 def test_what_a_spec_leaves_out_is_filled_in_and_a_bare_name_gets_its_tag():
-    spec = completed(ModelSpec("mine", "vit_tiny_patch16_224"))
+    spec = complete_spec(ModelSpec("mine", "vit_tiny_patch16_224"))
     assert spec.architecture == "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     assert (spec.depth, spec.width, spec.input_size, spec.interpolation) == (12, 192, 224, "bicubic")
     assert (spec.mean, spec.crop, spec.licence) == ((0.5,) * 3, 0.9, "apache-2.0")
-    kept = completed(ModelSpec("mine", "vit_tiny_patch16_224.augreg_in21k", mean=(0.1, 0.2, 0.3), licence="mit"))
+    kept = complete_spec(ModelSpec("mine", "vit_tiny_patch16_224.augreg_in21k", mean=(0.1, 0.2, 0.3), licence="mit"))
     assert (kept.mean, kept.licence, kept.std) == ((0.1, 0.2, 0.3), "mit", (0.5,) * 3)
 
 
@@ -362,7 +365,7 @@ def test_what_a_spec_leaves_out_is_filled_in_and_a_bare_name_gets_its_tag():
 )
 def test_what_timm_does_not_have_is_said(spec, message):
     with pytest.raises(ProbebenchError, match=message):
-        completed(spec)
+        complete_spec(spec)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +376,7 @@ def test_networks_without_weights_have_the_shapes_of_others(name):
         tensors = net.state_dict(keep_vars=True).items()
         return {key: (value.shape, value.dtype, value.requires_grad) for key, value in tensors}
 
-    with weightless():
+    with without_weights():
         net = timm.create_model(name)
         kept = torch.ones(2, device="cpu").mul_(3)
     assert described(net) == described(timm.create_model(name))

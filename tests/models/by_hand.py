@@ -1,8 +1,8 @@
 """The blocks of timm's plain vision transformers, written out by hand in float64.
 
-Nothing here knows of `probebench.layouts`. Each function takes a block and the tokens that enter it, and gives the
-tokens at every site by what the site means. Norms, activations and position biases are called as the block owns them;
-where they stand, and every product, sum and scale, is written out.
+Nothing here knows of `probebench.models.layouts`. Each function takes a block and the tokens that enter it, and gives
+the tokens at every site by what the site means. Norms, activations and position biases are called as the block owns
+them; where they stand, and every product, sum and scale, is written out.
 """
 
 from __future__ import annotations

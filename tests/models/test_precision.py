@@ -8,7 +8,8 @@ import torch
 from probebench.catalog import builtin_models, precision
 from probebench.catalog.protocols import DEFAULT, PROTOCOLS, get_protocol
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.models import build
+from probebench.models.build import build_model
+from probebench.models.precision import use_precision
 
 
 @pytest.mark.parametrize("name", ["default@1", "paper@1", "few_shot_4@1"])
@@ -42,7 +43,7 @@ def test_every_precision_is_explained():
 @pytest.mark.parametrize(("name", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
 def test_a_network_is_brought_to_its_precision_and_keeps_its_digest(name, dtype):
     spec = builtin_models()["glyphvit"]
-    exact, lower = build(spec), build(spec, precision=name)
+    exact, lower = build_model(spec), build_model(spec, precision=name)
     assert {parameter.dtype for parameter in lower.net.parameters()} == {dtype}
     assert (exact.precision, lower.precision) == ("float32", name)
     assert exact.weights_digest == lower.weights_digest
@@ -50,7 +51,7 @@ def test_a_network_is_brought_to_its_precision_and_keeps_its_digest(name, dtype)
 
 def test_tf32_is_refused_where_there_is_none():
     with pytest.raises(ProbebenchError, match="tf32 is one of GPUs, and the device is cpu: use fp32 or bf16"):
-        build(builtin_models()["glyphvit"], precision="tf32")
+        build_model(builtin_models()["glyphvit"], precision="tf32")
 
 
 @pytest.mark.parametrize(("name", "inside"), [("float32", "highest"), ("tf32", "high"), ("bfloat16", "highest")])
@@ -58,11 +59,11 @@ def test_torch_is_as_before_once_it_is_over(name, inside):
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("medium")
     try:
-        with precision.applied(name):
+        with use_precision(name):
             assert torch.get_float32_matmul_precision() == inside
             assert torch.backends.cudnn.allow_tf32 == (name == "tf32")
         assert torch.get_float32_matmul_precision() == "medium"
-        with suppress(KeyError), precision.applied(name):
+        with suppress(KeyError), use_precision(name):
             raise KeyError
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
@@ -76,7 +77,7 @@ def test_tf32_rounds_products_and_fp32_does_not():
     torch.manual_seed(0)
     rows, exact = torch.randn(256, 1024, device="cuda"), {}
     for name in ("float32", "tf32"):
-        with precision.applied(name):
+        with use_precision(name):
             exact[name] = float((rows @ rows.T - (rows.double() @ rows.double().T)).abs().max())
     assert exact["float32"] < 1e-3 < exact["tf32"]
 

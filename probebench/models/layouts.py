@@ -285,7 +285,7 @@ def find_layout(block: nn.Module, layouts: Iterable[Layout] = LAYOUTS) -> Layout
     detail = ". ".join(reasons) or f"layouts known: {', '.join(layout.name for layout in layouts)}"
     raise LayoutError(
         f"no layout says where the sites of {_kind(block)} lie ({detail}). "
-        "To add one, write a Layout for it in probebench/layouts.py and append it to LAYOUTS; "
+        "To add one, write a Layout for it in probebench/models/layouts.py and append it to LAYOUTS; "
         "CONTRIBUTING.md shows how it is checked."
     )
 

@@ -22,8 +22,8 @@ from torch import nn
 from probebench.catalog.taps import SITES, all_taps
 from probebench.errors import LayoutError
 from probebench.features import Taps, make_pool
-from probebench.layouts import LAYOUTS, blocks_of, find_layout
-from tests.by_hand import recompute
+from probebench.models.layouts import LAYOUTS, blocks_of, find_layout
+from tests.models.by_hand import recompute
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)

@@ -1,0 +1,43 @@
+"""How images are prepared for a model, and where that differs from what its weights declare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from probebench.catalog import ModelSpec
+from probebench.catalog.protocols import Protocol
+from probebench.fetch import hub
+
+
+def describe_preprocessing(spec: ModelSpec, protocol: Protocol) -> tuple[str, list[str]]:
+    """How images are prepared for a model, in one line, and where that differs from what its weights declare.
+
+    The declaration is timm's for weights from the hub, the spec's own for others. Imports torch.
+    """
+    declared = spec
+    if hub.needs_download(spec):
+        from probebench.models.timm_spec import pretrained_spec as ask_timm
+
+        declared = ask_timm(spec)
+    mean, std = protocol.pixel_mean or spec.mean, protocol.pixel_std or spec.std
+    resizing = protocol.resizing(spec)
+    used = {"input": f"{spec.input_size} px", "resizing": resizing, "mean": _numbers(mean), "std": _numbers(std)}
+    wanted = {
+        "input": f"{declared.input_size} px",
+        "resizing": declared.interpolation,
+        "mean": _numbers(declared.mean),
+        "std": _numbers(declared.std),
+    }
+    text = f"{used['input']}, {resizing}, mean {used['mean']}, std {used['std']}"
+    if declared.crop != 1:
+        text += f", crop 100% (the weights were evaluated at {100 * declared.crop:.0f}%)"
+    differs = [
+        f"{key} {used[key]}, where the weights declare {wanted[key]}" for key in used if used[key] != wanted[key]
+    ]
+    return text, differs
+
+
+def _numbers(values: Iterable[float]) -> str:
+    """Three numbers, or one where all are the same."""
+    texts = [f"{value:.4g}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else "/".join(texts)

@@ -1,0 +1,177 @@
+"""Model specs completed by what timm knows of its architectures and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from probebench.catalog import ModelSpec
+from probebench.errors import LayoutError, ProbebenchError, UnknownName, unknown
+from probebench.fetch import hub as pretrained
+from probebench.models.layouts import blocks_of
+
+PLAIN_CLASS = "VisionTransformer"
+"""The architecture that stands for timm's class itself."""
+
+
+_FILLING = {Tensor.add_, Tensor.clamp_, Tensor.erfinv_, Tensor.mul_, Tensor.normal_, Tensor.uniform_}
+"""What initialisers are made of."""
+
+
+class _SkipInitialisation(TorchFunctionMode):
+    """On tensors without memory, initialisers do nothing: torch derives the shape of each step in Python."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in _FILLING and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Networks that are built inside have shapes only: one of any size takes a fraction of a second."""
+    with torch.device("meta"), _SkipInitialisation():
+        yield
+
+
+def complete_spec(spec: ModelSpec) -> ModelSpec:
+    """The spec with what it leaves out filled in from timm, and with the tag of its weights in `architecture`.
+
+    Raises:
+        UnknownName: if timm has no such architecture or tag
+        LayoutError: if its blocks cannot be read
+        ProbebenchError: if timm says nothing of what is missing
+    """
+    if spec.architecture == PLAIN_CLASS:
+        raise ProbebenchError(f"model {spec.name!r}: {PLAIN_CLASS} needs depth, input_size, mean and std to be given")
+    config = _config(spec)
+    with without_weights():
+        net = create_network(spec)
+    try:
+        blocks = blocks_of(net)
+    except LayoutError as error:
+        raise LayoutError(f"model {spec.name!r}: {error}") from error
+    parameters = sum(p.numel() for p in net.parameters())
+    classifier = sum(net.get_parameter(name).numel() for name in classifier_tensors(net, {}))
+    used = pretrained.needs_download(spec)
+    tag = f".{config.tag}" if used and config.tag and "." not in spec.architecture else ""
+    size = config.input_size[-1]
+    return replace(
+        spec,
+        architecture=spec.architecture + tag,
+        depth=spec.depth or len(blocks),
+        width=spec.width or int(getattr(net, "embed_dim", 0) or 0),
+        parameters=spec.parameters or parameters - classifier,
+        # Of a file of another code, which may hold more than one network, the size is not known.
+        download_size=spec.download_size or (4 * parameters if used and config.hf_hub_id else 0),
+        input_size=spec.input_size or _side(spec, spec.kwargs.get("img_size", size)),
+        mean=spec.mean or tuple(config.mean),
+        std=spec.std or tuple(config.std),
+        interpolation=spec.interpolation or ("bilinear" if config.interpolation == "bilinear" else "bicubic"),
+        crop=spec.crop if spec.crop != 1 else float(config.crop_pct or 1),
+        licence=spec.licence or (config.license or "" if used else ""),
+        source=spec.source or (_source(spec, config) if used else ""),
+    )
+
+
+def _side(spec: ModelSpec, size: Any) -> int:
+    """Of a square input, given as a number or a pair."""
+    sides = set(size) if isinstance(size, tuple | list) else {size}
+    if len(sides) != 1:
+        raise ProbebenchError(f"model {spec.name!r}: img_size is {size}; only square inputs are read")
+    return int(sides.pop())
+
+
+def pretrained_spec(spec: ModelSpec) -> ModelSpec:
+    """The spec with the preprocessing that timm declares for its pretrained weights."""
+    kwargs = {key: value for key, value in spec.kwargs.items() if key != "img_size"}
+    told = complete_spec(ModelSpec(spec.name, spec.architecture, kwargs=kwargs, source=spec.source))
+    # Of weights from elsewhere timm knows nothing.
+    return told if spec.source in ("", _source(told, _config(told))) else spec
+
+
+def _config(spec: ModelSpec) -> Any:
+    """What timm knows of an architecture and the tag of its weights."""
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    base, _, tag = spec.architecture.partition(".")
+    if not timm.is_model(base):
+        raise _unknown_architecture(spec)
+    if "." in spec.architecture and tag not in (tags := _tags(base)):
+        raise unknown(f"pretraining tag of model {spec.name!r}, timm's {base},", tag, tags)
+    config = get_pretrained_cfg(spec.architecture)
+    needed = pretrained.needs_download(spec) and not spec.source
+    if config is None or (needed and not (config.hf_hub_id or config.url)):
+        tags = _tags(base)
+        hint = f"name one of its tags: {', '.join(tags)}" if tags else "say weights = 'random', or name a checkpoint"
+        raise ProbebenchError(f"model {spec.name!r}: timm has no pretrained weights for {spec.architecture}; {hint}")
+    return config
+
+
+def _tags(base: str) -> list[str]:
+    import timm
+
+    return [name.partition(".")[2] for name in timm.list_models(f"{base}.*", pretrained=True)]
+
+
+def _source(spec: ModelSpec, config: Any) -> str:
+    """As in `ModelSpec.source`."""
+    if not config.hf_hub_id:
+        return str(config.url)
+    if config.hf_hub_filename:
+        return f"{config.hf_hub_id}:{config.hf_hub_filename}"
+    plain = config.hf_hub_id == f"timm/{config.architecture}.{config.tag}"
+    return "" if plain else str(config.hf_hub_id)
+
+
+def _unknown_architecture(spec: ModelSpec) -> UnknownName:
+    import timm
+
+    base = spec.architecture.partition(".")[0]
+    near = get_close_matches(base, timm.list_models("*vit*") + timm.list_models(), n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(map(repr, dict.fromkeys(near)))}?" if near else ""
+    return UnknownName(
+        f"model {spec.name!r}: unknown timm architecture {base!r}.{hint} "
+        f"timm.list_models() has all {len(timm.list_models())}."
+    )
+
+
+def create_network(spec: ModelSpec) -> nn.Module:
+    """The network of a spec as timm initialises it."""
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    kwargs: dict[str, Any] = dict(spec.kwargs)
+    if spec.architecture == PLAIN_CLASS:
+        return VisionTransformer(depth=spec.depth, **kwargs)  # type: ignore[no-any-return]
+    if not timm.is_model(spec.architecture.partition(".")[0]):
+        raise _unknown_architecture(spec)
+    try:
+        net = timm.create_model(spec.architecture, pretrained=False, **kwargs)
+    except Exception as error:  # constructors raise whatever they trip over
+        raise ProbebenchError(
+            f"model {spec.name!r}: {spec.architecture} cannot be built with kwargs {kwargs} ({first_line(error)})"
+        ) from error
+    assert isinstance(net, nn.Module)
+    return net
+
+
+def classifier_tensors(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
+    config = getattr(net, "pretrained_cfg", None) or {}
+    names = config.get("classifier") or "head"
+    prefixes = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+    return [name for name in {**net.state_dict(), **state} if name.startswith(prefixes)]
+
+
+def first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
