@@ -15,7 +15,7 @@ from probebench._format import human
 from probebench.errors import StoreError, unknown
 
 if TYPE_CHECKING:
-    from probebench.cache.store import About, FeatureCache
+    from probebench.features.cache.store import About, FeatureCache
 
 OK, FAILED = 0, 1
 _SHORT = 8  # digits of an entry's name that are shown
@@ -63,7 +63,7 @@ def _explained(action: Callable[[argparse.Namespace], int], args: argparse.Names
 
 def _entries(args: argparse.Namespace) -> tuple[FeatureCache, list[About]]:
     """The entries that are asked for, the last used first."""
-    from probebench.cache import FeatureCache, cache_root
+    from probebench.features.cache import FeatureCache, cache_root
 
     root = (args.root or cache_root()).expanduser().absolute()
     if root.exists() and not root.is_dir():

@@ -22,7 +22,7 @@ from probebench.errors import StoreError
 from probebench.preflight import Withheld
 
 if TYPE_CHECKING:
-    from probebench.cache.store import Ledger
+    from probebench.features.cache.store import Ledger
     from probebench.outcome import Outcome
 
 Table = dict[str, Any]
@@ -144,7 +144,7 @@ class Handover:
 
     def accounts(self) -> list[Ledger]:
         """Of all workers that came to their end."""
-        from probebench.cache.store import Ledger
+        from probebench.features.cache.store import Ledger
 
         tables = [
             json.loads(path.read_text(encoding="utf-8")) for path in sorted((self._path / "cache").glob("*.json"))

@@ -14,15 +14,15 @@ from probebench._arrays import Array
 from probebench._format import counted, human
 from probebench._hardware import available_cores, choose_device
 from probebench._progress import NullProgress
-from probebench.cache import FeatureCache
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap
 from probebench.cost import fit_operations, matrix_rate
 from probebench.datasets.views import pixel_statistics
 from probebench.errors import ProbebenchError
-from probebench.forward import forward
-from probebench.loading import BatchSize
+from probebench.features.batching import BatchSize
+from probebench.features.cache import FeatureCache
+from probebench.features.forward import forward
 from probebench.planning import SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.run import feature_cache

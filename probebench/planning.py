@@ -174,7 +174,7 @@ def plan_sweep(demand: Demand, *, memory: int, disk: int, jobs: int, device: int
 
 def _shards() -> int:
     """Bytes on their way to the disk: a shard that is collected, and the same joined tap by tap."""
-    from probebench.cache.writer import SHARD_BYTES
+    from probebench.features.cache.writer import SHARD_BYTES
 
     return 2 * SHARD_BYTES
 

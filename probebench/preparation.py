@@ -12,7 +12,6 @@ import numpy.typing as npt
 from probebench import datasets
 from probebench._hardware import usable_memory
 from probebench._progress import Progress
-from probebench.cache import FeatureCache
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import dataset_of
 from probebench.catalog.protocols import Protocol, get_protocol
@@ -21,7 +20,8 @@ from probebench.datasets.dataset import training_split_for
 from probebench.datasets.splits import held_out_part, training_sets
 from probebench.datasets.views import Views
 from probebench.errors import DataError, ProbebenchError, unknown
-from probebench.features import widths_of
+from probebench.features.cache import FeatureCache
+from probebench.features.hooks import widths_of
 from probebench.fetch import fetch_dataset, local
 from probebench.fetch import hub as pretrained
 from probebench.models import default_catalog

@@ -22,14 +22,14 @@ from probebench._format import counted, signed
 from probebench._hardware import choose_device, usable_memory
 from probebench._progress import Progress
 from probebench.baselines import Baseline, Judgement
-from probebench.cache import FeatureCache
 from probebench.catalog import Catalog
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError, Unreachable
+from probebench.features.batching import out_of_memory
+from probebench.features.cache import FeatureCache
 from probebench.journal import Journal
-from probebench.loading import out_of_memory
 from probebench.options import Options
 from probebench.outcome import Outcome
 from probebench.planning import SweepPlan

@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from probebench import datasets
 from probebench._arrays import on_host
-from probebench.cache import FeatureCache
-from probebench.cache.extraction import features_of
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.taps import FINAL, Tap
 from probebench.datasets.views import Views, pixel_statistics
 from probebench.errors import ProbebenchError
+from probebench.features.batching import BatchSize
+from probebench.features.cache import FeatureCache
+from probebench.features.extraction import features_of
 from probebench.fetch import local
-from probebench.loading import BatchSize
 
 if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol

@@ -16,15 +16,15 @@ from probebench._arrays import Array, HostArray, on_host
 from probebench._format import human, interval, percent
 from probebench._hardware import available_cores, choose_device
 from probebench._progress import NullProgress, Progress
-from probebench.cache import FeatureCache
-from probebench.cache.extraction import Features, features_of
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import FINAL, Tap
 from probebench.datasets import Dataset
 from probebench.datasets.views import pixel_statistics
 from probebench.errors import FeatureError, ProbebenchError
-from probebench.loading import BatchSize
+from probebench.features.batching import BatchSize
+from probebench.features.cache import FeatureCache
+from probebench.features.extraction import Features, features_of
 from probebench.models import default_catalog
 from probebench.models.build import Model
 from probebench.models.checkpoint import PLAIN

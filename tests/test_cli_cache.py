@@ -5,9 +5,9 @@ import json
 import pytest
 
 from probebench import cli
-from probebench.cache import FeatureCache
+from probebench.features.cache import FeatureCache
 from probebench.models.build import build_model
-from tests.cache.conftest import SPEC, Asked, noise
+from tests.features.conftest import SPEC, Asked, noise
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from probebench import DatasetSpec, run_sweep
-from probebench.cache import FeatureCache
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import all_taps
 from probebench.datasets import Split
 from probebench.errors import FeatureError
+from probebench.features.cache import FeatureCache
 from probebench.planning import Demand, plan_sweep
-from tests.cache.conftest import SPEC
+from tests.features.conftest import SPEC
 
 MB = 1_000_000
 PROTOCOL = get_protocol("default@1")
@@ -148,7 +148,7 @@ def _fits(whole, protocol, memory):
 
 
 def test_results_from_the_disk_are_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("probebench.cache.writer.SHARD_BYTES", 1000)
+    monkeypatch.setattr("probebench.features.cache.writer.SHARD_BYTES", 1000)
     cache = FeatureCache(tmp_path / "features", always=False)
     whole = run_sweep(SPEC, DATASET, jobs=1, device="cpu")
     found = run_sweep(SPEC, DATASET, memory=whole.plan.memory - 1, cache=cache, jobs=1, device="cpu")
@@ -218,9 +218,9 @@ from pathlib import Path
 from dataclasses import replace
 from benchmarks.performance.probe_memory import Peak
 from probebench import DatasetSpec, run_sweep
-from probebench.cache import FeatureCache
+from probebench.features.cache import FeatureCache
 from probebench.catalog.protocols import get_protocol
-from tests.cache.conftest import SPEC
+from tests.features.conftest import SPEC
 import tests.test_planning as here
 
 protocol = replace(get_protocol("default@1"), path=(0.01, 1.0))

@@ -19,7 +19,7 @@ import torch
 
 from probebench.catalog.taps import all_taps
 from probebench.errors import LayoutError
-from probebench.features import Taps
+from probebench.features.hooks import Taps
 from probebench.models.layouts import blocks_of, find_layout
 from probebench.models.timm_spec import without_weights
 

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from probebench.catalog.taps import SITES, Tap, all_taps
 from probebench.errors import LayoutError
-from probebench.features import Taps
+from probebench.features.hooks import Taps
 from probebench.models.layouts import blocks_of
 from tools.count_architectures import MODULES
 

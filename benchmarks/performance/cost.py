@@ -27,14 +27,14 @@ from tabulate import tabulate
 from benchmarks.performance.architectures import facts
 from benchmarks.performance.probes import Data, one_tap, power_law
 from probebench import all_taps, run_sweep
-from probebench.cache import FeatureCache
 from probebench.catalog import builtin_models
 from probebench.catalog.protocols import DEFAULT, Protocol
 from probebench.catalog.taps import Tap
 from probebench.cost import OPERATIONS, fit_parts, matrix_rate, path_operations, ridge_operations
 from probebench.datasets import Split
 from probebench.datasets.views import Views
-from probebench.features import Taps
+from probebench.features.cache import FeatureCache
+from probebench.features.hooks import Taps
 from probebench.models.build import build_model
 from probebench.probes import get_probe
 

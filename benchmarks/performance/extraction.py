@@ -22,9 +22,9 @@ from timm.models.vision_transformer import VisionTransformer
 
 from probebench.catalog import builtin_models
 from probebench.catalog.taps import all_taps
-from probebench.features import Taps
-from probebench.forward import Arriving, Store
-from probebench.loading import BatchSize
+from probebench.features.batching import BatchSize
+from probebench.features.forward import Arriving, Store
+from probebench.features.hooks import Taps
 from probebench.models.build import build_model
 
 

@@ -32,8 +32,8 @@ from probebench import Tap, all_taps, datasets
 from probebench.catalog import Catalog, ModelSpec
 from probebench.datasets import Split
 from probebench.datasets.views import Views
-from probebench.forward import extract
-from probebench.loading import BatchSize
+from probebench.features.batching import BatchSize
+from probebench.features.forward import extract
 from probebench.models import build
 from probebench.models.build import build_model
 from probebench.probes.axes import principal_axes

@@ -22,8 +22,8 @@ from probebench.catalog import Catalog
 from probebench.catalog.protocols import PAPER
 from probebench.datasets.splits import training_sets
 from probebench.datasets.views import Views, pixel_statistics
-from probebench.forward import extract
-from probebench.loading import BatchSize
+from probebench.features.batching import BatchSize
+from probebench.features.forward import extract
 from probebench.models.build import build_model
 from probebench.probes.sklearn_logistic import make_classifier
 

@@ -31,8 +31,8 @@ from probebench.catalog import Catalog
 from probebench.catalog.protocols import DEFAULT
 from probebench.datasets.splits import held_out_part, training_sets
 from probebench.datasets.views import Views, pixel_statistics
-from probebench.forward import extract
-from probebench.loading import BatchSize
+from probebench.features.batching import BatchSize
+from probebench.features.forward import extract
 from probebench.models.build import build_model
 from probebench.probes import get_probe
 from tools.damage_weights import damaged

@@ -19,7 +19,7 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.datasets.views import pixel_statistics
 from probebench.errors import StoreError
-from probebench.features import Taps
+from probebench.features.hooks import Taps
 from probebench.fetch.hub import needs_download
 from probebench.models.build import Model, shipped
 from probebench.models.timm_spec import PLAIN_CLASS

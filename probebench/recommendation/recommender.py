@@ -10,11 +10,11 @@ import numpy as np
 
 from probebench._hardware import available_cores, choose_device
 from probebench._progress import Progress
-from probebench.cache import FeatureCache
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import FINAL, Tap
 from probebench.errors import ProbebenchError
+from probebench.features.cache import FeatureCache
 from probebench.models import default_catalog
 from probebench.preparation import model_of
 from probebench.probes.logistic_path import solve

@@ -9,7 +9,7 @@ import timm
 from probebench.catalog import Catalog, ModelSpec
 from probebench.catalog.taps import all_taps
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.features import Taps
+from probebench.features.hooks import Taps
 from probebench.fetch.hub import needs_download
 from probebench.models.timm_spec import complete_spec, without_weights
 

@@ -16,7 +16,7 @@ import torch
 from timm.models.vitamin import VitCfg, VitConvCfg
 
 from probebench.catalog.taps import Tap, all_taps
-from probebench.features import Taps
+from probebench.features.hooks import Taps
 from tests.models.by_hand import recompute
 from tools.count_architectures import MODULES, architectures, report, survey
 

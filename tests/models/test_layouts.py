@@ -21,7 +21,7 @@ from torch import nn
 
 from probebench.catalog.taps import SITES, all_taps
 from probebench.errors import LayoutError
-from probebench.features import Taps, make_pool
+from probebench.features.hooks import Taps, make_pool
 from probebench.models.layouts import LAYOUTS, blocks_of, find_layout
 from tests.models.by_hand import recompute
 

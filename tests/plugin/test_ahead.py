@@ -132,7 +132,7 @@ def full():
     import torch
     import probebench.preparation, probebench.sweep as sweep
     from probebench import forward
-    from probebench.cache import extraction
+    from probebench.features.cache import extraction
     from probebench._arrays import allocate
     probe_taps, monkeypatch = sweep.probe_taps, pytest.MonkeyPatch()
 

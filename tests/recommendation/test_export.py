@@ -27,7 +27,7 @@ from probebench.catalog.taps import SITES
 from probebench.cli import main
 from probebench.datasets.files import decode
 from probebench.errors import StoreError
-from probebench.features import Taps
+from probebench.features.hooks import Taps
 from probebench.fetch.hub import download
 from probebench.models import build
 from probebench.models.build import build_model
@@ -77,8 +77,8 @@ def in_process(found, images) -> list[str]:
     from probebench.datasets import Split
     from probebench.datasets.files import ImageFiles
     from probebench.datasets.views import Views, pixel_statistics
-    from probebench.forward import extract
-    from probebench.loading import BatchSize
+    from probebench.features.batching import BatchSize
+    from probebench.features.forward import extract
 
     built = build_model(Catalog.default().model("glyphvit"))
     split = Split(ImageFiles(Path("/"), [str(path) for path in images]), np.zeros(len(images), dtype=np.int64))

@@ -10,10 +10,10 @@ from probebench.catalog.taps import Tap, all_taps
 from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.errors import FeatureError
-from probebench.forward import extract
-from probebench.loading import BatchSize
+from probebench.features.batching import BatchSize
+from probebench.features.forward import extract
 from probebench.models.build import Model
-from tests.test_features import DEPTH, make_net
+from tests.features.test_hooks import DEPTH, make_net
 
 
 def model_and_views(n=20, **kwargs):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from probebench.cache import FeatureCache
-from probebench.cache import extraction as module
-from probebench.cache.entry import Entry
-from probebench.cache.writer import Writer
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
-from tests.cache.conftest import TAPS, same
+from probebench.features import extraction as module
+from probebench.features.cache import FeatureCache
+from probebench.features.cache.entry import Entry
+from probebench.features.cache.writer import Writer
+from tests.features.conftest import TAPS, same
 
 
 class Stop(Exception):
@@ -38,7 +38,7 @@ class Progress:
 @pytest.fixture
 def small_shards(monkeypatch):
     """Every batch is a shard."""
-    monkeypatch.setattr("probebench.cache.writer.SHARD_BYTES", 1)
+    monkeypatch.setattr("probebench.features.cache.writer.SHARD_BYTES", 1)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from probebench._arrays import Array, allocate, fill, rows_not_finite
 from probebench.catalog.taps import Tap
 from probebench.datasets.views import Views
 from probebench.errors import FeatureError
-from probebench.features import Taps
-from probebench.loading import BatchSize, batches, out_of_memory
+from probebench.features.batching import BatchSize, batches, out_of_memory
+from probebench.features.hooks import Taps
 from probebench.models.build import Model
 from probebench.models.precision import dtype_of, use_precision
 

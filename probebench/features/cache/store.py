@@ -21,8 +21,8 @@ from typing import Any
 from filelock import FileLock
 
 from probebench._format import human
-from probebench.cache.entry import Entry, Manifest, Rows, Use
 from probebench.errors import StoreError
+from probebench.features.cache.entry import Entry, Manifest, Rows, Use
 
 DEFAULT_SIZE = 50_000_000_000
 """Bytes: one ViT-B at all taps on 60,000 images takes 31 GB."""

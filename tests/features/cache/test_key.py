@@ -7,13 +7,13 @@ import pytest
 import timm
 import torch
 
-from probebench.cache import key as keys
-from probebench.cache.key import Key, addresses, key_of
 from probebench.catalog.taps import Tap
 from probebench.datasets import Split
 from probebench.errors import ProbebenchError
+from probebench.features.cache import key as keys
+from probebench.features.cache.key import Key, addresses, key_of
 from probebench.models.build import Model, build_model
-from tests.cache.conftest import KWARGS, SPEC, TAPS, noise
+from tests.features.conftest import KWARGS, SPEC, TAPS, noise
 
 
 def key(asked):

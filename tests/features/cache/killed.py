@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from probebench.cache import FeatureCache, writer
+from probebench.features.cache import FeatureCache, writer
 from probebench.models.build import build_model
-from tests.cache.conftest import SPEC, Asked, noise, same
+from tests.features.conftest import SPEC, Asked, noise, same
 
 OPERATIONS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.utime"}
 

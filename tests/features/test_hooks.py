@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from probebench.catalog.taps import SITES, Tap, all_taps
 from probebench.errors import LayoutError
-from probebench.features import Taps, make_pool
+from probebench.features.hooks import Taps, make_pool
 
 DEPTH = 3
 KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": DEPTH, "num_heads": 2, "num_classes": 0}
@@ -135,7 +135,7 @@ def test_a_layer_that_the_network_does_not_have_is_refused():
 PEAK = """
 import os, resource, torch
 from timm.models.vision_transformer import VisionTransformer
-from probebench.features import Taps
+from probebench.features.hooks import Taps
 from probebench.catalog.taps import all_taps
 torch.set_num_threads(1)
 net = VisionTransformer(img_size=256, patch_size=8, embed_dim=64, depth=12, num_heads=1, num_classes=0).eval()

@@ -13,15 +13,15 @@ from torch.utils.data import Subset
 
 from probebench._arrays import Array, allocate, fill, on_host, to_device
 from probebench._progress import Progress
-from probebench.cache.entry import Entry, Rows, Use
-from probebench.cache.key import Key, addresses, key_of
-from probebench.cache.store import FeatureCache
-from probebench.cache.writer import Writer
 from probebench.catalog.taps import Tap
 from probebench.datasets.views import Views
 from probebench.errors import ProbebenchError, StoreError
-from probebench.forward import extract, forward, refuse_non_finite
-from probebench.loading import BatchSize
+from probebench.features.batching import BatchSize
+from probebench.features.cache.entry import Entry, Rows, Use
+from probebench.features.cache.key import Key, addresses, key_of
+from probebench.features.cache.store import FeatureCache
+from probebench.features.cache.writer import Writer
+from probebench.features.forward import extract, forward, refuse_non_finite
 from probebench.models.build import Model
 
 WORTH_SECONDS = 10.0
@@ -58,7 +58,7 @@ def features_of(
     keep: bool = False,
     stay: bool = False,
 ) -> Features:
-    """What `probebench.features.extract` gives, of which only what the cache lacks is extracted, in one pass.
+    """What `probebench.features.hooks.extract` gives, of which only what the cache lacks is extracted, in one pass.
 
     Where the cache fails (a full disk, a folder that cannot be written to), features are extracted without it, and its
     ledger has a warning.
@@ -71,7 +71,7 @@ def features_of(
         stay: leave features on the device, and send those there that are in the cache
 
     Raises:
-        FeatureError, LayoutError: as `probebench.features.extract`
+        FeatureError, LayoutError: as `probebench.features.hooks.extract`
     """
     settings: dict[str, Any] = {"pooling": pooling, "mean": mean, "std": std, "device": device}
     work = _Work(model, views, list(taps), settings, batch_size, progress, stay)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def test_killed_many_times(tmp_path, how):
     """Before an operation on a file, drawn at random, and at random moments with another process at the same."""
     out = subprocess.run(
-        [sys.executable, "-m", "tests.cache.killed", str(tmp_path / "features"), how, "--kills=60"],
+        [sys.executable, "-m", "tests.features.cache.killed", str(tmp_path / "features"), how, "--kills=60"],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,

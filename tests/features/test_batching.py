@@ -12,7 +12,7 @@ from probebench.datasets import Split
 from probebench.datasets.dataset import Subset
 from probebench.datasets.views import RANDOM, Views
 from probebench.errors import DataError
-from probebench.loading import BatchSize, batches
+from probebench.features.batching import BatchSize, batches
 
 SIDE = 80  # large enough for threads
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from probebench.cache import FeatureCache
-from probebench.cache.extraction import Features, features_of
 from probebench.catalog import ModelSpec
 from probebench.catalog.taps import Tap, all_taps
 from probebench.datasets import Split
 from probebench.datasets.views import Views
-from probebench.forward import extract
-from probebench.loading import BatchSize
+from probebench.features.batching import BatchSize
+from probebench.features.cache import FeatureCache
+from probebench.features.extraction import Features, features_of
+from probebench.features.forward import extract
 from probebench.models.build import Model, build_model
 
 KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0}

@@ -78,7 +78,7 @@ class Manifest:
     """What an entry is and what of it is whole.
 
     Attributes:
-        key: everything that decides the features, as in `probebench.cache.key.Key`
+        key: everything that decides the features, as in `probebench.features.cache.key.Key`
         images: rows of every finished tap
         names: of the model, the dataset and the part of it, for people only
         taps: the finished ones by address
@@ -128,7 +128,8 @@ def _rows(file: str, width: int, shards: Iterable[tuple[int, str]]) -> Rows:
 
 
 class Entry:
-    """The folder of one entry. Its methods take no locks; see `probebench.cache.store` for who may call them when."""
+    """The folder of one entry. Its methods take no locks; see `probebench.features.cache.store` for who may call them
+    when."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from probebench.cache.entry import FORMAT, canonical
 from probebench.catalog.taps import Tap
 from probebench.datasets.views import Views
 from probebench.errors import ProbebenchError
-from probebench.features import EXTRACTION, Taps
+from probebench.features.cache.entry import FORMAT, canonical
+from probebench.features.hooks import EXTRACTION, Taps
 from probebench.models.build import Model
 
 
@@ -31,7 +31,7 @@ class Key:
 
     Attributes:
         format: of the files of the cache
-        extraction: version of the code that reads and pools, `probebench.features.EXTRACTION`
+        extraction: version of the code that reads and pools, `probebench.features.hooks.EXTRACTION`
         weights: digest of the network's parameters
         architecture: as the spec of the model names it
         arguments: of the architecture: what leaves no trace in the weights, such as the number of heads, is here

@@ -16,12 +16,12 @@ import pytest
 from filelock import FileLock
 
 from probebench import cli
-from probebench.cache import FeatureCache, cache_root
-from probebench.cache import entry as entry_module
-from probebench.cache.entry import Entry, Use
-from probebench.cache.store import NoRoom
 from probebench.errors import StoreError
-from tests.cache.conftest import noise, same
+from probebench.features.cache import FeatureCache, cache_root
+from probebench.features.cache import entry as entry_module
+from probebench.features.cache.entry import Entry, Use
+from probebench.features.cache.store import NoRoom
+from tests.features.conftest import noise, same
 
 IMAGES = 40
 
@@ -84,7 +84,7 @@ def test_marks_of_the_dead_do_not_count(three):
     cache, _, names = three
     users = cache.root / names[0] / "users"
     code = (
-        "import sys, os, signal; from pathlib import Path; from probebench.cache.entry import Entry; "
+        "import sys, os, signal; from pathlib import Path; from probebench.features.cache.entry import Entry; "
         "use = Entry(Path(sys.argv[1])).mark(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(cache.root / names[0])], check=False)
@@ -197,7 +197,7 @@ def test_the_same_room_is_not_taken_twice(three, asked, monkeypatch):
 def test_half_of_the_disk_is_the_most(three, monkeypatch):
     cache, _, _ = three
     usage = type("usage", (), {"free": 1000})
-    monkeypatch.setattr("probebench.cache.store.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("probebench.features.cache.store.shutil.disk_usage", lambda path: usage)
     with pytest.raises(NoRoom, match="half of what the disk has"):
         cache.make_room(10**9)
 
@@ -296,6 +296,6 @@ def test_a_file_in_its_place_is_found_before_any_work(tmp_path):
 
 
 def test_it_does_not_need_torch():
-    code = "import sys, probebench.cache; print('torch' in sys.modules)"
+    code = "import sys, probebench.features.cache; print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"

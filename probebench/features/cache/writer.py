@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from probebench.cache.entry import Entry, Manifest, Rows, Shard, Use
-from probebench.cache.store import FeatureCache
 from probebench.errors import StoreError
+from probebench.features.cache.entry import Entry, Manifest, Rows, Shard, Use
+from probebench.features.cache.store import FeatureCache
 
 SHARD_BYTES = 64_000_000
 SHARD_SECONDS = 20.0
