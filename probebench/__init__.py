@@ -19,7 +19,7 @@ _PUBLIC = {
     "Recommendation": "probebench.recommendation",
     "SweepResult": "probebench.sweep",
     "Tap": "probebench.catalog.taps",
-    "TapResult": "probebench.probing",
+    "TapResult": "probebench.probes.evaluate",
     "all_taps": "probebench.catalog.taps",
     "recommend": "probebench.recommendation",
     "run_sweep": "probebench.sweep",
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol
     from probebench.catalog.taps import Tap, all_taps
     from probebench.errors import ProbebenchError
-    from probebench.probing import TapResult
+    from probebench.probes.evaluate import TapResult
     from probebench.recommendation import Recommendation, recommend
     from probebench.sweep import SweepResult, run_sweep
 

@@ -35,7 +35,7 @@ from probebench.errors import ProbebenchError, StoreError
 from probebench.stats import Move, holm, paired
 
 if TYPE_CHECKING:
-    from probebench.probing import TapResult
+    from probebench.probes.evaluate import TapResult
     from probebench.sweep import SweepResult
 
 Table = dict[str, Any]

@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 from probebench.planning import Demand
 from probebench.probes.lbfgs import default_group
-from probebench.probes.plan import SMALL
+from probebench.probes.memory import SMALL
 
 OPERATIONS: Mapping[str, float] = MappingProxyType(
     {"products": 36.0, "state": 2.6e4, "turns": 1.2e9, "axes": 7.0, "eigenvectors": 21.0, "rows": 2.1e4}

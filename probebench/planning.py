@@ -61,7 +61,7 @@ class Demand:
     @property
     def matched(self) -> list[Tap]:
         """Taps that get a second probe at the width of the residual stream."""
-        from probebench.probes.width import loses
+        from probebench.probes.width_control import loses
 
         widths = self.widths.items()
         return [tap for tap, width in widths if loses(tap, width, self.narrow, self.n_train, self.protocol)]
@@ -83,7 +83,7 @@ class Demand:
     def fit(self, width: int) -> int:
         """Bytes that one job takes for a tap."""
         if self.protocol.probe == "logistic_path":
-            from probebench.probes.plan import path_bytes
+            from probebench.probes.memory import path_bytes
 
             fitting = path_bytes(self.n_train, width, self.classes, self.strengths, self.n_test)
         else:

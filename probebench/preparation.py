@@ -29,8 +29,9 @@ from probebench.models.build import Model, build_model
 from probebench.models.checkpoint import own_file
 from probebench.models.timm_spec import complete_spec
 from probebench.planning import Demand, SweepPlan, plan_sweep
-from probebench.probes import ON_DEVICE, get_probe
-from probebench.probing import TrainingSet
+from probebench.probes import get_probe
+from probebench.probes.base import ON_DEVICE
+from probebench.probes.evaluate import TrainingSet
 
 
 @dataclass(frozen=True)

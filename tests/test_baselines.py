@@ -17,7 +17,7 @@ from probebench.catalog.protocols import PAPER
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import StoreError
 from probebench.metrics import Estimate, Metrics
-from probebench.probing import TapResult
+from probebench.probes.evaluate import TapResult
 from probebench.sweep import SweepResult
 
 SWEEP = Sweep("glyphvit", "digits", "paper@1")

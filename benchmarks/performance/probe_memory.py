@@ -24,7 +24,7 @@ from tabulate import tabulate
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import Tap
 from probebench.probes.logistic_path import fit
-from probebench.probes.plan import make_plan
+from probebench.probes.memory import make_plan
 
 CASES = [
     # training rows, test rows, width, classes

@@ -36,9 +36,9 @@ from probebench.features.batching import BatchSize
 from probebench.features.forward import extract
 from probebench.models import build
 from probebench.models.build import build_model
-from probebench.probes.axes import principal_axes
 from probebench.probes.lbfgs import solve_path
-from probebench.probes.plan import make_plan
+from probebench.probes.memory import make_plan
+from probebench.probes.principal_axes import principal_axes
 
 PATH = np.logspace(-4, 2, 10)
 CATALOG = Catalog.default()

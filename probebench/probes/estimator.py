@@ -16,8 +16,8 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from probebench.probes.axes import principal_axes
 from probebench.probes.lbfgs import solve_path
+from probebench.probes.principal_axes import principal_axes
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

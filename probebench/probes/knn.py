@@ -19,8 +19,8 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
 from probebench.probes import Fit
-from probebench.probes.axes import Selected, chunks, standardised, statistics
-from probebench.probes.batches import Features, Results, encode, fit_batches
+from probebench.probes.parallel import Features, Results, encode, fit_batches
+from probebench.probes.principal_axes import Selected, chunks, standardised, statistics
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07

@@ -1,7 +1,8 @@
 """Multinomial logistic regression for many taps and many regularisation strengths at once, to its optimum.
 
 The problem of one tap and one strength, with rows z_i (a one for the intercept, then the principal axes of the
-standardised features, see `probebench.probes.axes`), labels y_i, row weights s_i that sum to one and C classes::
+standardised features, see `probebench.probes.principal_axes`), labels y_i, row weights s_i that sum to one and C
+classes::
 
     minimise over W (C x D):   sum_i s_i * (logsumexp_c(W z_i) - (W z_i)[y_i])  +  lambda / 2 * ||W without column 0||^2
 

@@ -20,11 +20,11 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.errors import DataError
 from probebench.probes import Fit
-from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
-from probebench.probes.batches import axes_of, encode, fit_batches
 from probebench.probes.lbfgs import Solution, solve_path
 from probebench.probes.linear import Linear
-from probebench.probes.plan import make_plan
+from probebench.probes.memory import make_plan
+from probebench.probes.parallel import axes_of, encode, fit_batches
+from probebench.probes.principal_axes import PrincipalAxes, Selected, principal_axes
 
 
 def fit(

@@ -7,9 +7,9 @@ RidgeClassifier; s are row weights, all one unless given::
 
 For two classes scikit-learn fits the second class's column alone; the first's is its negative.
 
-In principal axes (`probebench.probes.axes`) the Gram matrix is diagonal, so a strength costs one product, and what each
-example would be predicted without itself follows from the diagonal of the hat matrix (leave-one-out; Hastie, Tibshirani
-and Friedman, *The Elements of Statistical Learning*, 2nd edition, equation 7.64).
+In principal axes (`probebench.probes.principal_axes`) the Gram matrix is diagonal, so a strength costs one product, and
+what each example would be predicted without itself follows from the diagonal of the hat matrix (leave-one-out; Hastie,
+Tibshirani and Friedman, *The Elements of Statistical Learning*, 2nd edition, equation 7.64).
 
 As a probe the path is that of the protocol with alpha = 1 / C. The best C is that of highest accuracy on the held-out
 part of train, then fitted again on all of it; or of highest leave-one-out accuracy, if the protocol holds nothing out.
@@ -33,9 +33,9 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.errors import DataError, FeatureError
 from probebench.probes import Fit
-from probebench.probes.axes import CHUNK_VALUES, PrincipalAxes, Selected
-from probebench.probes.batches import Features, Results, axes_of, encode, fit_batches
-from probebench.probes.plan import SMALL, sent_bytes
+from probebench.probes.memory import SMALL, sent_bytes
+from probebench.probes.parallel import Features, Results, axes_of, encode, fit_batches
+from probebench.probes.principal_axes import CHUNK_VALUES, PrincipalAxes, Selected
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import FINAL, Tap
 from probebench.probes import get_probe
-from probebench.probing import TrainingSet
+from probebench.probes.evaluate import TrainingSet
 
 
 @dataclass(frozen=True)

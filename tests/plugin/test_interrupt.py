@@ -8,7 +8,7 @@ import pytest
 from probebench import results
 
 SLOW_STOP = """
-import probebench.probing as probing
+import probebench.probes.evaluate as probing
 from probebench.probes import get_probe
 
 def interrupted(name):

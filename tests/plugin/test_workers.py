@@ -220,7 +220,7 @@ import os, time, pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def stalling(request):
-    import probebench.probing as probing
+    import probebench.probes.evaluate as probing
     from probebench.probes import get_probe
     monkeypatch, seen = pytest.MonkeyPatch(), []
 

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from probebench.probes import lbfgs
-from probebench.probes.axes import principal_axes
 from probebench.probes.lbfgs import default_group, leading_axes, solve_path
+from probebench.probes.principal_axes import principal_axes
 from tests.probes.newton import newton, objective
 
 RNG = np.random.default_rng(0)

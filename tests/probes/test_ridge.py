@@ -14,7 +14,7 @@ from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import Tap
 from probebench.errors import DataError, FeatureError
 from probebench.probes import get_probe, ridge
-from probebench.probes.axes import principal_axes
+from probebench.probes.principal_axes import principal_axes
 from probebench.probes.ridge import RidgeSolution, ridge_path
 
 RNG = np.random.default_rng(0)

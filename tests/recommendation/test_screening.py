@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from probebench import Tap
 from probebench.catalog.protocols import DEFAULT
-from probebench.probing import TrainingSet
+from probebench.probes.evaluate import TrainingSet
 from probebench.recommendation import screening
 from probebench.recommendation.screening import MEASURED, best, scores
 

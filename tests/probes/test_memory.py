@@ -6,7 +6,7 @@ import pytest
 
 from probebench._hardware import free_memory
 from probebench.errors import FeatureError
-from probebench.probes.plan import SMALL, make_plan, path_bytes
+from probebench.probes.memory import SMALL, make_plan, path_bytes
 
 
 def test_more_of_anything_takes_more():

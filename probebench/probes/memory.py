@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probebench.errors import FeatureError
-from probebench.probes.axes import CHUNK_VALUES
 from probebench.probes.lbfgs import DOUBLES, LARGE, MEMORY, PAIRS, UNCERTAIN_BLOCKS, default_group, leading_axes
+from probebench.probes.principal_axes import CHUNK_VALUES
 
 SMALL = 1 << 20
 """On a CPU, taps with fewer bytes of rows and of logits are batched up to this size, so that both stay in the cache."""

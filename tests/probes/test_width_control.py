@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
-from probebench.probes.width import leading_components, loses, narrowed
-from probebench.probing import TrainingSet, probe_taps
+from probebench.probes.evaluate import TrainingSet, probe_taps
+from probebench.probes.width_control import leading_components, loses, narrowed
 
 ACT, RC2 = Tap(1, "act"), Tap(1, "rc2")
 RNG = np.random.default_rng(0)

@@ -11,8 +11,8 @@ from probebench._arrays import Array, on_host
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
-from probebench.probes.axes import principal_axes
-from probebench.probes.batches import on_cores
+from probebench.probes.parallel import on_cores
+from probebench.probes.principal_axes import principal_axes
 
 NOTHING = 1e-6
 """Share of the variance that rounding to float32 may feign."""

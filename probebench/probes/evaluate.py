@@ -16,7 +16,7 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure, proportion
 from probebench.probes import Fit, get_probe
-from probebench.probes.width import narrowed
+from probebench.probes.width_control import narrowed
 
 Features = Mapping[Tap, Array]
 

@@ -14,7 +14,7 @@ from probebench._arrays import Array, on_device
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
 from probebench.probes import Fit
-from probebench.probes.axes import PrincipalAxes, Selected, principal_axes
+from probebench.probes.principal_axes import PrincipalAxes, Selected, principal_axes
 
 Features = Mapping[Tap, Array]
 Results = list[tuple[Tap, Fit]]

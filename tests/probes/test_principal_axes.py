@@ -9,8 +9,8 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from probebench.errors import FeatureError
-from probebench.probes import axes as module
-from probebench.probes.axes import Selected, principal_axes, statistics
+from probebench.probes import principal_axes as module
+from probebench.probes.principal_axes import Selected, principal_axes, statistics
 
 RNG = np.random.default_rng(0)
 
