@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench.errors import ProbebenchError, StoreError, UnknownName, unknown
+from probebench.errors import ProbebenchError, StoreError
+from probebench.records.find import find_record
 
 if TYPE_CHECKING:
-    from probebench.merge import Stored
-    from probebench.results import Record
+    from probebench.records.merge import Stored
+    from probebench.records.types import Record
 
 OK, REGRESSED, TROUBLE = 0, 1, 2
 FORMATS = {"terminal": "", "github": "md", "latex": "tex", "csv": "csv", "json": ""}
@@ -136,48 +137,16 @@ def _number(allowed: Callable[[float], bool], what: str) -> Callable[[str], floa
     return parse
 
 
-def find(name: str, start: Path | None = None) -> Path:
-    """The file of a run record.
-
-    Args:
-        name: a path; or, of the records in the nearest ``.probebench/runs`` of `start` and the folders above it, the
-            start of the name of just one, or ``latest``
-        start: a folder, the current one by default
-
-    Raises:
-        UnknownName: if there is none, or several have a name that starts so
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    start = start or Path.cwd()
-    for folder in (start, *start.parents):
-        if (runs := folder / ".probebench" / "runs").is_dir():
-            break
-    else:
-        raise UnknownName(f"there is no file {name!r}, and no .probebench/runs here or in a folder above")
-    # Names begin with the second of the start; within one, the file that was written last is the latest.
-    found = sorted(runs.glob("*.json"), key=lambda file: (file.name[:16], file.stat().st_mtime_ns))
-    matching = found[-1:] if name == "latest" else [file for file in found if file.name.startswith(name)]
-    if len(matching) == 1:
-        return matching[0]
-    if matching:
-        names = ", ".join(file.stem for file in matching[:5]) + (", ..." if len(matching) > 5 else "")
-        raise UnknownName(f"{len(matching)} run records in {runs} start with {name!r}: {names}")
-    known = [*(file.stem for file in found), "latest"]
-    raise unknown("run record", name, known if found else ["a path to one"], f"`ls {runs}` lists them")
-
-
 def _read(name: str, bits: str = "") -> Stored:
     """A record, and which test examples were right.
 
     Args:
         bits: ``needed``; ``useful``, so that without them there is a warning; or nothing, so that they are not read
     """
-    from probebench.merge import Stored
-    from probebench.results import load, load_correct
+    from probebench.records.merge import Stored
+    from probebench.records.run_record import load, load_correct
 
-    path = find(name)
+    path = find_record(name)
     if not Path(name).is_file() and path.parent != Path.cwd() / ".probebench" / "runs":
         print(f"run record {path.stem} is from {path.parent.parent.parent}; here is none", file=sys.stderr)
     record, correct = load(path), {}
@@ -194,13 +163,13 @@ def _read(name: str, bits: str = "") -> Stored:
 
 def _show(args: argparse.Namespace) -> int:
     from probebench.leaderboard import render
-    from probebench.selection import completed
+    from probebench.records.tap_selection import with_selections
     from probebench.terminal import manners
 
     run = _read(args.record)
     if any("selection" not in sweep for sweep in run.record["sweeps"]):
         run = _read(args.record, bits="useful")
-    record = completed(run.record, run.correct)
+    record = with_selections(run.record, run.correct)
     _print(render(record, level=args.level, **manners(sys.stdout)) + "\n" + "\n".join(_provenance(run)))
     return OK
 
@@ -237,8 +206,9 @@ def _provenance(run: Stored) -> list[str]:
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
-    from probebench import _files, results
-    from probebench.merge import merge, missing_shards
+    from probebench import _files
+    from probebench.records import run_record
+    from probebench.records.merge import merge, missing_shards
 
     if args.format is None:
         args.format = OF_SUFFIX.get(args.output.suffix.lower(), "terminal") if args.output else "terminal"
@@ -251,9 +221,9 @@ def _leaderboard(args: argparse.Namespace) -> int:
     if not record["cases"]:
         raise ProbebenchError(f"no case in {', '.join(args.records)}")
     if whole:
-        results.save(record, args.output, correct)
+        run_record.save(record, args.output, correct)
         return OK
-    text = results.to_json(record) if args.format == "json" else _board(record, args)
+    text = run_record.to_json(record) if args.format == "json" else _board(record, args)
     if args.output is not None:
         _files.write(args.output, text)
     else:
@@ -264,7 +234,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from probebench import report
     from probebench.leaderboard import tally
-    from probebench.merge import merge
+    from probebench.records.merge import merge
 
     report.check(args.output, "-o")
     runs = [_read(name) for name in args.records]
@@ -276,7 +246,7 @@ def _report(args: argparse.Namespace) -> int:
 
 def _figures(args: argparse.Namespace) -> int:
     from probebench import figures
-    from probebench.merge import merge
+    from probebench.records.merge import merge
 
     formats = list(dict.fromkeys(args.format)) or list(figures.FORMATS)
     figures.check(args.output, formats, "-o")
@@ -302,8 +272,8 @@ def _board(record: Record, args: argparse.Namespace) -> str:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from probebench.compare import compare
     from probebench.compare_table import render
+    from probebench.records.compare import compare
     from probebench.terminal import manners
 
     try:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probebench._format import counted, signed
-from probebench.compare import Comparison, Pair
+from probebench.records.compare import Comparison, Pair
 from probebench.terminal import printed
 
 SHOWN = 20  # rows of a comparison, unless more moved or all are asked for

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probebench import junit, overlooked, results
+from probebench import junit, overlooked
 from probebench._files import relative
 from probebench._format import counted
 from probebench.preflight import entries
+from probebench.records import run_record
 
 if TYPE_CHECKING:
     from probebench.run import Run
@@ -38,7 +39,7 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
     problems += run.save_leaderboards(record)
     try:
         config.hook.pytest_probebench_record(config=config, record=record)
-        results.to_json(record)
+        run_record.to_json(record)
     except Exception as error:
         # Somebody else's code must not cost the measurement.
         problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")

@@ -9,7 +9,7 @@ import pytest
 from probebench.catalog.cases import Case
 from probebench.items import UNMEASURED
 from probebench.outcome import Outcome
-from probebench.results import Record
+from probebench.records.types import Record
 
 
 class Probe:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from probebench._format import counted, interval, percent, signed
 from probebench.catalog.taps import Tap
-from probebench.controls import controls
 from probebench.leaderboard import tally
-from probebench.ranking import Row, best_taps, rank
-from probebench.regime import regimes
-from probebench.results import Record
-from probebench.selection import selections
+from probebench.records.controls import controls
+from probebench.records.ranking import Row, best_taps, rank
+from probebench.records.tap_selection import selections
+from probebench.records.trends import shift_trends
+from probebench.records.types import Record
 from probebench.wording import controls_line, earliest, regime_title, trends_line
 
 LIMIT = 1024 * 1024  # bytes of a step's summary; GitHub drops a larger one whole
@@ -83,7 +83,7 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
         parts += ["### Best tap of each model", _best(best, selections(record))]
     if lines := [controls_line(found) for found in controls(record, ranking)]:
         parts += ["### Controls", _list(lines)]
-    if lines := [f"{regime_title(regime)}: {trends_line(regime)}" for regime in regimes(record, ranking)]:
+    if lines := [f"{regime_title(regime)}: {trends_line(regime)}" for regime in shift_trends(record, ranking)]:
         parts += ["### As shift grows", _list(lines)]
     if notes:
         parts.append(_preformatted(notes))

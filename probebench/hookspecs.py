@@ -38,5 +38,5 @@ def pytest_probebench_record(config: pytest.Config, record: dict[str, object]) -
     """The run record is complete and about to be written. With pytest-xdist: in the process that was started, only.
 
     Args:
-        record: as the schema file probebench/schema/run-1.json describes; keys may be added under ``"extra"``
+        record: as the schema file probebench/records/schema/run-1.json describes; keys may be added under ``"extra"``
     """

@@ -17,10 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench import _files, baselines, outcome, results
+from probebench import _files, outcome
 from probebench.catalog.protocols import get_protocol
 from probebench.errors import StoreError
 from probebench.outcome import Outcome
+from probebench.records import baselines
+from probebench.records.environment import versions
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog
@@ -142,7 +144,7 @@ def _settings(options: Options, cases: Collection[Case], specs: Mapping[str, str
         "--probe-device": options.device,
         "--probe-shard": options.shard and list(options.shard),
         "baselines": stored.hexdigest(),
-        "versions of libraries": results.versions(),
+        "versions of libraries": versions(),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from probebench.results import Record
+from probebench.records.types import Record
 
 
 def suite_properties(record: Record, path: str | None) -> list[tuple[str, str]]:

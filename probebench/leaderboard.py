@@ -9,12 +9,12 @@ from rich.text import Text
 
 from probebench._format import counted, percent
 from probebench.catalog.taps import SITES
-from probebench.controls import controls
 from probebench.heat_map import heat_maps
-from probebench.ranking import optimism, rank, tap_of
 from probebench.ranking_table import Selections, best_table, ranking_table, verdict
-from probebench.regime import Regime, regimes, unavailable
-from probebench.selection import selections
+from probebench.records.controls import controls
+from probebench.records.ranking import optimism, rank, tap_of
+from probebench.records.tap_selection import selections
+from probebench.records.trends import ShiftTrend, shift_trends, unavailable
 from probebench.summaries import best_per_site, models, regime_table
 from probebench.terminal import printed, table, titled
 from probebench.wording import chosen_on, controls_line, regime_title, trends_line, unavailable_lines
@@ -55,7 +55,7 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
             parts.append(Text(f"(No room for the columns {names}: a wider terminal or a file has them.)\n"))
     parts += [_site_table(record, model, selected, ascii_only) for model in models(record)]
     if level != "brief":
-        parts += [_regime(regime, ascii_only) for regime in regimes(record, ranking)]
+        parts += [_regime(regime, ascii_only) for regime in shift_trends(record, ranking)]
         parts += map(Text, unavailable_lines(unavailable(record)))
     parts += [Text(f"Controls: {controls_line(found)}") for found in controls(record, ranking)]
     if (gap := optimism(record)) is not None:
@@ -96,7 +96,7 @@ def _but(selected: Selections) -> str:
     return f", but for {', '.join(without[:3])}{more}, where none could be held out, on the test images"
 
 
-def _regime(regime: Regime, ascii_only: bool) -> RenderableType:
+def _regime(regime: ShiftTrend, ascii_only: bool) -> RenderableType:
     header, body = regime_table(regime)
     drawn = []
     for cells in body:

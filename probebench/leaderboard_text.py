@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from probebench._format import interval, percent, signed
-from probebench.controls import controls
-from probebench.ranking import Row, metric, rank
 from probebench.ranking_table import Selections
-from probebench.regime import regimes, unavailable
-from probebench.selection import selections
+from probebench.records.controls import controls
+from probebench.records.ranking import Row, metric, rank
+from probebench.records.tap_selection import selections
+from probebench.records.trends import shift_trends, unavailable
 from probebench.summaries import best_per_site, models, regime_table
 from probebench.wording import chosen_on, controls_line, regime_title, selection_line, trends_line, unavailable_lines
 
@@ -117,7 +117,7 @@ def to_text(record: dict[str, Any], kind: str) -> str:
         on = chosen_on([selection for (name, _), selection in selected.items() if name == model])
         title = f"Best layer of each site, chosen on {on} images, accuracy averaged over datasets: {model}"
         parts.append(f"{_title(title, kind)}\n\n{_drawn(*best_per_site(record, model), kind)}")
-    for regime in regimes(record, ranking):
+    for regime in shift_trends(record, ranking):
         table = _drawn(*regime_table(regime), kind)
         parts.append(f"{_title(regime_title(regime), kind)}\n\n{table}\n\n{_plain(trends_line(regime), kind)}")
     if lines := unavailable_lines(unavailable(record)):

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from probebench import results
-from probebench.baselines import Baseline
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.taps import Tap
 from probebench.errors import StoreError
+from probebench.records import run_record
+from probebench.records.baselines import Baseline
+from probebench.records.types import Record
 
 
 @dataclass
@@ -36,8 +37,8 @@ class Outcome:
     """
 
     sweep: Sweep
-    record: results.Record | None = None
-    cases: list[results.Record] = field(default_factory=list)
+    record: Record | None = None
+    cases: list[Record] = field(default_factory=list)
     correct: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict, repr=False)
     complaints: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -48,7 +49,7 @@ class Outcome:
     traceback: str = ""
     explained_by: str | None = None
 
-    def case(self, case: Case) -> results.Record | None:
+    def case(self, case: Case) -> Record | None:
         """The entry of a case, or None if it was not measured."""
         return next((entry for entry in self.cases if entry["id"] == case.id), None)
 
@@ -63,13 +64,13 @@ class Outcome:
 
 
 def save(outcome: Outcome, path: Path) -> None:
-    """Write an outcome to a JSON file, and its bits beside it as `probebench.results.save` does.
+    """Write an outcome to a JSON file, and its bits beside it as `probebench.records.run_record.save` does.
 
     Raises:
         StoreError: if it cannot be written
     """
     table = {key: value for key, value in vars(outcome).items() if key != "correct"}
-    results.save(table | {"sweep": asdict(outcome.sweep)}, path, outcome.correct)
+    run_record.save(table | {"sweep": asdict(outcome.sweep)}, path, outcome.correct)
 
 
 def load(path: Path) -> Outcome:
@@ -82,6 +83,6 @@ def load(path: Path) -> Outcome:
         table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
-    correct = dict(results.load_correct(table, path))
+    correct = dict(run_record.load_correct(table, path))
     table.pop("correct", None)
     return Outcome(**table | {"sweep": Sweep(**table["sweep"]), "correct": correct})

@@ -6,15 +6,14 @@ work, and so is whatever else leaves cases out of collection.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from probebench.items import param_of
+from probebench.records.baselines import prune
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
@@ -114,73 +113,3 @@ class Pruning:
         self._notes += [f"ERROR: {problem}" for problem in problems]
         if problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def prune(
-    directory: Path, protocol: str, cases: Mapping[Sweep, Collection[Tap]], withheld: Collection[Sweep]
-) -> tuple[list[str], list[str]]:
-    """Remove the baselines of a protocol that have no case: whole files, and entries of files that stay.
-
-    Baselines of ``timm:`` models stay: their cases exist only where the command line names them.
-
-    Args:
-        cases: the taps of every sweep that has cases
-        withheld: sweeps whose cases are not run on this machine: theirs stay as they are
-
-    Returns:
-        what was removed, and what could not be, a line each
-    """
-    from probebench import baselines
-    from probebench.errors import StoreError
-
-    removed: list[str] = []
-    problems: list[str] = []
-    if not (directory / protocol).is_dir():
-        return removed, problems
-    try:
-        with baselines.locked(directory):
-            for sweep in _stored(directory, protocol):
-                if sweep in withheld or sweep.model.startswith("timm_"):
-                    continue
-                try:
-                    what = _prune(directory, sweep, cases.get(sweep, ()))
-                except StoreError as error:
-                    problems.append(str(error))
-                else:
-                    removed += [what] if what else []
-    except StoreError as error:
-        problems.append(str(error))
-    return removed, problems
-
-
-def _stored(directory: Path, protocol: str) -> list[Sweep]:
-    """Every sweep with a file of a baseline."""
-    from probebench.catalog.cases import Sweep
-
-    found = set()
-    for path in (directory / protocol).iterdir():
-        model, dash, dataset = path.stem.partition("-")
-        if dash and path.suffix in (".json", ".safetensors") and not path.name.startswith("."):
-            found.add(Sweep(model, dataset, protocol))
-    return sorted(found, key=lambda sweep: sweep.id)
-
-
-def _prune(directory: Path, sweep: Sweep, taps: Collection[Tap]) -> str:
-    """Remove what a stored sweep has besides `taps`; what that was, or nothing."""
-    from probebench import baselines
-    from probebench._files import relative
-
-    path, _ = baselines.paths(directory, sweep)
-    if not taps:
-        baselines.remove(directory, sweep)
-        return f"{relative(path)} and the file beside it, which had no case"
-    old = baselines.read(directory, sweep)
-    if old is None or not (gone := sorted(old.correct.keys() - set(taps))):
-        return ""
-    kept = {tap: correct for tap, correct in old.correct.items() if tap not in gone}
-    if kept:
-        baselines.write(directory, replace(old, correct=kept))
-    else:
-        baselines.remove(directory, sweep)
-    names = ", ".join(tap.id for tap in gone[:3]) + (", ..." if len(gone) > 3 else "")
-    return f"{len(gone)} of {len(old.correct)} entries of {relative(path)}, which had no case: {names}"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from probebench._format import interval, percent, signed
 from probebench.catalog.taps import FINAL, Tap
-from probebench.ranking import Row, best_taps, metric
+from probebench.records.ranking import Row, best_taps, metric
 from probebench.terminal import fitted, titled
 from probebench.wording import SHIFT_WORDS, earliest, selection_line
 

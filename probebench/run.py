@@ -16,12 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probebench import _files, ahead, baselines, leaderboard_text, report, results
+from probebench import _files, ahead, leaderboard_text, report
 from probebench._files import relative
 from probebench._format import counted, signed
 from probebench._hardware import choose_device, usable_memory
 from probebench._progress import Progress
-from probebench.baselines import Baseline, Judgement
 from probebench.catalog import Catalog
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
@@ -30,11 +29,17 @@ from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.features.batching import out_of_memory
 from probebench.features.cache import FeatureCache
 from probebench.journal import Journal
+from probebench.measure.entries import baseline_of, case_record, sweep_record
+from probebench.measure.environment import hardware
 from probebench.options import Options
 from probebench.outcome import Outcome
 from probebench.planning import SweepPlan
 from probebench.preparation import prepare
-from probebench.selection import select
+from probebench.records import baselines, run_record
+from probebench.records.baselines import Baseline
+from probebench.records.tap_selection import select_tap
+from probebench.records.types import Record
+from probebench.records.verdicts import Judgement, judge
 from probebench.shift import References
 from probebench.sweep import Begun, SweepResult, begin_sweep, run_sweep
 
@@ -46,12 +51,14 @@ class _Measuring:
     """A sweep as it is measured.
 
     Attributes:
+        sweep: which one
         result: None until its first tap is about to be probed
         baseline: what it is compared with
         judgements: per tap of `result`
         wall_seconds: from start to finish
     """
 
+    sweep: Sweep
     result: SweepResult | None = None
     baseline: Baseline | None = None
     judgements: dict[Tap, Judgement] | None = None
@@ -115,7 +122,7 @@ class Run:
             return done  # pytest comes back to a sweep when items were reordered, as --ff does
         if (before := self.recall(sweep)) is not None:
             return before
-        measured = self._measuring[sweep] = _Measuring()
+        measured = self._measuring[sweep] = _Measuring(sweep)
         ended = Outcome(sweep)
         start = time.perf_counter()
 
@@ -262,9 +269,8 @@ class Run:
 
     def _judge(self, measured: _Measuring) -> None:
         assert measured.result is not None
-        measured.judgements = baselines.judge(
-            measured.result.taps,
-            measured.result,
+        measured.judgements = judge(
+            baseline_of(measured.sweep, measured.result),
             measured.baseline,
             alpha=self.options.alpha,
             min_drop=self.options.min_drop,
@@ -280,14 +286,14 @@ class Run:
             self._judge(measured)
         assert measured.judgements is not None
         sweep = outcome.sweep
-        outcome.record = results.sweep_record(sweep, result, measured.wall_seconds)
+        outcome.record = sweep_record(sweep, result, measured.wall_seconds)
         for tap in sorted(result.taps):
-            entry = results.case_record(sweep, result, tap, measured.judgements[tap])
+            entry = case_record(sweep, result, tap, measured.judgements[tap])
             outcome.cases.append(entry)
             outcome.correct[entry["id"]] = result.taps[tap].correct
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
-        outcome.record["selection"] = select(outcome.cases, outcome.correct)
+        outcome.record["selection"] = select_tap(outcome.cases, outcome.correct)
         outcome.notes += result.weights_notes
         reasons = [each.reason for each in measured.judgements.values() if each.verdict == "not comparable"]
         if reasons and self.options.update is None and not self.options.strict:  # which fails each case with it
@@ -329,18 +335,20 @@ class Run:
             found += [f"stale: baseline {name} has no case" for outcome in outcomes for name in outcome.stale]
         return found
 
-    def record(self, interrupted: bool, withheld: Sequence[results.Record] = ()) -> results.Record:
+    def record(self, interrupted: bool, withheld: Sequence[Record] = ()) -> Record:
         """The run record of all that was measured so far, unfinished sweeps included.
 
         Args:
             withheld: what was not measured because it is not on this machine, see `probebench.preflight.entries`
         """
         outcomes = self.outcomes()
-        record = results.run_record(
+        sweeps = [outcome.record for outcome in outcomes if outcome.record is not None]
+        record = run_record.run_record(
+            hardware=hardware(sorted({sweep["device"] for sweep in sweeps})),
             started=self._started,
             duration=time.perf_counter() - self._clock,
             command=list(sys.argv),
-            sweeps=[outcome.record for outcome in outcomes if outcome.record is not None],
+            sweeps=sweeps,
             cases=[case for outcome in outcomes for case in outcome.cases],
             failures=[
                 {"sweep": outcome.sweep.id, "error": f"{outcome.error}\n{outcome.traceback}".rstrip()}
@@ -378,7 +386,7 @@ class Run:
             option = "--probe-prune" if options.update is None else "--probe-update"
             _files.check_writable(options.baselines / options.protocol / "any", f"{option} (see --probe-baselines)")
 
-    def save_record(self, record: results.Record) -> tuple[Path | None, list[str], list[str]]:
+    def save_record(self, record: Record) -> tuple[Path | None, list[str], list[str]]:
         """Write the record, and which test examples were right, to .probebench/runs/ and where it was asked for.
 
         Returns:
@@ -391,20 +399,20 @@ class Run:
         correct = {name: bits for outcome in self.outcomes() for name, bits in outcome.correct.items()}
         try:
             _files.keep_out_of_git(home)
-            results.save(record, home / "runs" / name, correct)
+            run_record.save(record, home / "runs" / name, correct)
             saved = home / "runs" / name
         except StoreError as error:
             elsewhere = ", so that this run has no record; --probe-json=FILE writes one"
             warnings.append(f"{error}{'' if self.options.json is not None else elsewhere}")
         if self.options.json is not None:
             try:
-                results.save(record, self.options.json, correct)
+                run_record.save(record, self.options.json, correct)
                 saved = self.options.json
             except StoreError as error:
                 problems.append(str(error))
         return saved, warnings, problems
 
-    def save_leaderboards(self, record: results.Record) -> list[str]:
+    def save_leaderboards(self, record: Record) -> list[str]:
         """Write the leaderboard files that were asked for; returns what could not be written."""
         problems = []
         for path in self.options.leaderboard_files:
@@ -418,7 +426,7 @@ class Run:
         """What the feature cache did, for people."""
         return self.cache.notes() if self.cache is not None else []
 
-    def save_report(self, record: results.Record, saved: Path | None) -> list[str]:
+    def save_report(self, record: Record, saved: Path | None) -> list[str]:
         """Write the HTML report if one was asked for; returns what could not be written.
 
         Args:

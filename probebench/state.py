@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from probebench.journal import Journal
     from probebench.preflight import Here, Preflight, Withheld
     from probebench.pruning import Pruning
+    from probebench.records.types import Record
     from probebench.registered import Registered
-    from probebench.results import Record
     from probebench.run import Run
     from probebench.sharding import Sharding
     from probebench.workers import Controller, Worker

@@ -7,10 +7,10 @@ from typing import Any
 
 from probebench._format import percent, signed
 from probebench.catalog.taps import EMBED, FINAL, SITES
-from probebench.controls import SHIFTS
-from probebench.ranking import chosen
-from probebench.regime import SITES as REGIME_SITES
-from probebench.regime import Regime
+from probebench.records.controls import SHIFTS
+from probebench.records.ranking import chosen
+from probebench.records.trends import TREND_SITES as REGIME_SITES
+from probebench.records.trends import ShiftTrend
 
 
 def models(record: dict[str, Any]) -> list[str]:
@@ -58,7 +58,7 @@ def best_per_site(record: dict[str, Any], model: str) -> tuple[list[str], list[l
     return header, body
 
 
-def regime_table(regime: Regime) -> tuple[list[str], list[list[str]]]:
+def regime_table(regime: ShiftTrend) -> tuple[list[str], list[list[str]]]:
     """The datasets of one model by growing distance: what was chosen, and the best layer of three sites.
 
     Returns:

@@ -31,7 +31,7 @@ from probebench.models.checkpoint import PLAIN
 from probebench.planning import Mode, SweepPlan
 from probebench.preparation import Prepared, prepare
 from probebench.probes.evaluate import TapResult, TrainingSet, probe_taps
-from probebench.ranking import chosen
+from probebench.records.ranking import chosen
 from probebench.shift import References, ShiftDistance, Unavailable
 
 

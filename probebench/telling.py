@@ -12,7 +12,7 @@ from probebench.errors import ProbebenchError
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case
-    from probebench.results import Record
+    from probebench.records.types import Record
     from probebench.state import State
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from probebench._format import counted, interval, percent, signed
 from probebench.catalog.taps import Tap
-from probebench.controls import Controls
-from probebench.regime import SMALL, Regime, Trend
+from probebench.records.controls import Controls
+from probebench.records.trends import SMALL, ShiftTrend, Trend
 
 SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
 """What is said of a dataset by the shift that the catalog gives it."""
@@ -78,13 +78,13 @@ def controls_line(found: Controls) -> str:
 _MEASURE = {"kid": "KID"}
 
 
-def regime_title(regime: Regime) -> str:
+def regime_title(regime: ShiftTrend) -> str:
     """What a table of `probebench.summaries.regime_table` shows."""
     measure = _MEASURE.get(regime.measure, regime.measure)
     return f"{regime.model}: what wins as shift grows (distance: {measure} to {regime.reference})"
 
 
-def trends_line(regime: Regime) -> str:
+def trends_line(regime: ShiftTrend) -> str:
     """The rank correlations with distance, and how much they can say."""
     text = f"Spearman's rank correlation with distance: {'; '.join(map(_trend, regime.trends))}"
     if (n := len(regime.datasets)) < SMALL:

@@ -11,12 +11,12 @@ import sys
 import jsonschema
 import pytest
 
-from probebench import results
 from probebench.cli import main
-from probebench.cli_records import find
 from probebench.errors import UnknownName
-from probebench.selection import completed
-from tests.records import right, stored
+from probebench.records import run_record
+from probebench.records.find import find_record
+from probebench.records.tap_selection import with_selections
+from tests.records.samples import right, stored
 
 NET, OTHER = ("net", "digits"), ("other", "digits")
 
@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def save(run, path):
-    results.save(run.record, path, run.correct)
+    run_record.save(run.record, path, run.correct)
 
 
 def output(capsys):
@@ -45,15 +45,15 @@ def test_records_are_found_by_path_prefix_and_latest(folder):
         save(stored({NET: {"final": right(700)}}), runs / f"{name}.json")
         os.utime(runs / f"{name}.json", (i, i))
     (folder / "deeper").mkdir()
-    assert find("20260101", folder / "deeper") == runs / f"{names[0]}.json"
-    assert find("latest") == runs / f"{names[2]}.json"  # of one second, the one written last
-    assert find("20260102T000000Z-f") == runs / f"{names[1]}.json"
+    assert find_record("20260101", folder / "deeper") == runs / f"{names[0]}.json"
+    assert find_record("latest") == runs / f"{names[2]}.json"  # of one second, the one written last
+    assert find_record("20260102T000000Z-f") == runs / f"{names[1]}.json"
     save(stored({NET: {"final": right(700)}}), folder / "latest")
-    assert find("latest").name == "latest"
+    assert find_record("latest").name == "latest"
     with pytest.raises(UnknownName, match=r"2 run records in .* start with '20260102': .*Z-ffffff, .*Z-bbbbbb$"):
-        find("20260102")
+        find_record("20260102")
     with pytest.raises(UnknownName, match="Did you mean '20260101T000000Z-aaaaaa'"):
-        find("20260101T000000Z-aaaaab")
+        find_record("20260101T000000Z-aaaaab")
 
 
 def test_a_record_of_a_folder_above_is_told(folder, capsys, monkeypatch):
@@ -114,7 +114,7 @@ def test_show_says_of_an_older_record_what_its_bits_tell(folder, capsys):
     assert "L01-act chosen on test images: 70.0% (67.1-72.8)\n" in out
     assert "WARNING: a.correct.safetensors is missing, " in err
     # A record that says so itself needs no bits.
-    results.save(completed(run.record, run.correct), folder / "b.json")
+    run_record.save(with_selections(run.record, run.correct), folder / "b.json")
     assert main(["show", "b.json"]) == 0
     out, err = capsys.readouterr()
     assert "1 of 1 other tap is tied with it" in out
@@ -142,7 +142,7 @@ def test_runs_are_merged_into_every_format(two, folder, capsys):
     assert [row["model"] for row in csv.DictReader(output(capsys).splitlines())] == ["net", "other"]
     assert main([*two, "--format", "json"]) == 0
     record = json.loads(output(capsys))
-    jsonschema.validate(record, results.schema())
+    jsonschema.validate(record, run_record.schema())
     assert len(record["cases"]) == 2
     for name in ("github", "terminal"):
         assert main([*two, "--format", name, "-o", f"out/{name}"]) == 0

@@ -4,7 +4,7 @@ import pytest
 
 from probebench.github import LIMIT, ROWS, annotation, append, command, report, summary
 from tests.boards import full
-from tests.records import right, stored
+from tests.records.samples import right, stored
 
 NET = ("net", "digits")
 

@@ -17,7 +17,7 @@ from probebench.errors import StoreError
 from probebench.handover import Handover
 from probebench.outcome import Outcome
 from probebench.preflight import Withheld
-from tests.records import right, stored
+from tests.records.samples import right, stored
 
 SWEEP = Sweep("net", "digits", "default@1")
 TAPS = {"L01-act": right(700, 3, 2), "final": right(600)}

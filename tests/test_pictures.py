@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from xml.etree import ElementTree
 
-from probebench import results
-from tests.records import right, stored
+from probebench.records import run_record
+from tests.records.samples import right, stored
 from tools import screenshot_terminal
 
 
 def test_a_picture_of_a_terminal_is_the_leaderboard_as_text_and_loads_nothing(tmp_path, monkeypatch):
     taps = {"L05-act": right(790), "L12-rc2": right(646), "final": right(626)}
     run = stored({("glyphvit", "digits_inverted"): taps})
-    results.save(run.record, tmp_path / "run.json", run.correct)
+    run_record.save(run.record, tmp_path / "run.json", run.correct)
     picture = tmp_path / "new" / "board.svg"
     monkeypatch.setattr(sys, "argv", ["screenshot_terminal", str(tmp_path / "run.json"), str(picture)])
     screenshot_terminal.main()

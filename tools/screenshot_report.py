@@ -16,8 +16,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from probebench import report, results
-from probebench.cli_records import find
+from probebench import report
+from probebench.records import run_record
+from probebench.records.find import find_record
 from tools.chromium import Missing, chromium
 
 BOX = """
@@ -34,8 +35,8 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=1120, help="of the window in pixels (default: %(default)s)")
     parser.add_argument("--dark", action="store_true", help="for a reader who prefers dark pages")
     args = parser.parse_args()
-    path = find(args.run)
-    record = results.load(path)
+    path = find_record(args.run)
+    record = run_record.load(path)
     datasets = list(dict.fromkeys(case["dataset"] for case in record["cases"]))
     if args.dataset is not None and args.dataset not in datasets:
         parser.error(f"{path} has no dataset {args.dataset!r}; it has {', '.join(datasets)}")

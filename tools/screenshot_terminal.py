@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 from rich.text import Text
 
-from probebench import leaderboard, results
-from probebench.cli_records import find
-from probebench.selection import completed
+from probebench import leaderboard
+from probebench.records import run_record
+from probebench.records.find import find_record
+from probebench.records.tap_selection import with_selections
 
 
 def picture(text: str, title: str, width: int) -> str:
@@ -37,9 +38,9 @@ def main() -> None:
     parser.add_argument("--level", default="normal", help="as `probebench show --level` (default: %(default)s)")
     parser.add_argument("--width", type=int, default=100, help="of the terminal in characters (default: %(default)s)")
     args = parser.parse_args()
-    path = find(args.run)
-    record = results.load(path)
-    shown = completed(record, results.load_correct(record, path))
+    path = find_record(args.run)
+    record = run_record.load(path)
+    shown = with_selections(record, run_record.load_correct(record, path))
     text = leaderboard.render(shown, level=args.level, width=args.width, color=True, ascii_only=False)
     args.picture.parent.mkdir(parents=True, exist_ok=True)
     args.picture.write_text(picture(text, f"probebench show {path.name}", args.width), encoding="utf-8")

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 from tabulate import tabulate
 
-from probebench import results
+from probebench.records import run_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SELECT = ["--probe-model=glyphvit,glyphvit_random", "--probe-dataset=digits,digits_inverted", "--probe-layer=4-6,final"]
@@ -45,8 +45,8 @@ def run(folder: Path, select: list[str], *options: str) -> Measured:
     seconds = time.perf_counter() - start
     if done.returncode not in (0, 1):
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    record = results.load(path)
-    correct = results.load_correct(record, path)
+    record = run_record.load(path)
+    correct = run_record.load_correct(record, path)
     cases = {
         case["id"]: (case["accuracy"], case["verdict"], case["lost"], case["gained"], correct[case["id"]].tobytes())
         for case in record["cases"]

@@ -26,7 +26,7 @@ from probebench.catalog.taps import Tap
 from probebench.errors import DataError
 from probebench.recommendation import screening
 from probebench.recommendation.answer import as_cases, correct_of
-from probebench.selection import select
+from probebench.records.tap_selection import select_tap
 from probebench.sweep import Extracted, SweepResult
 
 MODEL = "glyphvit"
@@ -59,10 +59,10 @@ def measure(dataset: str, share: float, seed: int, jobs: int) -> tuple[dict[Tap,
 def after(scored: dict[Tap, float], result: SweepResult, size: int) -> tuple[bool, bool, float]:
     """Whether the full choice was screened; whether what is chosen is it or tied with it; the loss on test."""
     cases = as_cases(result)
-    full = select(cases, correct_of(result))
+    full = select_tap(cases, correct_of(result))
     assert full is not None
     kept = {tap.id for tap in screening.best(scored, size)}
-    own = select([case for case in cases if case["id"] in kept], {})
+    own = select_tap([case for case in cases if case["id"] in kept], {})
     assert own is not None
     good = own["tap"] == full["tap"] or own["tap"] in full["tied"]
     return full["tap"] in kept, good, full["accuracy"] - own["accuracy"]

@@ -24,6 +24,7 @@ from probebench._format import counted
 from probebench.errors import EngineError, ProbebenchError
 from probebench.items import cases_of
 from probebench.options import RAY_ADDRESS
+from probebench.records.environment import versions
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
@@ -142,7 +143,6 @@ class RayEngine:
             self._flying[self._task.options(name=f"probebench {sweep.id}").remote(job)] = sweep
 
     def _job(self, sweep: Sweep) -> Job:
-        from probebench import results
         from probebench.catalog import Catalog
         from probebench.engines.task import Job
 
@@ -159,7 +159,7 @@ class RayEngine:
             options=replace(state.options, device=self._device, jobs=self._cores),
             family=state.family,
             asked=state.asked,
-            versions=results.versions(),
+            versions=versions(),
             directory=state.config.invocation_params.dir,
             path=tuple(os.path.abspath(entry) for entry in sys.path),
         )

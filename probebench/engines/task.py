@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench import results
 from probebench._hardware import limit_threads
 from probebench.catalog.protocols import get_protocol
 from probebench.errors import EngineError, ProbebenchError
+from probebench.measure.environment import hardware
 from probebench.outcome import Outcome
 from probebench.preflight import Preflight
+from probebench.records.environment import versions
 from probebench.run import Run
 
 if TYPE_CHECKING:
     from probebench.asking import Asked
-    from probebench.baselines import Baseline
     from probebench.catalog import Catalog
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
     from probebench.options import Options
+    from probebench.records.baselines import Baseline
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,12 @@ def measure(job: Job) -> Done:
     except Exception as error:
         # As in `Run.measure`; nothing but the end of the process is to be tried again.
         outcome = Outcome(sweep, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-    return Done(outcome, results.hardware([outcome.record["device"]] if outcome.record else []))
+    return Done(outcome, hardware([outcome.record["device"]] if outcome.record else []))
 
 
 def _check_versions(job: Job, here: str) -> None:
     """Numbers of other versions would pass for those of the record's."""
-    found = results.versions()
+    found = versions()
     other = [
         f"{name} {found.get(name, 'missing')} instead of {job.versions.get(name, 'none')}"
         for name in sorted({*found, *job.versions})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from probebench import _files
 from probebench.errors import ProbebenchError, StoreError, unknown
-from probebench.results import Record
+from probebench.records.types import Record
 
 FORMATS = ("pdf", "svg", "png")
 
@@ -60,7 +60,7 @@ def write(record: Record, directory: Path, wanted: Wanted) -> tuple[list[Path], 
     """Draw a run record's figures and tables into a directory.
 
     Args:
-        record: of one run, or of several as `probebench.merge.merge` joins them
+        record: of one run, or of several as `probebench.records.merge.merge` joins them
 
     Returns:
         the files in the order they were written, and a line for each thing that the record could not give

@@ -9,7 +9,7 @@ from probebench.catalog.taps import SITES
 from probebench.figures.curves import best_by_site
 from probebench.figures.depth import title
 from probebench.figures.style import INK, LINE, figure, final_look, look, wrapped
-from probebench.report.contents import Sweep
+from probebench.records.view import SweepView
 from probebench.report.marks import OF_SITE
 from probebench.wording import chosen_on
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SPREAD = 0.76  # of a dataset's row that the marks of its sites take
 
 
-def best_of_sites(sweeps: Sequence[Sweep], *, by_distance: bool) -> Figure | None:
+def best_of_sites(sweeps: Sequence[SweepView], *, by_distance: bool) -> Figure | None:
     """A dot plot of one model, one row for each dataset; None where no layer was measured.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from probebench.errors import ProbebenchError, unknown
-from probebench.report.contents import Contents, Sweep
+from probebench.records.view import RecordView, SweepView
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Family:
 
     base: str
     dataset: str
-    pretrained: Sweep | None
-    tuned: list[Sweep]
-    controls: list[Sweep]
+    pretrained: SweepView | None
+    tuned: list[SweepView]
+    controls: list[SweepView]
 
     @property
-    def members(self) -> list[Sweep]:
+    def members(self) -> list[SweepView]:
         return [*([self.pretrained] if self.pretrained else []), *self.tuned, *self.controls]
 
 
@@ -44,7 +44,7 @@ def matching(kind: str, patterns: Sequence[str], known: Sequence[str]) -> list[s
     return [name for name in known if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def bases(contents: Contents, tuned: Mapping[str, str]) -> dict[str, str]:
+def bases(contents: RecordView, tuned: Mapping[str, str]) -> dict[str, str]:
     """By model of the record, the model that it is drawn with: itself, or what it is a control of or was tuned from.
 
     Args:
@@ -75,7 +75,7 @@ def _farthest(model: str, near: Mapping[str, str | None]) -> str:
 
 
 def families(
-    contents: Contents, base_of: Mapping[str, str], models: Iterable[str], datasets: Iterable[str]
+    contents: RecordView, base_of: Mapping[str, str], models: Iterable[str], datasets: Iterable[str]
 ) -> list[Family]:
     """The families on each dataset of which a model was asked for; a base brings its relatives."""
     asked, found = set(models), []
@@ -95,20 +95,20 @@ def families(
     return found
 
 
-def by_shift(contents: Contents, sweeps: Sequence[Sweep]) -> list[Sweep]:
+def by_shift(contents: RecordView, sweeps: Sequence[SweepView]) -> list[SweepView]:
     """Sweeps of one model by growing measured distance from the pretraining data; those without it behind.
 
     A random control has no pretraining data: its datasets are in the order of its model's.
     """
 
-    def key(sweep: Sweep) -> tuple[bool, float]:
+    def key(sweep: SweepView) -> tuple[bool, float]:
         value = distance(contents, sweep)
         return value is None, value or 0.0
 
     return sorted(sweeps, key=key)
 
 
-def distance(contents: Contents, sweep: Sweep) -> float | None:
+def distance(contents: RecordView, sweep: SweepView) -> float | None:
     """The distance of a sweep's dataset, of a control as its model sees it; None where it was not measured."""
     of = contents.by_name.get((sweep.control_of or sweep.model, sweep.dataset), sweep)
     value: float | None = (of.record.get("shift_distance") or {}).get("value")

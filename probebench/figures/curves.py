@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probebench.catalog.taps import SITES
-from probebench.ranking import Row, best_row
-from probebench.report.contents import Sweep
+from probebench.records.ranking import Row, best_row
+from probebench.records.view import SweepView
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Curve:
     high: list[float]
 
 
-def best_by_layer(sweep: Sweep) -> Curve:
+def best_by_layer(sweep: SweepView) -> Curve:
     """The best site of each layer, chosen as a protocol chooses its tap: on held-out images where there are some."""
     rows: dict[int, list[Row]] = {}
     for tap, row in sweep.rows.items():
@@ -33,14 +33,14 @@ def best_by_layer(sweep: Sweep) -> Curve:
     return _curve({layer: best_row(own) for layer, own in rows.items()})
 
 
-def of_site(sweep: Sweep, site: str) -> Curve:
+def of_site(sweep: SweepView, site: str) -> Curve:
     """One site of each layer."""
     return _curve(
         {tap.layer: row for tap, row in sweep.rows.items() if tap.site == site and isinstance(tap.layer, int)}
     )
 
 
-def best_by_site(sweep: Sweep) -> dict[str, Row]:
+def best_by_site(sweep: SweepView) -> dict[str, Row]:
     """The best layer of each site that was measured, chosen likewise, and ``final`` where there is one."""
     found = {}
     for site in SITES:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from probebench.figures.choice import Family
 from probebench.figures.curves import best_by_layer, of_site
 from probebench.figures.style import INK, LETTERS, MARKERS, figure, final_line, final_look, layer_axis, look
-from probebench.report.contents import Sweep
+from probebench.records.view import SweepView
 from probebench.report.marks import of_model
 from probebench.wording import chosen_on
 
@@ -64,19 +64,19 @@ def _what(family: Family, site: str | None) -> str:
     return f"best site of each layer, chosen on {on} images"
 
 
-def heading(model: str, sweep: Sweep) -> list[str]:
+def heading(model: str, sweep: SweepView) -> list[str]:
     """A model and the dataset of a sweep: one line where there is room, else two."""
     parts = [model, title(sweep)]
     line = ", ".join(parts)
     return [line] if len(line) <= LETTERS else parts
 
 
-def title(sweep: Sweep) -> str:
+def title(sweep: SweepView) -> str:
     """The dataset, and where the probe was fitted if that is another one."""
     return sweep.dataset + (f" (trained on {sweep.trained_on})" if sweep.trained_on else "")
 
 
-def _label(sweep: Sweep, family: Family) -> str:
+def _label(sweep: SweepView, family: Family) -> str:
     """What a line is, with the model's name where there are several such."""
     if sweep.model == family.base:
         return "pretrained"

@@ -13,8 +13,8 @@ from probebench.figures.names import distinct
 from probebench.figures.sites import by_site
 from probebench.figures.style import paper, to_bytes
 from probebench.figures.table import table, to_latex, to_markdown
-from probebench.report.contents import Contents, Sweep
-from probebench.results import Record
+from probebench.records.types import Record
+from probebench.records.view import RecordView, SweepView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def draw(record: Record, wanted: Wanted) -> tuple[dict[str, bytes | str], list[str]]:
     """The files by name, and a line for each thing that the record could not give; see `probebench.figures.write`."""
-    contents = Contents(record, "")
+    contents = RecordView(record, "")
     if not contents.sweeps:
         raise ProbebenchError("the record has no case to draw")
     with paper():
@@ -37,7 +37,7 @@ def draw(record: Record, wanted: Wanted) -> tuple[dict[str, bytes | str], list[s
     return files | {"table.tex": to_latex(tables), "table.md": to_markdown(tables)}, notes
 
 
-def figures(contents: Contents, wanted: Wanted) -> tuple[dict[str, Figure], list[str]]:
+def figures(contents: RecordView, wanted: Wanted) -> tuple[dict[str, Figure], list[str]]:
     """The figures by what they are called, and the notes. To be called inside `style.paper`."""
     found: dict[str, Figure] = {}
     notes = []
@@ -74,7 +74,7 @@ def figures(contents: Contents, wanted: Wanted) -> tuple[dict[str, Figure], list
     return found, notes
 
 
-def _by_model(contents: Contents, wanted: Wanted) -> dict[str, list[Sweep]]:
+def _by_model(contents: RecordView, wanted: Wanted) -> dict[str, list[SweepView]]:
     """The sweeps that were asked for, by model, datasets in the order to show them."""
     models = matching("model", wanted.models, contents.models)
     datasets = matching("dataset", wanted.datasets, list(contents.datasets))

@@ -8,14 +8,14 @@ from probebench.catalog.taps import SITES
 from probebench.figures.curves import of_site
 from probebench.figures.depth import heading
 from probebench.figures.style import INK, figure, final_line, layer_axis, look
-from probebench.report.contents import Sweep
+from probebench.records.view import SweepView
 from probebench.report.marks import OF_SITE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def by_site(sweep: Sweep) -> Figure | None:
+def by_site(sweep: SweepView) -> Figure | None:
     """One panel; None where fewer than two layers were measured."""
     curves = {site: of_site(sweep, site) for site in SITES}
     if max(len(curve.layers) for curve in curves.values()) < 2:

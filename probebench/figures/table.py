@@ -11,7 +11,7 @@ from probebench.catalog.taps import FINAL, SITES
 from probebench.figures.curves import best_by_site
 from probebench.figures.depth import title
 from probebench.figures.names import safe
-from probebench.report.contents import Sweep
+from probebench.records.view import SweepView
 from probebench.wording import chosen_on
 
 _LATEX = {
@@ -47,7 +47,7 @@ class Table:
         return f"Accuracy (%) of {self.model}: best layer of each site, chosen on {self.on} images, and final."
 
 
-def table(sweeps: Sequence[Sweep]) -> Table:
+def table(sweeps: Sequence[SweepView]) -> Table:
     """The table of the sweeps of one model, in their order."""
     found = [best_by_site(sweep) for sweep in sweeps]
     columns = [name for name in (*SITES, FINAL) if any(name in rows for rows in found)]

@@ -153,7 +153,7 @@ class Recommendation:
 
 
 def as_cases(result: SweepResult) -> list[dict[str, Any]]:
-    """The cases of a sweep as far as `probebench.selection.select` reads them."""
+    """The cases of a sweep as far as `probebench.records.tap_selection.select_tap` reads them."""
     return [
         {
             "id": tap.id,

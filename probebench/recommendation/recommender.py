@@ -22,7 +22,7 @@ from probebench.recommendation import own_images, screening
 from probebench.recommendation.answer import Recommendation, TapRow, as_cases, correct_of
 from probebench.recommendation.compute import saved_compute
 from probebench.recommendation.export import Export, export
-from probebench.selection import select
+from probebench.records.tap_selection import select_tap
 from probebench.stats import discordant, mcnemar_two_sided
 from probebench.sweep import Extracted, SweepResult, run_sweep
 
@@ -97,7 +97,7 @@ class _Choice:
 
     def recommendation(self) -> Recommendation:
         result, seen = self.result, self.seen
-        selection = select(as_cases(result), correct_of(result))
+        selection = select_tap(as_cases(result), correct_of(result))
         assert selection is not None
         tap, tied = Tap.parse(selection["tap"]), tuple(Tap.parse(one) for one in selection["tied"])
         chosen, final = result.taps[tap], result.taps[Tap(FINAL, FINAL)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from probebench import _files
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.results import Record
+from probebench.records.types import Record
 
 SUFFIXES = (".html", ".htm")
 
@@ -53,7 +53,7 @@ def render(record: Record, name: str = "") -> str:
     """The report of a run record as the text of an HTML file.
 
     Args:
-        record: of one run, or of several as `probebench.merge.merge` joins them
+        record: of one run, or of several as `probebench.records.merge.merge` joins them
         name: what the record is called, such as the path of its file
     """
     from probebench.report.page import page  # not before it is needed: jinja2 takes its time

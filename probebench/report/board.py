@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from probebench._format import percent, signed
 from probebench.catalog.taps import EMBED, SITES
-from probebench.ranking import Row, metric
-from probebench.report.contents import Contents, Sweep
+from probebench.records.ranking import Row, metric
+from probebench.records.view import RecordView, SweepView
 from probebench.report.numbers import interval, significant, tenths
 
 PAGE = 25  # rows that are shown at a time
@@ -110,7 +110,7 @@ _OF_FEW = {"draws": "1"} | dict.fromkeys(
 """Columns that are left out where every row says this."""
 
 
-def columns(contents: Contents) -> list[Column]:
+def columns(contents: RecordView) -> list[Column]:
     """The columns of this record: those that say something."""
     rows = _rows(contents)
     return [
@@ -120,12 +120,12 @@ def columns(contents: Contents) -> list[Column]:
     ]
 
 
-def first_rows(contents: Contents) -> list[tuple[Sweep, Row]]:
+def first_rows(contents: RecordView) -> list[tuple[SweepView, Row]]:
     """The rows that are shown at first, with their sweeps."""
     return [(contents.by_name[row.case["model"], row.case["dataset"]], row) for row in _rows(contents)[:PAGE]]
 
 
-def data(contents: Contents, shown: list[Column]) -> dict[str, Any]:
+def data(contents: RecordView, shown: list[Column]) -> dict[str, Any]:
     """All rows for the script, column by column, words by their number: a few dozen bytes a case.
 
     ``layer`` is 0 for ``embed`` and the depth plus 1 for ``final``; ``site`` counts `SITES`, -1 for those two.
@@ -146,11 +146,11 @@ def data(contents: Contents, shown: list[Column]) -> dict[str, Any]:
     } | {column.key: [_DATA[column.kind](column.of(row)) for row in rows] for column in shown if column.kind in _DATA}
 
 
-def _rows(contents: Contents) -> list[Row]:
+def _rows(contents: RecordView) -> list[Row]:
     return [row for ranked in contents.ranking.values() for row in ranked]
 
 
-def _layer(row: Row, sweep: Sweep) -> int:
+def _layer(row: Row, sweep: SweepView) -> int:
     if isinstance(row.tap.layer, int):
         return row.tap.layer
     return 0 if row.tap.layer == EMBED else sweep.depth + 1

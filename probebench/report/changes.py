@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probebench._format import counted, percent, signed
-from probebench.ranking import Row
+from probebench.records.ranking import Row
+from probebench.records.view import RecordView, SweepView
 from probebench.report.board import change
-from probebench.report.contents import Contents, Sweep
 from probebench.report.numbers import significant
 
 SHOWN = 50  # cases of a verdict; the leaderboard has the others
@@ -18,7 +18,7 @@ SHOWN = 50  # cases of a verdict; the leaderboard has the others
 class Moved:
     """One case that has a baseline, as text."""
 
-    sweep: Sweep
+    sweep: SweepView
     tap: str
     baseline: str
     accuracy: str
@@ -42,14 +42,14 @@ class Group:
 class Summary:
     """The changes of one sweep: cases by verdict, the mean change, and the largest either way with their taps."""
 
-    sweep: Sweep
+    sweep: SweepView
     counts: dict[str, int]
     mean: str
     drop: str
     rise: str
 
 
-def groups(contents: Contents) -> list[Group]:
+def groups(contents: RecordView) -> list[Group]:
     """What regressed and what improved, with a group for each that there is."""
     found = []
     for verdict in ("regressed", "improved"):
@@ -60,7 +60,7 @@ def groups(contents: Contents) -> list[Group]:
     return found
 
 
-def largest(contents: Contents) -> list[Moved]:
+def largest(contents: RecordView) -> list[Moved]:
     """The largest changes that are no verdict: what a reader looks at before saying that nothing moved."""
     pairs = [
         (sweep, row)
@@ -72,7 +72,7 @@ def largest(contents: Contents) -> list[Moved]:
     return [_moved(*pair) for pair in pairs[:10]]
 
 
-def summaries(contents: Contents) -> list[Summary]:
+def summaries(contents: RecordView) -> list[Summary]:
     """One for each sweep, those with regressions first, then by their largest drop."""
     found = []
     for sweep in contents.sweeps:
@@ -94,7 +94,7 @@ def _at(value: float, row: Row | None) -> str:
     return f"{signed(value)} at {row.tap.id}" if row else ""
 
 
-def _moved(sweep: Sweep, row: Row) -> Moved:
+def _moved(sweep: SweepView, row: Row) -> Moved:
     case = row.case
     return Moved(
         sweep=sweep,
@@ -109,7 +109,7 @@ def _moved(sweep: Sweep, row: Row) -> Moved:
     )
 
 
-def headline(contents: Contents) -> Sequence[str]:
+def headline(contents: RecordView) -> Sequence[str]:
     """What a reader must know first, a phrase each: ``3 regressed``, ``1 sweep failed``, ``interrupted``."""
     record, counts = contents.record, contents.counts
     failed = len(record["failures"])

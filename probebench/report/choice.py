@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probebench._format import percent, signed
-from probebench.report.contents import Contents, Sweep
+from probebench.records.view import RecordView, SweepView
 from probebench.report.numbers import interval
 
 _BY = {"held_out": "held-out images", "test": "test images"}
@@ -21,7 +21,7 @@ class Choice:
         told_apart: how many taps are worse and better than it; empty where that is not known
     """
 
-    sweep: Sweep
+    sweep: SweepView
     tap: str
     by: str
     score: str
@@ -35,18 +35,18 @@ class Choice:
     told_apart: str
 
 
-def choices(contents: Contents) -> list[Choice]:
+def choices(contents: RecordView) -> list[Choice]:
     """One for each sweep, dataset by dataset."""
     return [_choice(sweep) for sweeps in contents.datasets.values() for sweep in sweeps]
 
 
-def mean_optimism(contents: Contents) -> str:
+def mean_optimism(contents: RecordView) -> str:
     """In points, over the sweeps whose tap was chosen on held-out images; empty where there is none."""
     gaps = [s.selection["optimism"] for s in contents.sweeps if s.selection["by"] == "held_out"]
     return signed(sum(gaps) / len(gaps)) if gaps else ""
 
 
-def _choice(sweep: Sweep) -> Choice:
+def _choice(sweep: SweepView) -> Choice:
     selection, chosen = sweep.selection, sweep.chosen
     worse, better = selection.get("worse"), selection.get("better")
     best = next(row for tap, row in sweep.rows.items() if tap.id == selection["best"])

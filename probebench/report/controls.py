@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probebench._format import percent, signed
-from probebench.report.contents import Contents, Sweep
+from probebench.records.view import RecordView, SweepView
 from probebench.report.numbers import interval
 
 
@@ -24,7 +24,7 @@ class Control:
         narrow: whether the tap is no wider than the residual stream, so that its own accuracy counts
     """
 
-    sweep: Sweep
+    sweep: SweepView
     tap: str
     accuracy: str
     gain: str
@@ -40,13 +40,13 @@ class Control:
     narrow: bool
 
 
-def controls(contents: Contents) -> list[Control]:
+def controls(contents: RecordView) -> list[Control]:
     """One for each sweep of a model that has a control of either kind in the record."""
     found = [_control(contents, s) for sweeps in contents.datasets.values() for s in sweeps if s.control_of is None]
     return [each for each in found if each.random or each.matched or each.narrow]
 
 
-def _control(contents: Contents, sweep: Sweep) -> Control:
+def _control(contents: RecordView, sweep: SweepView) -> Control:
     chosen, final = sweep.chosen, sweep.final
     control = contents.control(sweep.model, sweep.dataset)
     same = control.rows.get(chosen.tap) if control else None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from probebench._format import percent
 from probebench.catalog.taps import EMBED, SITES, Tap
+from probebench.records.view import SweepView
 from probebench.report.axes import Frame, Tick, band, line, padded, steps
-from probebench.report.contents import Sweep
 from probebench.report.marks import OF_SITE, of_model
 
 SHOWN = 6  # models of a comparison that are drawn at first, controls included
@@ -56,7 +56,7 @@ class Chart:
 class Entry:
     """A model in the legend of a comparison; `shown` is whether its lines are drawn at first."""
 
-    sweep: Sweep
+    sweep: SweepView
     mark: int
     shown: bool
 
@@ -69,7 +69,7 @@ class Comparison:
     charts: list[Chart]
 
 
-def sites_by_depth(sweep: Sweep) -> Chart | None:
+def sites_by_depth(sweep: SweepView) -> Chart | None:
     """All sites of one sweep in one chart; None where no layer was measured."""
     layers = sorted({tap.layer for tap in sweep.rows if isinstance(tap.layer, int)})
     if not layers:
@@ -96,7 +96,7 @@ def sites_by_depth(sweep: Sweep) -> Chart | None:
     )
 
 
-def compare_models(sweeps: Sequence[Sweep]) -> Comparison | None:
+def compare_models(sweeps: Sequence[SweepView]) -> Comparison | None:
     """All sweeps of a dataset against each other; None where no layer was measured."""
     sites = [site for site in SITES if any(tap.site == site for sweep in sweeps for tap in sweep.rows)]
     if not sites:
@@ -146,13 +146,13 @@ def _one_site(site: str, entries: Sequence[Entry], frame: Frame) -> Chart:
     )
 
 
-def _family(sweep: Sweep, others: Sequence[Sweep]) -> str:
+def _family(sweep: SweepView, others: Sequence[SweepView]) -> str:
     """The model that a control is drawn with: its own, where that was measured, too."""
     base = sweep.control_of
     return base if base is not None and any(other.model == base for other in others) else sweep.model
 
 
-def _range(sweeps: Sequence[Sweep]) -> tuple[float, float]:
+def _range(sweeps: Sequence[SweepView]) -> tuple[float, float]:
     ends = [end for s in sweeps for tap, row in s.rows.items() if tap.layer != EMBED for end in row.case["ci95"]]
     return padded(ends, 0.02, (0.0, 1.0))
 
@@ -162,7 +162,7 @@ def _percents(frame: Frame, count: int) -> list[Tick]:
     return [Tick(frame.y(value / 100), f"{value:g}") for value in values]
 
 
-def _paths(sweep: Sweep, site: str, frame: Frame, *, by_layer: bool) -> tuple[str, str]:
+def _paths(sweep: SweepView, site: str, frame: Frame, *, by_layer: bool) -> tuple[str, str]:
     found: list[tuple[float, float] | None] = []
     around: list[tuple[float, float, float] | None] = []
     for layer in range(1, sweep.depth + 1):

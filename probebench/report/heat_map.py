@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from probebench._format import percent
 from probebench.catalog.taps import EMBED, FINAL, REFERENCES, SITES, Tap
-from probebench.ranking import Row
-from probebench.report.contents import Sweep
+from probebench.records.ranking import Row
+from probebench.records.view import SweepView
 
 STEPS = 9  # colours, in report.css
 
@@ -40,7 +40,7 @@ class HeatMap:
     high: str
 
 
-def heat_map(sweep: Sweep) -> HeatMap:
+def heat_map(sweep: SweepView) -> HeatMap:
     """The map of a sweep, coloured from the lowest accuracy of its layers to the highest.
 
     ``embed`` is often so far below them that it would leave them one colour; it has the lowest then.

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from probebench._format import percent, signed
 from probebench._version import __version__
 from probebench.catalog.taps import SITES
+from probebench.records.types import Record
+from probebench.records.view import RecordView
 from probebench.report import board, changes, choice, controls, curves, heat_map, marks, provenance, shift_gain
-from probebench.report.contents import Contents
 from probebench.report.numbers import interval
-from probebench.results import Record
+from probebench.wording import SHIFT_WORDS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -25,7 +26,7 @@ VERDICT_SIGNS = {"regressed": "▼", "improved": "▲", "same": "=", "new": "+",
 
 def page(record: Record, name: str) -> str:
     """See `probebench.report.render`."""
-    contents = Contents(record, name)
+    contents = RecordView(record, name)
     columns = board.columns(contents)
     style = _asset("report.css").replace("/* colours */", marks.colour_rules())
     style, script = style.replace("/* dashes */", marks.dash_rules()), "\n".join(map(_asset, SCRIPTS))
@@ -60,6 +61,7 @@ def page(record: Record, name: str) -> str:
             extra=provenance.extra(contents),
             shapes=marks.SHAPES,
             signs=VERDICT_SIGNS,
+            shift_words=SHIFT_WORDS,
             sites=SITES,
             steps=heat_map.STEPS,
             heat_map=heat_map.heat_map,

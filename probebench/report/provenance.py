@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from probebench.report.contents import Contents
+from probebench.records.view import RecordView
 from probebench.report.numbers import duration, significant
 
 
@@ -19,7 +19,7 @@ class Source:
     facts: list[tuple[str, str]]
 
 
-def summary(contents: Contents) -> list[tuple[str, str]]:
+def summary(contents: RecordView) -> list[tuple[str, str]]:
     """Names and texts of what all sources have in common."""
     record = contents.record
     fingerprints = {case["protocol"]: case["fingerprint"] for case in record["cases"]}
@@ -40,7 +40,7 @@ def summary(contents: Contents) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
-def sources(contents: Contents) -> list[Source]:
+def sources(contents: RecordView) -> list[Source]:
     """The runs that were merged, oldest first, or the one run."""
     record = contents.record
     merged = record.get("merged")
@@ -74,7 +74,7 @@ SWEEP_COLUMNS = (
 )
 
 
-def sweep_rows(contents: Contents) -> list[list[str]]:
+def sweep_rows(contents: RecordView) -> list[list[str]]:
     """A row of `SWEEP_COLUMNS` for each sweep."""
     rows = []
     for sweep in contents.sweeps:
@@ -89,7 +89,7 @@ def sweep_rows(contents: Contents) -> list[list[str]]:
     return rows
 
 
-def extra(contents: Contents) -> str:
+def extra(contents: RecordView) -> str:
     """What plugins added to the record, as JSON; empty if nothing."""
     found = contents.record["extra"]
     return json.dumps(found, indent=2, ensure_ascii=False) if found else ""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probebench._format import signed
+from probebench.records.view import RecordView, SweepView
 from probebench.report.axes import Frame, Tick, padded, steps
-from probebench.report.contents import Contents, Sweep
 from probebench.report.marks import OF_SITE
 from probebench.report.numbers import significant
 
@@ -31,7 +31,7 @@ class Point:
     """
 
     number: int
-    sweep: Sweep
+    sweep: SweepView
     x: float
     y: float
     error: tuple[float, float] | None
@@ -62,7 +62,7 @@ class Plot:
         return f"Gain of the chosen tap of {self.model} over final in points, by {self.axis}: {gains}"
 
 
-def plots(contents: Contents) -> list[Plot]:
+def plots(contents: RecordView) -> list[Plot]:
     """One plot a model, two where only some of its datasets have a measured distance; none for random controls.
 
     Distances are those that the model's features see, so that two models have no common axis.
@@ -79,7 +79,7 @@ def plots(contents: Contents) -> list[Plot]:
     return found
 
 
-def _plot(contents: Contents, model: str, sweeps: Sequence[Sweep], numbers: dict[int, int]) -> Plot:
+def _plot(contents: RecordView, model: str, sweeps: Sequence[SweepView], numbers: dict[int, int]) -> Plot:
     distances = [_distance(sweep) for sweep in sweeps]
     measured = distances[0] is not None
     gains = [100 * (sweep.chosen.gain_final or 0.0) for sweep in sweeps]
@@ -114,7 +114,7 @@ def _plot(contents: Contents, model: str, sweeps: Sequence[Sweep], numbers: dict
 
 
 def _point(
-    contents: Contents, sweep: Sweep, number: int, frame: Frame, x: float, distance: tuple[float, float] | None
+    contents: RecordView, sweep: SweepView, number: int, frame: Frame, x: float, distance: tuple[float, float] | None
 ) -> Point:
     chosen = sweep.chosen
     best = max(row.gain_final for row in sweep.rows.values() if row.gain_final is not None)
@@ -145,14 +145,14 @@ def _spread(classes: list[int]) -> list[float]:
     return placed
 
 
-def _distance(sweep: Sweep) -> tuple[float, float] | None:
+def _distance(sweep: SweepView) -> tuple[float, float] | None:
     found = sweep.record.get("shift_distance") or {}
     return (found["value"], found["standard_error"]) if "value" in found else None
 
 
-def _measure(sweep: Sweep) -> str:
+def _measure(sweep: SweepView) -> str:
     return str(sweep.record["shift_distance"]["measure"]).upper()
 
 
-def _reference(sweep: Sweep) -> str:
+def _reference(sweep: SweepView) -> str:
     return str(sweep.record["shift_distance"]["reference"])

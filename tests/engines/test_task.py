@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from probebench import results
 from probebench.asking import Asked
-from probebench.baselines import Baseline
 from probebench.catalog import Catalog
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
@@ -22,6 +20,8 @@ from probebench.catalog.taps import Tap
 from probebench.engines.task import Job, measure
 from probebench.options import Options
 from probebench.outcome import Outcome
+from probebench.records.baselines import Baseline
+from probebench.records.environment import versions
 
 SWEEP = Sweep("glyphvit", "digits", DEFAULT_PROTOCOL)
 TAP = Tap("final", "final")
@@ -46,7 +46,7 @@ def job(tmp_path, monkeypatch, pytestconfig):
         options=options,
         family=1,
         asked=NOBODY,
-        versions=results.versions(),
+        versions=versions(),
         directory=tmp_path,
         path=(*sys.path, str(tmp_path / "readers")),
     )

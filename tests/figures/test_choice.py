@@ -6,8 +6,8 @@ import pytest
 
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.figures.choice import bases, by_shift, families, matching
-from probebench.report.contents import Contents
-from tests.records import right, stored
+from probebench.records.view import RecordView
+from tests.records.samples import right, stored
 from tests.report.records import full
 
 
@@ -36,7 +36,7 @@ def test_patterns_choose_in_the_order_of_the_record():
 
 
 def test_a_model_stands_with_its_control_and_with_what_was_tuned_from_it():
-    contents = Contents(full(), "")
+    contents = RecordView(full(), "")
     assert members(contents) == {
         ("net", "easy"): ("net", [], ["net_random"]),
         ("net_tuned", "easy"): ("net_tuned", [], []),
@@ -48,11 +48,11 @@ def test_a_model_stands_with_its_control_and_with_what_was_tuned_from_it():
     for sweep in said["sweeps"]:
         if sweep["model"] == "net_tuned":
             sweep["tuned_from"] = "net"
-    assert members(Contents(said, ""))["net", "easy"] == together
+    assert members(RecordView(said, ""))["net", "easy"] == together
 
 
 def test_a_base_brings_its_relatives_and_a_relative_comes_alone():
-    contents, tuned = Contents(full(), ""), {"net_tuned": "net"}
+    contents, tuned = RecordView(full(), ""), {"net_tuned": "net"}
     assert members(contents, tuned, ["net"])["net", "easy"] == ("net", ["net_tuned"], ["net_random"])
     assert members(contents, tuned, ["net_random"]) == {
         ("net", "easy"): (None, [], ["net_random"]),
@@ -62,7 +62,7 @@ def test_a_base_brings_its_relatives_and_a_relative_comes_alone():
 
 def test_what_was_tuned_twice_stands_with_the_first_base():
     run = stored({(name, "a"): {"final": right(500)} for name in ("one", "two", "three")})
-    contents = Contents(run.record, "")
+    contents = RecordView(run.record, "")
     assert members(contents, {"two": "one", "three": "two"}) == {("one", "a"): ("one", ["two", "three"], [])}
     for circle in ({"one": "one"}, {"one": "two", "two": "one"}):
         with pytest.raises(ProbebenchError, match="one would be tuned from itself: "):
@@ -74,7 +74,7 @@ def test_what_was_tuned_twice_stands_with_the_first_base():
 def test_a_random_control_is_not_tuned():
     for tuned in ({"net_random": "net"}, {"net_tuned": "net_random"}):
         with pytest.raises(ProbebenchError, match="net_random is a random control"):
-            bases(Contents(full(), ""), tuned)
+            bases(RecordView(full(), ""), tuned)
 
 
 def test_datasets_are_in_the_order_of_their_distance():
@@ -86,7 +86,7 @@ def test_datasets_are_in_the_order_of_their_distance():
             sweep["control_of"] = "net"
         elif value is not None:
             sweep["shift_distance"] = {"measure": "kid", "reference": "r", "value": value, "standard_error": 0.1}
-    contents = Contents(record, "")
+    contents = RecordView(record, "")
     for model in ("net", "net_random"):
         own = [sweep for sweep in contents.sweeps if sweep.model == model]
         assert [sweep.dataset for sweep in by_shift(contents, own)] == ["c", "d", "a", "b"]

@@ -12,10 +12,10 @@ import jsonschema
 import pytest
 from PIL import Image
 
-from probebench import results
 from probebench.cli import main
 from probebench.figures.style import DOTS_PER_INCH, WIDTH
-from tests.records import right, stored
+from probebench.records import run_record
+from tests.records.samples import right, stored
 
 NET = ("net", "digits")
 TAPS = {"L01-act": right(700), "L02-act": right(720), "L02-rc2": right(650), "final": right(600)}
@@ -27,7 +27,7 @@ def save(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def saved(name, *args, **kwargs):
-        results.save(stored(*args, **kwargs).record, tmp_path / name)
+        run_record.save(stored(*args, **kwargs).record, tmp_path / name)
         return name
 
     return saved
@@ -130,8 +130,8 @@ def test_a_run_says_what_its_models_were_tuned_from(project, monkeypatch):
     project.makeconftest(conftest.replace('control_of="tiny"', 'tuned_from="tiny"'))
     options = ("--probe-jobs=1", "--probe-site=act,final", "--probe-dataset=blobs", "--probe-json=run.json")
     assert project.runpytest_inprocess(*options).ret == 0
-    record = results.load(project.path / "run.json")
-    jsonschema.validate(record, results.schema())
+    record = run_record.load(project.path / "run.json")
+    jsonschema.validate(record, run_record.schema())
     assert {sweep["model"]: sweep.get("tuned_from") for sweep in record["sweeps"]} == {
         "tiny": None,
         "tiny_other": "tiny",

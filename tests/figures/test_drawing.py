@@ -10,15 +10,15 @@ from probebench.errors import ProbebenchError, UnknownName
 from probebench.figures import Wanted
 from probebench.figures.drawing import draw, figures
 from probebench.figures.style import WIDTH, look, paper, wrapped
-from probebench.report.contents import Contents
+from probebench.records.view import RecordView
 from probebench.report.marks import COLOURS, DASHES, SHAPES
-from tests.records import right, stored
+from tests.records.samples import right, stored
 from tests.report.records import DEPTH, count, full
 
 
 def drawn(record, **wanted):
     with paper():
-        return figures(Contents(record, ""), Wanted(**wanted))
+        return figures(RecordView(record, ""), Wanted(**wanted))
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import pytest
 from probebench.catalog.taps import SITES
 from probebench.figures.names import LONGEST, distinct, safe
 from probebench.figures.table import escaped, table, to_latex, to_markdown
-from probebench.report.contents import Contents
-from tests.records import right, stored
+from probebench.records.view import RecordView
+from tests.records.samples import right, stored
 from tests.report.records import count, full
 
 
 def of(record, model="net"):
-    return table([sweep for sweep in Contents(record, "").sweeps if sweep.model == model])
+    return table([sweep for sweep in RecordView(record, "").sweeps if sweep.model == model])
 
 
 def cells(line, between):

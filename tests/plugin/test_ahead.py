@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from probebench import results
+from probebench.records import run_record
 from tests.conftest import TINY_COUNT
 from tests.plugin.test_workers import add_to_conftest, timeless
 
@@ -57,7 +57,7 @@ def test_every_sweep_but_the_first_begins_before_its_turn_and_says_the_same(proj
         *(f"begun {sweep} True" for sweep in SWEEPS[1:]),
         *(f"run {sweep} {sweep != SWEEPS[0]}" for sweep in SWEEPS),
     ]
-    plain, ahead = (results.load(project.path / name) for name in ("plain.json", "ahead.json"))
+    plain, ahead = (run_record.load(project.path / name) for name in ("plain.json", "ahead.json"))
     assert timeless(plain) == timeless(ahead)
     assert plain["correct"]["sha256"] == ahead["correct"]["sha256"]
 
@@ -157,7 +157,7 @@ def full():
 """.replace("WHERE", repr(where)),
     )
     run("--probe-site=final", "--probe-json=r.json").assert_outcomes(passed=4)
-    record = results.load(project.path / "r.json")
+    record = run_record.load(project.path / "r.json")
     assert [sweep["plan"]["mode"] for sweep in record["sweeps"]] == ["memory"] * 4
 
 

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from probebench import results
+from probebench.records import run_record
 from tests.conftest import ONE, TINY_COUNT
 
 
 def test_json_has_attributed_time_and_accuracy_of_every_case(project, run):
     run("--benchmark-json=b.json", "--probe-json=r.json").assert_outcomes(passed=TINY_COUNT)
     benchmarks = json.loads((project.path / "b.json").read_text())["benchmarks"]
-    cases = {case["id"]: case for case in results.load(project.path / "r.json")["cases"]}
+    cases = {case["id"]: case for case in run_record.load(project.path / "r.json")["cases"]}
     assert len(benchmarks) == len(cases) == TINY_COUNT
     for benchmark in benchmarks:
         info, case = benchmark["extra_info"], cases[benchmark["param"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from probebench import results
+from probebench.records import run_record
 
 TOOL = Path(__file__).parents[2] / "tools" / "damage_weights.py"
 
@@ -29,7 +29,7 @@ def measure(pytester):
 
     def run(*args):
         result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--probe-json=r.json", *args)
-        verdicts = {case["id"]: case["verdict"] for case in results.load(pytester.path / "r.json")["cases"]}
+        verdicts = {case["id"]: case["verdict"] for case in run_record.load(pytester.path / "r.json")["cases"]}
         assert len(verdicts) == 17
         return result, verdicts
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from probebench import results
 from probebench.errors import StoreError
+from probebench.records import run_record
 from tests.conftest import FEW, ONE
 
 USAGE = pytest.ExitCode.USAGE_ERROR
@@ -215,7 +215,7 @@ def test_a_sweep_that_fails_fails_its_cases_with_one_explanation(project, run, d
     assert text.count("could not be measured") <= 2  # the section and the short summary
     assert text.count("Traceback") == (1 if dataset == "raises" else 0)
     # What did work is recorded; to machines all 18 failed.
-    record = results.load(project.path / "r.json")
+    record = run_record.load(project.path / "r.json")
     assert len(record["cases"]) == 18
     assert [failure["sweep"] for failure in record["failures"]] == [f"tiny-{dataset}"]
     assert 'failures="18"' in (project.path / "j.xml").read_text()
@@ -264,7 +264,7 @@ def test_a_default_record_that_cannot_be_saved_is_a_warning_and_not_a_lost_run(p
     result = run("--probe-json=r.json", *FEW)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["run record: r.json", "WARNING: cannot write *.probebench*"])
-    assert len(results.load(project.path / "r.json")["cases"]) == 4
+    assert len(run_record.load(project.path / "r.json")["cases"]) == 4
     result.stdout.no_fnmatch_line("*has no record*")
     result = run("--probe-site=final")
     assert result.ret == pytest.ExitCode.OK
@@ -296,7 +296,7 @@ def test_a_record_hook_that_fails_costs_its_additions_only(project, run, body):
     result = run("--probe-json=r.json", "--probe-update=all", *FEW)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["baselines: 4 files updated*", "ERROR: pytest_probebench_record failed*"])
-    record = results.load(project.path / "r.json")
+    record = run_record.load(project.path / "r.json")
     assert (len(record["cases"]), record["extra"]) == (4, {})
 
 

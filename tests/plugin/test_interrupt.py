@@ -5,7 +5,7 @@ from __future__ import annotations
 import jsonschema
 import pytest
 
-from probebench import results
+from probebench.records import run_record
 
 SLOW_STOP = """
 import probebench.probes.evaluate as probing
@@ -37,8 +37,8 @@ def test_ctrl_c_in_mid_sweep_keeps_what_had_finished(project):
     args = ("-p", "no:cacheprovider", "--probe-jobs=1", "--probe-json=r.json", "--probe-update=all")
     result = project.runpytest_inprocess(*args, no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    record = results.load(project.path / "r.json")
-    jsonschema.validate(record, results.schema())
+    record = run_record.load(project.path / "r.json")
+    jsonschema.validate(record, run_record.schema())
     assert record["interrupted"] is True
     # The first sweep whole, five taps of the second.
     assert len(record["cases"]) == 18 + 5
@@ -67,7 +67,7 @@ def test_ctrl_c_that_pytest_trips_over_is_one_all_the_same(project):
     project.makeconftest((project.path / "conftest.py").read_text() + SLOW_STOP + TRIPPING)
     args = ("-p", "no:cacheprovider", "--probe-jobs=1", "--probe-json=r.json", "--probe-update=all")
     project.runpytest_inprocess(*args, no_reraise_ctrlc=True)
-    assert results.load(project.path / "r.json")["interrupted"] is True
+    assert run_record.load(project.path / "r.json")["interrupted"] is True
     assert not (project.path / "baselines").exists()
     assert list((project.path / ".probebench" / "unfinished").glob("*/tiny-blobs.json"))
 
@@ -75,4 +75,4 @@ def test_ctrl_c_that_pytest_trips_over_is_one_all_the_same(project):
 def test_stopping_at_the_first_failure_saves_the_record_too(project, run):
     result = run("--probe-json=r.json", "--probe-strict", "-x")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert len(results.load(project.path / "r.json")["cases"]) == 18
+    assert len(run_record.load(project.path / "r.json")["cases"]) == 18

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from probebench import results
 from probebench.catalog.protocols import DEFAULT
+from probebench.records import run_record
 
 ONE = ("--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=final")
 
@@ -28,7 +28,7 @@ def test_properties_of_the_run_and_of_its_cases_arrive_in_both_families(project,
         "probe_fingerprint": DEFAULT.fingerprint,
         "probe_run_record": "r.json",
     }
-    (case,) = results.load(project.path / "r.json")["cases"]
+    (case,) = run_record.load(project.path / "r.json")["cases"]
     found = properties(suite.find("testcase"))
     assert found["probe_verdict"] == "same"
     assert float(found["probe_accuracy"]) == float(found["probe_baseline_accuracy"]) == case["accuracy"]

@@ -6,9 +6,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from probebench import baselines, results
 from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
+from probebench.records import baselines, run_record
 from tests.conftest import TINY_COUNT
 
 ONE = ("--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=2,final")
@@ -16,15 +16,15 @@ COUNT = 9
 
 
 def record_of(project, name="r.json"):
-    record = results.load(project.path / name)
-    jsonschema.validate(record, results.schema(), format_checker=jsonschema.FormatChecker())
+    record = run_record.load(project.path / name)
+    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
     return record
 
 
 def test_a_few_shot_case_is_the_mean_over_its_draws(project, run):
     run(*ONE, "--probe-protocol=few_shot_4@1", "--probe-json=r.json").assert_outcomes(passed=COUNT)
     record = record_of(project)
-    correct = results.load_correct(record, project.path / "r.json")
+    correct = run_record.load_correct(record, project.path / "r.json")
     for case in record["cases"]:
         assert (case["draws"], case["n_train"]) == (5, 12)
         bits = correct[case["id"]]

@@ -14,9 +14,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from probebench import baselines, results
 from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
+from probebench.records import baselines, run_record
 from tests.conftest import TINY_COUNT
 from tests.plugin.test_workers import add_to_conftest, timeless
 
@@ -96,8 +96,8 @@ def wait_for(path, process):
 
 
 def loaded(project, name):
-    record = results.load(project.path / name)
-    jsonschema.validate(record, results.schema(), format_checker=jsonschema.FormatChecker())
+    record = run_record.load(project.path / name)
+    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
     return record
 
 

@@ -7,7 +7,7 @@ import sys
 import jsonschema
 import pytest
 
-from probebench import results
+from probebench.records import run_record
 from tests.conftest import TINY_COUNT
 from tests.plugin.test_interrupt import SLOW_STOP
 from tests.report.dom import parse
@@ -64,8 +64,8 @@ def test_what_was_withheld_is_on_it_and_in_the_record(project, run, monkeypatch)
         """
     )
     run("--probe-report=report.html", "--probe-json=r.json").assert_outcomes(passed=18, skipped=1)
-    record = results.load(project.path / "r.json")
-    jsonschema.validate(record, results.schema())
+    record = run_record.load(project.path / "r.json")
+    jsonschema.validate(record, run_record.schema())
     (entry,) = record["withheld"]
     assert (entry["model"], entry["cases"], entry["command"]) == ("tiny", 18, "probebench fetch cifar10")
     (row,) = page(project).one("section", id="overview").one("details", "withheld").table()

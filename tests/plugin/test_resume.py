@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from probebench import results
+from probebench.records import run_record
 from tests.plugin.test_workers import add_to_conftest, timeless
 
 SWEEPS = ["tiny-blobs", "tiny-blobs_dark", "tiny_other-blobs", "tiny_other-blobs_dark"]
@@ -70,7 +70,7 @@ def whole(watched, run):
     run("--probe-json=whole.json").assert_outcomes(passed=COUNT)
     assert begun(project) == SWEEPS
     assert not (project.path / ".probebench" / "unfinished").exists()
-    return results.load(project.path / "whole.json")
+    return run_record.load(project.path / "whole.json")
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_killed_run_loses_the_sweep_that_it_was_at(project, run, whole, how):
     result.assert_outcomes(passed=COUNT)
     result.stdout.fnmatch_lines(["2 sweeps of a run of these cases that ended early are taken as they are"])
     assert begun(project) == SWEEPS[2:]
-    record = results.load(project.path / "r.json")
+    record = run_record.load(project.path / "r.json")
     assert timeless(record) == timeless(whole)
     assert record["correct"]["sha256"] == whole["correct"]["sha256"]
     assert not (project.path / ".probebench" / "unfinished").exists()
@@ -130,7 +130,7 @@ def test_workers_take_what_one_process_has_left(whole, stopped):
     result = stopped.runpytest_inprocess("-p", "no:cacheprovider", "-n", "2", "--probe-resume", "--probe-json=r.json")
     result.assert_outcomes(passed=COUNT)
     assert sorted(begun(stopped)) == SWEEPS[2:]
-    assert timeless(results.load(stopped.path / "r.json")) == timeless(whole)
+    assert timeless(run_record.load(stopped.path / "r.json")) == timeless(whole)
     assert not (stopped.path / ".probebench" / "unfinished").exists()
 
 

@@ -7,14 +7,14 @@ import json
 import jsonschema
 import pytest
 
-from probebench import results
 from probebench.catalog.protocols import DEFAULT
+from probebench.records import run_record
 from tests.conftest import FEW, ONE, TINY_COUNT
 
 
 def load_only_run(project):
     (path,) = (project.path / ".probebench" / "runs").glob("*.json")
-    return results.load(path)
+    return run_record.load(path)
 
 
 def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
@@ -34,7 +34,7 @@ def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
         ]
     )
     record = load_only_run(project)
-    jsonschema.validate(record, results.schema(), format_checker=jsonschema.FormatChecker())
+    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
     assert len(record["cases"]) == TINY_COUNT
     assert [sweep["dataset"] for sweep in record["sweeps"]].count("blobs") == 2
     assert record["interrupted"] is False
@@ -84,13 +84,13 @@ def test_reordered_items_do_not_measure_a_sweep_again(project, run, monkeypatch)
     )
     run("--probe-json=r.json").assert_outcomes(passed=TINY_COUNT)
     assert len(calls) == 4
-    assert len(results.load(project.path / "r.json")["cases"]) == TINY_COUNT
+    assert len(run_record.load(project.path / "r.json")["cases"]) == TINY_COUNT
 
 
 def test_a_second_run_against_stored_baselines_is_all_same(project, run, stored):
     result = run("--probe-batch-size=7", "--probe-strict", "--probe-json=second.json")
     result.assert_outcomes(passed=TINY_COUNT)
-    record = results.load(project.path / "second.json")
+    record = run_record.load(project.path / "second.json")
     assert {case["verdict"] for case in record["cases"]} == {"same"}
     assert all(case["accuracy"] == case["baseline_accuracy"] for case in record["cases"])
 
@@ -98,9 +98,9 @@ def test_a_second_run_against_stored_baselines_is_all_same(project, run, stored)
 def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, stored, baselines_dir):
     import numpy as np
 
-    from probebench import baselines
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
+    from probebench.records import baselines
 
     sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap(2, "act")
     baseline = baselines.read(baselines_dir.parent, sweep)
@@ -116,7 +116,7 @@ def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, stored
         ]
     )
     assert "Traceback" not in result.stdout.str()
-    record = results.load(project.path / "r.json")
+    record = run_record.load(project.path / "r.json")
     assert [c["id"] for c in record["cases"] if c["verdict"] == "regressed"] == ["tiny-blobs-L02-act"]
     # Accepting it makes it the new expectation.
     run(*ONE, "--probe-update=all").assert_outcomes(passed=18)

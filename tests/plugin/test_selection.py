@@ -61,11 +61,11 @@ def test_a_mark_may_narrow_layers_and_sites(project, run):
 
 
 def test_only_chosen_taps_are_measured_and_get_the_same_numbers(project, run):
-    from probebench import results
+    from probebench.records import run_record
 
     run("--probe-json=all.json")
     run("--probe-json=some.json", "--probe-site=act", "--probe-model=tiny")
-    everything, some = (results.load(project.path / name) for name in ("all.json", "some.json"))
+    everything, some = (run_record.load(project.path / name) for name in ("all.json", "some.json"))
     accuracy = {case["id"]: case["accuracy"] for case in everything["cases"]}
     assert len(some["cases"]) == 4
     assert all(accuracy[case["id"]] == case["accuracy"] for case in some["cases"])

@@ -6,10 +6,11 @@ import jsonschema
 import numpy as np
 import pytest
 
-from probebench import baselines, cli, results
+from probebench import cli
 from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
 from probebench.leaderboard_text import to_text
+from probebench.records import baselines, run_record
 from tests.conftest import TINY_COUNT
 from tests.plugin.test_withheld import CASES
 from tests.plugin.test_workers import timeless
@@ -22,7 +23,7 @@ def collected(result):
 
 
 def loaded(project, *names):
-    return [results.load(project.path / name) for name in names]
+    return [run_record.load(project.path / name) for name in names]
 
 
 def verdicts(records):
@@ -59,7 +60,7 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, store
     assert "shard" not in whole
     assert [part["shard"] for part in parts] == [[i, 4] for i in range(1, 5)]
     for part in parts:
-        jsonschema.validate(part, results.schema(), format_checker=jsonschema.FormatChecker())
+        jsonschema.validate(part, run_record.schema(), format_checker=jsonschema.FormatChecker())
     assert verdicts(parts) == verdicts([whole])
     assert verdicts(parts)["tiny-blobs-L01-ln1"][0] == "same"
     assert verdicts(parts)["tiny-blobs_dark-L01-ln1"][0] == "regressed"
@@ -68,7 +69,7 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, store
     assert cli.main(["leaderboard", *paths, "--format", "json", "-o", str(project.path / "all.json")]) == 0
     assert capsys.readouterr().err == ""
     (joined,) = loaded(project, "all.json")
-    jsonschema.validate(joined, results.schema(), format_checker=jsonschema.FormatChecker())
+    jsonschema.validate(joined, run_record.schema(), format_checker=jsonschema.FormatChecker())
     assert "shard" not in joined
 
     def ordered(record):
@@ -82,7 +83,7 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, store
     assert ordered(joined) | added == ordered(whole) | added
     assert to_text(joined, "csv") == to_text(whole, "csv")
     bits, whole_bits = (
-        results.load_correct(record, project.path / name)
+        run_record.load_correct(record, project.path / name)
         for record, name in ((joined, "all.json"), (whole, "whole.json"))
     )
     assert bits.keys() == whole_bits.keys()

@@ -123,9 +123,9 @@ def test_a_baseline_without_a_case_is_stale(project, run, stored):
 def test_a_case_that_passes_by_another_level_is_the_level_that_was_asked_for(run, stored, baselines_dir):
     import numpy as np
 
-    from probebench import baselines
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
+    from probebench.records import baselines
 
     sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap("final", "final")
     baseline = baselines.read(baselines_dir.parent, sweep)

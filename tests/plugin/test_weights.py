@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from probebench import results
+from probebench.records import run_record
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_damage_to_one_layer_is_found_there_and_behind_it(case_file):
     measure(case_file, "--probe-weights=glyphvit=clean.safetensors").assert_outcomes(passed=17)
     result = measure(case_file, "--probe-weights=glyphvit=damaged.safetensors", "--probe-json=r.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    verdict = {case["id"]: case["verdict"] for case in results.load(case_file.path / "r.json")["cases"]}
+    verdict = {case["id"]: case["verdict"] for case in run_record.load(case_file.path / "r.json")["cases"]}
     # Layer 3 lies before the damage in block 6: nothing moved. Behind it, accuracy fell.
     assert {v for name, v in verdict.items() if "-L03-" in name} == {"same"}
     assert "improved" not in verdict.values()

@@ -9,8 +9,8 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from probebench import results
 from probebench.fetch.hub import needs_download
+from probebench.records import run_record
 from tests.datasets.ondisk import CIFAR10, batch, python2_pickle
 from tests.hub import at
 
@@ -89,7 +89,7 @@ def test_what_is_asked_for_is_skipped_by_its_cases_and_fails_under_strict(bare, 
 
 def test_outputs_that_were_named_are_written_though_nothing_was_measured(bare, project):
     bare("-k", "mae_b16-cifar10", "--probe-offline", "--probe-json=r.json", "--probe-leaderboard-file=l.csv")
-    assert results.load(project.path / "r.json")["cases"] == []
+    assert run_record.load(project.path / "r.json")["cases"] == []
     assert (project.path / "l.csv").read_text().startswith("dataset,")
 
 
@@ -209,7 +209,7 @@ def test_weights_are_downloaded_by_name_and_cases_run(bare, project, hub, cifar1
     result.stdout.fnmatch_lines(["*WeightsError: *gone.pt*not a torch file*"])
     result = bare("--probe-site=final", f"--probe-model=timm:{name}", "--probe-strict")
     result.stdout.fnmatch_lines([f"*To store one: pytest --probe-model=timm:{name} *"])
-    first, second = (results.load(project.path / file)["sweeps"][0] for file in ("r.json", "t.json"))
+    first, second = (run_record.load(project.path / file)["sweeps"][0] for file in ("r.json", "t.json"))
     assert second["model"] == "timm_vit_tiny_patch16_224_augreg_in21k"
     assert first["weights"] == second["weights"]
     result = bare("--probe-site=final", "--probe-protocol=paper@1")

@@ -15,9 +15,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from probebench import baselines, results
 from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
+from probebench.records import baselines, run_record
 from tests.conftest import FEW, ONE, TINY_COUNT
 
 pytest.importorskip("xdist")
@@ -117,14 +117,14 @@ def test_all_is_as_in_one_process(project, run, baselines_dir, tmp_path, monkeyp
     assert all(len(by) == 2 and len(set(by)) == 1 for by in found.values())
     assert {by[0] for by in found.values()} == {"gw0", "gw1"}
 
-    whole, parts = results.load(project.path / "alone.json"), results.load(project.path / "n.json")
-    jsonschema.validate(parts, results.schema(), format_checker=jsonschema.FormatChecker())
+    whole, parts = run_record.load(project.path / "alone.json"), run_record.load(project.path / "n.json")
+    jsonschema.validate(parts, run_record.schema(), format_checker=jsonschema.FormatChecker())
     assert {case["verdict"] for case in whole["cases"]} == {"same", "regressed", "improved"}
     assert [failure["sweep"] for failure in whole["failures"]] == ["tiny-no_class_two"]
     assert timeless(parts) == timeless(whole)
     assert parts["correct"]["sha256"] == whole["correct"]["sha256"]
     assert parts["hardware"]["workers"] == 2
-    assert set(results.load_correct(parts, project.path / "n.json")) == {case["id"] for case in whole["cases"]}
+    assert set(run_record.load_correct(parts, project.path / "n.json")) == {case["id"] for case in whole["cases"]}
 
     result.stdout.fnmatch_lines(
         [
@@ -157,7 +157,7 @@ def test_every_sweep_is_extracted_in_one_worker(project, run, workers):
     assert all(len(by) == 2 and len(set(by)) == 1 for by in found.values())
     # Where there are more of them than sweeps, the first are kept.
     assert {by[0] for by in found.values()} == {f"gw{i}" for i in range(min(workers, 4))}
-    record = results.load(project.path / "n.json")
+    record = run_record.load(project.path / "n.json")
     assert (len(record["cases"]), record["hardware"]["workers"]) == (4, workers)
 
 
@@ -201,8 +201,8 @@ def test_a_worker_that_dies_costs_its_sweep_only_and_nobody_tries_that_again(pro
         result.stdout.fnmatch_lines([f"worker 'gw*' crashed while running 'test_tiny.py::test_probe?tiny-{case}?'"])
     assert (project.path / "killed").read_text() == "x"
     assert [len(by) for by in extractions(project).values()] == [2, 2]
-    record = results.load(project.path / "r.json")
-    jsonschema.validate(record, results.schema())
+    record = run_record.load(project.path / "r.json")
+    jsonschema.validate(record, run_record.schema())
     assert [sweep["dataset"] for sweep in record["sweeps"]] == ["blobs", "more"]
     assert len(record["cases"]) == 36
     assert record["interrupted"] is False
@@ -262,8 +262,8 @@ def test_ctrl_c_keeps_what_the_workers_had_finished(project):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     text, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED
-    record = results.load(project.path / "r.json")
-    jsonschema.validate(record, results.schema())
+    record = run_record.load(project.path / "r.json")
+    jsonschema.validate(record, run_record.schema())
     assert record["interrupted"] is True
     assert len(record["cases"]) == 2 * 18 + 2 * 5
     assert record["failures"] == []
@@ -276,7 +276,7 @@ def test_ctrl_c_keeps_what_the_workers_had_finished(project):
 def test_enough_failures_end_a_run_and_do_not_interrupt_it(project, run):
     result = run("-n", "2", "-x", "--probe-strict", "--probe-json=r.json")
     result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
-    record = results.load(project.path / "r.json")
+    record = run_record.load(project.path / "r.json")
     assert record["interrupted"] is False
     assert 18 <= len(record["cases"]) < TINY_COUNT
     assert len(record["cases"]) % 18 == 0
@@ -290,7 +290,7 @@ def test_failed_cases_are_run_again_alone(project, run, baselines_dir):
     project.runpytest_inprocess(*FEW).assert_outcomes(failed=1, passed=3)
     again = project.runpytest_inprocess("-n", "2", *FEW, "--lf", "-q", "--probe-json=r.json")
     again.assert_outcomes(failed=1)
-    assert [case["id"] for case in results.load(project.path / "r.json")["cases"]] == ["tiny-blobs-final"]
+    assert [case["id"] for case in run_record.load(project.path / "r.json")["cases"]] == ["tiny-blobs-final"]
     text = again.stdout.str()
     assert text.count("probebench: 1 case") == 1
     assert "as the weights declare" not in text  # -q
@@ -389,7 +389,7 @@ def test_without_workers_all_is_as_ever(project, run, args):
         assert not (project.path / "r.json").exists()
         return
     result.assert_outcomes(passed=1)
-    assert "workers" not in results.load(project.path / "r.json")["hardware"]
+    assert "workers" not in run_record.load(project.path / "r.json")["hardware"]
 
 
 def test_runs_without_cases_are_left_to_xdist(project, run):

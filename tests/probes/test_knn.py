@@ -9,14 +9,16 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from probebench import results, run_sweep
-from probebench.baselines import Judgement
+from probebench import run_sweep
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
+from probebench.measure.entries import case_record
 from probebench.probes import get_probe, knn
 from probebench.probes.knn import knn_votes
+from probebench.records import run_record
+from probebench.records.verdicts import Judgement
 
 RNG = np.random.default_rng(0)
 KNN = replace(DEFAULT, name="knn@1", probe="knn")
@@ -195,11 +197,11 @@ def test_a_gpu_gives_the_predictions_of_the_cpu():
 def test_a_sweep_with_it_is_far_above_chance_and_its_record_fits_the_schema():
     taps = [Tap(6, "act"), Tap("final", "final")]
     result = run_sweep("glyphvit", "digits", protocol=KNN, taps=taps, jobs=1)
-    schema = results.schema()
+    schema = run_record.schema()
     schema |= schema["$defs"]["case"]
     for tap in taps:
         assert result.taps[tap].accuracy > 0.5
         assert result.taps[tap].held_out_accuracy > 0.5
-        record = results.case_record(Sweep("glyphvit", "digits", "knn@1"), result, tap, Judgement("new"))
+        record = case_record(Sweep("glyphvit", "digits", "knn@1"), result, tap, Judgement("new"))
         assert record["C"] is None
         jsonschema.validate(record, schema)

@@ -9,7 +9,7 @@ import numpy as np
 
 from probebench.catalog.taps import SITES, Tap
 from probebench.stats import wilson
-from tests.records import N, right, stored
+from tests.records.samples import N, right, stored
 
 DEPTH = 4
 TAPS = ["embed", *(f"L{layer:02d}-{site}" for layer in range(1, DEPTH + 1) for site in SITES), "final"]

@@ -6,16 +6,16 @@ import re
 
 import pytest
 
+from probebench.records.view import RecordView
 from probebench.report import heat_map as maps
 from probebench.report import render
-from probebench.report.contents import Contents
 from probebench.report.curves import compare_models, sites_by_depth
 from probebench.report.marks import COLOURS, DASHES
 from probebench.report.shift_gain import plots
-from tests.records import N, right, stored
+from tests.records.samples import N, right, stored
 from tests.report.records import count, full
 
-CONTENTS = Contents(full(), "")
+CONTENTS = RecordView(full(), "")
 NET = CONTENTS.by_name["net", "easy"]
 
 
@@ -49,7 +49,7 @@ def test_a_heat_map_has_every_case():
 
 def test_a_part_of_the_taps_makes_a_part_of_a_map():
     record = stored({("net", "d"): {"L02-act": right(600), "L05-rc2": right(600)}}).record
-    found = maps.heat_map(Contents(record, "").sweeps[0])
+    found = maps.heat_map(RecordView(record, "").sweeps[0])
     assert found.sites == ["act", "rc2"]
     assert [(layer, [cell and cell.text for cell in cells]) for layer, cells in found.layers] == [
         (2, ["60.0", None]),
@@ -106,14 +106,14 @@ def test_of_many_models_the_best_are_drawn_with_their_controls():
     record = stored(sweeps).record
     for sweep in record["sweeps"]:
         sweep["control_of"] = sweep["model"].removesuffix("_random") if "random" in sweep["model"] else None
-    comparison = compare_models(Contents(record, "").datasets["d"])
+    comparison = compare_models(RecordView(record, "").datasets["d"])
     shown = [entry.sweep.model for entry in comparison.entries if entry.shown]
     assert shown == ["net5", "net5_random", "net6", "net6_random", "net7", "net7_random"]
 
 
 def test_without_layers_there_is_no_chart():
     record = stored({("net", "d"): {"embed": right(600), "final": right(700)}}).record
-    contents = Contents(record, "")
+    contents = RecordView(record, "")
     assert sites_by_depth(contents.sweeps[0]) is None
     assert compare_models(contents.sweeps) is None
     assert maps.heat_map(contents.sweeps[0]).layers == []
@@ -139,7 +139,7 @@ def test_datasets_of_one_class_stand_side_by_side():
     record = stored({("net", name): {"L01-act": right(700), "final": right(600)} for name in "abc"}).record
     for sweep, shift in zip(record["sweeps"], ("strong", "strong", ""), strict=True):
         sweep["shift"] = shift
-    (plot,) = plots(Contents(record, ""))
+    (plot,) = plots(RecordView(record, ""))
     first, second, unknown = (point.x for point in plot.points)
     labels = {tick.label: tick.at for tick in plot.x_ticks}
     assert (first + second) / 2 == pytest.approx(labels["strong"], abs=0.2)
@@ -147,7 +147,7 @@ def test_datasets_of_one_class_stand_side_by_side():
 
 
 def test_without_final_there_is_no_gain_to_draw():
-    assert plots(Contents(stored({("net", "d"): {"L01-act": right(600)}}).record, "")) == []
+    assert plots(RecordView(stored({("net", "d"): {"L01-act": right(600)}}).record, "")) == []
 
 
 def test_every_mark_has_a_colour_on_white_in_the_dark_and_on_paper():

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from probebench import results
 from probebench.cli import main
-from tests.records import right, stored
+from probebench.records import run_record
+from tests.records.samples import right, stored
 from tests.report.dom import parse
 
 NET = ("net", "digits")
@@ -21,7 +21,7 @@ def save(tmp_path, monkeypatch):
 
     def saved(name, *args, **kwargs):
         run = stored(*args, **kwargs)
-        results.save(run.record, tmp_path / name, run.correct)
+        run_record.save(run.record, tmp_path / name, run.correct)
         return name
 
     return saved

@@ -10,8 +10,8 @@ import re
 import pytest
 
 from probebench import report
-from probebench.merge import merge
-from tests.records import right, stored
+from probebench.records.merge import merge
+from tests.records.samples import right, stored
 from tests.report.dom import parse
 from tests.report.records import count, full
 

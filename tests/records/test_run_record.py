@@ -7,25 +7,25 @@ import jsonschema
 import numpy as np
 import pytest
 
-from probebench import results
 from probebench.errors import StoreError
-from tests.records import N, right, stored
+from probebench.records import run_record
+from tests.records.samples import N, right, stored
 
 RUN = stored({("net", "digits"): {"L01-act": right(700, 3, 2), "final": right(600)}})
 
 
 def saved(tmp_path, run=RUN):
     path = tmp_path / "run.json"
-    results.save(run.record, path, run.correct)
+    run_record.save(run.record, path, run.correct)
     return path, tmp_path / "run.correct.safetensors"
 
 
 def test_what_is_saved_is_loaded(tmp_path):
     path, side = saved(tmp_path)
-    record = results.load(path)
-    jsonschema.validate(record, results.schema(), format_checker=jsonschema.FormatChecker())
+    record = run_record.load(path)
+    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
     assert record == RUN.record | {"correct": record["correct"]}
-    correct = results.load_correct(record, path)
+    correct = run_record.load_correct(record, path)
     assert correct.keys() == RUN.correct.keys()
     assert all(np.array_equal(correct[name], RUN.correct[name]) for name in correct)
     assert side.stat().st_size < 2 * (N / 8 + 150)
@@ -38,11 +38,11 @@ def test_a_checkpoint_of_the_same_name_is_left_alone(tmp_path):
 
 
 def test_a_record_of_before_there_were_bits_is_read(tmp_path):
-    path, _ = tmp_path / "old.json", results.save(RUN.record, tmp_path / "old.json")
-    record = results.load(path)
+    path, _ = tmp_path / "old.json", run_record.save(RUN.record, tmp_path / "old.json")
+    record = run_record.load(path)
     assert "correct" not in record
-    jsonschema.validate(record, results.schema())
-    assert results.load_correct(record, path) == {}
+    jsonschema.validate(record, run_record.schema())
+    assert run_record.load_correct(record, path) == {}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -65,24 +65,24 @@ NEWER = {
 @pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in NEWER for field in NEWER[kind]])
 def test_newer_fields_are_described_and_optional(kind, field):
     record = copy.deepcopy(RUN.record)
-    jsonschema.validate(record, results.schema())
+    jsonschema.validate(record, run_record.schema())
     record[kind][0][field] = NEWER[kind][field]
-    jsonschema.validate(record, results.schema())
+    jsonschema.validate(record, run_record.schema())
     record[kind][0][field] = {"value": "much"}
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(record, results.schema())
+        jsonschema.validate(record, run_record.schema())
 
 
 def test_a_distance_can_be_unavailable_with_a_reason():
     record = copy.deepcopy(RUN.record)
     record["sweeps"][0]["shift_distance"] = {"unavailable": "no reference set"}
-    jsonschema.validate(record, results.schema())
+    jsonschema.validate(record, run_record.schema())
 
 
 def test_saving_a_loaded_record_without_bits_does_not_refer_to_them(tmp_path):
     path, _ = saved(tmp_path)
-    results.save(results.load(path), tmp_path / "copy.json")
-    assert "correct" not in results.load(tmp_path / "copy.json")
+    run_record.save(run_record.load(path), tmp_path / "copy.json")
+    assert "correct" not in run_record.load(tmp_path / "copy.json")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_damaged_bits_are_refused(tmp_path, damage, message):
     path, side = saved(tmp_path, stored({("net", "digits"): {"final": right(700)}}))
     damage(path, side)
     with pytest.raises(StoreError, match=message):
-        results.load_correct(results.load(path), path)
+        run_record.load_correct(run_record.load(path), path)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +119,11 @@ def test_other_json_is_refused(tmp_path, change, message):
     change(record)
     path.write_text(json.dumps(record))
     with pytest.raises(StoreError, match=message):
-        results.load(path)
+        run_record.load(path)
 
 
 def test_a_baseline_is_told_from_a_record(tmp_path):
     path = tmp_path / "net-digits.json"
-    path.write_text(json.dumps({"schema": results.SCHEMA, "cases": {"final": {}}, "correct_sha256": "0"}))
+    path.write_text(json.dumps({"schema": run_record.SCHEMA, "cases": {"final": {}}, "correct_sha256": "0"}))
     with pytest.raises(StoreError, match=r"net-digits.json is a baseline of one sweep, and no run record: it lacks"):
-        results.load(path)
+        run_record.load(path)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.controls import controls
-from probebench.ranking import rank
+from probebench.records.controls import controls
+from probebench.records.ranking import rank
 from probebench.wording import controls_line
 
 

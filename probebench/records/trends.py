@@ -13,21 +13,21 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from probebench.catalog.taps import EMBED, Tap
-from probebench.ranking import Row, best_taps, chosen
-from probebench.selection import by_sweep
+from probebench.records.ranking import Row, best_taps, chosen
+from probebench.records.tap_selection import by_sweep
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-SITES = ("act", "ln2", "rc2")  # those that the paper's answer is about
+TREND_SITES = ("act", "ln2", "rc2")  # those that the paper's answer is about
 FEWEST = 3  # datasets
 EXACT = 9  # up to so many datasets p-values are counted out over all orders: 362,880
 SMALL = 10  # fewer datasets than these are few
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetPoint:
     """One dataset of a model.
 
     Attributes:
@@ -71,7 +71,7 @@ class Trend:
 
 
 @dataclass(frozen=True)
-class Regime:
+class ShiftTrend:
     """One model, against one reference.
 
     Attributes:
@@ -85,22 +85,22 @@ class Regime:
     model: str
     measure: str
     reference: str
-    datasets: list[Dataset]
+    datasets: list[DatasetPoint]
     trends: list[Trend]
 
 
-def regimes(record: dict[str, Any], ranking: dict[str, list[Row]]) -> list[Regime]:
+def shift_trends(record: dict[str, Any], ranking: dict[str, list[Row]]) -> list[ShiftTrend]:
     """One entry for each model, controls left out, of which at least `FEWEST` datasets have a comparable distance."""
     cases = by_sweep(record)
     rows = {(row.case["model"], row.case["dataset"]): row for row in best_taps(ranking)}
-    measured: dict[tuple[str, str, str], list[Dataset]] = {}
+    measured: dict[tuple[str, str, str], list[DatasetPoint]] = {}
     for sweep in record["sweeps"]:
         key, distance = (sweep["model"], sweep["dataset"]), sweep.get("shift_distance")
         if sweep["control_of"] or key not in cases or not distance or "unavailable" in distance:
             continue
         row, own = rows[key], cases[key]
-        by_site = {site: [case for case in own if case["site"] == site] for site in SITES}
-        found = Dataset(
+        by_site = {site: [case for case in own if case["site"] == site] for site in TREND_SITES}
+        found = DatasetPoint(
             name=sweep["dataset"],
             distance=distance["value"],
             standard_error=distance["standard_error"],
@@ -112,7 +112,9 @@ def regimes(record: dict[str, Any], ranking: dict[str, list[Row]]) -> list[Regim
         measured.setdefault((sweep["model"], distance["measure"], distance["reference"]), []).append(found)
     for datasets in measured.values():
         datasets.sort(key=lambda dataset: dataset.distance)
-    return [Regime(*of, datasets, _trends(datasets)) for of, datasets in measured.items() if len(datasets) >= FEWEST]
+    return [
+        ShiftTrend(*of, datasets, _trends(datasets)) for of, datasets in measured.items() if len(datasets) >= FEWEST
+    ]
 
 
 def _depth(tap: Tap, layers: int) -> float:
@@ -131,7 +133,7 @@ def unavailable(record: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _trends(datasets: Sequence[Dataset]) -> list[Trend]:
+def _trends(datasets: Sequence[DatasetPoint]) -> list[Trend]:
     of: dict[str, list[float | None]] = {
         "depth of the chosen tap": [d.depth for d in datasets],
         "best act minus best ln2": [d.act_over_ln2 for d in datasets],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.statistics import verdicts
-from probebench import baselines
+from probebench.records.verdicts import judge_moves
 from probebench.stats import paired as paired_move
 from probebench.stats import unpaired as unpaired_move
 
@@ -34,7 +34,7 @@ def test_a_rule_agrees_with_the_verdicts_of_a_run(script, rule, seed):
         moves = {i: paired_move(a, b) for i, (a, b) in enumerate(zip(before, now, strict=True))}
     else:
         moves = {i: unpaired_move(a.sum(), b.sum(), len(a)) for i, (a, b) in enumerate(zip(before, now, strict=True))}
-    judged = baselines.verdicts(moves, alpha=0.01, min_drop=0.005, family=30)
+    judged = judge_moves(moves, alpha=0.01, min_drop=0.005, family=30)
     assert [judged[i].verdict == "regressed" for i in range(len(before))] == found.tolist()
     assert rule == "unpaired" or 0 < found.sum() < len(found)
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from probebench.catalog.taps import FINAL, Tap
-from probebench.ranking import Row, rank, selection_score
-from probebench.results import Record
-from probebench.selection import select
-from probebench.wording import SHIFT_WORDS
+from probebench.records.ranking import Row, rank, selection_score
+from probebench.records.tap_selection import select_tap
+from probebench.records.types import Record
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepView:
     """One sweep of the record.
 
     Attributes:
@@ -48,7 +47,8 @@ class Sweep:
 
     @property
     def shift(self) -> str:
-        return SHIFT_WORDS[self.record["shift"]]
+        """``none``, ``shift`` or ``strong``, as the catalog has it; empty where it is not known."""
+        return str(self.record["shift"])
 
     @property
     def trained_on(self) -> str:
@@ -69,7 +69,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Contents:
+class RecordView:
     """All that the sections of the report are made of.
 
     Attributes:
@@ -85,33 +85,33 @@ class Contents:
         return rank(self.record)
 
     @cached_property
-    def sweeps(self) -> list[Sweep]:
+    def sweeps(self) -> list[SweepView]:
         rows: dict[tuple[str, str], dict[Tap, Row]] = {}
         for ranked in self.ranking.values():
             for row in ranked:
                 rows.setdefault((row.case["model"], row.case["dataset"]), {})[row.tap] = row
-        found: list[Sweep] = []
+        found: list[SweepView] = []
         for record in self.record["sweeps"]:
             key = record["model"], record["dataset"]
             if key not in rows:
                 continue
             its_rows = dict(sorted(rows[key].items()))
-            selection = _stored(record, its_rows)
+            selection = _stored_selection(record, its_rows)
             if selection is None:  # nothing is compared without bits, so at no level
-                selection = select([row.case for row in its_rows.values()], {}) or {}
+                selection = select_tap([row.case for row in its_rows.values()], {}) or {}
                 selection |= {"level": None}
-            found.append(Sweep(len(found), record, its_rows, selection))
+            found.append(SweepView(len(found), record, its_rows, selection))
         return found
 
     @cached_property
-    def by_name(self) -> dict[tuple[str, str], Sweep]:
+    def by_name(self) -> dict[tuple[str, str], SweepView]:
         """Sweeps by model and dataset."""
         return {(sweep.model, sweep.dataset): sweep for sweep in self.sweeps}
 
     @cached_property
-    def datasets(self) -> dict[str, list[Sweep]]:
+    def datasets(self) -> dict[str, list[SweepView]]:
         """Sweeps by dataset; a control follows its model where both were measured on it."""
-        groups: dict[str, list[Sweep]] = {}
+        groups: dict[str, list[SweepView]] = {}
         for sweep in self.sweeps:
             groups.setdefault(sweep.dataset, []).append(sweep)
         for dataset, sweeps in groups.items():
@@ -132,12 +132,12 @@ class Contents:
         every = ("regressed", "improved", "not comparable", "new", "same")
         return {verdict: sum(sweep.count(verdict) for sweep in self.sweeps) for verdict in every}
 
-    def control(self, model: str, dataset: str) -> Sweep | None:
+    def control(self, model: str, dataset: str) -> SweepView | None:
         """The sweep of a model's random control on a dataset."""
         return next((s for s in self.datasets[dataset] if s.control_of == model), None)
 
 
-def _stored(sweep: Record, rows: Mapping[Tap, Row]) -> Record | None:
+def _stored_selection(sweep: Record, rows: Mapping[Tap, Row]) -> Record | None:
     """The selection that the record has, unless it is of other cases: a merged sweep may have more than one run's."""
     selection: Record | None = sweep.get("selection")
     if selection is None:

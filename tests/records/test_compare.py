@@ -3,15 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probebench.baselines import Baseline, judge
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import PAPER
 from probebench.catalog.taps import Tap
-from probebench.compare import compare
 from probebench.compare_table import render, summary
 from probebench.errors import ProbebenchError, UnknownName
-from tests.records import N, right, stored
-from tests.test_baselines import result
+from probebench.measure.entries import baseline_of
+from probebench.records.baselines import Baseline
+from probebench.records.compare import compare
+from probebench.records.verdicts import judge
+from tests.records.samples import N, right, stored
+from tests.records.test_baselines import result
 
 NET, OTHER = ("net", "digits"), ("other", "digits")
 
@@ -57,7 +59,7 @@ def test_verdicts_and_p_values_are_those_against_a_baseline():
     comparison = compare(a, b)
     baseline = Baseline(Sweep("net", "digits", "paper@1"), PAPER.fingerprint, "t" * 16, N, "w" * 16, before)
     measured = result(now)
-    expected = judge(measured.taps, measured, baseline, alpha=0.01, min_drop=0.005, family=len(taps))
+    expected = judge(baseline_of(baseline.sweep, measured), baseline, alpha=0.01, min_drop=0.005, family=len(taps))
     assert {pair.taps[0]: pair.judgement for pair in comparison.pairs} == expected
     assert {judgement.verdict for judgement in expected.values()} >= {"same", "regressed"}
 

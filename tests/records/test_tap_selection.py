@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from probebench import results
-from probebench.selection import completed, select, selections
-from tests.records import N, right, stored
+from probebench.records import run_record
+from probebench.records.tap_selection import select_tap, selections, with_selections
+from tests.records.samples import N, right, stored
 
 NET = ("net", "digits")
 
@@ -20,7 +20,7 @@ def run(taps, held_out=None, **changes):
 
 def selection(taps, held_out=None, **changes):
     found = run(taps, held_out, **changes)
-    return select(found.record["cases"], found.correct)
+    return select_tap(found.record["cases"], found.correct)
 
 
 def test_the_tap_is_chosen_on_held_out_images_and_compared_on_test():
@@ -90,7 +90,7 @@ def over_draws(before, now):
         {"id": "a", "layer": 1, "site": "act", "accuracy": before.mean(), "held_out_accuracy": 0.9},
         {"id": "b", "layer": 2, "site": "act", "accuracy": now.mean(), "held_out_accuracy": 0.1},
     ]
-    return select(cases, {"a": before, "b": now})
+    return select_tap(cases, {"a": before, "b": now})
 
 
 def test_several_draws_are_compared_image_by_image():
@@ -114,10 +114,10 @@ def test_a_tap_without_bits_is_in_no_group():
     one = run({"L01-act": right(700), "L02-act": right(697), "final": right(100)})
     cases, correct = one.record["cases"], dict(one.correct)
     del correct["net-digits-final"]
-    found = select(cases, correct)
+    found = select_tap(cases, correct)
     assert (found["tied"], found["worse"], found["better"]) == (["L02-act"], 0, 0)
     del correct["net-digits-L01-act"]
-    assert select(cases, correct)["tied"] is None
+    assert select_tap(cases, correct)["tied"] is None
 
 
 def test_taps_without_bits_count_in_the_family():
@@ -125,13 +125,13 @@ def test_taps_without_bits_count_in_the_family():
     one = run(taps, {tap: 0.9 if tap == "L01-act" else 0.1 for tap in taps})
     assert 0.05 / 50 < binomtest(0, 8).pvalue < 0.05
     correct = {name: one.correct[name] for name in ("net-digits-L01-act", "net-digits-final")}
-    assert select(one.record["cases"], correct)["tied"] == ["final"]
+    assert select_tap(one.record["cases"], correct)["tied"] == ["final"]
 
 
 def test_one_tap_is_alone_and_none_is_nothing():
     found = selection({"final": right(700)})
     assert (found["tied"], found["worse"], found["best"]) == ([], 0, "final")
-    assert select([], {}) is None
+    assert select_tap([], {}) is None
 
 
 def equal_taps(by_test, sweeps=200, taps=98, n=899):
@@ -145,7 +145,7 @@ def equal_taps(by_test, sweeps=200, taps=98, n=899):
             | {"held_out_accuracy": None if by_test else rng.random()}
             for name, bits in correct.items()
         ]
-        wrong += len(select(cases, correct)["tied"]) < taps - 1
+        wrong += len(select_tap(cases, correct)["tied"]) < taps - 1
     return wrong / sweeps
 
 
@@ -156,24 +156,24 @@ def test_of_equal_taps_none_is_called_different_unless_the_tap_was_chosen_on_the
 
 def test_the_selection_fits_the_schema_and_survives_a_file(tmp_path):
     one = run({"L01-act": right(700), "final": right(700, 3)})
-    record = completed(one.record, one.correct)
-    jsonschema.validate(record, results.schema())
-    results.save(record, tmp_path / "run.json", one.correct)
-    assert results.load(tmp_path / "run.json")["sweeps"] == record["sweeps"]
+    record = with_selections(one.record, one.correct)
+    jsonschema.validate(record, run_record.schema())
+    run_record.save(record, tmp_path / "run.json", one.correct)
+    assert run_record.load(tmp_path / "run.json")["sweeps"] == record["sweeps"]
     assert "selection" not in one.record["sweeps"][0]
 
 
 def test_only_what_lacks_a_selection_gets_one():
     one = stored({NET: {"final": right(700)}, ("other", "digits"): {"final": right(700)}})
     one.record["sweeps"][0]["selection"] = None
-    record = completed(one.record, one.correct)
+    record = with_selections(one.record, one.correct)
     assert record["sweeps"][0]["selection"] is None
     assert record["sweeps"][1]["selection"]["tied"] == []
-    assert completed(record, {}) is record
+    assert with_selections(record, {}) is record
 
 
 def test_a_record_without_selections_still_says_what_is_chosen():
     one = run({"L01-act": right(700), "final": right(600)})
     assert selections(one.record)[NET]["tap"] == "L01-act"
     assert selections(one.record)[NET]["tied"] is None
-    assert selections(completed(one.record, one.correct))[NET]["tied"] == []
+    assert selections(with_selections(one.record, one.correct))[NET]["tied"] == []

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from probebench.ranking import rank
-from probebench.regime import Trend, regimes, spearman, unavailable
+from probebench.records.ranking import rank
+from probebench.records.trends import Trend, shift_trends, spearman, unavailable
 from probebench.summaries import regime_table
 from probebench.wording import regime_title, trends_line, unavailable_lines
 
@@ -38,7 +38,7 @@ def record(distances=DISTANCES, measure="kid", reference="imagenet", model="net"
 
 
 def of(some):
-    return regimes(some, rank(some))
+    return shift_trends(some, rank(some))
 
 
 def test_datasets_by_growing_distance_with_what_was_chosen_on_held_out_images():

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from probebench import results
 from probebench.catalog.taps import Tap
-from probebench.merge import Stored
+from probebench.measure.environment import hardware
+from probebench.records import run_record
+from probebench.records.merge import Stored
 from probebench.stats import wilson
 
 N = 1000
@@ -60,7 +61,8 @@ def stored(
                 | {"baseline_accuracy": None, "lost": 0, "gained": 0, "p_value": None, "seconds": 0.1}
                 | {"iterations": 3, "C": 1.0, "gap": None, "held_out_accuracy": (held_out or {}).get(tap_id)}
             )
-    record = results.run_record(
+    record = run_record.run_record(
+        hardware=hardware(["cpu"]),
         started=START + timedelta(hours=hours),
         duration=10.0,
         command=["pytest", "benchmarks/"],

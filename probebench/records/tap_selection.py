@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from probebench.ranking import chosen, selection_score, tap_of
+from probebench.records.ranking import chosen, selection_score, tap_of
 
 if TYPE_CHECKING:
-    from probebench.results import Correct, Record
+    from probebench.records.types import Correct, Record
 
 LEVEL = 0.05
 
 
-def select(cases: Sequence[Record], correct: Correct, level: float = LEVEL) -> Record | None:
+def select_tap(cases: Sequence[Record], correct: Correct, level: float = LEVEL) -> Record | None:
     """The selection of one sweep, as its record has it.
 
     Each tap is compared with the chosen one on the same test images, by McNemar's exact two-sided test (over several
@@ -81,13 +81,13 @@ def selections(record: Record) -> dict[tuple[str, str], Record]:
     stored: dict[tuple[str, str], Any] = {(s["model"], s["dataset"]): s.get("selection") for s in record["sweeps"]}
     found = {}
     for key, cases in by_sweep(record).items():
-        selection = stored[key] or select(cases, {})
+        selection = stored[key] or select_tap(cases, {})
         assert selection is not None
         found[key] = selection
     return found
 
 
-def completed(record: Record, correct: Correct) -> Record:
+def with_selections(record: Record, correct: Correct) -> Record:
     """A record from before there were selections, with them; any other as it is."""
     if all("selection" in sweep for sweep in record["sweeps"]):
         return record
@@ -96,6 +96,6 @@ def completed(record: Record, correct: Correct) -> Record:
     def whole(sweep: Record) -> Record:
         if "selection" in sweep:
             return sweep
-        return sweep | {"selection": select(cases.get((sweep["model"], sweep["dataset"]), []), correct)}
+        return sweep | {"selection": select_tap(cases.get((sweep["model"], sweep["dataset"]), []), correct)}
 
     return record | {"sweeps": [whole(sweep) for sweep in record["sweeps"]]}

@@ -6,11 +6,12 @@ import jsonschema
 import numpy as np
 import pytest
 
-from probebench import leaderboard, results
+from probebench import leaderboard
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.merge import merge
-from probebench.selection import select
-from tests.records import right, stored
+from probebench.records import run_record
+from probebench.records.merge import merge
+from probebench.records.tap_selection import select_tap
+from tests.records.samples import right, stored
 
 NET, OTHER = ("net", "digits"), ("other", "digits")
 
@@ -31,7 +32,7 @@ def test_cases_of_different_sweeps_and_of_one_sweep_are_joined():
     assert [source["name"] for source in record["merged"]] == ["b.json", "a.json"]
     assert (record["images"], record["images_per_second"], record["duration_seconds"]) == (200, 200.0, 20.0)
     assert record["started"] == b.record["started"]
-    jsonschema.validate(record, results.schema(), format_checker=jsonschema.FormatChecker())
+    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
     assert "net" in leaderboard.render(record, level="full", width=80, color=False, ascii_only=True)
 
 
@@ -109,10 +110,10 @@ def test_a_sweep_of_several_runs_is_selected_anew_and_compared_by_all_bits():
     a = stored({NET: {"L01-act": right(700), "final": right(700, 60)}}, held_out=held_out)
     b = stored({NET: {"L02-act": right(705)}}, hours=1, held_out=held_out)
     for run in (a, b):
-        run.record["sweeps"][0]["selection"] = select(run.record["cases"], run.correct)
+        run.record["sweeps"][0]["selection"] = select_tap(run.record["cases"], run.correct)
     found = selection(merge([a, b])[0])
     assert (found["tap"], found["tied"], found["worse"]) == ("L02-act", ["L01-act"], 1)
-    jsonschema.validate(merge([a, b])[0], results.schema(), format_checker=jsonschema.FormatChecker())
+    jsonschema.validate(merge([a, b])[0], run_record.schema(), format_checker=jsonschema.FormatChecker())
 
 
 def test_of_a_sweep_of_several_runs_without_all_bits_as_much_is_said_as_is_known():
@@ -128,7 +129,7 @@ def test_of_a_sweep_of_several_runs_without_all_bits_as_much_is_said_as_is_known
 
 def test_what_one_run_says_of_its_own_sweep_stays_without_bits():
     a = stored({NET: {"L01-act": right(700), "final": right(700, 60)}}, bits=False)
-    said = a.record["sweeps"][0]["selection"] = select(a.record["cases"], {}) | {"tied": ["final"], "worse": 0}
+    said = a.record["sweeps"][0]["selection"] = select_tap(a.record["cases"], {}) | {"tied": ["final"], "worse": 0}
     b = stored({OTHER: {"final": right(500)}}, hours=1)
     record, _ = merge([a, b])
     assert selection(record, 0) == said
@@ -152,4 +153,4 @@ def test_what_was_withheld_everywhere_is_kept_as_the_newest_run_says():
     b = stored({OTHER: {"final": right(600)}}, hours=1, withheld=[lacking("big", 196), lacking("net", 98)])
     record, _ = merge([a, b])
     assert record["withheld"] == [lacking("big", 196)]
-    jsonschema.validate(record, results.schema())
+    jsonschema.validate(record, run_record.schema())

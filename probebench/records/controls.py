@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from probebench.ranking import Row, best_taps
+from probebench.records.ranking import Row, best_taps
 
 SHIFTS = ("none", "shift", "strong")
 

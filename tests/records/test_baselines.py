@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from probebench import baselines
-from probebench.baselines import Baseline, judge
 from probebench.catalog import builtin_datasets, builtin_models
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import PAPER
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import StoreError
+from probebench.measure.entries import baseline_of
 from probebench.metrics import Estimate, Metrics
 from probebench.probes.evaluate import TapResult
+from probebench.records import baselines
+from probebench.records.baselines import Baseline
+from probebench.records.verdicts import judge
 from probebench.sweep import SweepResult
 
 SWEEP = Sweep("glyphvit", "digits", "paper@1")
@@ -59,16 +61,16 @@ def stored(taps, **changes):
 
 
 def update(directory, measured, how):
-    return baselines.update(directory, Baseline.of(SWEEP, measured), measured.model, how)
+    return baselines.update(directory, baseline_of(SWEEP, measured), measured.model, how)
 
 
 def merged(old, measured, how):
-    return baselines.merged(old, Baseline.of(SWEEP, measured), measured.model, how)
+    return baselines.merged(old, baseline_of(SWEEP, measured), measured.model, how)
 
 
 def verdicts(taps, baseline, *, alpha=0.01, min_drop=0.005, family=1, **changes):
     now = result(taps, **changes)
-    found = judge(now.taps, now, baseline, alpha=alpha, min_drop=min_drop, family=family)
+    found = judge(baseline_of(SWEEP, now), baseline, alpha=alpha, min_drop=min_drop, family=family)
     return {tap: judgement.verdict for tap, judgement in found.items()}
 
 
@@ -322,7 +324,7 @@ def test_other_fingerprints_and_test_sets_are_not_compared(changes):
 
 def test_a_judgement_says_what_moved():
     now = result({ACT: right(700, 60, 5)})
-    judgement = judge(now.taps, now, stored({ACT: right(700)}), alpha=0.01, min_drop=0.005, family=1)[ACT]
+    judgement = judge(baseline_of(SWEEP, now), stored({ACT: right(700)}), alpha=0.01, min_drop=0.005, family=1)[ACT]
     assert (judgement.baseline_accuracy, judgement.lost, judgement.gained) == (0.7, 60, 5)
     assert judgement.p_value < 1e-10
 

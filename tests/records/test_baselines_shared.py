@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probebench import baselines
 from probebench.catalog.taps import all_taps
 from probebench.errors import StoreError
-from tests.test_baselines import ACT, RC2, SWEEP, N, result, right, stored, update
+from probebench.records import baselines
+from tests.records.test_baselines import ACT, RC2, SWEEP, N, result, right, stored, update
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="importing probebench anew in each process takes seconds"),

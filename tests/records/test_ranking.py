@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.ranking import best_taps, chosen, metric, optimism, rank, selection_score
+from probebench.records.ranking import best_taps, chosen, metric, optimism, rank, selection_score
 
 
 def case(layer, site, accuracy, held_out=None, model="net", dataset="data"):

@@ -2,18 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.report.contents import Contents
-from tests.records import right, stored
+from probebench.records.view import RecordView
+from tests.records.samples import right, stored
 from tests.report.records import full
 
 
 def contents(record):
-    return Contents(record, "")
+    return RecordView(record, "")
 
 
 def test_sweeps_come_with_their_cases_in_the_order_of_the_data():
     first = contents(full()).sweeps[0]
-    assert (first.model, first.dataset, first.depth, first.shift) == ("net", "easy", 4, "no shift")
+    assert (first.model, first.dataset, first.depth, first.shift) == ("net", "easy", 4, "none")
     ids = [tap.id for tap in first.rows]
     assert ids[:3] == ["embed", "L01-ln1", "L01-mha"]
     assert ids[-1] == "final"

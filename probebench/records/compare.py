@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from probebench.baselines import Judgement, verdicts
 from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError, unknown
-from probebench.merge import Stored
-from probebench.ranking import chosen
+from probebench.records.merge import Stored
+from probebench.records.ranking import chosen
+from probebench.records.verdicts import Judgement, judge_moves
 from probebench.stats import Move, paired, unpaired
 
 _OPEN = Judgement("new")
@@ -100,7 +100,7 @@ def compare(
         reasons = sorted({pair.judgement.reason for pair in pairs})
         why = f": {'; '.join(reasons)}" if reasons else ", for they have no protocol, dataset and tap in common"
         raise ProbebenchError(f"no case of {a.name} can be compared with one of {b.name}{why}")
-    for index, judgement in verdicts(moves, alpha=alpha, min_drop=min_drop, family=len(moves)).items():
+    for index, judgement in judge_moves(moves, alpha=alpha, min_drop=min_drop, family=len(moves)).items():
         pairs[index] = replace(pairs[index], judgement=judgement)
     pairs.sort(key=lambda pair: (pair.move is None, pair.change))
     return Comparison(pairs, only_a, only_b)

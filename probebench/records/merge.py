@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from probebench.errors import ProbebenchError, unknown
-from probebench.results import Correct, Record, throughput
-from probebench.selection import by_sweep, select
+from probebench.records.run_record import throughput
+from probebench.records.tap_selection import by_sweep, select_tap
+from probebench.records.types import Correct, Record
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
     for key, own in by_sweep(merged).items():
         # What the one run of all these cases says of them holds, also where its bits are not at hand.
         if "selection" not in sweeps[key] or len({came_from[case["id"]] for case in own}) > 1:
-            sweeps[key] = sweeps[key] | {"selection": select(own, correct)}
+            sweeps[key] = sweeps[key] | {"selection": select_tap(own, correct)}
     merged["sweeps"] = list(sweeps.values())
     return merged, correct
 

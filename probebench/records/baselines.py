@@ -13,11 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,16 +27,15 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from probebench import _files
+from probebench._files import relative
 from probebench.catalog import ModelSpec
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError
-from probebench.stats import Move, holm, paired
 
 if TYPE_CHECKING:
-    from probebench.probes.evaluate import TapResult
-    from probebench.sweep import SweepResult
+    pass
 
 Table = dict[str, Any]
 
@@ -57,10 +56,6 @@ _PAUSES = (
     0.2,
 )  # seconds before each look at a pair: another process may be between the two files
 _PATIENCE = 60.0  # seconds to wait for a lock that is held for milliseconds
-
-Key = TypeVar("Key")
-
-Verdict = Literal["same", "improved", "regressed", "new", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -86,13 +81,6 @@ class Baseline:
     correct: Mapping[Tap, npt.NDArray[np.bool_]] = field(repr=False)
     schema: int = SCHEMA
 
-    @classmethod
-    def of(cls, sweep: Sweep, result: SweepResult) -> Baseline:
-        """What a sweep measured, as a baseline."""
-        correct = {tap: tap_result.correct for tap, tap_result in result.taps.items()}
-        fingerprint, weights = result.protocol.fingerprint, result.weights_digest
-        return cls(sweep, fingerprint, result.test_set, result.n_test, weights, correct)
-
     def accuracy(self, tap: Tap) -> float:
         """The mean over draws, where there are several."""
         return float(np.count_nonzero(self.correct[tap]) / self.correct[tap].size)
@@ -100,26 +88,6 @@ class Baseline:
     @property
     def draws(self) -> int:
         return next((len(np.atleast_2d(correct)) for correct in self.correct.values()), 1)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdict on one case.
-
-    Attributes:
-        verdict: see docs/statistics.md
-        baseline_accuracy: None where there is no comparable baseline
-        lost, gained: test examples that were right and are wrong now, and the reverse
-        p_value: one-sided exact McNemar, of the direction in which the accuracy moved
-        reason: for ``not comparable``
-    """
-
-    verdict: Verdict
-    baseline_accuracy: float | None = None
-    lost: int = 0
-    gained: int = 0
-    p_value: float | None = None
-    reason: str = ""
 
 
 def paths(directory: Path, sweep: Sweep) -> tuple[Path, Path]:
@@ -376,7 +344,7 @@ def merged(
     kept = {tap: correct for tap, correct in old.correct.items() if tap in taps}
     if how == "new" and measured.keys() <= kept.keys():
         return None if old.schema == SCHEMA else replace(old, schema=SCHEMA)
-    reason = _incomparable(old, new)
+    reason = incomparable(old, new)
     if not reason and old.weights != new.weights:
         reason = f"other weights ({old.weights}, not {new.weights})"
     if reason:
@@ -394,59 +362,72 @@ def merged(
     return None if same and old.schema == SCHEMA else replace(new, correct=correct)
 
 
-def _incomparable(baseline: Baseline, now: Baseline) -> str:
+def prune(
+    directory: Path, protocol: str, cases: Mapping[Sweep, Collection[Tap]], withheld: Collection[Sweep]
+) -> tuple[list[str], list[str]]:
+    """Remove the baselines of a protocol that have no case: whole files, and entries of files that stay.
+
+    Baselines of ``timm:`` models stay: their cases exist only where the command line names them.
+
+    Args:
+        cases: the taps of every sweep that has cases
+        withheld: sweeps whose cases are not run on this machine: theirs stay as they are
+
+    Returns:
+        what was removed, and what could not be, a line each
+    """
+    removed: list[str] = []
+    problems: list[str] = []
+    if not (directory / protocol).is_dir():
+        return removed, problems
+    try:
+        with locked(directory):
+            for sweep in stored_sweeps(directory, protocol):
+                if sweep in withheld or sweep.model.startswith("timm_"):
+                    continue
+                try:
+                    what = _remove_stale(directory, sweep, cases.get(sweep, ()))
+                except StoreError as error:
+                    problems.append(str(error))
+                else:
+                    removed += [what] if what else []
+    except StoreError as error:
+        problems.append(str(error))
+    return removed, problems
+
+
+def stored_sweeps(directory: Path, protocol: str) -> list[Sweep]:
+    """Every sweep with a file of a baseline."""
+    found = set()
+    for path in (directory / protocol).iterdir():
+        model, dash, dataset = path.stem.partition("-")
+        if dash and path.suffix in (".json", ".safetensors") and not path.name.startswith("."):
+            found.add(Sweep(model, dataset, protocol))
+    return sorted(found, key=lambda sweep: sweep.id)
+
+
+def _remove_stale(directory: Path, sweep: Sweep, taps: Collection[Tap]) -> str:
+    """Remove what a stored sweep has besides `taps`; what that was, or nothing."""
+    path, _ = paths(directory, sweep)
+    if not taps:
+        remove(directory, sweep)
+        return f"{relative(path)} and the file beside it, which had no case"
+    old = read(directory, sweep)
+    if old is None or not (gone := sorted(old.correct.keys() - set(taps))):
+        return ""
+    kept = {tap: correct for tap, correct in old.correct.items() if tap not in gone}
+    if kept:
+        write(directory, replace(old, correct=kept))
+    else:
+        remove(directory, sweep)
+    names = ", ".join(tap.id for tap in gone[:3]) + (", ..." if len(gone) > 3 else "")
+    return f"{len(gone)} of {len(old.correct)} entries of {relative(path)}, which had no case: {names}"
+
+
+def incomparable(baseline: Baseline, now: Baseline) -> str:
     """Why the two cannot be compared: empty if they can."""
     if baseline.fingerprint != now.fingerprint:
         return f"protocol fingerprint {baseline.fingerprint}, not {now.fingerprint}"
     if baseline.test_set != now.test_set or baseline.n_test != now.n_test:
         return f"test set {baseline.test_set} ({baseline.n_test} images), not {now.test_set} ({now.n_test})"
     return ""
-
-
-def judge(
-    results: Mapping[Tap, TapResult],
-    sweep_result: SweepResult,
-    baseline: Baseline | None,
-    *,
-    alpha: float,
-    min_drop: float,
-    family: int,
-) -> dict[Tap, Judgement]:
-    """The verdicts on the cases of one sweep.
-
-    A case has regressed if its accuracy fell by at least `min_drop` and the paired test rejects "no worse" under
-    Holm's procedure, and improved if the same holds the other way round.
-
-    Args:
-        alpha: family-wise error level of each direction over the whole run
-        min_drop: smallest accuracy change that counts, as a fraction
-        family: number of cases in the run
-    """
-    if baseline is None:
-        return {tap: Judgement("new") for tap in results}
-    if reason := _incomparable(baseline, Baseline.of(baseline.sweep, sweep_result)):
-        return {tap: Judgement("not comparable", reason=f"baseline has {reason}") for tap in results}
-    moves = {tap: paired(baseline.correct[tap], now.correct) for tap, now in results.items() if tap in baseline.correct}
-    judgements = verdicts(moves, alpha=alpha, min_drop=min_drop, family=family)
-    return {tap: judgements.get(tap, Judgement("new")) for tap in results}
-
-
-def verdicts(moves: Mapping[Key, Move], *, alpha: float, min_drop: float, family: int) -> dict[Key, Judgement]:
-    """The verdicts on cases that can be compared, whatever they are compared with.
-
-    Args:
-        alpha, min_drop, family: as of `judge`
-    """
-    worse = dict(zip(moves, holm([move.p_down for move in moves.values()], alpha, family), strict=True))
-    better = dict(zip(moves, holm([move.p_up for move in moves.values()], alpha, family), strict=True))
-    judgements = {}
-    for key, move in moves.items():
-        material = abs(move.before - move.now) >= min_drop * move.n_test
-        verdict: Verdict = "same"
-        if material and move.now < move.before and worse[key]:
-            verdict = "regressed"
-        elif material and move.now > move.before and better[key]:
-            verdict = "improved"
-        p_value = move.p_down if move.now <= move.before else move.p_up
-        judgements[key] = Judgement(verdict, move.before / move.n_test, move.lost or 0, move.gained or 0, p_value)
-    return judgements

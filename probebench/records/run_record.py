@@ -1,111 +1,39 @@
 """The run record: everything one pytest session measured, as one JSON document.
 
-Its shape is described by ``probebench/schema/run-1.json``. Beside it lies a safetensors file with one bit per case and
-test example, which were right, so that two runs can be compared in pairs; the record names its SHA-256. No torch is
-imported to read either.
+Its shape is described by ``probebench/records/schema/run-1.json``. Beside it lies a safetensors file with one bit per
+case and test example, which were right, so that two runs can be compared in pairs; the record names its SHA-256. No
+torch is imported to read either.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from probebench import _files
-from probebench._version import __version__
 from probebench.errors import StoreError
-
-if TYPE_CHECKING:
-    from probebench.baselines import Judgement
-    from probebench.catalog.cases import Sweep
-    from probebench.catalog.taps import Tap
-    from probebench.sweep import SweepResult
+from probebench.records.environment import versions
+from probebench.records.types import Correct, Record
 
 SCHEMA = 1
-
-Record = dict[str, Any]
-
-Correct = Mapping[str, npt.NDArray[np.bool_]]
-"""By id of a case: bool of shape (n_test,), which test examples were right; (draws, n_test) for several draws."""
 
 
 def schema() -> dict[str, Any]:
     """The JSON schema of run records."""
-    text = files("probebench.schema").joinpath(f"run-{SCHEMA}.json").read_text(encoding="utf-8")
+    text = files("probebench.records.schema").joinpath(f"run-{SCHEMA}.json").read_text(encoding="utf-8")
     loaded: dict[str, Any] = json.loads(text)
     return loaded
-
-
-def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgement) -> Record:
-    """One case of the record."""
-    measured = result.taps[tap]
-    return {
-        "id": f"{sweep.id}-{tap.id}",
-        "model": sweep.model,
-        "dataset": sweep.dataset,
-        "layer": tap.layer,
-        "site": tap.site,
-        "protocol": sweep.protocol,
-        "fingerprint": result.protocol.fingerprint,
-        "width": measured.width,
-        "n_train": result.n_train,
-        "n_test": result.n_test,
-        "draws": measured.draws,
-        "accuracy": measured.accuracy,
-        "ci95": list(measured.ci95),
-        "metrics": measured.metrics.to_json(),
-        "width_matched": None if measured.width_matched is None else measured.width_matched.to_json(),
-        "verdict": judgement.verdict,
-        "baseline_accuracy": judgement.baseline_accuracy,
-        "lost": judgement.lost,
-        "gained": judgement.gained,
-        "p_value": judgement.p_value,
-        "seconds": measured.seconds,
-        "iterations": measured.iterations,
-        "C": measured.C,
-        "gap": measured.gap,
-        "held_out_accuracy": measured.held_out_accuracy,
-    }
-
-
-def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Record:
-    """One sweep of the record."""
-    return {
-        "model": sweep.model,
-        "dataset": sweep.dataset,
-        "trained_on": result.trained_on,
-        "protocol": sweep.protocol,
-        "depth": result.model.depth,
-        "control_of": result.model.control_of,
-        **({} if result.model.tuned_from is None else {"tuned_from": result.model.tuned_from}),
-        "shift": result.dataset.shift,
-        **({} if result.plan is None else {"plan": result.plan.to_json()}),
-        **({} if result.shift_distance is None else {"shift_distance": result.shift_distance.to_json()}),
-        "metric": result.dataset.metric,
-        "weights": result.weights_digest,
-        "test_set": result.test_set,
-        "images": result.images,
-        "extract_seconds": result.extract_seconds,
-        "wall_seconds": wall_seconds,
-        "device": result.device,
-        "precision": result.protocol.precision,
-        "batch_size": result.batch_size,
-        "seed": result.protocol.seed,
-    }
 
 
 def throughput(sweeps: Sequence[Record]) -> Record:
@@ -118,6 +46,7 @@ def throughput(sweeps: Sequence[Record]) -> Record:
 
 def run_record(
     *,
+    hardware: Record,
     started: datetime,
     duration: float,
     command: list[str],
@@ -129,7 +58,11 @@ def run_record(
     alpha: float,
     min_drop: float,
 ) -> Record:
-    """The whole record; see the schema for what the fields mean."""
+    """The whole record; see the schema for what the fields mean.
+
+    Args:
+        hardware: see `probebench.measure.environment.hardware`
+    """
     return {
         "schema": SCHEMA,
         "started": started.isoformat(timespec="seconds"),
@@ -137,7 +70,7 @@ def run_record(
         "interrupted": interrupted,
         "command": command,
         "versions": versions(),
-        "hardware": hardware(sorted({sweep["device"] for sweep in sweeps})),
+        "hardware": hardware,
         "precision": sorted({sweep["precision"] for sweep in sweeps}),
         "seeds": sorted({sweep["seed"] for sweep in sweeps}),
         **throughput(sweeps),
@@ -242,45 +175,3 @@ def load_correct(record: Record, path: Path) -> Correct:
             f"which examples were right in {path} cannot be read ({type(error).__name__}: {error})"
         ) from error
     return correct
-
-
-def versions() -> dict[str, str]:
-    """Of Python, probebench and the packages that numbers depend on."""
-    names = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "scipy", "pytest", "pytest-benchmark")
-    found = {"python": platform.python_version(), "probebench": __version__}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware(devices: list[str]) -> Record:
-    """Of this process.
-
-    Args:
-        devices: torch devices of the forward passes; GPUs that are another machine's have no name here
-    """
-    import torch
-
-    here = [device for device in devices if device.startswith("cuda") and torch.cuda.is_available()]
-    gpus = [torch.cuda.get_device_name(device) for device in here]
-    return {
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count() or 1,
-        "threads": torch.get_num_threads(),
-        "devices": devices,
-        "gpus": gpus,
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

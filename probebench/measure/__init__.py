@@ -1,0 +1,1 @@
+"""One sweep (prepare, plan, extract, probe), and a run of many. No pytest."""

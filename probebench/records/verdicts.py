@@ -1,0 +1,85 @@
+"""Verdicts: what a case scored against what it is expected to score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from probebench.catalog.taps import Tap
+from probebench.records.baselines import Baseline, incomparable
+from probebench.stats import Move, holm, paired
+
+if TYPE_CHECKING:
+    pass
+
+
+Key = TypeVar("Key")
+
+
+Verdict = Literal["same", "improved", "regressed", "new", "not comparable"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one case.
+
+    Attributes:
+        verdict: see docs/statistics.md
+        baseline_accuracy: None where there is no comparable baseline
+        lost, gained: test examples that were right and are wrong now, and the reverse
+        p_value: one-sided exact McNemar, of the direction in which the accuracy moved
+        reason: for ``not comparable``
+    """
+
+    verdict: Verdict
+    baseline_accuracy: float | None = None
+    lost: int = 0
+    gained: int = 0
+    p_value: float | None = None
+    reason: str = ""
+
+
+def judge(
+    now: Baseline, stored: Baseline | None, *, alpha: float, min_drop: float, family: int
+) -> dict[Tap, Judgement]:
+    """The verdicts on the cases of one sweep.
+
+    A case has regressed if its accuracy fell by at least `min_drop` and the paired test rejects "no worse" under
+    Holm's procedure, and improved if the same holds the other way round.
+
+    Args:
+        now: what the sweep measured
+        stored: what it is compared with; None if there is none
+        alpha: family-wise error level of each direction over the whole run
+        min_drop: smallest accuracy change that counts, as a fraction
+        family: number of cases in the run
+    """
+    if stored is None:
+        return {tap: Judgement("new") for tap in now.correct}
+    if reason := incomparable(stored, now):
+        return {tap: Judgement("not comparable", reason=f"baseline has {reason}") for tap in now.correct}
+    moves = {tap: paired(stored.correct[tap], correct) for tap, correct in now.correct.items() if tap in stored.correct}
+    judgements = judge_moves(moves, alpha=alpha, min_drop=min_drop, family=family)
+    return {tap: judgements.get(tap, Judgement("new")) for tap in now.correct}
+
+
+def judge_moves(moves: Mapping[Key, Move], *, alpha: float, min_drop: float, family: int) -> dict[Key, Judgement]:
+    """The verdicts on cases that can be compared, whatever they are compared with.
+
+    Args:
+        alpha, min_drop, family: as of `judge`
+    """
+    worse = dict(zip(moves, holm([move.p_down for move in moves.values()], alpha, family), strict=True))
+    better = dict(zip(moves, holm([move.p_up for move in moves.values()], alpha, family), strict=True))
+    judgements = {}
+    for key, move in moves.items():
+        material = abs(move.before - move.now) >= min_drop * move.n_test
+        verdict: Verdict = "same"
+        if material and move.now < move.before and worse[key]:
+            verdict = "regressed"
+        elif material and move.now > move.before and better[key]:
+            verdict = "improved"
+        p_value = move.p_down if move.now <= move.before else move.p_up
+        judgements[key] = Judgement(verdict, move.before / move.n_test, move.lost or 0, move.gained or 0, p_value)
+    return judgements
