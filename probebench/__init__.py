@@ -17,12 +17,12 @@ _PUBLIC = {
     "ProbebenchError": "probebench.errors",
     "Protocol": "probebench.catalog.protocols",
     "Recommendation": "probebench.recommendation",
-    "SweepResult": "probebench.sweep",
+    "SweepResult": "probebench.measure.sweep",
     "Tap": "probebench.catalog.taps",
     "TapResult": "probebench.probes.evaluate",
     "all_taps": "probebench.catalog.taps",
     "recommend": "probebench.recommendation",
-    "run_sweep": "probebench.sweep",
+    "run_sweep": "probebench.measure.sweep",
 }
 
 __all__ = [
@@ -47,9 +47,10 @@ if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol
     from probebench.catalog.taps import Tap, all_taps
     from probebench.errors import ProbebenchError
+    from probebench.measure.result import SweepResult
+    from probebench.measure.sweep import run_sweep
     from probebench.probes.evaluate import TapResult
     from probebench.recommendation import Recommendation, recommend
-    from probebench.sweep import SweepResult, run_sweep
 
 
 def __getattr__(name: str) -> Any:

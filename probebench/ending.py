@@ -9,11 +9,11 @@ import pytest
 from probebench import junit, overlooked
 from probebench._files import relative
 from probebench._format import counted
-from probebench.preflight import entries
 from probebench.records import run_record
+from probebench.reporting.availability import skipped_entries
 
 if TYPE_CHECKING:
-    from probebench.run import Run
+    from probebench.measure.run import Run
     from probebench.state import State
 
 
@@ -27,7 +27,7 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
     if not asked and not any(outcome.record or outcome.error for outcome in run.outcomes()):
         return
     config, notes = state.config, state.notes
-    withheld = entries(state.withheld.values(), state.catalog)
+    withheld = skipped_entries(state.withheld.values(), state.catalog)
     record = state.record = run.record(interrupted, withheld)
     problems: list[str] = []
     if run.options.update is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from probebench.catalog.cases import Case
 from probebench.items import UNMEASURED
-from probebench.outcome import Outcome
+from probebench.measure.outcome import SweepOutcome
 from probebench.records.types import Record
 
 
@@ -18,7 +18,7 @@ class Probe:
     Reading a number of a case that could not be measured fails the test, as `check` does.
     """
 
-    def __init__(self, request: pytest.FixtureRequest, outcome: Outcome, case: Case) -> None:
+    def __init__(self, request: pytest.FixtureRequest, outcome: SweepOutcome, case: Case) -> None:
         self._request, self._outcome, self.case = request, outcome, case
         self._recorded = False
 

@@ -19,11 +19,11 @@ from filelock import FileLock, Timeout
 from probebench import _files
 from probebench.catalog.cases import Sweep
 from probebench.errors import StoreError
-from probebench.preflight import Withheld
+from probebench.measure.availability import SkippedSweep
 
 if TYPE_CHECKING:
     from probebench.features.cache.store import Ledger
-    from probebench.outcome import Outcome
+    from probebench.measure.outcome import SweepOutcome
 
 Table = dict[str, Any]
 
@@ -103,24 +103,24 @@ class Handover:
         tables = [json.loads(path.read_text(encoding="utf-8")) for path in (self._path / "begun").glob("*.json")]
         return {Sweep(**table["sweep"]): table["worker"] for table in tables}
 
-    def end(self, ended: Outcome) -> None:
+    def end(self, ended: SweepOutcome) -> None:
         """A sweep is over, or as far as it got.
 
         Raises:
             StoreError: if it cannot be written
         """
-        from probebench import outcome
+        from probebench.measure import outcome
 
         outcome.save(ended, self._path / "over" / f"{ended.sweep.id}.json")
 
-    def ended(self, sweep: Sweep) -> Outcome | None:
+    def ended(self, sweep: Sweep) -> SweepOutcome | None:
         """A sweep as a worker has left it, or None."""
-        from probebench import outcome
+        from probebench.measure import outcome
 
         path = self._path / "over" / f"{sweep.id}.json"
         return outcome.load(path) if path.exists() else None
 
-    def withhold(self, withheld: Withheld) -> None:
+    def withhold(self, withheld: SkippedSweep) -> None:
         """A sweep was found not to be possible, since it was collected.
 
         Raises:
@@ -128,7 +128,7 @@ class Handover:
         """
         _files.write(self._path / "withheld" / f"{withheld.sweep.id}.json", json.dumps(asdict(withheld)))
 
-    def withheld(self) -> list[Withheld]:
+    def withheld(self) -> list[SkippedSweep]:
         """All that were found not to be possible."""
         paths = sorted((self._path / "withheld").glob("*.json"))
         return [recalled(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
@@ -152,6 +152,6 @@ class Handover:
         return [Ledger(**table | {"damaged": {Path(path) for path in table["damaged"]}}) for table in tables]
 
 
-def recalled(table: Table) -> Withheld:
-    """A `Withheld` of which the fields are known."""
-    return Withheld(**table | {"sweep": Sweep(**table["sweep"]), "datasets": tuple(table["datasets"])})
+def recalled(table: Table) -> SkippedSweep:
+    """A `SkippedSweep` of which the fields are known."""
+    return SkippedSweep(**table | {"sweep": Sweep(**table["sweep"]), "datasets": tuple(table["datasets"])})

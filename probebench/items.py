@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pytest
 
     from probebench.catalog.cases import Case
-    from probebench.preflight import Withheld
+    from probebench.measure.availability import SkippedSweep
 
 SWEEP, CASE = "_probe_sweep", "_probe_case"
 """The arguments that a test function of cases is parametrized with."""
@@ -23,7 +23,7 @@ UNMEASURED = ("probe", "not measured")
 
 
 def param_of(item: pytest.Item) -> Any:
-    """The `Case`, or the `Withheld` that stands for many, of an item; None for other items."""
+    """The `Case`, or the `SkippedSweep` that stands for many, of an item; None for other items."""
     callspec = getattr(item, "callspec", None)
     return callspec.params.get(CASE) if callspec is not None else None
 
@@ -38,6 +38,6 @@ def cases_of(items: Iterable[pytest.Item]) -> list[Case]:
     return list(dict.fromkeys(case for item in items if (case := case_of(item)) is not None))
 
 
-def withheld_of(item: pytest.Item) -> Withheld | None:
+def withheld_of(item: pytest.Item) -> SkippedSweep | None:
     param = param_of(item)
-    return cast("Withheld", param) if hasattr(param, "why") else None
+    return cast("SkippedSweep", param) if hasattr(param, "why") else None

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from probebench.catalog.precision import PRECISIONS
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.errors import ProbebenchError
+from probebench.measure.options import ENGINES, LEADERBOARD_LEVELS, RAY_ADDRESS, Options
 
 if TYPE_CHECKING:
     import pytest
-
-ENGINES = ("local", "ray")
-RAY_ADDRESS = re.compile(r"(?:ray://)?(?:\[([^\]/]+)\]|([^\s/:\[\]]+)):([0-9]{1,5})")
-LEADERBOARD_LEVELS = ("none", "brief", "normal", "full")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -172,165 +167,117 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-@dataclass(frozen=True)
-class Options:
-    """What one run was asked to do. Fields are the options of the same name; paths are absolute."""
+def parse_options(config: pytest.Config) -> Options:
+    """The options of a pytest run.
 
-    models: tuple[str, ...]
-    datasets: tuple[str, ...]
-    layers: tuple[str, ...]
-    sites: tuple[str, ...]
-    protocol: str
-    weights: dict[str, Path]
-    offline: bool
-    licences: tuple[str, ...]
-    json: Path | None
-    baselines: Path
-    update: Literal["new", "all"] | None
-    prune: bool
-    strict: bool
-    alpha: float
-    min_drop: float  # as a fraction, not points
-    leaderboard: str
-    leaderboard_files: tuple[Path, ...]
-    report: Path | None
-    benchmark_table: bool
-    cache: Literal["auto", "on", "off"]
-    cache_root: Path | None  # None for the default
-    cache_size: int  # bytes
-    memory: int | None  # bytes
-    device_memory: int | None  # bytes on a GPU
-    plan: bool
-    resume: bool
-    device: str
-    batch_size: int | None
-    jobs: int | None
-    shard: tuple[int, int] | None  # the number of a part, from 1, and of how many
-    engine: Literal["local", "ray"]
-    ray_address: str | None
-    root: Path
-    paths: tuple[str, ...]  # the files and folders that pytest was given, as they were typed
+    Raises:
+        ProbebenchError: for invalid values
+    """
 
-    @property
-    def tests(self) -> str:
-        """What another command line needs to have the same tests and baselines."""
-        elsewhere = [f"--probe-baselines={self.baselines}"] if self.baselines != self.root / "baselines" else []
-        return shlex.join([*self.paths, *elsewhere])
+    def get(name: str) -> object:
+        return config.getoption(f"probe_{name}")
 
-    @property
-    def selected(self) -> str:
-        """The options that select cases, as they are written."""
-        by = {"model": self.models, "dataset": self.datasets, "layer": self.layers, "site": self.sites}
-        return " ".join(f"--probe-{name}={','.join(values)}" for name, values in by.items() if values)
+    def names(name: str) -> tuple[str, ...]:
+        values = cast("list[str] | None", get(name)) or []
+        return tuple(part for value in values for part in (p.strip() for p in value.split(",")) if part)
 
-    @classmethod
-    def from_pytest_config(cls, config: pytest.Config) -> Options:
-        """Raises ProbebenchError for values that cannot be meant."""
+    def absolute(path: Path) -> Path:
+        return path if path.is_absolute() else config.invocation_params.dir / path
 
-        def get(name: str) -> object:
-            return config.getoption(f"probe_{name}")
-
-        def names(name: str) -> tuple[str, ...]:
-            values = cast("list[str] | None", get(name)) or []
-            return tuple(part for value in values for part in (p.strip() for p in value.split(",")) if part)
-
-        def absolute(path: Path) -> Path:
-            return path if path.is_absolute() else config.invocation_params.dir / path
-
-        jobs, batch_size = cast("int | None", get("jobs")), cast("int | None", get("batch_size"))
-        alpha, min_drop = cast(float, get("alpha")), cast(float, get("min_drop"))
-        if jobs is not None and jobs < 1:
-            raise ProbebenchError(f"--probe-jobs must be at least 1, got {jobs}")
-        if batch_size is not None and batch_size < 1:
-            raise ProbebenchError(f"--probe-batch-size must be at least 1, got {batch_size}")
-        if not 0 < alpha < 1:
-            raise ProbebenchError(f"--probe-alpha must lie between 0 and 1, got {alpha}")
-        if not 0 <= min_drop <= 100:
-            raise ProbebenchError(f"--probe-min-drop is in percentage points from 0 to 100, got {min_drop}")
-        shard = None
-        if (text := cast("str | None", get("shard"))) is not None:
-            found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-            shard = (int(found[1]), int(found[2])) if found else None
-            if shard is None or not 1 <= shard[0] <= shard[1]:
-                raise ProbebenchError(f"--probe-shard takes I/N with I from 1 to N, such as 1/4, got {text!r}")
-        weights = {}
-        for text in cast("list[str] | None", get("weights")) or []:
-            model, equals, file = text.partition("=")
-            if not (model and equals and file):
-                raise ProbebenchError(f"--probe-weights takes MODEL=FILE, got {text!r}")
-            weights[model] = absolute(Path(file))
-        files = tuple(absolute(path) for path in cast("list[Path] | None", get("leaderboard_file")) or [])
-        for path in files:
-            if path.suffix not in (".md", ".tex", ".csv"):
-                raise ProbebenchError(f"--probe-leaderboard-file must end in .md, .tex or .csv, got {path.name!r}")
-        json, report, baselines = (
-            None if path is None else absolute(path)
-            for path in (cast("Path | None", get(name)) for name in ("json", "report", "baselines"))
+    jobs, batch_size = cast("int | None", get("jobs")), cast("int | None", get("batch_size"))
+    alpha, min_drop = cast(float, get("alpha")), cast(float, get("min_drop"))
+    if jobs is not None and jobs < 1:
+        raise ProbebenchError(f"--probe-jobs must be at least 1, got {jobs}")
+    if batch_size is not None and batch_size < 1:
+        raise ProbebenchError(f"--probe-batch-size must be at least 1, got {batch_size}")
+    if not 0 < alpha < 1:
+        raise ProbebenchError(f"--probe-alpha must lie between 0 and 1, got {alpha}")
+    if not 0 <= min_drop <= 100:
+        raise ProbebenchError(f"--probe-min-drop is in percentage points from 0 to 100, got {min_drop}")
+    shard = None
+    if (text := cast("str | None", get("shard"))) is not None:
+        found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+        shard = (int(found[1]), int(found[2])) if found else None
+        if shard is None or not 1 <= shard[0] <= shard[1]:
+            raise ProbebenchError(f"--probe-shard takes I/N with I from 1 to N, such as 1/4, got {text!r}")
+    weights = {}
+    for text in cast("list[str] | None", get("weights")) or []:
+        model, equals, file = text.partition("=")
+        if not (model and equals and file):
+            raise ProbebenchError(f"--probe-weights takes MODEL=FILE, got {text!r}")
+        weights[model] = absolute(Path(file))
+    files = tuple(absolute(path) for path in cast("list[Path] | None", get("leaderboard_file")) or [])
+    for path in files:
+        if path.suffix not in (".md", ".tex", ".csv"):
+            raise ProbebenchError(f"--probe-leaderboard-file must end in .md, .tex or .csv, got {path.name!r}")
+    json, report, baselines = (
+        None if path is None else absolute(path)
+        for path in (cast("Path | None", get(name)) for name in ("json", "report", "baselines"))
+    )
+    outputs = [path for path in (*files, json, report) if path is not None]
+    for path in outputs:
+        if outputs.count(path) > 1:
+            raise ProbebenchError(f"{path} is named for two outputs; one would overwrite the other")
+    update = cast("Literal['new', 'all'] | None", get("update"))
+    if baselines is not None and update is None and not baselines.is_dir():
+        raise ProbebenchError(
+            f"--probe-baselines: {baselines} is no directory; without baselines nothing could regress. "
+            "To make it, add --probe-update=new"
         )
-        outputs = [path for path in (*files, json, report) if path is not None]
-        for path in outputs:
-            if outputs.count(path) > 1:
-                raise ProbebenchError(f"{path} is named for two outputs; one would overwrite the other")
-        update = cast("Literal['new', 'all'] | None", get("update"))
-        if baselines is not None and update is None and not baselines.is_dir():
-            raise ProbebenchError(
-                f"--probe-baselines: {baselines} is no directory; without baselines nothing could regress. "
-                "To make it, add --probe-update=new"
-            )
-        engine = cast("Literal['local', 'ray']", get("engine"))
-        address = cast("str | None", get("ray_address"))
-        if address is not None and engine != "ray":
-            raise ProbebenchError("--probe-ray-address names the cluster of --probe-engine=ray: add that")
-        if address is not None and address not in ("auto", "local") and not RAY_ADDRESS.fullmatch(address):
-            raise ProbebenchError(f"--probe-ray-address takes HOST:PORT, ray://HOST:PORT or auto, got {address!r}")
-        if engine != "local" and get("plan"):
-            raise ProbebenchError(f"--probe-plan plans for this machine: leave --probe-engine={engine} out")
-        protocol = cast("str | None", get("protocol")) or DEFAULT_PROTOCOL
-        if (precision := cast("str | None", get("precision"))) is not None:
-            if "+" in protocol:
-                raise ProbebenchError(f"--probe-precision={precision}: protocol {protocol} names a precision already")
-            protocol += "" if precision == "fp32" else f"+{precision}"
-        memory = cast("str | None", get("memory"))
-        bound = None if memory is None else _size("--probe-memory", memory)
-        cache, cache_root = _cache(cast(str, get("cache")))
-        verbosity = config.get_verbosity()
-        level = cast("str | None", get("leaderboard"))
-        return cls(
-            models=names("model"),
-            datasets=names("dataset"),
-            layers=names("layer"),
-            sites=names("site"),
-            protocol=protocol,
-            weights=weights,
-            offline=bool(get("offline")),
-            licences=tuple(name.lower() for name in names("licence")),
-            json=json,
-            baselines=baselines or config.rootpath / "baselines",
-            update=update,
-            prune=bool(get("prune")),
-            strict=bool(get("strict")),
-            alpha=alpha,
-            min_drop=min_drop / 100,
-            leaderboard=level or ("normal" if verbosity >= 0 else "brief" if verbosity == -1 else "none"),
-            leaderboard_files=files,
-            report=report,
-            benchmark_table=bool(get("benchmark_table")),
-            cache=cache,
-            cache_root=None if cache_root is None else absolute(cache_root),
-            cache_size=_size("--probe-cache-size", cast(str, get("cache_size"))),
-            memory=bound,
-            device_memory=bound,
-            plan=bool(get("plan")),
-            resume=bool(get("resume")),
-            device=cast(str, get("device")),
-            batch_size=batch_size,
-            jobs=jobs,
-            shard=shard,
-            engine=engine,
-            ray_address=address,
-            root=config.rootpath,
-            paths=tuple(dict.fromkeys(path.partition("::")[0] for path in config.getoption("file_or_dir"))),
-        )
+    engine = cast("Literal['local', 'ray']", get("engine"))
+    address = cast("str | None", get("ray_address"))
+    if address is not None and engine != "ray":
+        raise ProbebenchError("--probe-ray-address names the cluster of --probe-engine=ray: add that")
+    if address is not None and address not in ("auto", "local") and not RAY_ADDRESS.fullmatch(address):
+        raise ProbebenchError(f"--probe-ray-address takes HOST:PORT, ray://HOST:PORT or auto, got {address!r}")
+    if engine != "local" and get("plan"):
+        raise ProbebenchError(f"--probe-plan plans for this machine: leave --probe-engine={engine} out")
+    protocol = cast("str | None", get("protocol")) or DEFAULT_PROTOCOL
+    if (precision := cast("str | None", get("precision"))) is not None:
+        if "+" in protocol:
+            raise ProbebenchError(f"--probe-precision={precision}: protocol {protocol} names a precision already")
+        protocol += "" if precision == "fp32" else f"+{precision}"
+    memory = cast("str | None", get("memory"))
+    bound = None if memory is None else _size("--probe-memory", memory)
+    cache, cache_root = _cache(cast(str, get("cache")))
+    verbosity = config.get_verbosity()
+    level = cast("str | None", get("leaderboard"))
+    return Options(
+        models=names("model"),
+        datasets=names("dataset"),
+        layers=names("layer"),
+        sites=names("site"),
+        protocol=protocol,
+        weights=weights,
+        offline=bool(get("offline")),
+        licences=tuple(name.lower() for name in names("licence")),
+        json=json,
+        baselines=baselines or config.rootpath / "baselines",
+        update=update,
+        prune=bool(get("prune")),
+        strict=bool(get("strict")),
+        alpha=alpha,
+        min_drop=min_drop / 100,
+        leaderboard=level or ("normal" if verbosity >= 0 else "brief" if verbosity == -1 else "none"),
+        leaderboard_files=files,
+        report=report,
+        benchmark_table=bool(get("benchmark_table")),
+        cache=cache,
+        cache_root=None if cache_root is None else absolute(cache_root),
+        cache_size=_size("--probe-cache-size", cast(str, get("cache_size"))),
+        memory=bound,
+        device_memory=bound,
+        plan=bool(get("plan")),
+        resume=bool(get("resume")),
+        device=cast(str, get("device")),
+        batch_size=batch_size,
+        jobs=jobs,
+        shard=shard,
+        engine=engine,
+        ray_address=address,
+        root=config.rootpath,
+        paths=tuple(dict.fromkeys(path.partition("::")[0] for path in config.getoption("file_or_dir"))),
+    )
 
 
 def _cache(text: str) -> tuple[Literal["auto", "on", "off"], Path | None]:

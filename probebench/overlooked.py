@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from probebench.options import Options
+    from probebench.measure.options import Options
 
 
 def find(options: Options, files: Iterable[Path]) -> list[Path]:

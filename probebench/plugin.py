@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from probebench.items import SWEEP, UNMEASURED, case_of, cases_of, param_of, withheld_of
-from probebench.options import Options, add_options
+from probebench.options import add_options, parse_options
 from probebench.state import STATE, State
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
     from probebench.catalog.taps import Tap
     from probebench.fixture import Probe
-    from probebench.outcome import Outcome
-    from probebench.preflight import Withheld
+    from probebench.measure.availability import SkippedSweep
+    from probebench.measure.outcome import SweepOutcome
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +48,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     config, plugins = session.config, session.config.pluginmanager
     try:
-        options = Options.from_pytest_config(config)
+        options = parse_options(config)
         state = config.stash[STATE] = State(config, options)
         plugins.register(state.stopped)
         if options.models or options.datasets or options.layers or options.sites or options.weights:
@@ -69,7 +69,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             state.sharding = Sharding(options.shard)
             plugins.register(state.sharding)
         if options.engine == "ray":
-            from probebench.engines.ray import RayEngine, check_installed
+            from probebench.measure.ray.engine import RayEngine, check_installed
 
             if plugins.has_plugin("dsession") or _in_worker(config):
                 raise pytest.UsageError("--probe-engine=ray measures in tasks of Ray, and -n in workers: leave out one")
@@ -200,7 +200,7 @@ def _ends_here(session: pytest.Session) -> bool:
 
 
 @pytest.fixture(scope="session")
-def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[Outcome | None]:
+def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[SweepOutcome | None]:
     """Measure one sweep: every selected tap of one model on one dataset; None for one that is withheld."""
     config, sweep = request.config, request.param
     state = config.stash[STATE]
@@ -251,7 +251,7 @@ def _following(session: pytest.Session, sweep: Sweep) -> tuple[Sweep, list[Tap]]
 
 
 @pytest.fixture
-def probe(request: pytest.FixtureRequest, _probe_sweep: Outcome | None, _probe_case: Case | Withheld) -> Probe:
+def probe(request: pytest.FixtureRequest, _probe_sweep: SweepOutcome | None, _probe_case: Case | SkippedSweep) -> Probe:
     """One case of the matrix that the test function's `probe` mark describes; call its `check()`."""
     config, state = request.config, request.config.stash[STATE]
     if _in_worker(config) and state.worker is None:
@@ -275,7 +275,7 @@ def probe(request: pytest.FixtureRequest, _probe_sweep: Outcome | None, _probe_c
     pytest.fail(f"{name} was asked for and could not be measured: {reason}", pytrace=False)
 
 
-def _note_unreachable(state: State, session: pytest.Session, outcome: Outcome) -> None:
+def _note_unreachable(state: State, session: pytest.Session, outcome: SweepOutcome) -> None:
     """A sweep should have been downloaded, and there is no network: tell it once, at the end."""
     sweep = outcome.sweep
     if sweep.id not in state.withheld:
@@ -310,7 +310,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     state = session.config.stash[STATE]
     if not state.options.plan or session.config.option.collectonly or _ends_here(session):
         return None
-    from probebench.plan_table import lines
+    from probebench.reporting.terminal.plan import lines
 
     cases = cases_of(session.items)
     told, unplanned = lines(cases, state.catalog, state.options)

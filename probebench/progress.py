@@ -35,7 +35,7 @@ class _Rate(ProgressColumn):
 
 
 class _Bar:
-    """See `probebench.sweep.Progress`."""
+    """See `probebench.measure.sweep.Progress`."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress, self._title = progress, title

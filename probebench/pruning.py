@@ -18,8 +18,8 @@ from probebench.records.baselines import prune
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
     from probebench.catalog.taps import Tap
-    from probebench.options import Options
-    from probebench.preflight import Withheld
+    from probebench.measure.availability import SkippedSweep
+    from probebench.measure.options import Options
 
 _WHY = "--probe-prune removes every baseline that has no case in the run, so it needs a run of all cases"
 _FILTERS = {
@@ -88,7 +88,7 @@ class Pruning:
         if not report.passed:
             self.left_out.append(report.nodeid)
 
-    def begin(self, cases: Iterable[Case], withheld: Iterable[Withheld]) -> None:
+    def begin(self, cases: Iterable[Case], withheld: Iterable[SkippedSweep]) -> None:
         """Collection has finished. Raises pytest.UsageError if it left cases out."""
         if self.left_out:
             raise pytest.UsageError(f"{_WHY}: {len(self.left_out)} were left out, such as {self.left_out[0]}")

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from probebench.measure.options import Options
 from probebench.models.precision import check_precision
-from probebench.options import Options
 
 if TYPE_CHECKING:
     from probebench.asking import Asked
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
     from probebench.catalog.cases import Case, Selection, Sweep
-    from probebench.engines.ray import RayEngine
-    from probebench.journal import Journal
-    from probebench.preflight import Here, Preflight, Withheld
+    from probebench.measure.availability import Availability, Here, SkippedSweep
+    from probebench.measure.ray.engine import RayEngine
+    from probebench.measure.resume import ResumeStore
+    from probebench.measure.run import Run
     from probebench.pruning import Pruning
     from probebench.records.types import Record
     from probebench.registered import Registered
-    from probebench.run import Run
     from probebench.sharding import Sharding
     from probebench.workers import Controller, Worker
 
@@ -70,7 +70,7 @@ class State:
     marked: dict[str, bool] = field(default_factory=dict)
     sweeps: set[Sweep] = field(default_factory=set)
     deepest: int = 0
-    withheld: dict[str, Withheld] = field(default_factory=dict)
+    withheld: dict[str, SkippedSweep] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     family: int = 0
     run: Run | None = None
@@ -81,12 +81,12 @@ class State:
     worker: Worker | None = None
     engine: RayEngine | None = None
     specs: dict[str, str] = field(default_factory=dict)
-    journal: Journal | None = None
+    journal: ResumeStore | None = None
     overlooked: list[Path] = field(default_factory=list)
     stopped: Stopped = field(default_factory=Stopped)
     _prepared: tuple[Catalog, Selection] | None = None
     _registered: Registered | None = None
-    _preflight: Preflight | None = None
+    _preflight: Availability | None = None
 
     def prepare(self) -> tuple[Catalog, Selection]:
         """The catalog and the selection, as far as conftest files are known by now.
@@ -147,19 +147,19 @@ class State:
         )
 
     @property
-    def preflight(self) -> Preflight:
+    def preflight(self) -> Availability:
         """What decides which sweeps of this run are withheld, made when first needed."""
         if self._preflight is None:
             self._preflight = self._make_preflight((self.worker and self.worker.here) or ({}, {}))
         return self._preflight
 
-    def _make_preflight(self, here: Here) -> Preflight:
+    def _make_preflight(self, here: Here) -> Availability:
         from probebench.catalog.protocols import get_protocol
-        from probebench.preflight import Preflight
+        from probebench.measure.availability import Availability
 
         catalog, options = self.catalog, self.options
         clean = get_protocol(options.protocol).train_on == "clean"
-        return Preflight(catalog, options.weights, self.asked, options.offline, options.licences, clean, here)
+        return Availability(catalog, options.weights, self.asked, options.offline, options.licences, clean, here)
 
     def check_weights(self) -> None:
         """After collection: a file for a model that no test has would be left out of the run.
@@ -199,7 +199,7 @@ class State:
             except UnknownName as error:
                 self.errors.append(f"--probe-layer: {error}")
 
-    def begin(self, cases: Collection[Case], withheld: Collection[Withheld]) -> None:
+    def begin(self, cases: Collection[Case], withheld: Collection[SkippedSweep]) -> None:
         """Collection has finished: make the run, if there is something to run or to tell of.
 
         Raises:
@@ -215,14 +215,14 @@ class State:
             for name in dict.fromkeys([*self.options.weights, *(case.sweep.model for case in cases)]):
                 own_file(self.catalog.model(name), self.options.weights.get(name))
         if cases:
-            from probebench.journal import Journal, described
+            from probebench.measure.resume import ResumeStore, described
 
             self.specs = self.specs or described(self.catalog, cases)
-            self.journal = Journal(self.options, cases, self.specs, resume=self.options.resume)
+            self.journal = ResumeStore(self.options, cases, self.specs, resume=self.options.resume)
         if self.worker is not None:
             self.worker.check(self.options, cases)
         elif cases or self.withheld:
-            from probebench.run import Run
+            from probebench.measure.run import Run
 
             if self.controller is None:
                 run = Run(self.options, self.catalog, self.family, journal=self.journal)
@@ -244,12 +244,12 @@ class State:
         """The run; in a worker made now, when there is something to measure."""
         if self.run is None:
             assert self.worker is not None
-            from probebench.run import Run
+            from probebench.measure.run import Run
 
             self.run = Run(self.worker.share(self.options), self.catalog, self.family, journal=self.journal)
         return self.run
 
-    def withhold(self, withheld: Withheld) -> None:
+    def withhold(self, withheld: SkippedSweep) -> None:
         """A sweep turned out not to be possible."""
         self.withheld[withheld.sweep.id] = withheld
         if self.worker is not None:

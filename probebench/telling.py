@@ -44,12 +44,12 @@ def header(state: State, cases: Collection[Case]) -> list[str]:
     )
     if config.option.collectonly:
         return [first]
-    from probebench.preflight import report
+    from probebench.reporting.availability import preprocessing_lines
 
     models = dict.fromkeys(case.sweep.model for case in cases)
     own = {name: f"weights {path}" for name, path in options.weights.items()}
     try:
-        lines = report([state.catalog.model(name) for name in models], protocol, own)
+        lines = preprocessing_lines([state.catalog.model(name) for name in models], protocol, own)
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
     if state.journal is not None and (left := state.journal.left):
@@ -82,10 +82,10 @@ def summary(terminalreporter: Any, state: State) -> None:
             ascii_only=not encoding.lower().startswith("utf"),
         )
     if state.withheld:
-        from probebench import preflight
+        from probebench.reporting.availability import skipped_lines
 
         every = state.config.get_verbosity() > 0
-        notes += preflight.summary(state.withheld.values(), state.catalog, every=every)
+        notes += skipped_lines(state.withheld.values(), state.catalog, every=every)
     shown = notes
     if state.config.get_verbosity() < -1:
         shown = [note for note in notes if note.startswith(("ERROR", "WARNING"))]

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
     from probebench.catalog.taps import Tap
     from probebench.handover import Handover
-    from probebench.options import Options
-    from probebench.outcome import Outcome
-    from probebench.preflight import Here, Withheld
-    from probebench.run import Run
+    from probebench.measure.availability import Here, SkippedSweep
+    from probebench.measure.options import Options
+    from probebench.measure.outcome import SweepOutcome
+    from probebench.measure.run import Run
     from probebench.state import State
 
 _INPUT = "probebench"  # the key of what the controller gives to a worker
@@ -195,9 +195,9 @@ class Worker:
             },
         )
 
-    def measure(self, run: Run, sweep: Sweep, taps: Sequence[Tap]) -> Outcome:
+    def measure(self, run: Run, sweep: Sweep, taps: Sequence[Tap]) -> SweepOutcome:
         """Measure a sweep and hand it over, unless another worker had begun with it: that one is dead by now."""
-        from probebench.outcome import Outcome
+        from probebench.measure.outcome import SweepOutcome
 
         if (done := run.over(sweep)) is not None:
             return done
@@ -210,11 +210,11 @@ class Worker:
             # It may have died later, of something else.
             outcome = self._handover.ended(sweep) or _died(sweep, before)
         except StoreError as error:
-            outcome = Outcome(sweep, error=f"StoreError: {error}")
+            outcome = SweepOutcome(sweep, error=f"StoreError: {error}")
         run.take(outcome)
         return outcome
 
-    def withhold(self, withheld: Withheld) -> None:
+    def withhold(self, withheld: SkippedSweep) -> None:
         """Tell the controller of a sweep that turned out not to be possible."""
         self._handover.withhold(withheld)
 
@@ -228,11 +228,11 @@ class Worker:
                 self._handover.account(self.name, run.cache.ledger)
 
 
-def _died(sweep: Sweep, worker: str) -> Outcome:
-    from probebench.outcome import Outcome
+def _died(sweep: Sweep, worker: str) -> SweepOutcome:
+    from probebench.measure.outcome import SweepOutcome
 
     error = f"WorkerDied: the process of worker {worker} ended while it measured this sweep"
-    return Outcome(sweep, error=error, explained_by=f"the crash of worker {worker!r}")
+    return SweepOutcome(sweep, error=error, explained_by=f"the crash of worker {worker!r}")
 
 
 class Controller:
@@ -379,7 +379,7 @@ class Controller:
         Returns:
             whether the run was interrupted
         """
-        from probebench.outcome import Outcome
+        from probebench.measure.outcome import SweepOutcome
 
         assert self._handover is not None
         interrupted = interrupted and not self._enough_failures
@@ -392,7 +392,7 @@ class Controller:
             try:
                 outcome = self._handover.ended(sweep)
             except StoreError as error:
-                outcome = Outcome(sweep, error=f"StoreError: {error}")
+                outcome = SweepOutcome(sweep, error=f"StoreError: {error}")
             if outcome is None and not interrupted:
                 outcome = _died(sweep, worker)
             if outcome is not None:

@@ -28,11 +28,11 @@ for _module in (
     "probebench.fixture",
     "probebench.heat_map",
     "probebench.junit",
-    "probebench.preflight",
+    "probebench.measure.availability",
     "probebench.probes.logistic_path",
     "probebench.probes.sklearn_logistic",
     "probebench.progress",
-    "probebench.run",
+    "probebench.measure.run",
     "probebench.telling",
 ):
     import_module(_module)

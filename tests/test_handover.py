@@ -15,8 +15,8 @@ from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import StoreError
 from probebench.handover import Handover
-from probebench.outcome import Outcome
-from probebench.preflight import Withheld
+from probebench.measure.availability import SkippedSweep
+from probebench.measure.outcome import SweepOutcome
 from tests.records.samples import right, stored
 
 SWEEP = Sweep("net", "digits", "default@1")
@@ -26,7 +26,7 @@ TAPS = {"L01-act": right(700, 3, 2), "final": right(600)}
 def measured(**more):
     run = stored({("net", "digits"): TAPS})
     (record,) = run.record["sweeps"]
-    return Outcome(SWEEP, record, run.record["cases"], dict(run.correct), complete=True, **more)
+    return SweepOutcome(SWEEP, record, run.record["cases"], dict(run.correct), complete=True, **more)
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_several_draws_arrive_as_they_were(folder):
 
 
 def test_a_sweep_that_failed_before_its_first_tap_arrives(folder):
-    folder.end(Outcome(SWEEP, error="DataError: no", traceback="Traceback ..."))
-    assert folder.ended(SWEEP) == Outcome(SWEEP, error="DataError: no", traceback="Traceback ...")
+    folder.end(SweepOutcome(SWEEP, error="DataError: no", traceback="Traceback ..."))
+    assert folder.ended(SWEEP) == SweepOutcome(SWEEP, error="DataError: no", traceback="Traceback ...")
 
 
 def test_damage_is_found(folder, tmp_path):
@@ -87,7 +87,7 @@ def test_who_begins_with_a_sweep_is_known(folder):
 
 
 def test_what_is_withheld_arrives(folder):
-    withheld = Withheld(SWEEP, 98, model=True, datasets=("digits", "cifar10"), asked=True, by_model=True)
+    withheld = SkippedSweep(SWEEP, 98, model=True, datasets=("digits", "cifar10"), asked=True, by_model=True)
     assert folder.withheld() == []
     folder.withhold(withheld)
     assert folder.withheld() == [withheld]
@@ -134,7 +134,7 @@ def test_a_disk_that_has_no_locks_is_explained(folder, monkeypatch):
 def test_outcomes_make_baselines_of_all_taps():
     taps = {tap.id: right(500 + i) for i, tap in enumerate(all_taps(2))}
     run = stored({("net", "digits"): taps})
-    baseline = Outcome(SWEEP, run.record["sweeps"][0], run.record["cases"], dict(run.correct)).baseline()
+    baseline = SweepOutcome(SWEEP, run.record["sweeps"][0], run.record["cases"], dict(run.correct)).baseline()
     assert {tap.id: int(bits.sum()) for tap, bits in baseline.correct.items()} == {
         name: 500 + i for i, name in enumerate(taps)
     }

@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.performance.cost --part fits    # or extraction, bytes
 
 From the root of the repository. One thread. Prints for each part what is measured against what is predicted, and the
-worst ratio; for fits also the constants of `probebench.cost.OPERATIONS` as this run would have them.
+worst ratio; for fits also the constants of `probebench.measure.cost.OPERATIONS` as this run would have them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from probebench import all_taps, run_sweep
 from probebench.catalog import builtin_models
 from probebench.catalog.protocols import DEFAULT, Protocol
 from probebench.catalog.taps import Tap
-from probebench.cost import OPERATIONS, fit_parts, matrix_rate, path_operations, ridge_operations
 from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.features.cache import FeatureCache
 from probebench.features.hooks import Taps
+from probebench.measure.cost import OPERATIONS, fit_parts, matrix_rate, path_operations, ridge_operations
 from probebench.models.build import build_model
 from probebench.probes import get_probe
 
@@ -160,7 +160,7 @@ def probes() -> list[list[Measured]]:
 def check_fits() -> None:
     seen, held_out, real, ridge = probes()
     constants = calibrate(seen)
-    print("\nconstants of this run", constants, "\nof probebench.cost ", dict(OPERATIONS))
+    print("\nconstants of this run", constants, "\nof probebench.measure.cost ", dict(OPERATIONS))
     columns = [
         "features",
         "N",

@@ -17,7 +17,8 @@ from tabulate import tabulate
 
 from probebench._hardware import choose_device
 from probebench.catalog.precision import PRECISIONS
-from probebench.sweep import SweepResult, run_sweep
+from probebench.measure.result import SweepResult
+from probebench.measure.sweep import run_sweep
 
 
 def row(precision: str, exact: SweepResult, lower: SweepResult) -> list[object]:

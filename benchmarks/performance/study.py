@@ -19,8 +19,8 @@ from tabulate import tabulate
 from benchmarks.performance.architectures import Facts, read
 from probebench.catalog.protocols import DEFAULT, FEW_SHOT_16, Protocol
 from probebench.catalog.taps import Tap
-from probebench.cost import fit_operations
-from probebench.planning import Demand
+from probebench.measure.cost import fit_operations
+from probebench.measure.plan import Workload
 
 RECORD_BYTES, BASELINE_BYTES = 1300, 56
 """Of a case in a run record and in a baseline, besides one bit for each test image in both."""
@@ -96,7 +96,7 @@ class Rates:
 
     Attributes:
         network: floating-point operations of networks, that a GPU reaches
-        core: of the probe's products, that a processor core reaches (`probebench.cost.matrix_rate`)
+        core: of the probe's products, that a processor core reaches (`probebench.measure.cost.matrix_rate`)
         decoded, resized: images a core makes ready: of files, and of small arrays
     """
 
@@ -112,7 +112,7 @@ class Cost:
 
     Attributes:
         network: operations of networks
-        probes: operations of probes, as of `probebench.cost.fit_operations`
+        probes: operations of probes, as of `probebench.measure.cost.fit_operations`
         files, arrays: images of each kind that are made ready
         features: bytes, if those of all are kept
         cases: how many
@@ -171,12 +171,12 @@ class Variant:
     largest: float = float("inf")
 
 
-def demand(facts: Facts, dataset: Dataset, protocol: Protocol, kept: Callable[[Tap], bool]) -> Demand:
+def demand(facts: Facts, dataset: Dataset, protocol: Protocol, kept: Callable[[Tap], bool]) -> Workload:
     """What a sweep asks for. Draws that have images in common read these once."""
     shots, draws = protocol.shots, protocol.draws or 1
     n_train = dataset.train if shots is None else min(dataset.train, shots * dataset.classes)
     n_read = round(dataset.train * (1 - (1 - n_train / dataset.train) ** draws))
-    return Demand(
+    return Workload(
         protocol,
         {tap: width for tap, width in facts.taps().items() if kept(tap)},
         n_read=n_read,

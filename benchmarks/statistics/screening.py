@@ -24,10 +24,11 @@ from probebench.catalog import Catalog
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import Tap
 from probebench.errors import DataError
+from probebench.measure.result import SweepResult
+from probebench.measure.sweep import ExtractedFeatures
 from probebench.recommendation import screening
 from probebench.recommendation.answer import as_cases, correct_of
 from probebench.records.tap_selection import select_tap
-from probebench.sweep import Extracted, SweepResult
 
 MODEL = "glyphvit"
 DATASETS = (
@@ -48,7 +49,7 @@ def measure(dataset: str, share: float, seed: int, jobs: int) -> tuple[dict[Tap,
     scored: dict[Tap, float] = {}
     protocol = replace(DEFAULT, train_fraction=share, seed=seed)
 
-    def look(seen: Extracted) -> list[Tap]:
+    def look(seen: ExtractedFeatures) -> list[Tap]:
         scored.update(screening.scores(seen.train, seen.sets[0], protocol, "cpu", jobs))
         return list(seen.train)
 

@@ -10,8 +10,8 @@ from probebench.records.types import Record
 if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
+    from probebench.measure.result import SweepResult
     from probebench.records.verdicts import Judgement
-    from probebench.sweep import SweepResult
 
 
 def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgement) -> Record:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError
+from probebench.measure.result import SweepResult
 from probebench.metrics import Estimate
-from probebench.sweep import SweepResult
 
 if TYPE_CHECKING:
     import pandas as pd

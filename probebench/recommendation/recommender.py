@@ -15,8 +15,10 @@ from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import FINAL, Tap
 from probebench.errors import ProbebenchError
 from probebench.features.cache import FeatureCache
+from probebench.measure.prepare import model_of
+from probebench.measure.result import SweepResult
+from probebench.measure.sweep import ExtractedFeatures, run_sweep
 from probebench.models import default_catalog
-from probebench.preparation import model_of
 from probebench.probes.logistic_path import solve
 from probebench.recommendation import own_images, screening
 from probebench.recommendation.answer import Recommendation, TapRow, as_cases, correct_of
@@ -24,7 +26,6 @@ from probebench.recommendation.compute import saved_compute
 from probebench.recommendation.export import Export, export
 from probebench.records.tap_selection import select_tap
 from probebench.stats import discordant, mcnemar_two_sided
-from probebench.sweep import Extracted, SweepResult, run_sweep
 
 
 def recommend(
@@ -63,9 +64,9 @@ def recommend(
     images = own_images.find(data, catalog)
     device = choose_device(device)
     cores = jobs or available_cores()
-    seen: list[Extracted] = []
+    seen: list[ExtractedFeatures] = []
 
-    def screen(extracted: Extracted) -> Sequence[Tap]:
+    def screen(extracted: ExtractedFeatures) -> Sequence[Tap]:
         seen.append(extracted)
         if budget is None or budget >= len(extracted.train):
             return list(extracted.train)
@@ -91,7 +92,7 @@ class _Choice:
     """What a sweep found, on the way to a recommendation."""
 
     result: SweepResult
-    seen: Extracted
+    seen: ExtractedFeatures
     images: own_images.Images
     weights: Path | None
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,6 @@ from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError
-
-if TYPE_CHECKING:
-    pass
 
 Table = dict[str, Any]
 
@@ -320,7 +317,7 @@ def update_command(sweep: Sweep, model: ModelSpec, how: str, tests: str) -> str:
     """What stores the baselines of all cases of a sweep.
 
     Args:
-        tests: see `probebench.options.Options.tests`
+        tests: see `probebench.measure.options.Options.tests`
     """
     protocol = "" if sweep.protocol == DEFAULT_PROTOCOL else f"--probe-protocol={sweep.protocol}"
     names = f"--probe-model={model.typed} --probe-dataset={sweep.dataset}"

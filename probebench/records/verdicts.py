@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from probebench.catalog.taps import Tap
 from probebench.records.baselines import Baseline, incomparable
 from probebench.stats import Move, holm, paired
-
-if TYPE_CHECKING:
-    pass
-
 
 Key = TypeVar("Key")
 

@@ -16,7 +16,7 @@ import pathlib, pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def reading_ahead(request):
-    import probebench.run as run
+    import probebench.measure.run as run
     begin, finish, monkeypatch, root = run.begin_sweep, run.run_sweep, pytest.MonkeyPatch(), request.config.rootpath
 
     def note(text):
@@ -99,7 +99,7 @@ def test_a_fit_that_runs_out_of_memory_beside_another_sweep_is_made_alone(projec
 @pytest.fixture(autouse=True, scope="session")
 def full(request, reading_ahead):
     import torch
-    import probebench.ahead, probebench.sweep as sweep
+    import probebench.measure.prefetch, probebench.measure.sweep as sweep
     probe_taps, times, monkeypatch = sweep.probe_taps, [], pytest.MonkeyPatch()
 
     def full_once(*args, **kwargs):
@@ -109,7 +109,7 @@ def full(request, reading_ahead):
         return probe_taps(*args, **kwargs)
 
     monkeypatch.setattr(sweep, "probe_taps", full_once)
-    monkeypatch.setattr(probebench.ahead.Ahead, "busy", True)
+    monkeypatch.setattr(probebench.measure.prefetch.Ahead, "busy", True)
     yield
     monkeypatch.undo()
 """,
@@ -130,7 +130,7 @@ import pytest
 @pytest.fixture(autouse=True, scope="session")
 def full():
     import torch
-    import probebench.preparation, probebench.sweep as sweep
+    import probebench.measure.prepare, probebench.measure.sweep as sweep
     from probebench import forward
     from probebench.features.cache import extraction
     from probebench._arrays import allocate
@@ -151,7 +151,7 @@ def full():
     else:
         monkeypatch.setattr(extraction, "allocate", no_room)
         monkeypatch.setattr(forward, "allocate", no_room)
-    monkeypatch.setattr(probebench.preparation, "_usable_on_gpu", lambda device: 10**9)
+    monkeypatch.setattr(probebench.measure.prepare, "_usable_on_gpu", lambda device: 10**9)
     yield
     monkeypatch.undo()
 """.replace("WHERE", repr(where)),
@@ -168,7 +168,7 @@ def test_ctrl_c_stops_what_is_read_ahead(project):
         """
 @pytest.fixture(autouse=True, scope="session")
 def stop(request, reading_ahead):
-    import probebench.sweep as sweep
+    import probebench.measure.sweep as sweep
     monkeypatch = pytest.MonkeyPatch()
 
     def stopped(*args, **kwargs):

@@ -41,7 +41,7 @@ def test_a_second_run_extracts_nothing(record):
 @pytest.mark.parametrize("changes", [{"probe": "ridge_path"}, {"path": (0.01, 1.0)}], ids=str)
 def test_another_probe_or_strength_extracts_nothing(record, monkeypatch, changes):
     _, before = record("--probe-cache=./features")
-    monkeypatch.setattr("probebench.run.get_protocol", lambda name: replace(get_protocol(name), **changes))
+    monkeypatch.setattr("probebench.measure.run.get_protocol", lambda name: replace(get_protocol(name), **changes))
     _, after = record("--probe-cache=./features")
     assert after["images"] == 0
     assert scores(after) != scores(before)

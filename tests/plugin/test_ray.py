@@ -232,7 +232,7 @@ def deadly():
 
 
 def test_a_sweep_that_raises_fails_at_once_and_one_that_kills_its_process_after_retries(project, run):
-    from probebench.engines.ray import RETRIES
+    from probebench.measure.ray.engine import RETRIES
 
     add_to_conftest(project, FAILING)
     project.makepyfile(test_tiny=CASES.format('"broken", "deadly", "no_class_two", "blobs"'))
@@ -322,7 +322,7 @@ def killing():
 
 
 def test_a_cluster_without_nodes_is_not_waited_for_for_ever(project, run, cluster, monkeypatch):
-    from probebench.engines import ray as engine
+    from probebench.measure.ray import engine
 
     monkeypatch.setattr(engine, "PATIENCE_SECONDS", 3.0)
     monkeypatch.setattr(engine, "_LOOK_SECONDS", 0.5)
@@ -446,10 +446,10 @@ def test_a_run_without_cases_starts_no_cluster(project, run, monkeypatch):
 def test_what_an_earlier_run_has_finished_is_no_task(project, run, cluster, monkeypatch):
     project.makepyfile(test_tiny=CASES.format('"blobs", "blobs_dark"'))
     with monkeypatch.context() as patch:
-        patch.setattr("probebench.journal.Journal.remove", lambda journal: None)
+        patch.setattr("probebench.measure.resume.ResumeStore.remove", lambda journal: None)
         run("--probe-json=local.json").assert_outcomes(passed=2)
     cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    monkeypatch.setattr("probebench.engines.ray.RayEngine._job", None)
+    monkeypatch.setattr("probebench.measure.ray.engine.RayEngine._job", None)
     run(*on(cluster), "--probe-resume", "--probe-json=ray.json").assert_outcomes(passed=2)
     assert timeless(loaded(project, "ray.json")) == timeless(loaded(project, "local.json"))

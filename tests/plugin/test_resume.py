@@ -20,7 +20,7 @@ import os, pathlib, pytest, signal
 
 @pytest.fixture(autouse=True, scope="session")
 def ending(request):
-    import probebench.run as run
+    import probebench.measure.run as run
     original, monkeypatch, root, begun = run.run_sweep, pytest.MonkeyPatch(), request.config.rootpath, []
 
     def run_sweep(model, dataset, **more):

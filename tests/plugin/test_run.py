@@ -56,7 +56,7 @@ def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
 
 
 def test_each_sweep_is_extracted_once_also_across_files(project, run, monkeypatch):
-    from probebench import run as run_module
+    from probebench.measure import run as run_module
 
     calls = []
     original = run_module.run_sweep
@@ -72,7 +72,7 @@ def test_each_sweep_is_extracted_once_also_across_files(project, run, monkeypatc
 
 
 def test_reordered_items_do_not_measure_a_sweep_again(project, run, monkeypatch):
-    from probebench import run as run_module
+    from probebench.measure import run as run_module
 
     calls = []
     original = run_module.run_sweep

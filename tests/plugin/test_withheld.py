@@ -253,7 +253,7 @@ def test_machines_get_the_reason(bare, project):
 
 def test_the_commercial_licences_are_those_without_terms_of_their_own():
     from probebench.catalog import builtin_models
-    from probebench.preflight import _COMMERCIAL_LICENCES
+    from probebench.measure.availability import _COMMERCIAL_LICENCES
 
     used = {spec.licence for spec in builtin_models().values() if needs_download(spec)}
     assert used - _COMMERCIAL_LICENCES == {"cc-by-nc-4.0", "dinov3-license", "apple-ascl"}

@@ -29,7 +29,7 @@ import os, pathlib, pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def counting(request):
-    import probebench.sweep as sweep
+    import probebench.measure.sweep as sweep
     original, monkeypatch = sweep.features_of, pytest.MonkeyPatch()
 
     def extract(built, views, *args, **kwargs):
@@ -402,7 +402,7 @@ def test_runs_without_cases_are_left_to_xdist(project, run):
         def test_one(x): pass
 
         def test_light():
-            heavy = ("torch", "probebench.handover", "probebench.run")
+            heavy = ("torch", "probebench.handover", "probebench.measure.run")
             assert not [name for name in heavy if name in sys.modules]
         """
     )

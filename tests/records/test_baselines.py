@@ -15,12 +15,12 @@ from probebench.catalog.protocols import PAPER
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import StoreError
 from probebench.measure.entries import baseline_of
+from probebench.measure.result import SweepResult
 from probebench.metrics import Estimate, Metrics
 from probebench.probes.evaluate import TapResult
 from probebench.records import baselines
 from probebench.records.baselines import Baseline
 from probebench.records.verdicts import judge
-from probebench.sweep import SweepResult
 
 SWEEP = Sweep("glyphvit", "digits", "paper@1")
 N = 1000

@@ -22,7 +22,7 @@ from benchmarks.performance.study import (
 )
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
-from probebench.cost import (
+from probebench.measure.cost import (
     OPERATIONS,
     fit_operations,
     fit_parts,
@@ -30,14 +30,14 @@ from probebench.cost import (
     path_operations,
     ridge_operations,
 )
-from probebench.planning import Demand
+from probebench.measure.plan import Workload
 
 WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(12)}  # a ViT-B
 
 
 def asked(widths=WIDTHS, n=50_000, protocol="default@1", draws=1, narrow=768, classes=10):
     chosen = get_protocol(protocol)
-    return Demand(chosen, widths, n_read=n, n_train=n, n_test=10_000, classes=classes, draws=draws, narrow=narrow)
+    return Workload(chosen, widths, n_read=n, n_train=n, n_test=10_000, classes=classes, draws=draws, narrow=narrow)
 
 
 def test_parts_are_products_of_sizes():

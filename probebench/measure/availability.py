@@ -6,20 +6,17 @@ told about at the end. What is asked for by name (`probebench.asking`) may be do
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from probebench._format import counted, human
 from probebench.asking import Asked
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.cases import Sweep
-from probebench.catalog.protocols import Protocol
 from probebench.errors import unknown
 from probebench.fetch import hub, local
 from probebench.fetch.http import offline as forbidden
-from probebench.models.preprocessing import describe_preprocessing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +31,7 @@ Here = tuple[dict[str, bool], dict[str, bool]]
 
 
 @dataclass(frozen=True)
-class Withheld:
+class SkippedSweep:
     """A sweep that is not run.
 
     Attributes:
@@ -55,7 +52,7 @@ class Withheld:
     why: str = ""
 
 
-class Preflight:
+class Availability:
     """Decides for each sweep of a run whether it runs.
 
     Args:
@@ -120,7 +117,7 @@ class Preflight:
     def _missing(self, spec: DatasetSpec) -> list[Archive]:
         return [archive for each in self._read(spec) for archive in local.missing(each)]
 
-    def unreachable(self, sweep: Sweep, cases: int) -> Withheld:
+    def unreachable(self, sweep: Sweep, cases: int) -> SkippedSweep:
         """A sweep that was let through to be downloaded, and nobody answered: those hosts are not tried again."""
         self._weights.clear()
         self._images.clear()
@@ -130,16 +127,16 @@ class Preflight:
             self._no_hub = True
         else:
             self._dead_hosts |= {urlsplit(archive.url).netloc for archive in self._missing(dataset)}
-        return Withheld(sweep, cases, lacks_model, lacking, asked=True, by_model=True)
+        return SkippedSweep(sweep, cases, lacks_model, lacking, asked=True, by_model=True)
 
-    def withhold(self, sweep: Sweep, cases: int) -> Withheld | None:
+    def withhold(self, sweep: Sweep, cases: int) -> SkippedSweep | None:
         """Why a sweep is not to be run; None if it is."""
         model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
         named = self._asked.model(model.name)
         asked = named or self._asked.dataset(dataset.name)
         why = self._refused(model)
         if why:
-            return Withheld(sweep, cases, model=False, datasets=(), asked=asked, by_model=named, why=why)
+            return SkippedSweep(sweep, cases, model=False, datasets=(), asked=asked, by_model=named, why=why)
         lacks_model, lacking = self._lacks_weights(model), self._lacking(dataset)
         if not named and self._is_control_of_absent(model):
             # It needs no weights, and would otherwise run wherever there are images, for a hundred models.
@@ -147,7 +144,7 @@ class Preflight:
         may_get_model = named and not self._offline and not self._no_hub
         may_get_dataset = asked and not self._offline and not any(map(self._out_of_reach, self._missing(dataset)))
         if (lacks_model and not may_get_model) or (lacking and not may_get_dataset):
-            return Withheld(sweep, cases, lacks_model, lacking, asked, named)
+            return SkippedSweep(sweep, cases, lacks_model, lacking, asked, named)
         return None
 
     def _out_of_reach(self, archive: Archive) -> bool:
@@ -167,100 +164,3 @@ class Preflight:
         if spec.licence.lower() in allowed:
             return ""
         return f"licence {spec.licence or 'unknown'}, refused by --probe-licence={','.join(sorted(self._licences))}"
-
-
-SHOWN = 5
-"""Models that the summary of a run lists, though nobody named them."""
-
-
-def entries(withheld: Iterable[Withheld], catalog: Catalog) -> list[dict[str, Any]]:
-    """By model, what was withheld as run records have it: how many cases, what they lack, the command that gets it.
-
-    Controls are counted with their models.
-    """
-    return [_entry(catalog.model(name), group, catalog) for name, group in _by_model(withheld, catalog).items()]
-
-
-def _by_model(withheld: Iterable[Withheld], catalog: Catalog) -> dict[str, list[Withheld]]:
-    groups: dict[str, list[Withheld]] = {}
-    for each in withheld:
-        spec = catalog.model(each.sweep.model)
-        base = catalog.models.get(spec.control_of or "", spec)
-        groups.setdefault(base.name, []).append(each)
-    return groups
-
-
-def summary(withheld: Iterable[Withheld], catalog: Catalog, *, every: bool = False) -> list[str]:
-    """The `entries` as lines of text, after one that says what they are.
-
-    Args:
-        every: list all models; by default only the first `SHOWN` of those whose name nobody gave
-    """
-    groups = _by_model(withheld, catalog)
-    wanted = {name for name, group in groups.items() if any(each.by_model for each in group)}
-    names = sorted(groups, key=lambda name: name not in wanted)
-    shown = names if every else names[: len(wanted) + SHOWN]
-    left = len(names) - len(shown)
-    if left == 1:
-        shown, left = names, 0
-    found = [_entry(catalog.model(name), groups[name], catalog) for name in shown]
-    rows = [(each["model"], counted(each["cases"], "case"), each["lacks"], each["command"]) for each in found]
-    if not rows:
-        return []
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return [
-        "skipped (what is asked for by name is downloaded, where there is a network and nothing forbids it):",
-        *(
-            f"  {name:<{widths[0]}}  {cases:>{widths[1]}}  {lacks:<{widths[2]}}  {command}".rstrip()
-            for name, cases, lacks, command in rows
-        ),
-        *([f"  and {left} models more: -v shows them, probebench models lists all that are known"] if left else []),
-    ]
-
-
-def _entry(spec: ModelSpec, group: list[Withheld], catalog: Catalog) -> dict[str, Any]:
-    entry = {"model": spec.name, "cases": sum(each.cases for each in group)}
-    reasons = list(dict.fromkeys(each.why for each in group if each.why))
-    if reasons:
-        return entry | {"lacks": "; ".join(reasons), "command": ""}
-    lacks, names = [], []
-    if any(each.model for each in group):
-        lacks.append(human(spec.download_size) if spec.download_size else "weights")
-        names.append(hub.handle(spec))
-    datasets = list(dict.fromkeys(name for each in group for name in each.datasets))
-    if datasets:
-        archives = {a.url: a for name in datasets for a in local.missing(catalog.dataset(name))}
-        size = sum(archive.size for archive in archives.values())
-        lacks.append(counted(len(datasets), "dataset") + (f" {human(size)}" if size else ""))
-        names += _short(datasets, catalog)
-    return entry | {"lacks": " + ".join(lacks), "command": f"probebench fetch {' '.join(names)}" if names else ""}
-
-
-def _short(datasets: list[str], catalog: Catalog) -> list[str]:
-    """Datasets by the name of the suite that they are all from, or by their own if they are few."""
-    if len(datasets) <= 2:
-        return datasets
-    suites = [name for name, members in catalog.suites.items() if set(datasets) <= set(members)]
-    return [min(suites, key=lambda name: len(catalog.suites[name]))] if suites else datasets
-
-
-def report(specs: Iterable[ModelSpec], protocol: Protocol, own: Mapping[str, str]) -> list[str]:
-    """A line per model: weights, licence and preparation of images; models that agree in all of it share one.
-
-    Args:
-        own: by model, weights that the command line names instead
-    """
-    names: dict[str, list[str]] = {}
-    for spec in specs:
-        text, differs = describe_preprocessing(spec, protocol)
-        if spec.name in own:
-            origin = [own[spec.name]]
-        elif hub.needs_download(spec):
-            origin = [spec.architecture, f"licence {spec.licence or 'unknown'}"]
-        else:
-            origin = []
-        agreed = "otherwise as the weights declare" if "evaluated at" in text else "as the weights declare"
-        agreed = "; ".join(f"WARNING: {each}" for each in differs) or agreed
-        line = "; ".join([*([", ".join(origin)] if origin else []), text, agreed])
-        names.setdefault(line, []).append(spec.name)
-    return [f"{', '.join(models)}: {line}" for line, models in names.items()]

@@ -15,7 +15,7 @@ from probebench.catalog.taps import all_taps
 from probebench.datasets import Split
 from probebench.errors import FeatureError
 from probebench.features.cache import FeatureCache
-from probebench.planning import Demand, plan_sweep
+from probebench.measure.plan import Workload, plan_sweep
 from tests.features.conftest import SPEC
 
 MB = 1_000_000
@@ -24,7 +24,7 @@ WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(1
 
 
 def demand(widths=WIDTHS, n=50_000, protocol=PROTOCOL, draws=1, narrow=768):
-    return Demand(protocol, widths, n_read=n, n_train=n, n_test=10_000, classes=10, draws=draws, narrow=narrow)
+    return Workload(protocol, widths, n_read=n, n_train=n, n_test=10_000, classes=10, draws=draws, narrow=narrow)
 
 
 def test_bytes_of_the_features_of_a_vit_b():
@@ -104,7 +104,7 @@ def noise_dataset(n=60, size=16, seed=0):
     return ["a", "b", "c"], *splits
 
 
-DATASET = DatasetSpec(name="noise", reader="tests.test_planning:noise_dataset")
+DATASET = DatasetSpec(name="noise", reader="tests.measure.test_plan:noise_dataset")
 
 
 @pytest.mark.parametrize("protocol", ["default@1", "paper@1", "few_shot_4@1"])
@@ -130,7 +130,7 @@ def test_results_do_not_depend_on_the_plan(tmp_path, protocol):
 
 def _fits(whole, protocol, memory):
     widths = {tap: each.width for tap, each in whole.taps.items()}
-    asked = Demand(
+    asked = Workload(
         protocol,
         widths,
         n_read=whole.images - whole.n_test,
@@ -162,7 +162,7 @@ def test_results_from_the_disk_are_the_same(tmp_path, monkeypatch):
 @pytest.fixture
 def roomy_gpu(monkeypatch):
     """The CPU stands for a GPU that has memory to spare."""
-    monkeypatch.setattr("probebench.preparation._usable_on_gpu", lambda device: 10**9)
+    monkeypatch.setattr("probebench.measure.prepare._usable_on_gpu", lambda device: 10**9)
 
 
 L2 = replace(PROTOCOL, feature_norm="l2")
@@ -196,7 +196,7 @@ def test_features_of_probes_that_run_on_the_cpu_do_not_stay(roomy_gpu):
 
 def test_what_stays_is_bounded_by_what_is_free(roomy_gpu, monkeypatch):
     needed = run_sweep(SPEC, DATASET, jobs=1, device="cpu").plan.device
-    monkeypatch.setattr("probebench.preparation._usable_on_gpu", lambda device: needed - 1)
+    monkeypatch.setattr("probebench.measure.prepare._usable_on_gpu", lambda device: needed - 1)
     assert run_sweep(SPEC, DATASET, jobs=1, device="cpu", device_memory=10**9).plan.mode == "memory"
 
 
@@ -221,13 +221,13 @@ from probebench import DatasetSpec, run_sweep
 from probebench.features.cache import FeatureCache
 from probebench.catalog.protocols import get_protocol
 from tests.features.conftest import SPEC
-import tests.test_planning as here
+import tests.measure.test_plan as here
 
 protocol = replace(get_protocol("default@1"), path=(0.01, 1.0))
 wide = replace(SPEC, kwargs=SPEC.kwargs | {"embed_dim": 96})
 run = lambda spec, **more: run_sweep(wide, spec, protocol=protocol, device="cpu", jobs=1, **more)
 run(here.DATASET)  # libraries are loaded
-spec = DatasetSpec(name="many", reader="tests.test_planning:noise_dataset", kwargs={"n": 6_000})
+spec = DatasetSpec(name="many", reader="tests.measure.test_plan:noise_dataset", kwargs={"n": 6_000})
 for mode, memory in here.PEAK_MEMORY.items():
     if os.fork():  # which with one thread is safe
         os.wait()

@@ -17,24 +17,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench import _files, outcome
+from probebench import _files
 from probebench.catalog.protocols import get_protocol
 from probebench.errors import StoreError
-from probebench.outcome import Outcome
+from probebench.measure import outcome
+from probebench.measure.outcome import SweepOutcome
 from probebench.records import baselines
 from probebench.records.environment import versions
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog
     from probebench.catalog.cases import Case, Sweep
-    from probebench.options import Options
+    from probebench.measure.options import Options
 
 
 _SETTINGS = "settings"  # the file that says which run it is
 _FORGOTTEN = 30 * 24 * 3600.0  # seconds
 
 
-class Journal:
+class ResumeStore:
     """The finished sweeps of one run.
 
     Args:
@@ -55,7 +56,7 @@ class Journal:
         self.left = len(list(self._folder.glob("*.json")))
         self.recalled: list[Sweep] = []
 
-    def keep(self, ended: Outcome) -> None:
+    def keep(self, ended: SweepOutcome) -> None:
         """Keep a sweep of which every case was measured; others are measured again."""
         if not ended.complete or ended.sweep in self.recalled:
             return
@@ -85,7 +86,7 @@ class Journal:
             return text
         return f"{text}; the one that was left last differs in {', '.join(differs)}" if differs else text
 
-    def recall(self, sweep: Sweep) -> Outcome | None:
+    def recall(self, sweep: Sweep) -> SweepOutcome | None:
         """A sweep that an earlier run has finished, if that is asked for; damaged files are as none."""
         path = self._path(sweep)
         if not self._resume or not path.exists():

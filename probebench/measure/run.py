@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probebench import _files, ahead, leaderboard_text, report
+from probebench import _files, leaderboard_text, report
 from probebench._files import relative
 from probebench._format import counted, signed
 from probebench._hardware import choose_device, usable_memory
@@ -28,20 +28,22 @@ from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.features.batching import out_of_memory
 from probebench.features.cache import FeatureCache
-from probebench.journal import Journal
+from probebench.measure import prefetch
 from probebench.measure.entries import baseline_of, case_record, sweep_record
 from probebench.measure.environment import hardware
-from probebench.options import Options
-from probebench.outcome import Outcome
-from probebench.planning import SweepPlan
-from probebench.preparation import prepare
+from probebench.measure.options import Options
+from probebench.measure.outcome import SweepOutcome
+from probebench.measure.plan import SweepPlan
+from probebench.measure.prepare import prepare
+from probebench.measure.result import SweepResult
+from probebench.measure.resume import ResumeStore
+from probebench.measure.shift import References
+from probebench.measure.sweep import PrefetchedSweep, begin_sweep, run_sweep
 from probebench.records import baselines, run_record
 from probebench.records.baselines import Baseline
 from probebench.records.tap_selection import select_tap
 from probebench.records.types import Record
 from probebench.records.verdicts import Judgement, judge
-from probebench.shift import References
-from probebench.sweep import Begun, SweepResult, begin_sweep, run_sweep
 
 Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]
 
@@ -92,17 +94,17 @@ class Run:
         family: int,
         hardware: Mapping[str, Any] | None = None,
         stored: Mapping[Sweep, Baseline | None] | None = None,
-        journal: Journal | None = None,
+        journal: ResumeStore | None = None,
     ) -> None:
         self.options = options
         self.catalog = catalog
         self.hardware = dict(hardware or {})
         self._family, self._stored, self._journal = family, stored, journal
-        self._over: dict[Sweep, Outcome] = {}
+        self._over: dict[Sweep, SweepOutcome] = {}
         self._measuring: dict[Sweep, _Measuring] = {}
         self.cache = feature_cache(options)
         self._references = References(self.cache)
-        self._ahead = ahead.Ahead()
+        self._ahead = prefetch.Ahead()
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
@@ -112,7 +114,7 @@ class Run:
         taps: Sequence[Tap],
         progress: Progress | None = None,
         following: Following | None = None,
-    ) -> Outcome:
+    ) -> SweepOutcome:
         """Run one sweep and judge its cases. Failures end up in the outcome; interruptions pass through.
 
         Args:
@@ -123,7 +125,7 @@ class Run:
         if (before := self.recall(sweep)) is not None:
             return before
         measured = self._measuring[sweep] = _Measuring(sweep)
-        ended = Outcome(sweep)
+        ended = SweepOutcome(sweep)
         start = time.perf_counter()
 
         def keep(result: SweepResult) -> None:
@@ -201,7 +203,7 @@ class Run:
     def _read_ahead(self, following: Following, plan: SweepPlan) -> None:
         """Begin with a sweep where a device would be idle and memory allows, beside another one and its plan."""
         options, device = self.options, choose_device(self.options.device)
-        if not ahead.worthwhile(device, get_protocol(options.protocol)) or (found := following()) is None:
+        if not prefetch.worthwhile(device, get_protocol(options.protocol)) or (found := following()) is None:
             return
         sweep, taps = found
         if sweep in self._over or self.recall(sweep) is not None:
@@ -209,7 +211,7 @@ class Run:
         settings = self._settings(sweep, taps)
         free = options.memory if options.memory is not None else usable_memory("cpu")
 
-        def begin(progress: Progress) -> Begun | None:
+        def begin(progress: Progress) -> PrefetchedSweep | None:
             return begin_sweep(
                 prepare(**settings, download=False, device=device, progress=progress),
                 cache=self.cache,
@@ -226,30 +228,30 @@ class Run:
         """Give up what was read ahead."""
         self._ahead.drop()
 
-    def take(self, outcome: Outcome) -> None:
+    def take(self, outcome: SweepOutcome) -> None:
         """Add a sweep that is over, wherever it was measured."""
         self._over[outcome.sweep] = outcome
         if self._journal is not None:
             self._journal.keep(outcome)
 
-    def recall(self, sweep: Sweep) -> Outcome | None:
+    def recall(self, sweep: Sweep) -> SweepOutcome | None:
         """A sweep that an earlier run has finished, if this one goes on with what that has left."""
         found = self._journal.recall(sweep) if self._journal is not None else None
         if found is not None:
             self.take(found)
         return found
 
-    def over(self, sweep: Sweep) -> Outcome | None:
+    def over(self, sweep: Sweep) -> SweepOutcome | None:
         """A sweep that is over; None if it is not."""
         return self._over.get(sweep)
 
-    def outcomes(self) -> list[Outcome]:
+    def outcomes(self) -> list[SweepOutcome]:
         """Of all sweeps so far, the unfinished included, which may have finished some taps."""
         return [*self._over.values(), *self.unfinished()]
 
-    def unfinished(self) -> list[Outcome]:
+    def unfinished(self) -> list[SweepOutcome]:
         """Of sweeps that were interrupted."""
-        return [self._described(Outcome(sweep), measured) for sweep, measured in self._measuring.items()]
+        return [self._described(SweepOutcome(sweep), measured) for sweep, measured in self._measuring.items()]
 
     def sort(self, order: Iterable[Sweep]) -> None:
         """Bring the sweeps that are over into an order."""
@@ -277,7 +279,7 @@ class Run:
             family=max(self._family, len(measured.result.taps)),
         )
 
-    def _described(self, outcome: Outcome, measured: _Measuring) -> Outcome:
+    def _described(self, outcome: SweepOutcome, measured: _Measuring) -> SweepOutcome:
         """Fill in what was measured."""
         result = measured.result
         if result is None or not result.taps:
@@ -339,7 +341,8 @@ class Run:
         """The run record of all that was measured so far, unfinished sweeps included.
 
         Args:
-            withheld: what was not measured because it is not on this machine, see `probebench.preflight.entries`
+            withheld: what was not measured because it is not on this machine, see
+            `probebench.reporting.availability.skipped_entries`
         """
         outcomes = self.outcomes()
         sweeps = [outcome.record for outcome in outcomes if outcome.record is not None]

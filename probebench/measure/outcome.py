@@ -19,7 +19,7 @@ from probebench.records.types import Record
 
 
 @dataclass
-class Outcome:
+class SweepOutcome:
     """One sweep of the run.
 
     Attributes:
@@ -63,7 +63,7 @@ class Outcome:
         )
 
 
-def save(outcome: Outcome, path: Path) -> None:
+def save(outcome: SweepOutcome, path: Path) -> None:
     """Write an outcome to a JSON file, and its bits beside it as `probebench.records.run_record.save` does.
 
     Raises:
@@ -73,7 +73,7 @@ def save(outcome: Outcome, path: Path) -> None:
     run_record.save(table | {"sweep": asdict(outcome.sweep)}, path, outcome.correct)
 
 
-def load(path: Path) -> Outcome:
+def load(path: Path) -> SweepOutcome:
     """Read what `save` wrote.
 
     Raises:
@@ -85,4 +85,4 @@ def load(path: Path) -> Outcome:
         raise StoreError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
     correct = dict(run_record.load_correct(table, path))
     table.pop("correct", None)
-    return Outcome(**table | {"sweep": Sweep(**table["sweep"]), "correct": correct})
+    return SweepOutcome(**table | {"sweep": Sweep(**table["sweep"]), "correct": correct})

@@ -24,18 +24,18 @@ from probebench.features.cache import FeatureCache
 from probebench.features.hooks import widths_of
 from probebench.fetch import fetch_dataset, local
 from probebench.fetch import hub as pretrained
+from probebench.measure.plan import SweepPlan, Workload, plan_sweep
 from probebench.models import default_catalog
 from probebench.models.build import Model, build_model
 from probebench.models.checkpoint import own_file
 from probebench.models.timm_spec import complete_spec
-from probebench.planning import Demand, SweepPlan, plan_sweep
 from probebench.probes import get_probe
 from probebench.probes.base import ON_DEVICE
 from probebench.probes.evaluate import TrainingSet
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSweep:
     """A sweep that can begin.
 
     Attributes:
@@ -55,7 +55,7 @@ class Prepared:
     sets: list[TrainingSet]
     train_views: Views
     test_views: Views
-    demand: Demand
+    demand: Workload
 
     @property
     def images(self) -> int:
@@ -65,7 +65,7 @@ class Prepared:
     def plan(
         self, *, memory: int | None, device_memory: int | None, cache: FeatureCache | None, jobs: int
     ) -> SweepPlan:
-        """See `probebench.planning.plan_sweep`.
+        """See `probebench.measure.plan.plan_sweep`.
 
         Args:
             memory: bytes; None for most of what is free
@@ -124,7 +124,7 @@ def prepare(
     download: bool,
     device: str,
     progress: Progress,
-) -> Prepared:
+) -> PreparedSweep:
     """Read the data, build the network, and see how much there is to do; arguments as of `probebench.run_sweep`.
 
     Raises:
@@ -167,7 +167,7 @@ def prepare(
     built = build_model(model_spec, weights=weights, device=device, precision=protocol.precision)
 
     size, seed, resizing = model_spec.input_size, protocol.seed, protocol.resizing(model_spec)
-    return Prepared(
+    return PreparedSweep(
         model=built,
         dataset=dataset_spec,
         clean=clean,
@@ -177,7 +177,7 @@ def prepare(
         sets=sets,
         train_views=Views(data.train, read, protocol.train_view, size, seed, resizing),
         test_views=Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing),
-        demand=Demand(
+        demand=Workload(
             protocol,
             widths_of(built, chosen_taps, pooling=protocol.pooling, device=device),
             n_read=len(read),

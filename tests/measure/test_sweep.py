@@ -16,7 +16,7 @@ from probebench.catalog.protocols import DEFAULT
 from probebench.datasets import Split
 from probebench.errors import ProbebenchError, UnknownName
 
-NOISE = DatasetSpec("noise", "tests.test_sweep:noise")
+NOISE = DatasetSpec("noise", "tests.measure.test_sweep:noise")
 TAPS = [Tap(1, "act"), Tap(12, "rc2"), Tap("final", "final")]
 
 

@@ -25,7 +25,7 @@ Mode = Literal["device", "memory", "disk", "passes"]
 
 
 @dataclass(frozen=True)
-class Demand:
+class Workload:
     """What a sweep asks for.
 
     Attributes:
@@ -129,7 +129,7 @@ class SweepPlan:
         return len(self.groups) if self.mode == "passes" else 1
 
 
-def plan_sweep(demand: Demand, *, memory: int, disk: int, jobs: int, device: int = 0) -> SweepPlan:
+def plan_sweep(demand: Workload, *, memory: int, disk: int, jobs: int, device: int = 0) -> SweepPlan:
     """The plan of a sweep.
 
     Args:
@@ -179,6 +179,6 @@ def _shards() -> int:
     return 2 * SHARD_BYTES
 
 
-def _need(demand: Demand, taps: Sequence[Tap], mode: Mode, jobs: int) -> int:
+def _need(demand: Workload, taps: Sequence[Tap], mode: Mode, jobs: int) -> int:
     at_once = min(jobs, len(taps))
     return demand.held(taps, mode) + at_once * demand.fit(max(demand.widths[tap] for tap in taps))

@@ -23,15 +23,15 @@ import pytest
 from probebench._format import counted
 from probebench.errors import EngineError, ProbebenchError
 from probebench.items import cases_of
-from probebench.options import RAY_ADDRESS
+from probebench.measure.options import RAY_ADDRESS
 from probebench.records.environment import versions
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
     from probebench.catalog.taps import Tap
-    from probebench.engines.task import Done, Job
-    from probebench.outcome import Outcome
-    from probebench.run import Run
+    from probebench.measure.outcome import SweepOutcome
+    from probebench.measure.ray.task import Job, JobResult
+    from probebench.measure.run import Run
     from probebench.state import State
 
 RETRIES = 3
@@ -87,7 +87,7 @@ class RayEngine:
             self._taps.setdefault(case.sweep, []).append(case.tap)
         import ray
 
-        from probebench.engines.task import measure
+        from probebench.measure.ray.task import measure
 
         self._ray = ray
         options = self._state.options
@@ -112,7 +112,7 @@ class RayEngine:
         self._waiting.extend(sweep for sweep in order if sweep in self._taps and self._run.recall(sweep) is None)
         self._submit()
 
-    def outcome(self, sweep: Sweep) -> Outcome:
+    def outcome(self, sweep: Sweep) -> SweepOutcome:
         """Wait until a sweep is over."""
         run = self._run
         while (done := run.over(sweep)) is None:
@@ -128,7 +128,7 @@ class RayEngine:
 
     def _submit(self) -> None:
         """Keep enough tasks in flight for the whole cluster; what is sent with the others need not be read yet."""
-        from probebench.outcome import Outcome
+        from probebench.measure.outcome import SweepOutcome
 
         if not self._waiting:
             return
@@ -138,13 +138,13 @@ class RayEngine:
             try:
                 job = self._job(sweep)
             except ProbebenchError as error:
-                self._run.take(Outcome(sweep, error=f"{type(error).__name__}: {error}"))
+                self._run.take(SweepOutcome(sweep, error=f"{type(error).__name__}: {error}"))
                 continue
             self._flying[self._task.options(name=f"probebench {sweep.id}").remote(job)] = sweep
 
     def _job(self, sweep: Sweep) -> Job:
         from probebench.catalog import Catalog
-        from probebench.engines.task import Job
+        from probebench.measure.ray.task import Job
 
         state, catalog, taps = self._state, self._state.catalog, sorted(set(self._taps[sweep]))
         model, dataset = catalog.model(sweep.model), catalog.dataset(sweep.dataset)
@@ -177,24 +177,24 @@ class RayEngine:
         return landed
 
     def _take(self, task: Any, sweep: Sweep) -> None:
-        from probebench.outcome import Outcome
+        from probebench.measure.outcome import SweepOutcome
 
         errors = self._ray.exceptions
         try:
-            done: Done = self._ray.get(task)
+            done: JobResult = self._ray.get(task)
         except errors.RayTaskError as error:
             # The function catches what a sweep raises, so this is raised before it, or at its edges.
             explained = (
                 "EngineError: a node of the Ray cluster could not begin with the sweep; probebench, and the packages "
                 f"that it and the datasets' readers need, must be installed on every node ({_reason(error)})"
             )
-            self._run.take(Outcome(sweep, error=explained, traceback=_plain(str(error))))
+            self._run.take(SweepOutcome(sweep, error=explained, traceback=_plain(str(error))))
         except errors.RayError as error:
             explained = (
                 f"WorkerDied: the process that measured this sweep, or its node, ended, and {RETRIES} more did "
                 f"({type(error).__name__}: {_reason(error)})"
             )
-            self._run.take(Outcome(sweep, error=explained))
+            self._run.take(SweepOutcome(sweep, error=explained))
         else:
             self._hardware.append(done.hardware)
             self._run.take(done.outcome)
@@ -205,7 +205,7 @@ class RayEngine:
 
     def _give_up_without_nodes(self) -> None:
         """When nodes have gone, and nobody replaces them, what is left could wait for ever."""
-        from probebench.outcome import Outcome
+        from probebench.measure.outcome import SweepOutcome
 
         if self._places():
             self._none_fits_since = None
@@ -221,7 +221,7 @@ class RayEngine:
         left = [*self._flying.values(), *self._waiting]
         self._cancel()
         for sweep in left:
-            self._run.take(Outcome(sweep, error=error))
+            self._run.take(SweepOutcome(sweep, error=error))
 
     # After it
 

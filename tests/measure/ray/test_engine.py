@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.engines.ray import described, share
 from probebench.errors import EngineError
+from probebench.measure.ray.engine import described, share
 
 HEAD = {"node:__internal_head__": 1.0}
 

@@ -17,9 +17,9 @@ from probebench.catalog import Catalog
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.catalog.taps import Tap
-from probebench.engines.task import Job, measure
-from probebench.options import Options
-from probebench.outcome import Outcome
+from probebench.measure.outcome import SweepOutcome
+from probebench.measure.ray.task import Job, measure
+from probebench.options import parse_options
 from probebench.records.baselines import Baseline
 from probebench.records.environment import versions
 
@@ -36,7 +36,7 @@ def job(tmp_path, monkeypatch, pytestconfig):
     threads = torch.get_num_threads()
     catalog = Catalog.default()
     model, data = catalog.model("glyphvit"), catalog.dataset("digits")
-    options = replace(Options.from_pytest_config(pytestconfig), jobs=1, device="cpu", baselines=tmp_path / "none")
+    options = replace(parse_options(pytestconfig), jobs=1, device="cpu", baselines=tmp_path / "none")
     sent = {spec.name: spec for spec in (data, catalog.reference(model)) if spec is not None}
     yield Job(
         sweep=SWEEP,
@@ -104,5 +104,5 @@ def test_job_and_outcome_can_be_sent(job):
     assert sent == job
     outcome = measure(sent).outcome
     again = pickle.loads(cloudpickle.dumps(outcome))
-    assert isinstance(again, Outcome)
+    assert isinstance(again, SweepOutcome)
     assert again.cases == outcome.cases

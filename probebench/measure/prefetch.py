@@ -18,7 +18,7 @@ from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import Protocol
 
 if TYPE_CHECKING:
-    from probebench.sweep import Begun
+    from probebench.measure.sweep import PrefetchedSweep
 
 
 def worthwhile(device: str, protocol: Protocol) -> bool:
@@ -59,7 +59,7 @@ class Ahead:
 
     def __init__(self) -> None:
         self._sweep: Sweep | None = None
-        self._future: Future[Begun | None] | None = None
+        self._future: Future[PrefetchedSweep | None] | None = None
         self._stop = Event()
 
     @property
@@ -67,7 +67,7 @@ class Ahead:
         """Whether something is being read."""
         return self._future is not None and not self._future.done()
 
-    def start(self, sweep: Sweep, begin: Callable[[Progress], Begun | None]) -> None:
+    def start(self, sweep: Sweep, begin: Callable[[Progress], PrefetchedSweep | None]) -> None:
         """Begin with a sweep in another thread, unless one has begun.
 
         Args:
@@ -80,7 +80,7 @@ class Ahead:
         self._future = pool.submit(begin, _Stoppable(self._stop))
         pool.shutdown(wait=False)
 
-    def take(self, sweep: Sweep) -> Begun | None:
+    def take(self, sweep: Sweep) -> PrefetchedSweep | None:
         """What has begun of a sweep, once it is read; None if nothing has, or if it failed.
 
         A failure is not told: the sweep fails again in its turn, where it is explained.

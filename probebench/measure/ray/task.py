@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 from probebench._hardware import limit_threads
 from probebench.catalog.protocols import get_protocol
 from probebench.errors import EngineError, ProbebenchError
+from probebench.measure.availability import Availability
 from probebench.measure.environment import hardware
-from probebench.outcome import Outcome
-from probebench.preflight import Preflight
+from probebench.measure.outcome import SweepOutcome
+from probebench.measure.run import Run
 from probebench.records.environment import versions
-from probebench.run import Run
 
 if TYPE_CHECKING:
     from probebench.asking import Asked
     from probebench.catalog import Catalog
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
-    from probebench.options import Options
+    from probebench.measure.options import Options
     from probebench.records.baselines import Baseline
 
 
@@ -58,18 +58,18 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Done:
+class JobResult:
     """What comes back.
 
     Attributes:
         hardware: of the process that measured, as run records have it
     """
 
-    outcome: Outcome
+    outcome: SweepOutcome
     hardware: Mapping[str, Any]
 
 
-def measure(job: Job) -> Done:
+def measure(job: Job) -> JobResult:
     """Measure a sweep in this process, which is left in the directory and with the import path of the job."""
     sweep, here = job.sweep, socket.gethostname()
     try:
@@ -83,11 +83,11 @@ def measure(job: Job) -> Done:
         run = Run(job.options, job.catalog, job.family, stored={sweep: job.baseline})
         outcome = run.measure(sweep, job.taps)
     except ProbebenchError as error:
-        outcome = Outcome(sweep, error=f"{type(error).__name__}: {error}")
+        outcome = SweepOutcome(sweep, error=f"{type(error).__name__}: {error}")
     except Exception as error:
         # As in `Run.measure`; nothing but the end of the process is to be tried again.
-        outcome = Outcome(sweep, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-    return Done(outcome, hardware([outcome.record["device"]] if outcome.record else []))
+        outcome = SweepOutcome(sweep, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+    return JobResult(outcome, hardware([outcome.record["device"]] if outcome.record else []))
 
 
 def _check_versions(job: Job, here: str) -> None:
@@ -108,7 +108,7 @@ def _check_here(job: Job, here: str) -> None:
     """What is not on this machine, and may not be downloaded, is an error: pytest's process decided to measure it."""
     options, catalog = job.options, job.catalog
     clean = get_protocol(job.sweep.protocol).train_on == "clean"
-    preflight = Preflight(catalog, options.weights, job.asked, options.offline, (), clean)
+    preflight = Availability(catalog, options.weights, job.asked, options.offline, (), clean)
     lacking = preflight.withhold(job.sweep, len(job.taps))
     if lacking is not None:
         what = [f"the weights of {job.sweep.model}"] * lacking.model + [f"dataset {name}" for name in lacking.datasets]

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from probebench.planning import Demand
+from probebench.measure.plan import Workload
 from probebench.probes.lbfgs import default_group
 from probebench.probes.memory import SMALL
 
@@ -76,7 +76,7 @@ def ridge_operations(n: int, width: int, classes: int, strengths: int, taps: int
     return making + RIDGE_ROWS * parts["rows"] + 2 * parts["products"]
 
 
-def fit_operations(demand: Demand) -> float:
+def fit_operations(demand: Workload) -> float:
     """Operations of all fits of a sweep, as of a float32 matrix product; what `matrix_rate` divides.
 
     Fits of scikit-learn take about as long as the path (docs/performance.md) and are taken for it.

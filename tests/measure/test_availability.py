@@ -12,9 +12,10 @@ from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.errors import WeightsError
 from probebench.fetch import hub
+from probebench.measure.availability import Availability
+from probebench.measure.sweep import run_sweep
 from probebench.models.preprocessing import describe_preprocessing
-from probebench.preflight import Preflight, report, summary
-from probebench.sweep import run_sweep
+from probebench.reporting.availability import preprocessing_lines, skipped_lines
 
 NOBODY = Asked.parse((), (), "", "", ())
 SPEC = Catalog.default().model("vit_b16")
@@ -34,7 +35,7 @@ def nothing_is_here(monkeypatch, tmp_path):
 
 def withheld(model, dataset, keyword="", offline=False, licences=(), own=()):
     asked = Asked.parse((), (), keyword, "", ())
-    preflight = Preflight(CATALOG, dict.fromkeys(own), asked, offline, licences)
+    preflight = Availability(CATALOG, dict.fromkeys(own), asked, offline, licences)
     return preflight.withhold(Sweep(model, dataset, "default@1"), 98)
 
 
@@ -79,7 +80,7 @@ def test_what_no_program_can_fetch_is_withheld_though_asked_for():
 def test_weights_of_ones_own_need_no_download():
     assert withheld("vit_b16", "here", own=["vit_b16"]) is None
     spec = replace(SPEC, name="tuned", checkpoint="tuned.safetensors")
-    preflight = Preflight(CATALOG.extended([spec]), {}, NOBODY, False, ())
+    preflight = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ())
     assert preflight.withhold(Sweep("tuned", "here", "default@1"), 1) is None
 
 
@@ -103,14 +104,14 @@ def test_licences_can_be_refused(model, licences, refused):
 
 def test_an_unknown_licence_is_not_a_permission():
     spec = ModelSpec("nameless", "vit_base_patch16_224.mae", 12, "timm", 224, (0.5,) * 3, (0.5,) * 3)
-    preflight = Preflight(CATALOG.extended([spec]), {}, NOBODY, False, ("commercial",))
+    preflight = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ("commercial",))
     assert preflight.withhold(Sweep("nameless", "here", "default@1"), 1).why.startswith("licence unknown")
 
 
 def test_a_dead_host_is_not_taken_for_a_dead_network():
     live = replace(GONE, name="live", archives=(replace(ARCHIVE, url="https://other.example.org/b.zip", makes="b"),))
     asked = Asked.parse((), (), "glyphvit", "", ())
-    preflight = Preflight(CATALOG.extended(datasets=[live]), {}, asked, False, ())
+    preflight = Availability(CATALOG.extended(datasets=[live]), {}, asked, False, ())
     preflight.unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
     assert preflight.withhold(Sweep("glyphvit", "gone", "default@1"), 1) is not None
     assert preflight.withhold(Sweep("glyphvit", "live", "default@1"), 1) is None
@@ -124,18 +125,18 @@ def test_weights_of_ones_own_that_are_not_there_are_found_before_images_are_read
 def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():
     shifted = replace(HERE, name="shifted", clean="gone")
     catalog, sweep = CATALOG.extended(datasets=[shifted]), Sweep("glyphvit", "shifted", "transfer@1")
-    assert Preflight(catalog, {}, NOBODY, False, ()).withhold(sweep, 98) is None
-    found = Preflight(catalog, {}, NOBODY, False, (), clean=True).withhold(sweep, 98)
+    assert Availability(catalog, {}, NOBODY, False, ()).withhold(sweep, 98) is None
+    found = Availability(catalog, {}, NOBODY, False, (), clean=True).withhold(sweep, 98)
     assert found.datasets == ("gone",)
-    (_, line) = summary([found], catalog)
+    (_, line) = skipped_lines([found], catalog)
     assert line.endswith("probebench fetch gone")
     # Asking for the shifted dataset by name gets the clean one.
     asked = Asked.parse((), (), "shifted", "", ())
-    assert Preflight(catalog, {}, asked, False, (), clean=True).withhold(sweep, 98) is None
+    assert Availability(catalog, {}, asked, False, (), clean=True).withhold(sweep, 98) is None
 
 
 def test_no_network_once_means_no_further_tries():
-    preflight = Preflight(CATALOG, {}, Asked.parse((), (), "vit_b16", "", ()), False, ())
+    preflight = Availability(CATALOG, {}, Asked.parse((), (), "vit_b16", "", ()), False, ())
     sweep = Sweep("vit_b16", "here", "default@1")
     assert preflight.withhold(sweep, 98) is None
     found = preflight.unreachable(sweep, 98)
@@ -145,14 +146,14 @@ def test_no_network_once_means_no_further_tries():
 
 
 def test_the_summary_is_one_line_per_model():
-    preflight = Preflight(CATALOG, {}, NOBODY, False, ("apache-2.0",))
+    preflight = Availability(CATALOG, {}, NOBODY, False, ("apache-2.0",))
     paper = CATALOG.dataset_names("paper")
     found = [preflight.withhold(Sweep("vit_b16", name, "default@1"), 98) for name in paper]
     found += [preflight.withhold(Sweep("vit_b16_random", name, "default@1"), 98) for name in paper]
     found.append(preflight.withhold(Sweep("glyphvit", "gone", "default@1"), 98))
     found.append(preflight.withhold(Sweep("mae_b16", "gone", "default@1"), 98))
     found.append(preflight.withhold(Sweep("vit_l16", "here", "default@1"), 194))
-    _, vit_b, embedded, refused, vit_l = summary(found, CATALOG)
+    _, vit_b, embedded, refused, vit_l = skipped_lines(found, CATALOG)
     assert vit_b.startswith("  vit_b16 ")
     assert "2,156 cases" in vit_b
     assert "343 MB + 11 datasets " in vit_b
@@ -161,21 +162,21 @@ def test_the_summary_is_one_line_per_model():
     assert embedded.endswith("probebench fetch gone")
     assert refused.endswith("licence cc-by-nc-4.0, refused by --probe-licence=apache-2.0")
     assert vit_l.endswith("probebench fetch vit_l16")
-    assert summary([], CATALOG) == []
+    assert skipped_lines([], CATALOG) == []
 
 
 def test_of_models_that_nobody_asked_for_only_some_are_listed():
-    preflight = Preflight(CATALOG, {}, Asked.parse((), (), "", "", ()), False, ())
+    preflight = Availability(CATALOG, {}, Asked.parse((), (), "", "", ()), False, ())
     names = [name for name in CATALOG.models if name.startswith("augreg")]
     found = [preflight.withhold(Sweep(name, "gone", "default@1"), 98) for name in names]
     asked = replace(found[-1], asked=True, by_model=True)
-    head, first, *others, last = summary([*found[:-1], asked], CATALOG)
+    head, first, *others, last = skipped_lines([*found[:-1], asked], CATALOG)
     assert head.startswith("skipped ")
     assert first.startswith(f"  {names[-1]} ")  # what was asked for comes first
     assert [line.split()[0] for line in others] == names[:5]
     assert last == f"  and {len(names) - 6} models more: -v shows them, probebench models lists all that are known"
-    assert len(summary([*found[:-1], asked], CATALOG, every=True)) == 1 + len(names)
-    assert len(summary(found[:6], CATALOG)) == 7  # one more line would save none
+    assert len(skipped_lines([*found[:-1], asked], CATALOG, every=True)) == 1 + len(names)
+    assert len(skipped_lines(found[:6], CATALOG)) == 7  # one more line would save none
 
 
 def test_preparation_is_told_beside_what_the_weights_declare():
@@ -202,14 +203,14 @@ def test_a_spec_that_contradicts_its_weights_is_told():
 def test_the_report_names_weights_and_licence_and_joins_models_that_agree():
     protocol = get_protocol("default@1")
     glyphs = [CATALOG.model("glyphvit"), CATALOG.model("glyphvit_random")]
-    assert report(glyphs, protocol, {}) == [
+    assert preprocessing_lines(glyphs, protocol, {}) == [
         "glyphvit, glyphvit_random: 32 px, bilinear, mean 0.485/0.456/0.406, std 0.229/0.224/0.225; "
         "as the weights declare"
     ]
-    (line,) = report([SPEC], protocol, {})
+    (line,) = preprocessing_lines([SPEC], protocol, {})
     assert line.startswith("vit_b16: vit_base_patch16_224.orig_in21k, licence apache-2.0; 224 px, bicubic")
     assert line.endswith("; otherwise as the weights declare")  # all but the crop
-    (line,) = report([SPEC], get_protocol("paper@1"), {})
+    (line,) = preprocessing_lines([SPEC], get_protocol("paper@1"), {})
     assert "WARNING: mean 0.485/0.456/0.406, where the weights declare 0.5" in line
-    (line,) = report([SPEC], protocol, {"vit_b16": "weights /x.pt"})
+    (line,) = preprocessing_lines([SPEC], protocol, {"vit_b16": "weights /x.pt"})
     assert line.startswith("vit_b16: weights /x.pt; 224 px")

@@ -5,9 +5,9 @@ import threading
 import pytest
 import torch
 
-from probebench.ahead import Ahead, worthwhile
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import get_protocol
+from probebench.measure.prefetch import Ahead, worthwhile
 
 ONE, TWO = Sweep("a", "x", "default@1"), Sweep("a", "y", "default@1")
 

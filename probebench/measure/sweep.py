@@ -4,146 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from probebench import shift
 from probebench._arrays import Array, HostArray, on_host
-from probebench._format import human, interval, percent
+from probebench._format import human
 from probebench._hardware import available_cores, choose_device
 from probebench._progress import NullProgress, Progress
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import Protocol
-from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.taps import Tap
 from probebench.datasets import Dataset
 from probebench.datasets.views import pixel_statistics
 from probebench.errors import FeatureError, ProbebenchError
 from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.extraction import Features, features_of
+from probebench.measure import shift
+from probebench.measure.plan import Mode, SweepPlan
+from probebench.measure.prepare import PreparedSweep, prepare
+from probebench.measure.result import SweepResult
+from probebench.measure.shift import References
 from probebench.models import default_catalog
 from probebench.models.build import Model
-from probebench.models.checkpoint import PLAIN
-from probebench.planning import Mode, SweepPlan
-from probebench.preparation import Prepared, prepare
 from probebench.probes.evaluate import TapResult, TrainingSet, probe_taps
-from probebench.records.ranking import chosen
-from probebench.shift import References, ShiftDistance, Unavailable
-
-
-@dataclass
-class SweepResult:
-    """What one sweep measured. Taps are added as they finish, so after an interruption it holds those that did.
-
-    Attributes:
-        model, dataset, protocol: what was measured
-        trained_on: name of the dataset whose train split the probe was fitted on
-        weights_digest: of the network's parameters
-        weights_entry, weights_prefix, weights_made_for: see `probebench.models.build.Model`
-        test_set: digest of the test images and labels
-        n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
-        images: how many images went through the network; none of those whose features were in the cache
-        extract_seconds: wall time of the forward passes, loading included
-        device: torch device of the forward passes
-        batch_size: images per forward pass, at the end: memory may have run out
-        plan: where features lay, and how many passes it took
-        shift_distance: how far the test images are from what the model was pretrained on; None if it was not asked
-        taps: results by tap
-    """
-
-    model: ModelSpec
-    dataset: DatasetSpec
-    protocol: Protocol
-    trained_on: str
-    weights_digest: str
-    test_set: str
-    n_train: int
-    n_test: int
-    images: int
-    extract_seconds: float
-    device: str
-    weights_entry: str = ""
-    weights_prefix: str = ""
-    weights_made_for: int = 0
-    batch_size: int = 0
-    plan: SweepPlan | None = None
-    shift_distance: ShiftDistance | Unavailable | None = None
-    taps: dict[Tap, TapResult] = field(default_factory=dict)
-
-    @property
-    def weights_notes(self) -> list[str]:
-        """What a user should know of how the network was found in its weights file, a line each."""
-        notes, start = [], f"weights of {self.model.name}:"
-        if self.weights_entry not in ("", *PLAIN):
-            notes.append(f"{start} those in the entry {self.weights_entry!r} of their file")
-        if self.weights_prefix:
-            notes.append(
-                f"{start} names in their file have the prefix {self.weights_prefix!r}, which was dropped; what does "
-                "not have it was left out"
-            )
-        if self.weights_made_for:
-            notes.append(
-                f"{start} position embeddings in their file are made for images of {self.weights_made_for} pixels, and "
-                f"were resampled to the {self.model.input_size} that are read; "
-                f"kwargs={{'img_size': {self.weights_made_for}}} in its ModelSpec reads images of that size"
-            )
-        return notes
-
-    def to_rows(self) -> list[dict[str, Any]]:
-        """One dictionary a tap, of plain values, as `pandas.DataFrame` takes them.
-
-        Its keys: ``model``, ``dataset`` and ``protocol``, names; ``tap``, ``layer`` and ``site``; ``width``;
-        ``accuracy``, ``low`` and ``high``, top-1 on the test split and its 95% interval; ``mean_per_class``;
-        ``equal_width``, the accuracy at the width of the residual stream; ``held_out_accuracy``, ``C``, ``gap``,
-        ``iterations`` and ``seconds``, as in `TapResult`. Accuracies are in [0, 1]; what there is not is None.
-        """
-        return [
-            {
-                "model": self.model.name,
-                "dataset": self.dataset.name,
-                "protocol": self.protocol.name,
-                "tap": tap.id,
-                "layer": tap.layer,
-                "site": tap.site,
-                "width": found.width,
-                "accuracy": found.accuracy,
-                "low": found.ci95[0],
-                "high": found.ci95[1],
-                "mean_per_class": found.metrics.mean_per_class.value,
-                "equal_width": None if found.width_matched is None else found.width_matched.accuracy.value,
-                "held_out_accuracy": found.held_out_accuracy,
-                "C": found.C,
-                "gap": found.gap,
-                "iterations": found.iterations,
-                "seconds": found.seconds,
-            }
-            for tap, found in self.taps.items()
-        ]
-
-    def __repr__(self) -> str:
-        lines = [
-            f"<SweepResult {self.model.name} on {self.dataset.name}, {self.protocol.name}: {len(self.taps)} taps, "
-            f"{self.n_train} training and {self.n_test} test images"
-        ]
-        rows = self.to_rows()
-        if rows:
-            best = chosen(rows)
-            on = "test" if best["held_out_accuracy"] is None else "held-out"
-            lines += [f"  {_said(best)}, the best on {on} images"]
-            lines += [f"  {_said(row)}" for row in rows if row["tap"] == FINAL != best["tap"]]
-        return "\n".join(lines) + ">"
-
-
-def _said(row: dict[str, Any]) -> str:
-    return f"{row['tap']}: {percent(row['accuracy'])}% ({interval((row['low'], row['high']))})"
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractedFeatures:
     """What a sweep has read before its first probe is fitted. Test features are not part of it.
 
     Attributes:
@@ -160,7 +51,7 @@ class Extracted:
 
 
 @dataclass(frozen=True)
-class Begun:
+class PrefetchedSweep:
     """A sweep whose features are in memory, and whose probes are not fitted yet.
 
     Attributes:
@@ -170,7 +61,7 @@ class Begun:
         seconds: that reading them took
     """
 
-    ready: Prepared
+    ready: PreparedSweep
     plan: SweepPlan
     batch_size: BatchSize
     train: Features
@@ -198,9 +89,9 @@ def run_sweep(
     progress: Progress | None = None,
     on_plan: Callable[[SweepPlan], None] | None = None,
     on_start: Callable[[SweepResult], None] | None = None,
-    begun: Begun | None = None,
+    begun: PrefetchedSweep | None = None,
     on_read: Callable[[SweepPlan], None] | None = None,
-    screen: Callable[[Extracted], Sequence[Tap]] | None = None,
+    screen: Callable[[ExtractedFeatures], Sequence[Tap]] | None = None,
 ) -> SweepResult:
     """Extract features once, fit a probe at every tap, score it on the test split.
 
@@ -216,7 +107,7 @@ def run_sweep(
         download: get weights and archives that are not on this machine; without, they are an error
         cache: where features are kept and looked for; nowhere by default
         memory: bytes that features and probes may take; by default most of what is free. What does not fit is read
-            from the cache, or in several passes, see `probebench.planning`
+            from the cache, or in several passes, see `probebench.measure.plan`
         device_memory: bytes that features and probes may take on a GPU, where features stay if they fit; by default
             most of what is free there, 0 to keep features on the host
         device: a torch device or ``auto``
@@ -316,7 +207,7 @@ def run_sweep(
             on_read(plan)
         if screen is not None:
             arrays = {tap: on_host(values) for tap, values in train.items()}  # where they are already
-            wanted = tuple(sorted(set(screen(Extracted(ready.model, ready.data, arrays, ready.sets)))))
+            wanted = tuple(sorted(set(screen(ExtractedFeatures(ready.model, ready.data, arrays, ready.sets)))))
             del arrays
         progress.start("fit", len(wanted))
         for group in (wanted,) if plan.mode == "passes" else plan.groups:
@@ -330,7 +221,7 @@ def run_sweep(
 
 
 def begin_sweep(
-    ready: Prepared,
+    ready: PreparedSweep,
     *,
     cache: FeatureCache | None,
     memory: int,
@@ -338,7 +229,7 @@ def begin_sweep(
     batch_size: int | None,
     jobs: int | None,
     progress: Progress,
-) -> Begun | None:
+) -> PrefetchedSweep | None:
     """Read the features of a sweep before its turn; None if they and its probes do not fit into the memory.
 
     Args:
@@ -354,11 +245,11 @@ def begin_sweep(
         return None
     batch, start = BatchSize.for_network(ready.model.net, device, batch_size), time.perf_counter()
     train, test = _extracted(ready, ready.taps, cache, batch, device, progress, plan.mode)
-    return Begun(ready, plan, batch, train, test, time.perf_counter() - start)
+    return PrefetchedSweep(ready, plan, batch, train, test, time.perf_counter() - start)
 
 
 def _extracted(
-    ready: Prepared,
+    ready: PreparedSweep,
     taps: Sequence[Tap],
     cache: FeatureCache | None,
     batch_size: BatchSize,
@@ -394,7 +285,7 @@ def _extracted(
 
 
 def _probed(
-    ready: Prepared, taps: Sequence[Tap], train: Features, test: Features, device: str, jobs: int
+    ready: PreparedSweep, taps: Sequence[Tap], train: Features, test: Features, device: str, jobs: int
 ) -> Iterator[TapResult]:
     """Results of some taps, in any order."""
     seen, unseen = ({tap: features[tap] for tap in taps} for features in (train, test))

@@ -10,7 +10,7 @@ import pytest
 from probebench import Tap, run_sweep
 from probebench.catalog import Catalog, DatasetSpec
 from probebench.catalog.protocols import DEFAULT, PAPER
-from probebench.shift import MOST, References, ShiftDistance, Unavailable, kernel_distance, some
+from probebench.measure.shift import MOST, References, ShiftDistance, Unavailable, kernel_distance, some
 
 CATALOG = Catalog.default()
 FINAL, RC2 = Tap("final", "final"), Tap(2, "rc2")
@@ -118,7 +118,7 @@ def test_the_final_features_are_read_though_no_case_is_and_not_scaled(protocol):
 
 
 def test_a_reference_is_read_once_for_a_model(monkeypatch):
-    from probebench import shift
+    from probebench.measure import shift
 
     loaded, original = [], shift.datasets.load
     monkeypatch.setattr(shift.datasets, "load", lambda spec: loaded.append(spec.name) or original(spec))

@@ -1,1 +1,0 @@
-"""Where sweeps run, if not in pytest's own processes."""

@@ -1,0 +1,1 @@
+"""Sweeps as tasks of a Ray cluster."""

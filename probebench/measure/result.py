@@ -1,0 +1,123 @@
+"""What a sweep measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from probebench._format import interval, percent
+from probebench.catalog import DatasetSpec, ModelSpec
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import FINAL, Tap
+from probebench.measure.plan import SweepPlan
+from probebench.measure.shift import ShiftDistance, Unavailable
+from probebench.models.checkpoint import PLAIN
+from probebench.probes.evaluate import TapResult
+from probebench.records.ranking import chosen
+
+
+@dataclass
+class SweepResult:
+    """What one sweep measured. Taps are added as they finish, so after an interruption it holds those that did.
+
+    Attributes:
+        model, dataset, protocol: what was measured
+        trained_on: name of the dataset whose train split the probe was fitted on
+        weights_digest: of the network's parameters
+        weights_entry, weights_prefix, weights_made_for: see `probebench.models.build.Model`
+        test_set: digest of the test images and labels
+        n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
+        images: how many images went through the network; none of those whose features were in the cache
+        extract_seconds: wall time of the forward passes, loading included
+        device: torch device of the forward passes
+        batch_size: images per forward pass, at the end: memory may have run out
+        plan: where features lay, and how many passes it took
+        shift_distance: how far the test images are from what the model was pretrained on; None if it was not asked
+        taps: results by tap
+    """
+
+    model: ModelSpec
+    dataset: DatasetSpec
+    protocol: Protocol
+    trained_on: str
+    weights_digest: str
+    test_set: str
+    n_train: int
+    n_test: int
+    images: int
+    extract_seconds: float
+    device: str
+    weights_entry: str = ""
+    weights_prefix: str = ""
+    weights_made_for: int = 0
+    batch_size: int = 0
+    plan: SweepPlan | None = None
+    shift_distance: ShiftDistance | Unavailable | None = None
+    taps: dict[Tap, TapResult] = field(default_factory=dict)
+
+    @property
+    def weights_notes(self) -> list[str]:
+        """What a user should know of how the network was found in its weights file, a line each."""
+        notes, start = [], f"weights of {self.model.name}:"
+        if self.weights_entry not in ("", *PLAIN):
+            notes.append(f"{start} those in the entry {self.weights_entry!r} of their file")
+        if self.weights_prefix:
+            notes.append(
+                f"{start} names in their file have the prefix {self.weights_prefix!r}, which was dropped; what does "
+                "not have it was left out"
+            )
+        if self.weights_made_for:
+            notes.append(
+                f"{start} position embeddings in their file are made for images of {self.weights_made_for} pixels, and "
+                f"were resampled to the {self.model.input_size} that are read; "
+                f"kwargs={{'img_size': {self.weights_made_for}}} in its ModelSpec reads images of that size"
+            )
+        return notes
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One dictionary a tap, of plain values, as `pandas.DataFrame` takes them.
+
+        Its keys: ``model``, ``dataset`` and ``protocol``, names; ``tap``, ``layer`` and ``site``; ``width``;
+        ``accuracy``, ``low`` and ``high``, top-1 on the test split and its 95% interval; ``mean_per_class``;
+        ``equal_width``, the accuracy at the width of the residual stream; ``held_out_accuracy``, ``C``, ``gap``,
+        ``iterations`` and ``seconds``, as in `TapResult`. Accuracies are in [0, 1]; what there is not is None.
+        """
+        return [
+            {
+                "model": self.model.name,
+                "dataset": self.dataset.name,
+                "protocol": self.protocol.name,
+                "tap": tap.id,
+                "layer": tap.layer,
+                "site": tap.site,
+                "width": found.width,
+                "accuracy": found.accuracy,
+                "low": found.ci95[0],
+                "high": found.ci95[1],
+                "mean_per_class": found.metrics.mean_per_class.value,
+                "equal_width": None if found.width_matched is None else found.width_matched.accuracy.value,
+                "held_out_accuracy": found.held_out_accuracy,
+                "C": found.C,
+                "gap": found.gap,
+                "iterations": found.iterations,
+                "seconds": found.seconds,
+            }
+            for tap, found in self.taps.items()
+        ]
+
+    def __repr__(self) -> str:
+        lines = [
+            f"<SweepResult {self.model.name} on {self.dataset.name}, {self.protocol.name}: {len(self.taps)} taps, "
+            f"{self.n_train} training and {self.n_test} test images"
+        ]
+        rows = self.to_rows()
+        if rows:
+            best = chosen(rows)
+            on = "test" if best["held_out_accuracy"] is None else "held-out"
+            lines += [f"  {_said(best)}, the best on {on} images"]
+            lines += [f"  {_said(row)}" for row in rows if row["tap"] == FINAL != best["tap"]]
+        return "\n".join(lines) + ">"
+
+
+def _said(row: dict[str, Any]) -> str:
+    return f"{row['tap']}: {percent(row['accuracy'])}% ({interval((row['low'], row['high']))})"

@@ -1,0 +1,1 @@
+"""Run records for people: terminal, markdown, LaTeX, CSV, HTML, figures, GitHub."""

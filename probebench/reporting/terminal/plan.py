@@ -1,0 +1,78 @@
+"""What --probe-plan prints: for every sweep where its features would lie, how many passes, memory and time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from probebench._format import counted, human
+from probebench.catalog.cases import Case, Sweep
+from probebench.catalog.taps import Tap
+from probebench.errors import ProbebenchError
+from probebench.measure.cost import matrix_rate
+from probebench.measure.estimate import Estimate, estimate
+from probebench.measure.run import feature_cache
+
+if TYPE_CHECKING:
+    from probebench.catalog import Catalog
+    from probebench.measure.options import Options
+
+
+def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> tuple[list[str], int]:
+    """The table, and what all sweeps take together. Networks are built and timed on two batches of empty images.
+
+    Returns:
+        the lines, and how many sweeps cannot be planned
+    """
+    cache = feature_cache(options)
+    taps: dict[Sweep, list[Tap]] = {}
+    for case in cases:
+        taps.setdefault(case.sweep, []).append(case.tap)
+    speed = matrix_rate()
+    found: dict[Sweep, Estimate | str] = {}
+    for sweep, wanted in taps.items():
+        try:
+            found[sweep] = estimate(sweep, wanted, catalog, options, cache, speed)
+        except ProbebenchError as error:
+            found[sweep] = str(error)
+    header = ("sweep", "taps", "images", "features", "in", "passes", "memory", "disk", "extract", "fit")
+    known = {sweep: each for sweep, each in found.items() if isinstance(each, Estimate)}
+    rows = [_cells(sweep, each) for sweep, each in known.items()]
+    aligned = ("left", "right", "right", "right", "left", *["right"] * 5)
+    text: list[str] = []
+    if rows:
+        text += tabulate(rows, header, tablefmt="simple", colalign=aligned, disable_numparse=True).splitlines()
+    text += [f"{sweep.id}: cannot be planned: {each}" for sweep, each in found.items() if isinstance(each, str)]
+    if known:
+        total = sum(each.extract_seconds + each.fit_seconds for each in known.values())
+        most, on_gpu = (max(getattr(each.plan, name) for each in known.values()) for name in ("memory", "device"))
+        disk = sum(each.plan.disk for each in known.values())
+        text.append(
+            f"{counted(len(known), 'sweep')}: about {_duration(total)}, at most {human(most)} of memory"
+            f"{f' and {human(on_gpu)} of a GPU' if on_gpu else ''} at a time besides network and libraries"
+            f"{f', {human(disk)} of disk' if disk else ''}"
+        )
+    return text, len(found) - len(known)
+
+
+def _cells(sweep: Sweep, each: Estimate) -> tuple[str, ...]:
+    return (
+        sweep.id,
+        str(each.taps),
+        f"{each.images:,}",
+        human(each.feature_bytes),
+        {"disk": "disk", "device": "GPU"}.get(each.plan.mode, "memory"),
+        str(each.plan.passes),
+        human(each.plan.device or each.plan.memory),
+        human(each.plan.disk) if each.plan.disk else "",
+        _duration(each.extract_seconds),
+        _duration(each.fit_seconds),
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
