@@ -256,7 +256,7 @@ def _archives(spec: DatasetSpec, root: Path, keep: bool) -> dict[str, _Job]:
 
 def _run(jobs: Sequence[_Job]) -> None:
     from probebench.fetch import Unreachable
-    from probebench.progress import transfers
+    from probebench.reporting.terminal.progress import transfers
 
     unreachable: set[str] = set()
     with transfers(sys.stderr) as progress:

@@ -70,9 +70,9 @@ def _recommend(args: argparse.Namespace) -> int:
             f"{error} Models of a conftest.py are known to pytest only: give --weights FILE with the model that it was "
             "tuned from, or in Python probebench.recommend(ModelSpec(...), FOLDER)"
         ) from error
-    from probebench.progress import bar
     from probebench.recommendation import recommend
     from probebench.recommendation.export import check
+    from probebench.reporting.terminal.progress import bar
 
     if args.output is not None:
         check(args.output, "-o")

@@ -162,15 +162,15 @@ def _read(name: str, bits: str = "") -> Stored:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from probebench.leaderboard import render
     from probebench.records.tap_selection import with_selections
-    from probebench.terminal import manners
+    from probebench.reporting.terminal.console import output_style
+    from probebench.reporting.terminal.leaderboard import render
 
     run = _read(args.record)
     if any("selection" not in sweep for sweep in run.record["sweeps"]):
         run = _read(args.record, bits="useful")
     record = with_selections(run.record, run.correct)
-    _print(render(record, level=args.level, **manners(sys.stdout)) + "\n" + "\n".join(_provenance(run)))
+    _print(render(record, level=args.level, **output_style(sys.stdout)) + "\n" + "\n".join(_provenance(run)))
     return OK
 
 
@@ -232,26 +232,28 @@ def _leaderboard(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from probebench import report
-    from probebench.leaderboard import tally
     from probebench.records.merge import merge
+    from probebench.reporting import html
+    from probebench.reporting.sentences import tally
 
-    report.check(args.output, "-o")
+    html.check(args.output, "-o")
     runs = [_read(name) for name in args.records]
     record, _ = merge(runs, args.protocol)
-    size = report.write(record, args.output, runs[0].name if len(runs) == 1 else f"{len(runs)} runs")
+    size = html.write(record, args.output, runs[0].name if len(runs) == 1 else f"{len(runs)} runs")
     print(f"{args.output}: {tally(record)}, {size / 1e6:.1f} MB")
     return OK
 
 
 def _figures(args: argparse.Namespace) -> int:
-    from probebench import figures
     from probebench.records.merge import merge
+    from probebench.reporting import figures
+    from probebench.reporting.figures.options import FORMATS as KINDS
+    from probebench.reporting.figures.options import FigureOptions
 
-    formats = list(dict.fromkeys(args.format)) or list(figures.FORMATS)
+    formats = list(dict.fromkeys(args.format)) or list(KINDS)
     figures.check(args.output, formats, "-o")
     record, _ = merge([_read(name) for name in args.records], args.protocol)
-    wanted = figures.Wanted(args.model, args.dataset, formats, args.site, dict(args.tuned))
+    wanted = FigureOptions(args.model, args.dataset, formats, args.site, dict(args.tuned))
     paths, notes = figures.write(record, args.output, wanted)
     for path in paths:
         _print(str(path))
@@ -261,20 +263,20 @@ def _figures(args: argparse.Namespace) -> int:
 
 
 def _board(record: Record, args: argparse.Namespace) -> str:
-    from probebench.leaderboard import render
-    from probebench.leaderboard_text import to_text
-    from probebench.terminal import Manners, manners
+    from probebench.reporting.export import to_text
+    from probebench.reporting.terminal.console import OutputStyle, output_style
+    from probebench.reporting.terminal.leaderboard import render
 
     if kind := FORMATS[args.format]:
         return to_text(record, kind)
-    in_file = Manners(width=None, color=False, ascii_only=False)
-    return render(record, level=args.level, **(in_file if args.output is not None else manners(sys.stdout)))
+    in_file = OutputStyle(width=None, color=False, ascii_only=False)
+    return render(record, level=args.level, **(in_file if args.output is not None else output_style(sys.stdout)))
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from probebench.compare_table import render
     from probebench.records.compare import compare
-    from probebench.terminal import manners
+    from probebench.reporting.terminal.comparison import render
+    from probebench.reporting.terminal.console import output_style
 
     try:
         a, b = _read(args.a, bits="needed"), _read(args.b, bits="needed")
@@ -284,7 +286,7 @@ def _compare(args: argparse.Namespace) -> int:
         # Not 1: that would say that something regressed.
         print(f"probebench: {error}", file=sys.stderr)
         return TROUBLE
-    _print(render(found, (a.name, b.name), every=args.all, **manners(sys.stdout)))
+    _print(render(found, (a.name, b.name), every=args.all, **output_style(sys.stdout)))
     return REGRESSED if found.regressed else OK
 
 

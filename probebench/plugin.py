@@ -228,7 +228,7 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[SweepOutcome | None
     if reporter is None or not reporter.isatty or reporter.verbosity < 0:
         yield run.measure(sweep, taps, following=following)
         return
-    from probebench.progress import bar
+    from probebench.reporting.terminal.progress import bar
 
     capture: Any = config.pluginmanager.get_plugin("capturemanager")
     reporter.ensure_newline()

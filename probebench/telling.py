@@ -71,7 +71,7 @@ def summary(terminalreporter: Any, state: State) -> None:
         return
     writer, text = terminalreporter._tw, ""
     if record is not None:
-        from probebench import leaderboard
+        from probebench.reporting.terminal import leaderboard
 
         encoding = getattr(writer._file, "encoding", None) or "ascii"
         text = leaderboard.render(
@@ -100,7 +100,7 @@ def summary(terminalreporter: Any, state: State) -> None:
 
 
 def _tell_github(terminalreporter: Any, state: State, record: Record) -> None:
-    from probebench import github
+    from probebench.reporting import github
 
     assert state.run is not None
     complaints = state.run.complaints() + [

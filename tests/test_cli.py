@@ -25,7 +25,7 @@ from probebench.cli import main
 from probebench.errors import FetchError
 from probebench.fetch import Unreachable, hub
 from probebench.listing import dataset_rows, write_table
-from probebench.progress import transfers
+from probebench.reporting.terminal.progress import transfers
 from tests.fetch.helpers import KINDS, tar_of
 from tests.server import Answer
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from probebench import report
 from probebench.records import run_record
 from probebench.records.find import find_record
+from probebench.reporting import html
 from tools.chromium import Missing, chromium
 
 BOX = """
@@ -43,7 +43,7 @@ def main() -> int:
     number = datasets.index(args.dataset) if args.dataset else 0
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
-        report.write(record, page, path.name)
+        html.write(record, page, path.name)
         try:
             browser = chromium(Path(folder) / "profile")
         except Missing as missing:

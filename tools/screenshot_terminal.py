@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME
 from rich.text import Text
 
-from probebench import leaderboard
 from probebench.records import run_record
 from probebench.records.find import find_record
 from probebench.records.tap_selection import with_selections
+from probebench.reporting.terminal import leaderboard
 
 
 def picture(text: str, title: str, width: int) -> str:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from probebench import report
-from tests.report.records import large
+from probebench.reporting import html
+from tests.reporting.html.records import large
 from tools.chromium import Missing, chromium
 
 LOAD = "const n = performance.getEntriesByType('navigation')[0]; return n.loadEventEnd - n.startTime"
@@ -60,7 +60,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         start = time.perf_counter()
-        size = report.write(record, page)
+        size = html.write(record, page)
         rows.append(("make it, in Python", 1000 * (time.perf_counter() - start)))
         packed = len(gzip.compress(page.read_bytes()))
         try:

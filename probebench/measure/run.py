@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probebench import _files, leaderboard_text, report
+from probebench import _files
 from probebench._files import relative
 from probebench._format import counted, signed
 from probebench._hardware import choose_device, usable_memory
@@ -44,6 +44,7 @@ from probebench.records.baselines import Baseline
 from probebench.records.tap_selection import select_tap
 from probebench.records.types import Record
 from probebench.records.verdicts import Judgement, judge
+from probebench.reporting import export, html
 
 Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]
 
@@ -384,7 +385,7 @@ class Run:
         if self.cache is not None and options.cache == "on":
             self.cache.check("--probe-cache")
         if options.report is not None:
-            report.check(options.report, "--probe-report")
+            html.check(options.report, "--probe-report")
         if options.update is not None or options.prune:
             option = "--probe-prune" if options.update is None else "--probe-update"
             _files.check_writable(options.baselines / options.protocol / "any", f"{option} (see --probe-baselines)")
@@ -420,7 +421,7 @@ class Run:
         problems = []
         for path in self.options.leaderboard_files:
             try:
-                _files.write(path, leaderboard_text.to_text(record, path.suffix.removeprefix(".")))
+                _files.write(path, export.to_text(record, path.suffix.removeprefix(".")))
             except StoreError as error:
                 problems.append(str(error))
         return problems
@@ -438,7 +439,7 @@ class Run:
         if self.options.report is None:
             return []
         try:
-            report.write(record, self.options.report, relative(saved) if saved is not None else "")
+            html.write(record, self.options.report, relative(saved) if saved is not None else "")
         except StoreError as error:
             return [str(error)]
         except Exception as error:

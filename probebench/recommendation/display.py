@@ -121,7 +121,7 @@ def rich(found: Recommendation) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from probebench.terminal import table
+    from probebench.reporting.terminal.console import table
 
     return Group(*(Text(line) for line in lines(found)), table(COLUMNS, rows(found), ascii_only=False))
 

@@ -99,3 +99,6 @@ def with_selections(record: Record, correct: Correct) -> Record:
         return sweep | {"selection": select_tap(cases.get((sweep["model"], sweep["dataset"]), []), correct)}
 
     return record | {"sweeps": [whole(sweep) for sweep in record["sweeps"]]}
+
+
+Selections = dict[tuple[str, str], dict[str, Any]]

@@ -10,7 +10,7 @@ import pytest
 from probebench.records import run_record
 from tests.conftest import TINY_COUNT
 from tests.plugin.test_interrupt import SLOW_STOP
-from tests.report.dom import parse
+from tests.reporting.html.dom import parse
 
 
 def page(project, name="report.html"):
@@ -97,13 +97,14 @@ def test_without_jinja2_it_is_refused_before_any_work(run, monkeypatch):
 
 
 def test_what_cannot_be_written_at_the_end_fails_the_run(project, run, monkeypatch):
-    from probebench import _files, report
+    from probebench import _files
     from probebench.errors import StoreError
+    from probebench.reporting import html
 
     def full(path, content):
         raise StoreError(f"cannot write {path}: no space left")
 
-    monkeypatch.setattr(report, "atomic", type("Full", (), {"write": full, "check_writable": _files.check_writable}))
+    monkeypatch.setattr(html, "atomic", type("Full", (), {"write": full, "check_writable": _files.check_writable}))
     result = run("--probe-report=report.html")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["ERROR: cannot write *report.html: no space left"])

@@ -9,8 +9,8 @@ import pytest
 from probebench import cli
 from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
-from probebench.leaderboard_text import to_text
 from probebench.records import baselines, run_record
+from probebench.reporting.export import to_text
 from tests.conftest import TINY_COUNT
 from tests.plugin.test_withheld import CASES
 from tests.plugin.test_workers import timeless

@@ -6,12 +6,12 @@ import pytest
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import PAPER
 from probebench.catalog.taps import Tap
-from probebench.compare_table import render, summary
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.measure.entries import baseline_of
 from probebench.records.baselines import Baseline
 from probebench.records.compare import compare
 from probebench.records.verdicts import judge
+from probebench.reporting.terminal.comparison import render, summary
 from tests.records.samples import N, right, stored
 from tests.records.test_baselines import result
 

@@ -6,7 +6,7 @@ import pytest
 
 from probebench.records.controls import controls
 from probebench.records.ranking import rank
-from probebench.wording import controls_line
+from probebench.reporting.sentences import controls_line
 
 
 def case(model, dataset, layer, site, accuracy, matched=None, width=None, **more):

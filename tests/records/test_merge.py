@@ -6,11 +6,11 @@ import jsonschema
 import numpy as np
 import pytest
 
-from probebench import leaderboard
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.records import run_record
 from probebench.records.merge import merge
 from probebench.records.tap_selection import select_tap
+from probebench.reporting.terminal import leaderboard
 from tests.records.samples import right, stored
 
 NET, OTHER = ("net", "digits"), ("other", "digits")

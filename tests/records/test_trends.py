@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 
 from probebench.records.ranking import rank
 from probebench.records.trends import Trend, shift_trends, spearman, unavailable
-from probebench.summaries import regime_table
-from probebench.wording import regime_title, trends_line, unavailable_lines
+from probebench.reporting.sentences import trend_title, trends_line, unavailable_lines
+from probebench.reporting.tables import trend_table
 
 DISTANCES = {"far": 0.3, "near": 0.01, "middle": 0.12}
 # On held-out images; accuracies on test are 10 points lower, and act of layer 1 is by far the best there.
@@ -43,8 +43,8 @@ def of(some):
 
 def test_datasets_by_growing_distance_with_what_was_chosen_on_held_out_images():
     (found,) = of(record())
-    assert regime_title(found) == "net: what wins as shift grows (distance: KID to imagenet)"
-    assert regime_table(found) == (
+    assert trend_title(found) == "net: what wins as shift grows (distance: KID to imagenet)"
+    assert trend_table(found) == (
         ["dataset", "distance", "tap", "depth %", "act", "ln2", "rc2", "vs final"],
         [
             ["near", "0.0100 ± 0.0040", "L04-ln2", "100", "70.0", "80.0", "75.0", "+2.0"],

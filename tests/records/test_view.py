@@ -4,7 +4,7 @@ import pytest
 
 from probebench.records.view import RecordView
 from tests.records.samples import right, stored
-from tests.report.records import full
+from tests.reporting.html.records import full
 
 
 def contents(record):

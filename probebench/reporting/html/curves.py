@@ -1,0 +1,177 @@
+"""Accuracy by depth: all sites of one model, and one site of all models, with the intervals of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from probebench._format import percent
+from probebench.catalog.taps import EMBED, SITES, Tap
+from probebench.records.view import SweepView
+from probebench.reporting.html.axes import Frame, Tick, band, line, padded, steps
+from probebench.reporting.palette import OF_SITE, of_model
+
+SHOWN = 6  # models of a comparison that are drawn at first, controls included
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart.
+
+    Attributes:
+        name: of the site or the model
+        mark: which of `probebench.reporting.palette.SHAPES` it has, and the colour of the same number
+        control: whether it is a random control, drawn in the colour of its model, dashed and hollow
+        sweep: the number of the sweep
+        line, band: SVG paths of the accuracies and of the 95% intervals
+    """
+
+    name: str
+    mark: int
+    control: bool
+    sweep: int
+    line: str
+    band: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of accuracy by depth; `label` says in a sentence what a reader would see.
+
+    Attributes:
+        site: the one it is about, or empty
+        reference: the accuracy of ``final``, in percent, and where it lies; None where it was not measured
+    """
+
+    frame: Frame
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    series: list[Series]
+    label: str
+    site: str = ""
+    reference: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model in the legend of a comparison; `shown` is whether its lines are drawn at first."""
+
+    sweep: SweepView
+    mark: int
+    shown: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All models of a dataset, one chart for each site."""
+
+    entries: list[Entry]
+    charts: list[Chart]
+
+
+def sites_by_depth(sweep: SweepView) -> Chart | None:
+    """All sites of one sweep in one chart; None where no layer was measured."""
+    layers = sorted({tap.layer for tap in sweep.rows if isinstance(tap.layer, int)})
+    if not layers:
+        return None
+    low, high = _range([sweep])
+    last = max(sweep.depth, 2)
+    frame = Frame(560, 330, 40, 514, 12, 286, 1, last, low, high)
+    series = [
+        Series(site, OF_SITE[site], False, sweep.number, *_paths(sweep, site, frame, by_layer=True))
+        for site in SITES
+        if any(tap.site == site for tap in sweep.rows)
+    ]
+    every = 1 if last <= 14 else 2 if last <= 28 else 4
+    numbers = [n for n in range(1, last + 1) if n in (1, last) or (n % every == 0 and last - n >= every)]
+    final, chosen = sweep.final, sweep.chosen
+    return Chart(
+        frame=frame,
+        x_ticks=[Tick(frame.x(n), str(n)) for n in numbers],
+        y_ticks=_percents(frame, 6),
+        series=series,
+        label=f"Accuracy by layer of {sweep.model} on {sweep.dataset}, a line for each site. Chosen: {chosen.tap.id} "
+        f"with {percent(chosen.case['accuracy'])}%" + (f"; final {percent(final.case['accuracy'])}%" if final else ""),
+        reference=None if final is None else (percent(final.case["accuracy"]), frame.y(final.case["accuracy"])),
+    )
+
+
+def compare_models(sweeps: Sequence[SweepView]) -> Comparison | None:
+    """All sweeps of a dataset against each other; None where no layer was measured."""
+    sites = [site for site in SITES if any(tap.site == site for sweep in sweeps for tap in sweep.rows)]
+    if not sites:
+        return None
+    families = list(dict.fromkeys(_family(sweep, sweeps) for sweep in sweeps))
+    best = sorted(
+        families, key=lambda name: -max(s.chosen.case["accuracy"] for s in sweeps if _family(s, sweeps) == name)
+    )
+    shown: set[str] = set()
+    for name in best:
+        drawn = sum(_family(sweep, sweeps) in shown | {name} for sweep in sweeps)
+        if drawn <= SHOWN or not shown:
+            shown.add(name)
+    entries = [
+        Entry(sweep, of_model(families.index(_family(sweep, sweeps))), _family(sweep, sweeps) in shown)
+        for sweep in sweeps
+    ]
+    low, high = _range(sweeps)
+    frame = Frame(300, 215, 36, 280, 10, 184, 0, 1, low, high)
+    return Comparison(entries, [_one_site(site, entries, frame) for site in sites])
+
+
+def _one_site(site: str, entries: Sequence[Entry], frame: Frame) -> Chart:
+    series = [
+        Series(
+            entry.sweep.model,
+            entry.mark,
+            entry.sweep.control_of is not None,
+            entry.sweep.number,
+            *_paths(entry.sweep, site, frame, by_layer=False),
+        )
+        for entry in entries
+    ]
+    tops = [
+        f"{entry.sweep.model} at most {percent(max(found))}%"
+        for entry in entries
+        if entry.shown
+        and (found := [row.case["accuracy"] for tap, row in entry.sweep.rows.items() if tap.site == site])
+    ]
+    return Chart(
+        frame=frame,
+        x_ticks=[Tick(frame.x(depth), label) for depth, label in ((0, "0"), (0.5, "50%"), (1, "100%"))],
+        y_ticks=_percents(frame, 4),
+        series=[each for each in series if each.line],
+        label=f"Accuracy by depth at {site}: {', '.join(tops)}",
+        site=site,
+    )
+
+
+def _family(sweep: SweepView, others: Sequence[SweepView]) -> str:
+    """The model that a control is drawn with: its own, where that was measured, too."""
+    base = sweep.control_of
+    return base if base is not None and any(other.model == base for other in others) else sweep.model
+
+
+def _range(sweeps: Sequence[SweepView]) -> tuple[float, float]:
+    ends = [end for s in sweeps for tap, row in s.rows.items() if tap.layer != EMBED for end in row.case["ci95"]]
+    return padded(ends, 0.02, (0.0, 1.0))
+
+
+def _percents(frame: Frame, count: int) -> list[Tick]:
+    values = steps(100 * frame.y_low, 100 * frame.y_high, count)
+    return [Tick(frame.y(value / 100), f"{value:g}") for value in values]
+
+
+def _paths(sweep: SweepView, site: str, frame: Frame, *, by_layer: bool) -> tuple[str, str]:
+    found: list[tuple[float, float] | None] = []
+    around: list[tuple[float, float, float] | None] = []
+    for layer in range(1, sweep.depth + 1):
+        row = sweep.rows.get(Tap(layer, site))
+        if row is None:
+            found.append(None)
+            around.append(None)
+            continue
+        x, (low, high) = frame.x(layer if by_layer else layer / sweep.depth), row.case["ci95"]
+        found.append((x, frame.y(row.case["accuracy"])))
+        around.append((x, frame.y(low), frame.y(high)))
+    return line(found), band(around)

@@ -1,0 +1,158 @@
+"""What the chosen tap gains over ``final``, against the shift of the dataset: measured, or as the catalog says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from probebench._format import signed
+from probebench.records.view import RecordView, SweepView
+from probebench.reporting.html.axes import Frame, Tick, padded, steps
+from probebench.reporting.html.numbers import significant
+from probebench.reporting.palette import OF_SITE
+
+CLASSES = ("none", "shift", "strong", "")
+_CLASS_LABELS = ("none", "shifted", "strong", "unknown")
+_SPREAD = 0.2  # between marks of one class, in widths of a class
+
+
+@dataclass(frozen=True)
+class Point:
+    """One dataset of one model.
+
+    Attributes:
+        number: from 1 within the model; beside the mark and in the table
+        x, y: where the mark lies
+        error: left and right end of the distance plus and minus its standard error, where there is one
+        distance: as text, with its standard error; empty without one
+        why: why there is no distance; empty with one
+        mark: of the chosen tap's site; None for ``embed`` and ``final``
+        control: what the same tap of the random control gains over its own ``final``, in points, where known
+    """
+
+    number: int
+    sweep: SweepView
+    x: float
+    y: float
+    error: tuple[float, float] | None
+    distance: str
+    why: str
+    mark: int | None
+    gain: str
+    gain_on_test: str
+    control: str
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The datasets of one model on one axis: the measured distance, or the classes of the catalog."""
+
+    model: str
+    measured: bool
+    axis: str
+    frame: Frame
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    zero: float | None
+    points: list[Point]
+
+    @property
+    def label(self) -> str:
+        gains = ", ".join(f"{point.sweep.dataset} {point.gain}" for point in self.points)
+        return f"Gain of the chosen tap of {self.model} over final in points, by {self.axis}: {gains}"
+
+
+def plots(contents: RecordView) -> list[Plot]:
+    """One plot a model, two where only some of its datasets have a measured distance; none for random controls.
+
+    Distances are those that the model's features see, so that two models have no common axis.
+    """
+    found = []
+    for model in contents.models:
+        sweeps = [
+            s for s in contents.sweeps if s.model == model and s.control_of is None and s.chosen.gain_final is not None
+        ]
+        measured = [sweep for sweep in sweeps if _distance(sweep) is not None]
+        others = [sweep for sweep in sweeps if _distance(sweep) is None]
+        numbers = {sweep.number: number for number, sweep in enumerate([*measured, *others], start=1)}
+        found += [_plot(contents, model, group, numbers) for group in (measured, others) if group]
+    return found
+
+
+def _plot(contents: RecordView, model: str, sweeps: Sequence[SweepView], numbers: dict[int, int]) -> Plot:
+    distances = [_distance(sweep) for sweep in sweeps]
+    measured = distances[0] is not None
+    gains = [100 * (sweep.chosen.gain_final or 0.0) for sweep in sweeps]
+    y_low, y_high = padded([0.0, *gains], 2.0)
+    if measured:
+        ends = [end for value, error in filter(None, distances) for end in (value - error, value + error)]
+        x_low, x_high = padded(ends, max(1e-6, 0.1 * max(abs(end) for end in ends)))
+        axis = f"{_measure(sweeps[0])} to {_reference(sweeps[0])}"
+    else:
+        x_low, x_high = -0.5, len(CLASSES) - 0.5 if any(s.record["shift"] == "" for s in sweeps) else len(CLASSES) - 1.5
+        axis = "shift, as the catalog says"
+    frame = Frame(360, 240, 44, 350, 12, 194, x_low, x_high, y_low, y_high)
+    if measured:
+        x_ticks = [Tick(frame.x(value), significant(value, 3)) for value in steps(x_low, x_high, 4)]
+        places = [value for value, _ in filter(None, distances)]
+    else:
+        x_ticks = [Tick(frame.x(i), label) for i, label in enumerate(_CLASS_LABELS) if i <= x_high]
+        places = _spread([CLASSES.index(sweep.record["shift"]) for sweep in sweeps])
+    return Plot(
+        model=model,
+        measured=measured,
+        axis=axis,
+        frame=frame,
+        x_ticks=x_ticks,
+        y_ticks=[Tick(frame.y(value), f"{value:+g}" if value else "0") for value in steps(y_low, y_high, 5)],
+        zero=frame.y(0),
+        points=[
+            _point(contents, sweep, numbers[sweep.number], frame, place, distance)
+            for sweep, place, distance in zip(sweeps, places, distances, strict=True)
+        ],
+    )
+
+
+def _point(
+    contents: RecordView, sweep: SweepView, number: int, frame: Frame, x: float, distance: tuple[float, float] | None
+) -> Point:
+    chosen = sweep.chosen
+    best = max(row.gain_final for row in sweep.rows.values() if row.gain_final is not None)
+    control = contents.control(sweep.model, sweep.dataset)
+    same = control.rows.get(chosen.tap) if control else None
+    return Point(
+        number=number,
+        sweep=sweep,
+        x=frame.x(x),
+        y=frame.y(100 * (chosen.gain_final or 0.0)),
+        error=None if distance is None else (frame.x(distance[0] - distance[1]), frame.x(distance[0] + distance[1])),
+        distance="" if distance is None else f"{significant(distance[0], 3)} ± {significant(distance[1], 1)}",
+        why="" if distance is not None else str((sweep.record.get("shift_distance") or {}).get("unavailable", "")),
+        mark=OF_SITE.get(chosen.tap.site),
+        gain=signed(chosen.gain_final),
+        gain_on_test=signed(best),
+        control=signed(same.gain_final) if same else "",
+    )
+
+
+def _spread(classes: list[int]) -> list[float]:
+    """Places around each class, so that marks of one class stand side by side."""
+    placed = []
+    for position, which in enumerate(classes):
+        before, members = classes[:position].count(which), classes.count(which)
+        width = min(_SPREAD, 0.9 / max(members, 1))
+        placed.append(which + (before - (members - 1) / 2) * width)
+    return placed
+
+
+def _distance(sweep: SweepView) -> tuple[float, float] | None:
+    found = sweep.record.get("shift_distance") or {}
+    return (found["value"], found["standard_error"]) if "value" in found else None
+
+
+def _measure(sweep: SweepView) -> str:
+    return str(sweep.record["shift_distance"]["measure"]).upper()
+
+
+def _reference(sweep: SweepView) -> str:
+    return str(sweep.record["shift_distance"]["reference"])

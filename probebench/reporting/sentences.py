@@ -1,0 +1,119 @@
+"""How results are said: the numbers and sentences that the terminal, files and GitHub share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from probebench._format import counted, interval, percent, signed
+from probebench.catalog.taps import Tap
+from probebench.records.controls import Controls
+from probebench.records.trends import SMALL, ShiftTrend, Trend
+
+SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
+"""What is said of a dataset by the shift that the catalog gives it."""
+
+
+def chosen_on(selections: Sequence[dict[str, Any]]) -> str:
+    """Which images taps and layers are chosen on: ``held-out``, ``test``, or both where some sweeps hold none out."""
+    held_out = {selection["by"] == "held_out" for selection in selections}
+    return "held-out" if held_out <= {True} else "test" if held_out == {False} else "held-out or, without any, on test"
+
+
+def earliest(selection: dict[str, Any]) -> str:
+    """The first tied tap, if data meets it before the chosen one: so far a network can be cut at no known loss."""
+    first = min((Tap.parse(tap) for tap in selection["tied"] or ()), default=None)
+    return first.id if first is not None and first < Tap.parse(selection["tap"]) else ""
+
+
+def selection_line(selection: dict[str, Any], ci95: Sequence[float], taps: int) -> str:
+    """The chosen tap of a sweep, what is tied with it, and what would be better on test.
+
+    Args:
+        selection: as the record has it
+        ci95: of the accuracy of the chosen tap
+        taps: how many the sweep has
+    """
+    parts = [
+        f"{selection['tap']} chosen on {chosen_on([selection])} images: "
+        f"{percent(selection['accuracy'])}% ({interval(ci95)})"
+    ]
+    tied, others = selection["tied"], taps - 1
+    if tied is not None and others:
+        text = (
+            f"{len(tied)} of {counted(others, 'other tap')} {'is' if 1 in (len(tied), others) else 'are'} tied with it"
+        )
+        if tied:
+            first = earliest(selection)
+            text += f", the earliest {first}" if first else ", none earlier"
+        if unknown := others - len(tied) - selection["worse"] - selection["better"]:
+            text += f", of {unknown} that is not known"
+        parts.append(text)
+        if selection["better"]:
+            parts.append(f"{selection['better']} {'is' if selection['better'] == 1 else 'are'} better on test")
+    if selection["best"] != selection["tap"]:
+        parts.append(f"best on test {selection['best']} {signed(selection['optimism'])}")
+    return "; ".join(parts)
+
+
+_SHIFT = {"none": "no shift", "shift": "shift", "strong": "strong shift"}
+
+
+def controls_line(found: Controls) -> str:
+    """What the chosen taps of a model gain, and what of it the controls leave."""
+    text = f"{found.model}, {counted(found.datasets, 'dataset')}: "
+    text += f"the chosen taps gain {signed(found.gain)} points over final"
+    if found.equal_width is not None:
+        text += f", {signed(found.equal_width)} at equal width"
+    if found.random is not None:
+        text += f"; the same taps of the random control gain {signed(found.random)}"
+    if found.survived is not None:
+        left = f"{signed(found.survived)} of it" if found.survived > 0 else "nothing"
+        text += f"; {'on average ' if found.datasets > 1 else ''}{left} survives both controls"
+        if by_shift := [f"{_SHIFT[shift]} {signed(value)}" for shift, value in found.survived_by_shift.items()]:
+            text += f" ({', '.join(by_shift)})"
+    return text + "."
+
+
+_MEASURE = {"kid": "KID"}
+
+
+def trend_title(regime: ShiftTrend) -> str:
+    """What a table of `probebench.reporting.tables.trend_table` shows."""
+    measure = _MEASURE.get(regime.measure, regime.measure)
+    return f"{regime.model}: what wins as shift grows (distance: {measure} to {regime.reference})"
+
+
+def trends_line(regime: ShiftTrend) -> str:
+    """The rank correlations with distance, and how much they can say."""
+    text = f"Spearman's rank correlation with distance: {'; '.join(map(_trend, regime.trends))}"
+    if (n := len(regime.datasets)) < SMALL:
+        text += f". n is small: of {n} datasets only a strong trend can be told from chance"
+    return text + "."
+
+
+def _trend(trend: Trend) -> str:
+    if trend.rho is None:
+        return f"{trend.of}: none, for {trend.n} values that are too few or all alike"
+    return f"{trend.of} {trend.rho:+z.2f} (n = {trend.n}, p = {trend.p:.2g})"
+
+
+def unavailable_lines(reasons: dict[str, list[tuple[str, str]]]) -> list[str]:
+    """Why distances are missing, each reason once."""
+    lines = []
+    for reason, sweeps in reasons.items():
+        more = f" and {len(sweeps) - 2} more" if len(sweeps) > 2 else ""
+        names = ", ".join(f"{model} on {dataset}" for model, dataset in sweeps[:2])
+        lines.append(f"No distance for {names}{more}: {reason}")
+    return lines
+
+
+def tally(record: dict[str, Any]) -> str:
+    """One line: how many cases have which verdict."""
+    counts: dict[str, int] = {}
+    for case in record["cases"]:
+        counts[case["verdict"]] = counts.get(case["verdict"], 0) + 1
+    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(counts.items(), key=lambda kv: -kv[1]))
+    rate = record["images_per_second"]
+    speed = f", {rate:,.0f} images/s" if rate else ""
+    return f"{counted(len(record['cases']), 'case')} in {counted(len(record['sweeps']), 'sweep')}: {verdicts}{speed}"

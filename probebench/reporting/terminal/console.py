@@ -1,0 +1,115 @@
+"""Tables and text as a terminal, a log or a file takes them."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from typing import TextIO, TypedDict
+
+from rich import box
+from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+class OutputStyle(TypedDict):
+    """How to write to a stream.
+
+    Attributes:
+        width: of the terminal in characters, None for as wide as the tables are
+        color: whether to write colours
+        ascii_only: whether to draw with ASCII characters only
+    """
+
+    width: int | None
+    color: bool
+    ascii_only: bool
+
+
+def output_style(out: TextIO) -> OutputStyle:
+    """What a stream can show; colours only on a terminal, and not where NO_COLOR is set."""
+    tty = out.isatty()
+    encoding = (getattr(out, "encoding", None) or "ascii").lower()
+    return OutputStyle(
+        width=Console(file=out).width if tty else None,
+        color=tty and not os.environ.get("NO_COLOR"),
+        ascii_only=not encoding.startswith("utf"),
+    )
+
+
+# What is read as words; of these, what may break into lines where the terminal is narrow. Numbers never do.
+_WORDS = ("dataset", "model", "tap", "site", "verdict", "earliest", "shift")
+_FOLDED = ("dataset", "model", "verdict")
+_LEAST = 16  # characters of a name on one line, before columns are left out
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], ascii_only: bool) -> Table:
+    """A table as all of probebench's are drawn."""
+    drawn = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in columns:
+        justify: JustifyMethod = "left" if name in _WORDS else "right"
+        drawn.add_column(name, justify=justify, no_wrap=name not in _FOLDED, overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    return drawn
+
+
+def fit_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | Text]],
+    *,
+    width: int | None,
+    ascii_only: bool,
+    spare: Sequence[str],
+) -> tuple[Table, list[str]]:
+    """A table without the columns that the terminal has no room for.
+
+    Args:
+        width: of the terminal in characters, None for as wide as the table is
+        spare: the columns that can be left out, first those that go first
+
+    Returns:
+        the table, and what was left out
+    """
+    left_out: list[str] = []
+    going = [name for name in spare if name in columns]
+    while True:
+        kept = [i for i, name in enumerate(columns) if name not in left_out]
+        drawn = table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], ascii_only)
+        for column in drawn.columns:
+            if column.header in _FOLDED:
+                words = [word for cell in (column.header, *column.cells) for word in str(cell).split()]
+                column.max_width = min(max(map(len, words)), _LEAST)
+        needed = Console(width=10_000).measure(drawn).maximum
+        for column in drawn.columns:
+            column.max_width = None
+        if width is None or needed <= width or not going:
+            return drawn, left_out
+        left_out.append(going.pop(0))
+
+
+def add_title(title: str, below: RenderableType) -> Group:
+    """A table under its title. Not rich's own table title, which wraps to the width of the table."""
+    return Group(Text(title, style="bold"), below)
+
+
+def render_text(parts: Iterable[RenderableType], *, width: int | None, color: bool, ascii_only: bool) -> str:
+    """The text to write for tables and texts; see `OutputStyle` for the arguments."""
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=width or 200,
+        force_terminal=color,
+        color_system="256" if color else None,
+        no_color=not color,
+        legacy_windows=False,
+        safe_box=ascii_only,
+        highlight=False,
+        markup=False,  # names may have brackets
+        emoji=False,
+    )
+    for part in parts:
+        console.print(part)
+    # Rich pads to the full width; trailing blanks only make logs longer.
+    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))

@@ -1,0 +1,132 @@
+"""The leaderboards of a run record in the terminal; `probebench.reporting.export` writes those of files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from probebench._format import percent
+from probebench.catalog.taps import SITES
+from probebench.records.controls import controls
+from probebench.records.ranking import optimism, rank, tap_of
+from probebench.records.tap_selection import Selections, selections
+from probebench.records.trends import ShiftTrend, shift_trends, unavailable
+from probebench.reporting.sentences import chosen_on, controls_line, tally, trend_title, trends_line, unavailable_lines
+from probebench.reporting.tables import best_per_site, models, trend_table
+from probebench.reporting.terminal.console import add_title, render_text, table
+from probebench.reporting.terminal.heat_map import heat_maps
+from probebench.reporting.terminal.ranking import best_table, ranking_table, verdict
+
+
+def render(record: dict[str, Any], *, level: str, width: int | None, color: bool, ascii_only: bool) -> str:
+    """The leaderboards as the text to write to a terminal.
+
+    Args:
+        level: ``none``; ``brief`` (best tap of each model on each dataset, best tap per site); ``normal`` (the top of
+            each ranking, the chosen tap and what is tied with it, what wins as shift grows, and heat maps where there
+            is colour); ``full`` (every case and metric)
+        width: of the terminal in characters, None for as wide as the tables are
+        color: whether to write colours
+        ascii_only: whether to draw with ASCII characters only
+    """
+    if level == "none" or not record["cases"]:
+        return ""
+    parts: list[RenderableType] = []
+    if moved := _moved(record, ascii_only):
+        parts.append(moved)
+    ranking, selected = rank(record), selections(record)
+    if level == "brief":
+        parts.append(best_table(ranking, selected, width=width, ascii_only=ascii_only))
+    else:
+        full = level == "full"
+        left_out: set[str] = set()
+        for dataset, rows in ranking.items():
+            drawn, lacking = ranking_table(
+                record, dataset, rows, selected, full=full, width=width, ascii_only=ascii_only
+            )
+            parts.append(drawn)
+            left_out.update(lacking)
+            if color and (maps := heat_maps(record, dataset, controls=full)):
+                parts.append(maps)
+        if left_out:
+            names = ", ".join(sorted(left_out))
+            parts.append(Text(f"(No room for the columns {names}: a wider terminal or a file has them.)\n"))
+    parts += [_site_table(record, model, selected, ascii_only) for model in models(record)]
+    if level != "brief":
+        parts += [_regime(regime, ascii_only) for regime in shift_trends(record, ranking)]
+        parts += map(Text, unavailable_lines(unavailable(record)))
+    parts += [Text(f"Controls: {controls_line(found)}") for found in controls(record, ranking)]
+    if (gap := optimism(record)) is not None:
+        parts.append(
+            Text(
+                f"Best taps and layers are chosen on held-out training images{_but(selected)}. Chosen on the test "
+                f"images they would look {100 * gap:.1f} points better, averaged over models and "
+                "datasets (optimism gap)."
+            )
+        )
+    parts.append(Text(tally(record)))
+    return render_text(parts, width=width, color=color, ascii_only=ascii_only)
+
+
+def _site_table(record: dict[str, Any], model: str, selected: Selections, ascii_only: bool) -> RenderableType:
+    header, body = best_per_site(record, model)
+    # The best site of each column in bold.
+    sites = [row for row in body if row[0] in SITES]
+    drawn = []
+    for row in body:
+        cells: list[str | Text] = [row[0]]
+        for column in range(1, len(header)):
+            values = [float(r[column].split()[0]) for r in sites if r[column]]
+            top = bool(row[column]) and row in sites and float(row[column].split()[0]) == max(values)
+            cells.append(Text(row[column], style="bold" if top else ""))
+        drawn.append(cells)
+    on = chosen_on([selection for (name, _), selection in selected.items() if name == model])
+    title = f"{model}: best layer of each site, chosen on {on} images; mean accuracy % [depth]"
+    return add_title(title, table(header, drawn, ascii_only))
+
+
+def _but(selected: Selections) -> str:
+    """Which sweeps of a record with held-out images had none."""
+    without = [f"{model} on {dataset}" for (model, dataset), each in selected.items() if each["by"] != "held_out"]
+    if not without:
+        return ""
+    more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+    return f", but for {', '.join(without[:3])}{more}, where none could be held out, on the test images"
+
+
+def _regime(regime: ShiftTrend, ascii_only: bool) -> RenderableType:
+    header, body = trend_table(regime)
+    drawn = []
+    for cells in body:
+        # The best of the three sites in bold.
+        best = max((float(cell) for cell in cells[4:7] if cell), default=None)
+        texts = [Text(cell.replace("±", "+-") if ascii_only else cell) for cell in cells]
+        for text in texts[4:7]:
+            if text.plain and float(text.plain) == best:
+                text.stylize("bold")
+        drawn.append(texts)
+    return add_title(trend_title(regime), Group(table(header, drawn, ascii_only), Text(trends_line(regime) + "\n")))
+
+
+def _moved(record: dict[str, Any], ascii_only: bool) -> RenderableType | None:
+    """The cases whose verdict is regressed or improved."""
+    cases = [case for case in record["cases"] if case["verdict"] in ("regressed", "improved")]
+    if not cases:
+        return None
+    rows = [
+        [
+            case["dataset"],
+            case["model"],
+            tap_of(case).id,
+            percent(case["accuracy"]),
+            percent(case["baseline_accuracy"]),
+            str(case["lost"]),
+            str(case["gained"]),
+            verdict(case),
+        ]
+        for case in sorted(cases, key=lambda c: c["accuracy"] - c["baseline_accuracy"])
+    ]
+    header = ("dataset", "model", "tap", "acc %", "baseline", "lost", "gained", "verdict")
+    return add_title("Changed against the baselines", table(header, rows, ascii_only))
