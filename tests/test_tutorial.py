@@ -147,7 +147,7 @@ def test_the_tutorial_does_what_it_shows(pytester, monkeypatch):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     # Starting processes takes longer than these fits.
-    monkeypatch.setattr("probebench.recommendation.recommender.available_cores", lambda: 1)
+    monkeypatch.setattr("probebench.recommendation.recommend.available_cores", lambda: 1)
     for step in steps(PAGE.read_text(encoding="utf-8")):
         where = f"{PAGE.name}, line {step.line}"
         if step.name:

@@ -27,7 +27,7 @@ from probebench.errors import DataError
 from probebench.measure.result import SweepResult
 from probebench.measure.sweep import ExtractedFeatures
 from probebench.recommendation import screening
-from probebench.recommendation.answer import as_cases, correct_of
+from probebench.recommendation.recommendation import as_cases, correct_of
 from probebench.records.tap_selection import select_tap
 
 MODEL = "glyphvit"

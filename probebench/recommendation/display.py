@@ -12,7 +12,7 @@ from probebench.recommendation.screening import measured
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from probebench.recommendation.answer import Recommendation, TapRow
+    from probebench.recommendation.recommendation import Recommendation, TapRow
 
 SHOWN = 3
 """Cheaper taps that are named."""

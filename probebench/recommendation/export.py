@@ -25,8 +25,8 @@ from probebench.models.build import Model, shipped
 from probebench.models.timm_spec import PLAIN_CLASS
 from probebench.probes.linear import Linear
 from probebench.recommendation.classify import digest
-from probebench.recommendation.compute import blocks_needed
-from probebench.recommendation.recipe import recipe
+from probebench.recommendation.flops import blocks_needed
+from probebench.recommendation.hook_recipe import recipe
 
 PROBE, SCRIPT = "probe.safetensors", "classify.py"
 
@@ -63,7 +63,7 @@ class Export:
     checkpoint: Path | None
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """See `probebench.recommendation.Recommendation.save`."""
+        """See `probebench.recommend.Recommendation.save`."""
         check(folder, str(folder))
         arrays = {name: torch.from_numpy(getattr(self.probe, name)) for name in ("mean", "scale", "weight", "bias")}
         content = save(arrays, metadata={"probebench": json.dumps(self.about)})

@@ -248,7 +248,7 @@ def peaks(tmp_path_factory):
 
     Each in a process of its own, forked from one that has loaded the libraries.
     """
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     out = subprocess.run(
         [sys.executable, "-c", PEAK, str(tmp_path_factory.mktemp("peaks") / "features")],
         cwd=root,

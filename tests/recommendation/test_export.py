@@ -34,7 +34,7 @@ from probebench.models.build import build_model
 from probebench.models.timm_spec import complete_spec
 from probebench.recommendation import classify
 from probebench.recommendation.export import _cut, export
-from probebench.recommendation.recipe import recipe
+from probebench.recommendation.hook_recipe import recipe
 from tests.recommendation.conftest import write_digits
 
 CHECKPOINT = Path(build.__file__).parent / "embedded" / "glyphvit.safetensors"

@@ -20,10 +20,11 @@ from probebench.measure.result import SweepResult
 from probebench.measure.sweep import ExtractedFeatures, run_sweep
 from probebench.models import default_catalog
 from probebench.probes.logistic_path import solve
-from probebench.recommendation import own_images, screening
-from probebench.recommendation.answer import Recommendation, TapRow, as_cases, correct_of
-from probebench.recommendation.compute import saved_compute
+from probebench.recommendation import screening
 from probebench.recommendation.export import Export, export
+from probebench.recommendation.flops import saved_compute
+from probebench.recommendation.images import Images, find_images
+from probebench.recommendation.recommendation import Recommendation, TapRow, as_cases, correct_of
 from probebench.records.tap_selection import select_tap
 from probebench.stats import discordant, mcnemar_two_sided
 
@@ -43,7 +44,8 @@ def recommend(
 
     Args:
         model: a name of the built-in catalog, ``timm:`` and timm's name, or a spec
-        data: a folder of images, see `probebench.recommendation.own_images.find`; or a name of the catalog, or a spec
+        data: a folder of images, see `probebench.recommendation.images.find_images`; or a name of the catalog, or a
+        spec
         budget: how many taps get the full probe, beside ``final``: the best of a screening by a ridge probe on the
             held-out part of the training images. All taps, and no screening, by default and where there are no more
         weights: a file to load instead of the model's own
@@ -61,7 +63,7 @@ def recommend(
         raise ProbebenchError(f"a budget must be at least 1 tap, got {budget}")
     catalog = default_catalog()
     spec = replace(model_of(model, catalog), reference="")  # a shift distance is not asked for
-    images = own_images.find(data, catalog)
+    images = find_images(data, catalog)
     device = choose_device(device)
     cores = jobs or available_cores()
     seen: list[ExtractedFeatures] = []
@@ -93,7 +95,7 @@ class _Choice:
 
     result: SweepResult
     seen: ExtractedFeatures
-    images: own_images.Images
+    images: Images
     weights: Path | None
 
     def recommendation(self) -> Recommendation:

@@ -40,7 +40,7 @@ class Images:
     note: str = ""
 
 
-def find(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
+def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
     """The images that a user means: a folder that exists goes before a dataset of that name.
 
     A folder holds ``train/`` and ``test/`` or ``val/``, each with one folder a class; or one folder a class, as may its

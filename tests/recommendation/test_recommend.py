@@ -97,14 +97,14 @@ def test_how_a_network_was_found_in_its_file_is_in_the_answer(tmp_path):
 
 
 def test_photographs_are_turned_in_a_folder_that_is_split(tmp_path):
-    from probebench.recommendation.own_images import find
+    from probebench.recommendation.images import find_images
     from tests.datasets.test_folder import sideways
 
     for name in ("round", "square"):
         (tmp_path / name).mkdir()
         for i in range(3):
             sideways(tmp_path / name / f"{i}.jpg")
-    data = load(find(tmp_path, Catalog.default()).spec)
+    data = load(find_images(tmp_path, Catalog.default()).spec)
     assert {image.shape for split in (data.train, data.test) for image in split.images} == {(20, 16, 3)}
 
 
@@ -144,7 +144,7 @@ def test_a_budget_of_all_taps_screens_nothing():
         std=(0.5,) * 3,
         kwargs={"img_size": 32, "patch_size": 16, "embed_dim": 8, "num_heads": 2, "num_classes": 0},
     )
-    found = recommend(tiny, DatasetSpec("d", "tests.recommendation.test_recommender:noise"), budget=10, jobs=1)
+    found = recommend(tiny, DatasetSpec("d", "tests.recommend.test_recommend:noise"), budget=10, jobs=1)
     assert found.budget is None
     assert len(found.table) == 10
     assert found.export.about["network"]["weights"] == "random"
@@ -161,11 +161,11 @@ def noise():
 
 def test_names_of_the_catalog_are_data_too(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    from probebench.recommendation.own_images import find
+    from probebench.recommendation.images import find_images
 
-    assert find("digits", Catalog.default()).spec == Catalog.default().dataset("digits")
+    assert find_images("digits", Catalog.default()).spec == Catalog.default().dataset("digits")
     write_digits(tmp_path / "digits", each=3)
-    assert find("digits", Catalog.default()).spec.kwargs == {"root": str(tmp_path / "digits")}
+    assert find_images("digits", Catalog.default()).spec.kwargs == {"root": str(tmp_path / "digits")}
 
 
 # What is shown

@@ -8,7 +8,7 @@ from torch import nn
 
 from probebench.catalog.taps import EMBED, FINAL, Tap
 from probebench.models.layouts import Affine, Read, Site, Sum, blocks_of, find_layout, submodule
-from probebench.recommendation.compute import blocks_needed
+from probebench.recommendation.flops import blocks_needed
 
 Recipe = dict[str, Any]
 """One of, with paths of modules in the network:

@@ -7,7 +7,7 @@ import pytest
 from probebench import Tap
 from probebench.catalog import Catalog
 from probebench.models.build import build_model
-from probebench.recommendation.compute import blocks_needed, saved_compute
+from probebench.recommendation.flops import blocks_needed, saved_compute
 
 
 def test_operations_are_those_of_the_formula():
