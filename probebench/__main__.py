@@ -2,6 +2,6 @@
 
 import sys
 
-from probebench.cli import main
+from probebench.cli.main import main
 
 sys.exit(main())

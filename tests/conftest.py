@@ -21,19 +21,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Inner pytest runs forget the modules that they were the first to import: torch cannot be imported twice, and the
 # others would take seconds each time. So all of them are imported here.
 for _module in (
-    "probebench.collecting",
+    "probebench.plugin.collection",
     "probebench.datasets.embedded",
     "probebench.datasets.views",
-    "probebench.ending",
-    "probebench.fixture",
+    "probebench.plugin.finish",
+    "probebench.plugin.fixture",
     "probebench.reporting.terminal.heat_map",
-    "probebench.junit",
+    "probebench.plugin.junit",
     "probebench.measure.availability",
     "probebench.probes.logistic_path",
     "probebench.probes.sklearn_logistic",
     "probebench.reporting.terminal.progress",
     "probebench.measure.run",
-    "probebench.telling",
+    "probebench.plugin.terminal",
 ):
     import_module(_module)
 import_module("timm.models.vision_transformer")

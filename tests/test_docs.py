@@ -16,7 +16,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 import probebench
-from probebench import errors, hookspecs, probes
+from probebench import errors, probes
+from probebench.plugin import hookspecs
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -29,7 +30,7 @@ PUBLIC = {
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, Exception)
     ),
-    *(f"probebench.hookspecs.{name}" for name in vars(hookspecs) if name.startswith("pytest_")),
+    *(f"probebench.plugin.hookspecs.{name}" for name in vars(hookspecs) if name.startswith("pytest_")),
 }
 # It stands among the other errors.
 PUBLIC.discard("probebench.ProbebenchError")

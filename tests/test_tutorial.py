@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from probebench import cli
+from probebench.cli import main
 
 PAGE = Path(__file__).parent.parent / "docs" / "tutorial.md"
 
@@ -64,7 +64,7 @@ def run(command: str, pytester: pytest.Pytester) -> tuple[int, str]:
     out = io.StringIO()
     with redirect_stdout(out), redirect_stderr(out):
         if program == "probebench":
-            code = cli.main(args)
+            code = main.main(args)
         else:
             assert program == "python", f"the tutorial runs {program}, which its test cannot"
             runpy.run_path(args[0], run_name="__main__")
@@ -147,7 +147,7 @@ def test_the_tutorial_does_what_it_shows(pytester, monkeypatch):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     # Starting processes takes longer than these fits.
-    monkeypatch.setattr("probebench.recommendation.recommend.available_cores", lambda: 1)
+    monkeypatch.setattr("probebench.recommendation.recommender.available_cores", lambda: 1)
     for step in steps(PAGE.read_text(encoding="utf-8")):
         where = f"{PAGE.name}, line {step.line}"
         if step.name:

@@ -1,7 +1,7 @@
 """What is looked at before a sweep runs: are weights and images here, may they be downloaded, how are images prepared.
 
 A bare run never downloads: a sweep that lacks its weights or its images is withheld, one item instead of a hundred, and
-told about at the end. What is asked for by name (`probebench.asking`) may be downloaded.
+told about at the end. What is asked for by name (`probebench.plugin.expressions`) may be downloaded.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from probebench.asking import Asked
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.cases import Sweep
 from probebench.errors import unknown
 from probebench.fetch import hub, local
 from probebench.fetch.http import offline as forbidden
+from probebench.plugin.expressions import RequestedNames
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ class Availability:
         self,
         catalog: Catalog,
         own: Mapping[str, Path],
-        asked: Asked,
+        asked: RequestedNames,
         offline: bool,
         licences: Collection[str],
         clean: bool = False,

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from probebench.asking import Asked
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import get_protocol
@@ -15,9 +14,10 @@ from probebench.fetch import hub
 from probebench.measure.availability import Availability
 from probebench.measure.sweep import run_sweep
 from probebench.models.preprocessing import describe_preprocessing
+from probebench.plugin.expressions import RequestedNames
 from probebench.reporting.availability import preprocessing_lines, skipped_lines
 
-NOBODY = Asked.parse((), (), "", "", ())
+NOBODY = RequestedNames.parse((), (), "", "", ())
 SPEC = Catalog.default().model("vit_b16")
 HERE = DatasetSpec("here", "module:function")
 ARCHIVE = Archive("https://example.org/a.zip", size=5_000_000, makes="a")
@@ -34,7 +34,7 @@ def nothing_is_here(monkeypatch, tmp_path):
 
 
 def withheld(model, dataset, keyword="", offline=False, licences=(), own=()):
-    asked = Asked.parse((), (), keyword, "", ())
+    asked = RequestedNames.parse((), (), keyword, "", ())
     preflight = Availability(CATALOG, dict.fromkeys(own), asked, offline, licences)
     return preflight.withhold(Sweep(model, dataset, "default@1"), 98)
 
@@ -110,7 +110,7 @@ def test_an_unknown_licence_is_not_a_permission():
 
 def test_a_dead_host_is_not_taken_for_a_dead_network():
     live = replace(GONE, name="live", archives=(replace(ARCHIVE, url="https://other.example.org/b.zip", makes="b"),))
-    asked = Asked.parse((), (), "glyphvit", "", ())
+    asked = RequestedNames.parse((), (), "glyphvit", "", ())
     preflight = Availability(CATALOG.extended(datasets=[live]), {}, asked, False, ())
     preflight.unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
     assert preflight.withhold(Sweep("glyphvit", "gone", "default@1"), 1) is not None
@@ -131,12 +131,12 @@ def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():
     (_, line) = skipped_lines([found], catalog)
     assert line.endswith("probebench fetch gone")
     # Asking for the shifted dataset by name gets the clean one.
-    asked = Asked.parse((), (), "shifted", "", ())
+    asked = RequestedNames.parse((), (), "shifted", "", ())
     assert Availability(catalog, {}, asked, False, (), clean=True).withhold(sweep, 98) is None
 
 
 def test_no_network_once_means_no_further_tries():
-    preflight = Availability(CATALOG, {}, Asked.parse((), (), "vit_b16", "", ()), False, ())
+    preflight = Availability(CATALOG, {}, RequestedNames.parse((), (), "vit_b16", "", ()), False, ())
     sweep = Sweep("vit_b16", "here", "default@1")
     assert preflight.withhold(sweep, 98) is None
     found = preflight.unreachable(sweep, 98)
@@ -166,7 +166,7 @@ def test_the_summary_is_one_line_per_model():
 
 
 def test_of_models_that_nobody_asked_for_only_some_are_listed():
-    preflight = Availability(CATALOG, {}, Asked.parse((), (), "", "", ()), False, ())
+    preflight = Availability(CATALOG, {}, RequestedNames.parse((), (), "", "", ()), False, ())
     names = [name for name in CATALOG.models if name.startswith("augreg")]
     found = [preflight.withhold(Sweep(name, "gone", "default@1"), 98) for name in names]
     asked = replace(found[-1], asked=True, by_model=True)

@@ -8,7 +8,7 @@ import pytest
 
 from probebench.records import run_record
 from tests.conftest import TINY_COUNT
-from tests.plugin.test_workers import add_to_conftest, timeless
+from tests.plugin.xdist.test_workers import add_to_conftest, timeless
 
 # As if the processor were a device beside itself; writes down what begins before its turn, and what is made of it.
 WORTHWHILE = """

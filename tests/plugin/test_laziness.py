@@ -43,10 +43,11 @@ def test_an_unrelated_run_imports_nothing_heavy(pytester):
         import sys
 
         def test_nothing_heavy():
-            assert "probebench.plugin" in sys.modules
+            assert "probebench.plugin.hooks" in sys.modules
             assert not [name for name in {HEAVY!r} if name in sys.modules]
             ours = sorted(name for name in sys.modules if name.startswith("probebench"))
-            light = "_version errors hookspecs items options plugin precision state".split()
+            light = ("_version catalog catalog.precision catalog.protocols errors measure measure.options plugin "
+                     "plugin.hooks plugin.hookspecs plugin.items plugin.options plugin.session").split()
             assert ours == ["probebench", *map("probebench.".__add__, light)]
         """
     )

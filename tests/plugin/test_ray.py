@@ -18,7 +18,7 @@ from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
 from probebench.records import baselines, run_record
 from tests.conftest import TINY_COUNT
-from tests.plugin.test_workers import add_to_conftest, timeless
+from tests.plugin.xdist.test_workers import add_to_conftest, timeless
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'probebench[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402

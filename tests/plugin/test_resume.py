@@ -10,7 +10,7 @@ import timm
 import torch
 
 from probebench.records import run_record
-from tests.plugin.test_workers import add_to_conftest, timeless
+from tests.plugin.xdist.test_workers import add_to_conftest, timeless
 
 SWEEPS = ["tiny-blobs", "tiny-blobs_dark", "tiny_other-blobs", "tiny_other-blobs_dark"]
 

@@ -24,7 +24,7 @@ from probebench import Tap, all_taps
 from probebench.catalog import Catalog, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import SITES
-from probebench.cli import main
+from probebench.cli.main import main
 from probebench.datasets.files import decode
 from probebench.errors import StoreError
 from probebench.features.hooks import Taps
@@ -251,7 +251,7 @@ def test_the_command_answers_and_writes(tmp_path, capsys):
 @pytest.mark.parametrize(("budget", "told"), [(None, True), (10, False)])
 def test_a_budget_of_all_taps_is_told(monkeypatch, capsys, budget, told):
     found = SimpleNamespace(taps=98, budget=budget)
-    monkeypatch.setattr("probebench.recommendation.recommend", lambda *args, **more: found)
+    monkeypatch.setattr("probebench.recommendation.recommender", lambda *args, **more: found)
     assert main(["recommend", "--model", "glyphvit", "--data", "digits", "--budget", "1000"]) == 0
     line = "budget    of 98 taps that is all: each had the full probe, and none was screened\n"
     assert (line in capsys.readouterr().out) is told

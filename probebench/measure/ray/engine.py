@@ -22,8 +22,8 @@ import pytest
 
 from probebench._format import counted
 from probebench.errors import EngineError, ProbebenchError
-from probebench.items import cases_of
 from probebench.measure.options import RAY_ADDRESS
+from probebench.plugin.items import cases_of
 from probebench.records.environment import versions
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from probebench.measure.outcome import SweepOutcome
     from probebench.measure.ray.task import Job, JobResult
     from probebench.measure.run import Run
-    from probebench.state import State
+    from probebench.plugin.session import ProbeSession
 
 RETRIES = 3
 """How often a sweep is begun anew when its process or its node dies."""
@@ -56,7 +56,7 @@ def check_installed() -> None:
 class RayEngine:
     """A pytest plugin, registered where ``--probe-engine=ray`` is given."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: ProbeSession) -> None:
         self._state = state
         self._ray: Any = None
         self._ours = False  # the connection

@@ -21,11 +21,11 @@ from probebench.measure.run import Run
 from probebench.records.environment import versions
 
 if TYPE_CHECKING:
-    from probebench.asking import Asked
     from probebench.catalog import Catalog
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
     from probebench.measure.options import Options
+    from probebench.plugin.expressions import RequestedNames
     from probebench.records.baselines import Baseline
 
 
@@ -51,7 +51,7 @@ class Job:
     catalog: Catalog
     options: Options
     family: int
-    asked: Asked
+    asked: RequestedNames
     versions: Mapping[str, str]
     directory: Path
     path: tuple[str, ...]

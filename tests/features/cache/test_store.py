@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from probebench import cli
+from probebench.cli import main
 from probebench.errors import StoreError
 from probebench.features.cache import FeatureCache, cache_root
 from probebench.features.cache import entry as entry_module
@@ -95,7 +95,7 @@ def test_marks_of_the_dead_do_not_count(three):
 
 def said_by_ls(cache, entry):
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        cli.main(["cache", "ls", "--root", str(cache.root), "--json"])
+        main.main(["cache", "ls", "--root", str(cache.root), "--json"])
     return json.loads(out.getvalue())[0]["in_use"]
 
 

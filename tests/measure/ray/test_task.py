@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from probebench.asking import Asked
 from probebench.catalog import Catalog
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.catalog.taps import Tap
 from probebench.measure.outcome import SweepOutcome
 from probebench.measure.ray.task import Job, measure
-from probebench.options import parse_options
+from probebench.plugin.expressions import RequestedNames
+from probebench.plugin.options import parse_options
 from probebench.records.baselines import Baseline
 from probebench.records.environment import versions
 
 SWEEP = Sweep("glyphvit", "digits", DEFAULT_PROTOCOL)
 TAP = Tap("final", "final")
-NOBODY = Asked(frozenset(), frozenset(), frozenset())
+NOBODY = RequestedNames(frozenset(), frozenset(), frozenset())
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_what_a_node_lacks_is_an_error_unless_it_may_be_downloaded(job, tmp_path
     assert outcome.error.startswith(
         f"EngineError: node {socket.gethostname()} lacks the weights of mae_b16 and dataset cifar10, which may not be "
     )
-    asked = measure(replace(lacking, asked=Asked(frozenset({"mae_b16"}), frozenset(), frozenset()))).outcome
+    asked = measure(replace(lacking, asked=RequestedNames(frozenset({"mae_b16"}), frozenset(), frozenset()))).outcome
     assert asked.error is None
     assert "weights of model 'mae_b16' could not be downloaded: no network" in asked.unreachable
 

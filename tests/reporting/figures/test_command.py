@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from PIL import Image
 
-from probebench.cli import main
+from probebench.cli.main import main
 from probebench.records import run_record
 from probebench.reporting.figures.style import DOTS_PER_INCH, WIDTH
 from tests.records.samples import right, stored
@@ -69,7 +69,7 @@ def test_the_same_record_gives_the_same_bytes_whatever_the_settings_of_the_user(
     arguments = ["figures", save("run.json", {NET: TAPS}), "-o"]
     assert main([*arguments, "one"]) == 0
     (tmp_path / "matplotlibrc").write_text("font.size: 20\npdf.fonttype: 3\nsvg.hashsalt: other\nlines.linewidth: 9\n")
-    code = f"from probebench.cli import main; assert main({[*arguments, 'two']}) == 0; "
+    code = f"from probebench.cli.main import main; assert main({[*arguments, 'two']}) == 0; "
     code += "import sys; assert not {'torch', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)"
     environment = os.environ | {"MATPLOTLIBRC": str(tmp_path), "SOURCE_DATE_EPOCH": "1", "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from probebench.cli import main
+from probebench.cli.main import main
 from probebench.records import run_record
 from tests.records.samples import right, stored
 from tests.reporting.html.dom import parse

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probebench import junit, overlooked
 from probebench._files import relative
 from probebench._format import counted
+from probebench.plugin import junit, unused_baselines
 from probebench.records import run_record
 from probebench.reporting.availability import skipped_entries
 
 if TYPE_CHECKING:
     from probebench.measure.run import Run
-    from probebench.state import State
+    from probebench.plugin.session import ProbeSession
 
 
-def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -> None:
+def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: bool) -> None:
     """Save what was measured, and note what was done. What could not be written fails the session.
 
     Args:
@@ -66,7 +66,7 @@ def finish(session: pytest.Session, state: State, run: Run, interrupted: bool) -
             f"stale: {counted(len(stale), 'baseline')} without a case, such as {stale[0]}. A run of all cases with "
             "--probe-prune removes them, and so does --probe-update=all of their sweep"
         )
-    unused = [overlooked.explained(run.options, folder) for folder in state.overlooked]
+    unused = [unused_baselines.explained(run.options, folder) for folder in state.overlooked]
     if run.options.strict:
         problems += unused
     else:

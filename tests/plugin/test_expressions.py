@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.asking import Asked
+from probebench.plugin.expressions import RequestedNames
 
 
 def parse(keyword="", mark="", arguments=(), models=(), datasets=()):
-    return Asked.parse(models, datasets, keyword, mark, arguments)
+    return RequestedNames.parse(models, datasets, keyword, mark, arguments)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ _SHORT = 3  # letters: a shorter word of -k is in too many names to be meant for
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedNames:
     """What was named by ``--probe-model``, ``--probe-dataset``, ``-k``, ``-m`` and node ids.
 
     Attributes:
@@ -44,7 +44,7 @@ class Asked:
     @classmethod
     def parse(
         cls, models: Iterable[str], datasets: Iterable[str], keyword: str, mark: str, arguments: Iterable[str]
-    ) -> Asked:
+    ) -> RequestedNames:
         """From the exact selections, the expressions of ``-k`` and ``-m``, and the arguments of a pytest run.
 
         What stands under a ``not`` is not asked for.

@@ -402,7 +402,7 @@ def test_runs_without_cases_are_left_to_xdist(project, run):
         def test_one(x): pass
 
         def test_light():
-            heavy = ("torch", "probebench.handover", "probebench.measure.run")
+            heavy = ("torch", "probebench.plugin.xdist.exchange", "probebench.measure.run")
             assert not [name for name in heavy if name in sys.modules]
         """
     )

@@ -24,7 +24,7 @@ Spec = TypeVar("Spec", ModelSpec, DatasetSpec)
 _MODELS, _DATASETS = "pytest_probebench_models", "pytest_probebench_datasets"
 
 
-class Registered:
+class ConftestSpecs:
     """Asks each conftest file and plugin once.
 
     Attributes:
@@ -96,7 +96,7 @@ def _given(config: pytest.Config, hook: str, kind: type[Spec], asked: set[object
 
 
 def told_of(table: dict[str, Any]) -> tuple[list[ModelSpec], list[DatasetSpec]]:
-    """From `Registered.told`, read back from JSON."""
+    """From `ConftestSpecs.told`, read back from JSON."""
     archives = [tuple(Archive(**each) for each in spec.pop("archives")) for spec in table["datasets"]]
     datasets = [DatasetSpec(**spec, archives=its) for spec, its in zip(table["datasets"], archives, strict=True)]
     return [ModelSpec(**spec) for spec in table["models"]], datasets

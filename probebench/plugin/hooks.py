@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from probebench.items import SWEEP, UNMEASURED, case_of, cases_of, param_of, withheld_of
-from probebench.options import add_options, parse_options
-from probebench.state import STATE, State
+from probebench.plugin.items import SWEEP, UNMEASURED, case_of, cases_of, param_of, withheld_of
+from probebench.plugin.options import add_options, parse_options
+from probebench.plugin.session import STATE, ProbeSession
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
     from probebench.catalog.taps import Tap
-    from probebench.fixture import Probe
     from probebench.measure.availability import SkippedSweep
     from probebench.measure.outcome import SweepOutcome
+    from probebench.plugin.fixture import Probe
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    from probebench import hookspecs
+    from probebench.plugin import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
 
@@ -49,7 +49,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config, plugins = session.config, session.config.pluginmanager
     try:
         options = parse_options(config)
-        state = config.stash[STATE] = State(config, options)
+        state = config.stash[STATE] = ProbeSession(config, options)
         plugins.register(state.stopped)
         if options.models or options.datasets or options.layers or options.sites or options.weights:
             state.prepare()
@@ -58,13 +58,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
             get_protocol(options.protocol)
         if options.prune:
-            from probebench.pruning import Pruning, check_unfiltered
+            from probebench.plugin.prune import Pruning, check_unfiltered
 
             check_unfiltered(config)
             state.pruning = Pruning(options, state.notes)
             plugins.register(state.pruning)
         if options.shard is not None:
-            from probebench.sharding import Sharding
+            from probebench.plugin.shard import Sharding
 
             state.sharding = Sharding(options.shard)
             plugins.register(state.sharding)
@@ -83,12 +83,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if options.plan and (plugins.has_plugin("dsession") or _in_worker(config)):
         raise pytest.UsageError("--probe-plan plans in one process: leave -n out")
     if plugins.has_plugin("dsession"):  # pytest-xdist is there, and is going to start workers
-        from probebench.workers import Controller
+        from probebench.plugin.xdist.controller import Controller
 
         state.controller = Controller(state)
         plugins.register(state.controller)
     elif _in_worker(config):
-        from probebench.workers import Worker
+        from probebench.plugin.xdist.worker import Worker
 
         state.worker = Worker.of(config)
 
@@ -104,7 +104,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if any(mark.name == "probe" and {"model", "dataset"} & mark.kwargs.keys() for mark in node.own_markers):
             state.marked[node.nodeid] = takes or state.marked.get(node.nodeid, False)
     if takes:
-        from probebench.collecting import parametrize
+        from probebench.plugin.collection import parametrize
 
         parametrize(metafunc, state)
 
@@ -141,9 +141,9 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
     cases = cases_of(items)
     if not cases or _in_worker(config):
         return []
-    from probebench import telling
+    from probebench.plugin import terminal
 
-    return telling.header(config.stash[STATE], cases)
+    return terminal.header(config.stash[STATE], cases)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -157,7 +157,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if (param := param_of(item)) is not None:
             state.first.setdefault(param.sweep.id, item.nodeid)
     if not cases and not withheld and state.sweeps and config.option.markexpr:
-        from probebench.asking import unmatched
+        from probebench.plugin.expressions import unmatched
 
         deepest = max(state.catalog.model(sweep.model).depth for sweep in state.sweeps)
         state.notes += unmatched(config.option.markexpr, state.sweeps, deepest)
@@ -174,10 +174,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             raise pytest.UsageError(str(error)) from error
         return
     if cases:
-        from probebench import overlooked
+        from probebench.plugin import unused_baselines
 
         files = dict.fromkeys(item.path for item in items if case_of(item) is not None)
-        state.overlooked = overlooked.find(state.options, files)
+        state.overlooked = unused_baselines.find(state.options, files)
     problem = "\n".join(state.errors)
     try:
         if not problem and state.options.weights and not _ends_here(session):
@@ -255,7 +255,7 @@ def probe(request: pytest.FixtureRequest, _probe_sweep: SweepOutcome | None, _pr
     """One case of the matrix that the test function's `probe` mark describes; call its `check()`."""
     config, state = request.config, request.config.stash[STATE]
     if _in_worker(config) and state.worker is None:
-        from probebench.workers import ELSEWHERE
+        from probebench.plugin.xdist.controller import ELSEWHERE
 
         pytest.fail(ELSEWHERE, pytrace=False)
     if _probe_sweep is not None and _probe_sweep.unreachable:
@@ -263,7 +263,7 @@ def probe(request: pytest.FixtureRequest, _probe_sweep: SweepOutcome | None, _pr
     withheld = withheld_of(request.node) or state.withheld.get(_probe_case.sweep.id)
     if withheld is None:
         assert _probe_sweep is not None
-        from probebench.fixture import Probe
+        from probebench.plugin.fixture import Probe
 
         return Probe(request, _probe_sweep, cast("Case", _probe_case))
     reason, name = withheld.why or "not on this machine", withheld.sweep.id
@@ -275,7 +275,7 @@ def probe(request: pytest.FixtureRequest, _probe_sweep: SweepOutcome | None, _pr
     pytest.fail(f"{name} was asked for and could not be measured: {reason}", pytrace=False)
 
 
-def _note_unreachable(state: State, session: pytest.Session, outcome: SweepOutcome) -> None:
+def _note_unreachable(state: ProbeSession, session: pytest.Session, outcome: SweepOutcome) -> None:
     """A sweep should have been downloaded, and there is no network: tell it once, at the end."""
     sweep = outcome.sweep
     if sweep.id not in state.withheld:
@@ -334,9 +334,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         interrupted = state.controller.gather(state.run, interrupted)
     if state.engine is not None:
         state.engine.gather(state.run)
-    from probebench import ending
+    from probebench.plugin import finish
 
-    ending.finish(session, state, state.run, interrupted)
+    finish.finish(session, state, state.run, interrupted)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -344,6 +344,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     """The leaderboards; first, because pytest-benchmark may raise in its own summary."""
     state = config.stash[STATE]
     if not _in_worker(config) and (state.record or state.withheld or state.notes):
-        from probebench import telling
+        from probebench.plugin import terminal
 
-        telling.summary(terminalreporter, state)
+        terminal.summary(terminalreporter, state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.workers import cores_of, device_of, on_one_gpu
+from probebench.plugin.xdist.worker import cores_of, device_of, on_one_gpu
 
 
 @pytest.mark.parametrize(("cores", "sharers"), [(8, 2), (9, 2), (7, 3), (64, 5), (4, 4)])

@@ -11,7 +11,7 @@ import sys
 import jsonschema
 import pytest
 
-from probebench.cli import main
+from probebench.cli.main import main
 from probebench.errors import UnknownName
 from probebench.records import run_record
 from probebench.records.find import find_record
@@ -238,6 +238,6 @@ def test_damaged_bits_are_not_taken_for_absent_ones(folder, capsys):
 
 
 def test_reading_records_imports_no_torch(two, folder):
-    code = f"import sys; from probebench.cli import main; main({two}); main(['compare', 'a.json', 'a.json']); "
+    code = f"import sys; from probebench.cli.main import main; main({two}); main(['compare', 'a.json', 'a.json']); "
     code += "sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'sklearn')))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)

@@ -30,7 +30,7 @@ Table = dict[str, Any]
 _JUST_MADE = 3600.0  # seconds in which a folder may be another run's that has not locked it yet
 
 
-class Handover:
+class ExchangeDirectory:
     """The folder of one run. It is made by whoever first puts something into it."""
 
     def __init__(self, path: Path) -> None:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from probebench import handover
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import StoreError
-from probebench.handover import Handover
 from probebench.measure.availability import SkippedSweep
 from probebench.measure.outcome import SweepOutcome
+from probebench.plugin.xdist import exchange
+from probebench.plugin.xdist.exchange import ExchangeDirectory
 from tests.records.samples import right, stored
 
 SWEEP = Sweep("net", "digits", "default@1")
@@ -31,7 +31,7 @@ def measured(**more):
 
 @pytest.fixture
 def folder(tmp_path):
-    return Handover(tmp_path / "workers" / "one")
+    return ExchangeDirectory(tmp_path / "workers" / "one")
 
 
 def test_what_a_worker_has_measured_arrives(folder):
@@ -109,9 +109,9 @@ def test_nothing_is_left_in_the_end(folder, tmp_path):
 
 def test_folders_of_runs_that_were_killed_are_removed_and_others_left(folder, tmp_path):
     for name in ("killed", "running", "new"):
-        Handover(tmp_path / "workers" / name).end(measured())
+        ExchangeDirectory(tmp_path / "workers" / name).end(measured())
     (tmp_path / "workers" / "file").touch()
-    hours_ago = time.time() - 2 * handover._JUST_MADE
+    hours_ago = time.time() - 2 * exchange._JUST_MADE
     lock = FileLock(tmp_path / "workers" / "running" / ".lock")
     with lock:
         for name in ("killed", "running", "file"):

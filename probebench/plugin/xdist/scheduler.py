@@ -90,7 +90,7 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
         return crashed
 
 
-class Undecided:
+class DeferredScheduler:
     """Stands in for a scheduler until the first worker has collected: before, nobody knows whether there are cases."""
 
     collection_is_completed = tests_finished = has_pending = False

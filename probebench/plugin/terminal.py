@@ -12,11 +12,11 @@ from probebench.errors import ProbebenchError
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case
+    from probebench.plugin.session import ProbeSession
     from probebench.records.types import Record
-    from probebench.state import State
 
 
-def header(state: State, cases: Collection[Case]) -> list[str]:
+def header(state: ProbeSession, cases: Collection[Case]) -> list[str]:
     """What is going to be measured, and how images are prepared for each model.
 
     Raises:
@@ -62,7 +62,7 @@ def header(state: State, cases: Collection[Case]) -> list[str]:
     return [first] if config.get_verbosity() < 0 else [first, *lines]
 
 
-def summary(terminalreporter: Any, state: State) -> None:
+def summary(terminalreporter: Any, state: ProbeSession) -> None:
     """The leaderboards, and the notes of the run."""
     record, notes = state.record, state.notes
     if record is not None and not record["cases"] and not record["failures"]:
@@ -99,7 +99,7 @@ def summary(terminalreporter: Any, state: State) -> None:
         _tell_github(terminalreporter, state, record)
 
 
-def _tell_github(terminalreporter: Any, state: State, record: Record) -> None:
+def _tell_github(terminalreporter: Any, state: ProbeSession, record: Record) -> None:
     from probebench.reporting import github
 
     assert state.run is not None

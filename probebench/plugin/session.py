@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from probebench.measure.options import Options
-from probebench.models.precision import check_precision
 
 if TYPE_CHECKING:
-    from probebench.asking import Asked
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
     from probebench.catalog.cases import Case, Selection, Sweep
     from probebench.measure.availability import Availability, Here, SkippedSweep
     from probebench.measure.ray.engine import RayEngine
     from probebench.measure.resume import ResumeStore
     from probebench.measure.run import Run
-    from probebench.pruning import Pruning
+    from probebench.plugin.expressions import RequestedNames
+    from probebench.plugin.prune import Pruning
+    from probebench.plugin.registry import ConftestSpecs
+    from probebench.plugin.shard import Sharding
+    from probebench.plugin.xdist.controller import Controller
+    from probebench.plugin.xdist.worker import Worker
     from probebench.records.types import Record
-    from probebench.registered import Registered
-    from probebench.sharding import Sharding
-    from probebench.workers import Controller, Worker
 
 
 class Stopped:
@@ -39,7 +39,7 @@ class Stopped:
 
 
 @dataclass
-class State:
+class ProbeSession:
     """One pytest session. Found in its config's stash, under `STATE`.
 
     Attributes:
@@ -85,7 +85,7 @@ class State:
     overlooked: list[Path] = field(default_factory=list)
     stopped: Stopped = field(default_factory=Stopped)
     _prepared: tuple[Catalog, Selection] | None = None
-    _registered: Registered | None = None
+    _registered: ConftestSpecs | None = None
     _preflight: Availability | None = None
 
     def prepare(self) -> tuple[Catalog, Selection]:
@@ -103,12 +103,12 @@ class State:
         return self._prepared
 
     @property
-    def registered(self) -> Registered:
+    def registered(self) -> ConftestSpecs:
         """What conftest files and plugins have added."""
         if self._registered is None:
-            from probebench.registered import Registered
+            from probebench.plugin.registry import ConftestSpecs
 
-            self._registered = Registered(self.config)
+            self._registered = ConftestSpecs(self.config)
         return self._registered
 
     def extend(self, models: Sequence[ModelSpec], datasets: Sequence[DatasetSpec]) -> None:
@@ -137,12 +137,12 @@ class State:
         return self.prepare()[0]
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> RequestedNames:
         """What the command line names."""
-        from probebench.asking import Asked
+        from probebench.plugin.expressions import RequestedNames
 
         (_, selection), option = self.prepare(), self.config.option
-        return Asked.parse(
+        return RequestedNames.parse(
             selection.models or (), selection.datasets or (), option.keyword, option.markexpr, self.config.args
         )
 
@@ -236,6 +236,7 @@ class State:
             elif self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
                 from probebench._hardware import choose_device
                 from probebench.catalog.protocols import get_protocol
+                from probebench.models.precision import check_precision
 
                 check_precision(get_protocol(run.options.protocol).precision, choose_device(run.options.device))
             self.run = run
@@ -275,4 +276,4 @@ def _by_name(weights: Mapping[str, Path], catalog: Catalog) -> dict[str, Path]:
     return own
 
 
-STATE: pytest.StashKey[State] = pytest.StashKey()
+STATE: pytest.StashKey[ProbeSession] = pytest.StashKey()

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from probebench.catalog.cases import Sweep
-from probebench.sharding import divide
+from probebench.plugin.shard import divide
 
 
 def sweeps(sizes):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probebench.items import cases_of, param_of, withheld_of
+from probebench.plugin.items import cases_of, param_of, withheld_of
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep

@@ -12,7 +12,7 @@ pytest.importorskip("xdist")
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling, LoadScheduling
 
-from probebench.scheduling import SweepScheduling, Undecided
+from probebench.plugin.xdist.scheduler import DeferredScheduler, SweepScheduling
 
 
 class Node:
@@ -171,7 +171,7 @@ def test_a_worker_that_finds_other_tests_is_sent_away():
 
 
 def test_before_it_is_known_what_there_is_workers_only_come_and_go():
-    undecided, a, b = Undecided(), Node("gw0"), Node("gw1")
+    undecided, a, b = DeferredScheduler(), Node("gw0"), Node("gw1")
     undecided.add_node(a)
     undecided.add_node(b)
     assert undecided.remove_node(a) is None

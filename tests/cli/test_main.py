@@ -21,10 +21,10 @@ import pytest
 from probebench import __version__
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.protocols import PAPER, PROTOCOLS
-from probebench.cli import main
+from probebench.cli.catalog_tables import dataset_rows, write_table
+from probebench.cli.main import main
 from probebench.errors import FetchError
 from probebench.fetch import Unreachable, hub
-from probebench.listing import dataset_rows, write_table
 from probebench.reporting.terminal.progress import transfers
 from tests.fetch.helpers import KINDS, tar_of
 from tests.server import Answer
@@ -210,7 +210,7 @@ def test_tables_fit_the_terminal_and_its_encoding(monkeypatch):
 
 def test_lists_import_no_torch():
     code = (
-        "import sys; from probebench.cli import main; main(['datasets']); main(['models']);"
+        "import sys; from probebench.cli.main import main; main(['datasets']); main(['models']);"
         "main(['fetch', 'paper', 'glyphvit', '--dry-run']);"
         "print([name for name in ('torch', 'timm', 'sklearn', 'scipy') if name in sys.modules])"
     )
@@ -389,7 +389,7 @@ def test_wrong_usage(args, capsys):
 SLOW = """
 import sys
 from probebench.catalog import Archive, Catalog, DatasetSpec
-from probebench.cli import main
+from probebench.cli.main import main
 url, md5, size = sys.argv[1:]
 spec = DatasetSpec("d", "m:f", archives=(Archive(url, md5, int(size), makes="top"),))
 made = Catalog.default().extended(datasets=[spec])
@@ -440,5 +440,5 @@ def test_the_package_runs_as_a_command_and_survives_a_closed_pipe():
 
 
 def test_the_script_is_declared():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["scripts"] == {"probebench": "probebench.cli:main"}
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"probebench": "probebench.cli.main:main"}

@@ -8,16 +8,16 @@ import pytest
 
 from probebench.catalog.cases import ARGUMENTS, Case, Selection, by_sweep, expand
 from probebench.errors import ProbebenchError, nearest
-from probebench.items import CASE, SWEEP
+from probebench.plugin.items import CASE, SWEEP
 
 if TYPE_CHECKING:
-    from probebench.state import State
+    from probebench.plugin.session import ProbeSession
 
 ANY_OF_TIMM = "timm:*"
 """As a model in a mark: every ``timm:`` model that --probe-model names."""
 
 
-def parametrize(metafunc: pytest.Metafunc, state: State) -> None:
+def parametrize(metafunc: pytest.Metafunc, state: ProbeSession) -> None:
     """Make the cases of a test function; mistakes in its mark are added to the session's errors."""
     params: list[Any] = []
     try:
@@ -65,7 +65,7 @@ def _parametrize(metafunc: pytest.Metafunc, params: list[Any]) -> None:
     )
 
 
-def _cases(metafunc: pytest.Metafunc, state: State) -> list[Case]:
+def _cases(metafunc: pytest.Metafunc, state: ProbeSession) -> list[Case]:
     catalog, selection = state.prepare()
     marks = list(metafunc.definition.iter_markers("probe"))
     if len(marks) > 1:

@@ -1,5 +1,5 @@
-"""The command `probebench`: what there is to measure, and getting it; `probebench.cli_records` has what reads runs,
-`probebench.cli_recommend` what probes one's own images."""
+"""The command `probebench`: what there is to measure, and getting it; `probebench.cli.records` has what reads runs,
+`probebench.cli.recommend` what probes one's own images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from probebench import cli_cache, cli_recommend, cli_records
 from probebench._format import human
 from probebench._version import __version__
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import DATASETS_LISTED, MODELS_LISTED
 from probebench.catalog.precision import MEANING
+from probebench.cli import cache, recommend, records
+from probebench.cli.catalog_tables import Row, dataset_rows, model_rows, protocol_rows, write_table
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
 from probebench.fetch.local import data_root, missing
-from probebench.listing import Row, dataset_rows, model_rows, protocol_rows, write_table
 from probebench.models import default_catalog
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--root", type=Path, metavar="DIR", help="where datasets go, instead of PROBEBENCH_DATA")
     fetch.add_argument("--keep-archives", action="store_true", help="leave archives beside what was unpacked")
     fetch.add_argument("--dry-run", action="store_true", help="only say what would be downloaded")
-    cli_records.add_commands(commands)
-    cli_recommend.add_command(commands)
-    cli_cache.add_commands(commands)
+    records.add_commands(commands)
+    recommend.add_command(commands)
+    cache.add_commands(commands)
     return parser
 
 

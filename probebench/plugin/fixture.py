@@ -7,8 +7,8 @@ import copy
 import pytest
 
 from probebench.catalog.cases import Case
-from probebench.items import UNMEASURED
 from probebench.measure.outcome import SweepOutcome
+from probebench.plugin.items import UNMEASURED
 from probebench.records.types import Record
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probebench.items import param_of
+from probebench.plugin.items import param_of
 from probebench.records.baselines import prune
 
 if TYPE_CHECKING:

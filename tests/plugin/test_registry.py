@@ -11,7 +11,7 @@ import pytest
 
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.cases import Sweep
-from probebench.registered import Registered, told_of
+from probebench.plugin.registry import ConftestSpecs, told_of
 
 LATE = """
 from probebench import DatasetSpec, ModelSpec
@@ -98,7 +98,7 @@ def test_workers_take_what_one_process_has_left(project, late, run):
 def test_what_a_worker_tells_of_them_is_json():
     spec = ModelSpec("mine", "vit_tiny_patch16_224", mean=np.float32([0.5] * 3), checkpoint=Path("w.safetensors"))
     data = DatasetSpec("shapes", "module:function", kwargs={"root": Path(".")}, archives=(Archive("https://a/b.zip"),))
-    found = Registered(pytest.Config.fromdictargs({}, []))
+    found = ConftestSpecs(pytest.Config.fromdictargs({}, []))
     found.models, found.datasets = [spec], [data]
     catalog = Catalog.default().extended([spec], [data])
     table = found.told(catalog, [Sweep("mine_random", "shapes", "default@1")])

@@ -1,0 +1,1 @@
+"""Sweeps in the worker processes of pytest-xdist."""
