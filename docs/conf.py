@@ -45,8 +45,8 @@ nitpick_ignore_regex = [
     ("py:obj", ".*"),
     ("py:class", r"(np|npt|numpy|torch|_?pytest|pd|pathlib|collections|RenderableType)\b.*"),
     # Internal: what the pages say about them is enough.
-    ("py:class", r"(probebench\.sweep\.)?Begun|(probebench\.models\.)?Model"),
-    ("py:class", r"(probebench\.placement\.)?(Host)?Array"),
+    ("py:class", r"(probebench\.measure\.sweep\.)?PrefetchedSweep|(probebench\.models\.build\.)?Model"),
+    ("py:class", r"(probebench\._arrays\.)?(Host)?Array"),
     ("py:class", r"(probebench\.recommendation\.export\.)?Export"),
 ]
 

@@ -64,7 +64,7 @@ def run(command: str, pytester: pytest.Pytester) -> tuple[int, str]:
     out = io.StringIO()
     with redirect_stdout(out), redirect_stderr(out):
         if program == "probebench":
-            code = main.main(args)
+            code = main(args)
         else:
             assert program == "python", f"the tutorial runs {program}, which its test cannot"
             runpy.run_path(args[0], run_name="__main__")

@@ -26,17 +26,17 @@ def kept(root):
 
 
 def test_nothing_is_kept(root, capsys):
-    assert main.main(["cache", "ls"]) == 0
+    assert main(["cache", "ls"]) == 0
     assert capsys.readouterr().out == f"0 entries, 0 B, in {root}\n"
 
 
 @pytest.mark.usefixtures("kept")
 def test_ls(root, capsys):
-    assert main.main(["cache", "ls"]) == 0
+    assert main(["cache", "ls"]) == 0
     out = capsys.readouterr().out
     assert out.count("tiny") == 2
     assert "2 entries, " in out
-    assert main.main(["cache", "ls", "--json"]) == 0
+    assert main(["cache", "ls", "--json"]) == 0
     table = json.loads(capsys.readouterr().out)
     assert [entry["images"] for entry in table] == [40, 40]
     assert {entry["dataset"] for entry in table} == {"noise"}
@@ -46,33 +46,33 @@ def test_ls(root, capsys):
 
 @pytest.mark.usefixtures("kept")
 def test_verify(root, capsys):
-    assert main.main(["cache", "verify"]) == 0
+    assert main(["cache", "verify"]) == 0
     assert capsys.readouterr().out.endswith("all whole\n")
     victim = next(root.glob("*/*.f32"))
     victim.write_bytes(b"\1" + victim.read_bytes()[1:])
-    assert main.main(["cache", "verify"]) == 1
+    assert main(["cache", "verify"]) == 1
     out = capsys.readouterr().out
     assert f"{victim.name} is not what was written" in out
     assert out.endswith("1 damaged\n")
-    assert main.main(["cache", "verify", "--remove"]) == 1
+    assert main(["cache", "verify", "--remove"]) == 1
     assert capsys.readouterr().out.endswith("1 damaged, removed\n")
-    assert main.main(["cache", "verify"]) == 0
+    assert main(["cache", "verify"]) == 0
 
 
 def test_clear(kept, root, capsys):
     used = kept(FeatureCache())
-    assert main.main(["cache", "clear"]) == 1
+    assert main(["cache", "clear"]) == 1
     captured = capsys.readouterr()
     assert captured.out.startswith("1 removed, ")
     assert "is in use by a running process; it stays" in captured.err
     del used
-    assert main.main(["cache", "clear", "--model", "tiny"]) == 0
+    assert main(["cache", "clear", "--model", "tiny"]) == 0
     assert not list(root.glob("*/*"))
 
 
 @pytest.mark.usefixtures("kept")
 def test_names_that_are_not_there(capsys):
-    assert main.main(["cache", "clear", "--dataset", "nois"]) == 2
+    assert main(["cache", "clear", "--dataset", "nois"]) == 2
     assert "Did you mean 'noise'" in capsys.readouterr().err
 
 
@@ -82,11 +82,11 @@ def test_of_many_names_it_is_said_where_they_are_listed(root, capsys, monkeypatc
     entries = [SimpleNamespace(used=0, names={"dataset": f"set_{number}"}) for number in range(30)]
     monkeypatch.setattr(FeatureCache, "entries", lambda _: entries)
     monkeypatch.setattr(FeatureCache, "about", lambda _, entry: entry)
-    assert main.main(["cache", "clear", "--dataset", "noise"]) == 2
+    assert main(["cache", "clear", "--dataset", "noise"]) == 2
     assert f"unknown dataset in {root} 'noise'. `probebench cache ls` lists them." in capsys.readouterr().err
 
 
 def test_a_file_in_its_place(root, capsys):
     root.write_text("")
-    assert main.main(["cache", "ls"]) == 1
+    assert main(["cache", "ls"]) == 1
     assert "is a file; the feature cache is a folder" in capsys.readouterr().err

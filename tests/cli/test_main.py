@@ -441,4 +441,4 @@ def test_the_package_runs_as_a_command_and_survives_a_closed_pipe():
 
 def test_the_script_is_declared():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["scripts"] == {"probebench": "probebench.cli.main:main"}
+    assert project["scripts"] == {"probebench": "probebench.cli:main"}

@@ -66,7 +66,7 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, store
     assert verdicts(parts)["tiny-blobs_dark-L01-ln1"][0] == "regressed"
 
     paths = [str(project.path / f"{i}.json") for i in range(1, 5)]
-    assert main.main(["leaderboard", *paths, "--format", "json", "-o", str(project.path / "all.json")]) == 0
+    assert main(["leaderboard", *paths, "--format", "json", "-o", str(project.path / "all.json")]) == 0
     assert capsys.readouterr().err == ""
     (joined,) = loaded(project, "all.json")
     jsonschema.validate(joined, run_record.schema(), format_checker=jsonschema.FormatChecker())
@@ -89,7 +89,7 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, store
     assert bits.keys() == whole_bits.keys()
     assert all(np.array_equal(bits[name], whole_bits[name]) for name in bits)
 
-    assert main.main(["leaderboard", paths[0], paths[2], paths[3]]) == 0
+    assert main(["leaderboard", paths[0], paths[2], paths[3]]) == 0
     assert "WARNING: shard 2/4 is not among them" in capsys.readouterr().err
 
 

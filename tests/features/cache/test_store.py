@@ -95,7 +95,7 @@ def test_marks_of_the_dead_do_not_count(three):
 
 def said_by_ls(cache, entry):
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        main.main(["cache", "ls", "--root", str(cache.root), "--json"])
+        main(["cache", "ls", "--root", str(cache.root), "--json"])
     return json.loads(out.getvalue())[0]["in_use"]
 
 
