@@ -58,7 +58,7 @@ def features_of(
     keep: bool = False,
     stay: bool = False,
 ) -> Features:
-    """What `probebench.features.hooks.extract` gives, of which only what the cache lacks is extracted, in one pass.
+    """What `probebench.features.forward.extract` gives, of which only what the cache lacks is extracted, in one pass.
 
     Where the cache fails (a full disk, a folder that cannot be written to), features are extracted without it, and its
     ledger has a warning.
@@ -71,7 +71,7 @@ def features_of(
         stay: leave features on the device, and send those there that are in the cache
 
     Raises:
-        FeatureError, LayoutError: as `probebench.features.hooks.extract`
+        FeatureError, LayoutError: as `probebench.features.forward.extract`
     """
     settings: dict[str, Any] = {"pooling": pooling, "mean": mean, "std": std, "device": device}
     work = _Work(model, views, list(taps), settings, batch_size, progress, stay)

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
+import probebench
 from probebench import Tap, all_taps
 from probebench.catalog import Catalog, ModelSpec
 from probebench.catalog.protocols import DEFAULT
@@ -29,7 +30,6 @@ from probebench.datasets.files import decode
 from probebench.errors import StoreError
 from probebench.features.hooks import Taps
 from probebench.fetch.hub import download
-from probebench.models import build
 from probebench.models.build import build_model
 from probebench.models.timm_spec import complete_spec
 from probebench.recommendation import classify
@@ -37,7 +37,7 @@ from probebench.recommendation.export import _cut, export
 from probebench.recommendation.hook_recipe import recipe
 from tests.recommendation.conftest import write_digits
 
-CHECKPOINT = Path(build.__file__).parent / "embedded" / "glyphvit.safetensors"
+CHECKPOINT = Path(probebench.__file__).parent / "embedded" / "glyphvit.safetensors"
 
 
 @pytest.fixture(scope="module")
