@@ -1,9 +1,10 @@
 """Facts about the architectures that timm has pretrained weights for and probebench can read.
 
-    python -m benchmarks.performance.architectures    # writes architectures.csv beside this file, in three minutes
+    python -m benchmarks.performance.architectures    # writes architectures.csv next to this file, in three minutes
 
-From the root of the repository. Networks have no memory for their weights: one image of no values goes through each,
-and operations and widths are counted. Nothing is downloaded. `benchmarks/performance/study.py` adds them up.
+Run it from the root of the repository. It builds networks without memory for weights, sends one image without values
+through each, and counts operations and widths. Nothing is downloaded. `benchmarks/performance/study.py` adds the
+numbers up.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The cost model of docs/scale.md: measure at small sizes, fit on some of them, predict the others.
+"""Check the cost model of docs/scale.md: measure small sizes, fit the constants on some, predict the others.
 
     OMP_NUM_THREADS=1 python -m benchmarks.performance.cost                # about five minutes on one core
     OMP_NUM_THREADS=1 python -m benchmarks.performance.cost --part fits    # or extraction, bytes
 
-From the root of the repository. One thread. Prints for each part what is measured against what is predicted, and the
-worst ratio; for fits also the constants of `probebench.measure.cost.OPERATIONS` as this run would have them.
+Run it from the root of the repository. It uses one thread. For each part it prints measured and predicted values and
+the worst ratio; for fits also the constants of `probebench.measure.cost.OPERATIONS` that this run would give.
 """
 
 from __future__ import annotations

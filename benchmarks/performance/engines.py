@@ -1,11 +1,12 @@
-"""The same sweeps in one process, under `pytest -n 2`, as shards, on Ray, and again from the feature cache: how long
-they take beside one process, and whether they say the same.
+"""Time the same sweeps in one process, with `pytest -n 2`, as shards, on Ray, and from the feature cache, and compare
+their results.
 
     python benchmarks/performance/engines.py
     python benchmarks/performance/engines.py --rounds 3 --select --probe-model=vit_b16 --probe-dataset=cifar10,cifar100
 
-Every run is a pytest of its own, start-up included; the ratio is the median over rounds of (its wall time) / (that of
-one process in the same round). `same` is whether accuracy, verdict and correct test images of every case are equal.
+Every run is a separate pytest process, start-up included. The ratio is the median over rounds of (its wall time) /
+(the wall time of one process in the same round). `same` says whether accuracy, verdict and correct test images of every
+case are equal.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Memory of the logistic path beside what its plan says, and a ViT-B sized fit from disk.
+"""Compare the memory of the logistic path with its plan, and time a fit of the size of a ViT-B from disk.
 
     python benchmarks/performance/probe_memory.py             # the plan against the peak, case by case
     python benchmarks/performance/probe_memory.py --vit-b 6 2   # N = 50,000 from disk: taps of width 768 and 3,072
 
-Every case runs in a process of its own. The peak is that of anonymous memory (features lie in files, whose pages
-the system may drop at any time), sampled every few milliseconds, less what the process held before.
+Every case runs in a separate process. The peak is that of anonymous memory, because features are in files whose pages
+the system may drop at any time. It is sampled every few milliseconds, minus the memory of the process before the fit.
 """
 
 from __future__ import annotations

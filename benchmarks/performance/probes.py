@@ -1,12 +1,12 @@
-"""The solver of the logistic path against scikit-learn: objective, predictions, speed, and sensitivity to noise.
+"""Compare the solver of the logistic path with scikit-learn: objective, predictions, speed, sensitivity to noise.
 
     python tools/build_embedded_model.py --width 192 --heads 3 --steps 4000 --float32 --out wide
     python benchmarks/performance/probes.py --trained wide/glyphvit.safetensors
 
-One thread. Every case is one tap: ten values of C from 1e-4 to 1e2 by our solver, beside scikit-learn's float64
-LogisticRegression, whose time at C = 1 with its default tolerance is the unit. The optimum is our solver's in float64
-with a tolerance of 1e-9; tests/probes checks that one against Newton's method. Times of one case are taken side by
-side, the orders alternate, and ratios are of medians.
+It uses one thread. Every case is one tap: probebench's solver fits ten values of C from 1e-4 to 1e2. The unit of time
+is scikit-learn's float64 LogisticRegression at C = 1 with its default tolerance. The optimum comes from probebench's
+solver in float64 with a tolerance of 1e-9, which tests/probes checks against Newton's method. Times of one case are
+measured side by side in alternating order, and ratios are ratios of medians.
 """
 
 from __future__ import annotations

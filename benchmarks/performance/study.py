@@ -1,11 +1,11 @@
-"""What a study of timm's checkpoints on 40 datasets would cost: docs/scale.md shows the tables.
+"""Estimate the cost of a study of timm's checkpoints on 40 datasets: docs/scale.md shows the tables.
 
     python -m benchmarks.performance.study
     python -m benchmarks.performance.study --checkpoints 480 --network 300e12 --decoding 200 --days 14
 
-From the root of the repository; nothing is measured and nothing downloaded. Checkpoints are those that probebench can
-read (architectures.csv). Their sums are scaled to `--checkpoints`, as if the others were like them. Rates are the
-reader's to give: defaults are those that docs/scale.md measured or, for GPUs, assumes.
+Run it from the root of the repository. Nothing is measured or downloaded. The checkpoints are those that probebench can
+read (architectures.csv). Their sums are scaled to `--checkpoints`, on the assumption that the others are alike. Options
+set the rates; the defaults are those that docs/scale.md measured or, for GPUs, assumes.
 """
 
 from __future__ import annotations
@@ -76,11 +76,12 @@ DATASETS = [
     Dataset("pcam", 2, 294_912, 32_768, files=False),
     Dataset("clevr_counts", 8, 70_000, 15_000),
     Dataset("rendered_sst2", 2, 7_792, 1_821),
-    # Sizes of CLIP's (arXiv 2103.00020, table 9), which the catalog leaves out.
+    # Sizes of the datasets of CLIP (arXiv 2103.00020, table 9) that are not in the catalog.
     Dataset("resisc45", 45, 3_150, 25_200),
     Dataset("birdsnap", 500, 42_283, 2_149),
     Dataset("kitti_distance", 4, 6_770, 711),
-    # The others of VTAB (arXiv 1910.04867) but dSprites, in TensorFlow Datasets' splits, train and validation joined.
+    # The other datasets of VTAB (arXiv 1910.04867) except dSprites, in the splits of TensorFlow Datasets, with train
+    # and validation joined.
     Dataset("svhn", 10, 73_257, 26_032, files=False),
     Dataset("diabetic_retinopathy", 5, 46_032, 42_670),
     Dataset("dmlab", 6, 88_178, 22_735),
@@ -194,7 +195,7 @@ def sweep(facts: Facts, dataset: Dataset, variant: Variant = Variant("")) -> Cos
     probes, taps = fit_operations(asked), len(asked.widths)
     count = taps
     if variant.screened is not None:
-        # A mean tap for each that is chosen, and `final`; ridge sees what is not held out, and is fitted twice.
+        # A mean tap for each chosen one, and `final`. Ridge is fitted twice, on the part that is not held out.
         count = min(taps, variant.screened + 1)
         ridge = replace(asked, protocol=replace(variant.protocol, probe="ridge_path"), narrow=None)
         probes = probes * count / taps + fit_operations(ridge)
@@ -238,7 +239,7 @@ def few(tap: Tap) -> bool:
 
 
 GPUS: Mapping[str, float] = {
-    # Dense peaks of Nvidia's data sheets, times the share that is assumed to be reached.
+    # Dense peaks from Nvidia's data sheets, times the share that a network is assumed to reach.
     "H100 SXM, float32 (67 TFLOP/s)": 0.6 * 67e12,
     "H100 SXM, TF32 (495)": 0.4 * 495e12,
     "H100 SXM, bf16 (989)": 0.4 * 989e12,

@@ -1,11 +1,11 @@
-"""The whole embedded run against the obvious way: one forward pass and one scikit-learn fit for every case.
+"""Compare embedded sweeps with the obvious way: one forward pass and one scikit-learn fit for every case.
 
     python benchmarks/performance/whole_run.py
 
-Both measure the same accuracies. The obvious way takes too long to run whole, so it is timed on a sample of taps,
-evenly spaced over all 98, and scaled up; each sampled case is one pass over the train and test images with one hook
-that keeps what the pipeline needs, and one fit, on all cores as scikit-learn uses them. The sweep is timed whole,
-loading included for both. Order alternates between rounds; the ratio is that of the medians.
+Both measure the same accuracies. The obvious way takes too long for all cases, so it is timed on a sample of taps,
+evenly spaced over all 98, and scaled up. Each sampled case is one pass over the train and test images with one hook
+that keeps the features of its tap, and one fit on all cores, as scikit-learn uses them. The sweep is timed completely;
+loading is included in both. The order alternates between rounds, and the ratio is that of the medians.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How often the intervals of `probebench.metrics` hold the truth, and how wide they are, beside the usual ones.
+"""Measure how often the intervals of `probebench.metrics` cover the truth, and compare their width with usual ones.
 
     python benchmarks/statistics/intervals.py
 
-Test sets are drawn from populations whose true values are known, 2,000 times each; 800 and 160 times for calibration on
-1,000 and 5,000 images, where the bootstraps take long. A 95% interval should cover 95% of the time; one that covers
-more is wider than it need be. Takes a few minutes.
+Test sets are drawn from populations whose true values are known, 2,000 times each; for calibration on 1,000 and 5,000
+images, where the bootstraps take long, 800 and 160 times. A 95% interval should cover the truth in 95% of the draws;
+one that covers more is wider than necessary. It takes a few minutes.
 """
 
 from __future__ import annotations

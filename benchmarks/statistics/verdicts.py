@@ -1,13 +1,13 @@
-"""How often a run of the embedded suite raises a false alarm, and the smallest drop that it finds.
+"""Measure how often a run of the embedded suite raises a false alarm, and the smallest drop that it finds.
 
     python -m benchmarks.statistics.verdicts --work DIR [--jobs 2] [--quick]
 
 Measures glyphvit on the embedded datasets under `default@1` in many settings: again with other batch sizes, threads and
-orders; in bfloat16; with other images held out; with noise on the weights of one block. Which test images were right
-is kept in DIR, so that an interrupted run goes on. Then it asks of each rule that could decide what has regressed: how
-often would it be wrong where nothing got worse, and what does it find where something did?
+orders; in bfloat16; with other images held out; with noise on the weights of one block. The correct test images are
+stored in DIR, so that an interrupted run can continue. Then it examines several rules for calling a case regressed: how
+often a rule is wrong if nothing got worse, and what it finds if something did.
 
-docs/statistics.md has the figures.
+docs/statistics.md has the results.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ DAMAGES = [
     for block, amounts in AMOUNTS.items()
     for noise in amounts
 ]
-PART = ("digits", "digits_contrast")  # on which damage is graded
+PART = ("digits", "digits_contrast")  # the datasets on which damage is measured
 
 
-DIGITS = tuple(name for name in SUITE if name != "glyphs")  # whose 97 classes take as long as three others
+DIGITS = tuple(name for name in SUITE if name != "glyphs")  # glyphs has 97 classes and takes as long as three others
 
 
 def plan(quick: bool) -> list[tuple[Setting, str]]:
