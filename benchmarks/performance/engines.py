@@ -31,7 +31,7 @@ SELECT = ["--probe-model=glyphvit,glyphvit_random", "--probe-dataset=digits,digi
 
 @dataclass(frozen=True)
 class Measured:
-    """One way's wall time, what it says of each case, and how many images went through networks for it."""
+    """The wall time of one way, its result for each case, and the number of images that went through networks."""
 
     seconds: float
     cases: dict[str, tuple[object, ...]]
@@ -56,7 +56,7 @@ def run(folder: Path, select: list[str], *options: str) -> Measured:
 
 
 def shards(folder: Path, select: list[str], *options: str) -> Measured:
-    """Two shards, one after the other; the time of the slower, as on two machines."""
+    """Run two shards one after the other, and return the time of the slower, as on two machines."""
     a, b = (run(folder, select, f"--probe-shard={part}/2", *options) for part in (1, 2))
     return Measured(max(a.seconds, b.seconds), a.cases | b.cases, a.images + b.images)
 

@@ -45,7 +45,7 @@ class Dataset:
 
 
 DATASETS = [
-    # The catalog's (docs/datasets.md).
+    # Datasets of the catalog (docs/datasets.md).
     Dataset("cifar10", 10, 50_000, 10_000, files=False),
     Dataset("cifar100", 100, 50_000, 10_000, files=False),
     *[
@@ -93,12 +93,12 @@ DATASETS = [
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine does in a second.
+    """The speed of a machine, per second.
 
     Attributes:
-        network: floating-point operations of networks, that a GPU reaches
-        core: of the probe's products, that a processor core reaches (`probebench.measure.cost.matrix_rate`)
-        decoded, resized: images a core makes ready: of files, and of small arrays
+        network: floating-point operations that a GPU reaches in networks
+        core: floating-point operations that a processor core reaches in matrix products (`matrix_rate`)
+        decoded, resized: images that a core prepares: from files, and from small arrays
     """
 
     network: float
@@ -109,13 +109,13 @@ class Rates:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a study, or a part of one.
+    """The cost of a study, or of a part of one.
 
     Attributes:
         network: operations of networks
-        probes: operations of probes, as of `probebench.measure.cost.fit_operations`
-        files, arrays: images of each kind that are made ready
-        features: bytes, if those of all are kept
+        probes: operations of probes, in the unit of `probebench.measure.cost.fit_operations`
+        files, arrays: images of each kind that are prepared
+        features: bytes, if all are kept
         cases: how many
         bits: of test images in all cases
     """
@@ -138,18 +138,18 @@ class Cost:
         return self.network, self.probes, self.files, self.arrays, self.features, self.cases, self.bits
 
     def hours(self, rates: Rates) -> tuple[float, float, float]:
-        """Of GPUs for networks; of cores to make images ready; of cores for probes."""
+        """Return hours: GPUs for networks, cores to prepare images, cores for probes."""
         ready = self.files / rates.decoded + self.arrays / rates.resized
         return self.network / rates.network / 3600, ready / 3600, self.probes / rates.core / 3600
 
     @property
     def records(self) -> float:
-        """Bytes of run records, with their bits."""
+        """Return the bytes of run records, with their bits."""
         return RECORD_BYTES * self.cases + self.bits / 8
 
     @property
     def baselines(self) -> float:
-        """Bytes of baselines, with their bits."""
+        """Return the bytes of baselines, with their bits."""
         return BASELINE_BYTES * self.cases + self.bits / 8
 
 
@@ -173,7 +173,7 @@ class Variant:
 
 
 def demand(facts: Facts, dataset: Dataset, protocol: Protocol, kept: Callable[[Tap], bool]) -> Workload:
-    """What a sweep asks for. Draws that have images in common read these once."""
+    """Compute the workload of a sweep. Images that several draws share are read once."""
     shots, draws = protocol.shots, protocol.draws or 1
     n_train = dataset.train if shots is None else min(dataset.train, shots * dataset.classes)
     n_read = round(dataset.train * (1 - (1 - n_train / dataset.train) ** draws))
@@ -190,7 +190,7 @@ def demand(facts: Facts, dataset: Dataset, protocol: Protocol, kept: Callable[[T
 
 
 def sweep(facts: Facts, dataset: Dataset, variant: Variant = Variant("")) -> Cost:
-    """One checkpoint on one dataset."""
+    """Compute the cost of one checkpoint on one dataset."""
     asked = demand(facts, dataset, variant.protocol, variant.kept)
     probes, taps = fit_operations(asked), len(asked.widths)
     count = taps
@@ -212,7 +212,7 @@ def sweep(facts: Facts, dataset: Dataset, variant: Variant = Variant("")) -> Cos
 
 
 def study(every: Sequence[Facts], datasets: Sequence[Dataset], variant: Variant = Variant("")) -> Cost:
-    """All checkpoints on all datasets."""
+    """Compute the cost of all checkpoints on all datasets."""
     small = [facts for facts in every if facts.parameters <= variant.largest]
     chosen = [dataset for dataset in datasets if dataset.name not in variant.left_out]
     parts = (sweep(facts, dataset, variant) * facts.checkpoints for facts in small for dataset in chosen)
@@ -277,7 +277,7 @@ def by_gpu(whole: Cost, rates: Rates, days: float) -> str:
     rows = []
     for name, reached in GPUS.items():
         gpu, ready, _ = whole.hours(replace(rates, network=reached))
-        # Images are made ready beside the GPU's work: it waits where it has fewer cores than this.
+        # Images are prepared while the GPU works; it waits if it has fewer cores than this.
         hours = (gpu, gpu / 24, gpu / 24 / days)
         rows.append([name, f"{reached / 1e12:.0f}", *map(number, hours), f"{ready / gpu:.1f}"])
     needed = ["GPUs for 1 day", f"for {days:g} days", "cores a GPU to make images ready"]
@@ -285,7 +285,7 @@ def by_gpu(whole: Cost, rates: Rates, days: float) -> str:
 
 
 def by_dataset(every: Sequence[Facts], datasets: Sequence[Dataset], scale: float, rates: Rates, most: int = 8) -> str:
-    """Of the datasets whose probes take most."""
+    """List the costs of the datasets whose probes take longest."""
     costs = {dataset: study(every, [dataset]) * scale for dataset in datasets}
     rows = []
     for dataset in sorted(datasets, key=lambda dataset: -costs[dataset].probes)[:most]:

@@ -31,7 +31,7 @@ TAPS = all_taps(12)
 
 
 def obvious(model: str, dataset: str, tap: Tap) -> float:
-    """One case on its own, from the name of the model to its accuracy."""
+    """Measure one case by itself, from the name of the model to its accuracy."""
     catalog = Catalog.default()
     spec = catalog.model(model)
     net, data = build_model(spec), datasets.load(catalog.dataset(dataset))
@@ -57,7 +57,7 @@ def time_sweep(dataset: str, sample: list[Tap]) -> tuple[float, dict[Tap, float]
 
 
 def time_cases(dataset: str, sample: list[Tap]) -> tuple[float, dict[Tap, float]]:
-    """Seconds are scaled up from the sample to all taps."""
+    """Time a sample of cases, and scale the seconds up to all taps."""
     start = time.perf_counter()
     accuracies = {tap: obvious("glyphvit", dataset, tap) for tap in sample}
     return (time.perf_counter() - start) / len(sample) * len(TAPS), accuracies
