@@ -1,6 +1,6 @@
-"""How Sphinx builds the documentation site; CONTRIBUTING.md has the command.
+"""Configure Sphinx for the documentation site; CONTRIBUTING.md has the command.
 
-The source folder is the root of the repository, so that README.md and CONTRIBUTING.md are pages, too, and every
+The source folder is the root of the repository, so that README.md and CONTRIBUTING.md are pages as well, and every
 relative link means the same on the site and on a code host. Nothing is fetched: not while the site is built, nor by
 its pages.
 """
