@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.performance.cost                # about five minutes on one core
     OMP_NUM_THREADS=1 python -m benchmarks.performance.cost --part fits    # or extraction, bytes
 
-Run it from the root of the repository. It uses one thread. For each part it prints measured and predicted values and
-the worst ratio; for fits also the constants of `probebench.measure.cost.OPERATIONS` that this run would give.
+From the root of the repository. One thread. Prints for each part what is measured against what is predicted, and the
+worst ratio; for fits also the constants of `probebench.measure.cost.OPERATIONS` as this run would have them.
 """
 
 from __future__ import annotations
