@@ -1,4 +1,4 @@
-"""The embedded model on the embedded datasets: the paper's study in miniature, offline."""
+"""The embedded model and its random control on the embedded datasets: the paper's study in miniature, offline."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Relative and rotary positions."""
+"""Vision transformers with relative and rotary position embeddings."""
 
 import pytest
 

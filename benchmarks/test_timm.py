@@ -1,4 +1,4 @@
-"""Any model of timm, without a table in the catalog.
+"""Any model of timm, also one that is not in the catalog.
 
 pytest benchmarks/ --probe-model=timm:vit_small_patch16_224.augreg_in21k --probe-dataset=cifar10
 """

@@ -1,4 +1,4 @@
-"""The original vision transformer, AugReg, and hybrids behind a ResNet stem."""
+"""The original vision transformer, AugReg, and hybrids with a ResNet stem."""
 
 import pytest
 

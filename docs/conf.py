@@ -1,6 +1,6 @@
-"""How Sphinx builds the documentation site; CONTRIBUTING.md has the command.
+"""Configure Sphinx for the documentation site; CONTRIBUTING.md has the command.
 
-The source folder is the root of the repository, so that README.md and CONTRIBUTING.md are pages, too, and every
+The source folder is the root of the repository, so that README.md and CONTRIBUTING.md are pages as well, and every
 relative link means the same on the site and on a code host. Nothing is fetched: not while the site is built, nor by
 its pages.
 """
@@ -21,7 +21,7 @@ html_title = "probebench"
 html_show_sphinx = False
 html_show_sourcelink = False
 templates_path = ["templates"]
-# The home page is docs/index.html; whoever opens the site's own folder is led there.
+# The home page is docs/index.html; a page in the site's own folder leads there.
 html_additional_pages = {"index": "home.html"}
 
 # The slugs of a code host, for links such as statistics.md#controls.
@@ -33,18 +33,18 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "to_json"}
 maximum_signature_line_length = 100
 autodoc_typehints_format = "short"
-# Plain lists, in which one entry can be of several attributes: `mean, std: ...`.
+# Plain lists, in which one entry can describe several attributes: `mean, std: ...`.
 napoleon_custom_sections = [("Attributes", "params_style")]
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 
-# Every other reference that leads nowhere is a warning, and the build takes warnings for errors. Names of other
-# libraries would lead to other sites.
+# Every other broken reference is a warning, and the build treats warnings as errors. Names of other libraries would
+# lead to other sites.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:obj", ".*"),
     ("py:class", r"(np|npt|numpy|torch|_?pytest|pd|pathlib|collections|RenderableType)\b.*"),
-    # Internal: what the pages say about them is enough.
+    # Internal classes, which the pages describe in words.
     ("py:class", r"(probebench\.measure\.sweep\.)?PrefetchedSweep|(probebench\.models\.build\.)?Model"),
     ("py:class", r"(probebench\._arrays\.)?(Host)?Array"),
     ("py:class", r"(probebench\.recommendation\.export\.)?Export"),
@@ -57,12 +57,12 @@ def setup(app):
 
 
 def _without_factories(app, what, name, obj, options, signature, returns):
-    """A signature that can be parsed: dataclasses show defaults that are made anew as ``<factory>``."""
+    """Replace ``<factory>``, which dataclasses show as default and which cannot be parsed."""
     return (signature.replace("<factory>", "...") if signature else signature), returns
 
 
 def _by_last_part(app, env, node, content):
-    """Where a docstring's `Split` leads: to the one class or function of that name, in whatever module it is."""
+    """Resolve a short name such as `Split` to the only class or function of that name, in any module."""
     domain, target = env.domains.python_domain, node.get("reftarget", "")
     names = [name for name in domain.objects if name.endswith(f".{target}")]
     if node.get("reftype") != "obj" or "." in target or len(names) != 1:

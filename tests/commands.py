@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from probebench.cli import main
+from probebench.cli.main import _parser
 
 
 def split(text: str) -> list[list[str]]:
@@ -32,7 +32,7 @@ def check(words: list[str], config: pytest.Config) -> bool:
         words = words[2:]
     if words[0] == "probebench":
         try:
-            main._parser().parse_args(words[1:])
+            _parser().parse_args(words[1:])
         except SystemExit as error:
             if error.code != 0:
                 pytest.fail(f"{shlex.join(words)} is refused")

@@ -1,4 +1,4 @@
-"""The documentation: its links lead somewhere, its site can be built, and the reference there has all public names."""
+"""Test that the links of the documentation work, its site can be built, and its reference has all public names."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ PUBLIC = {
     ),
     *(f"probebench.plugin.hookspecs.{name}" for name in vars(hookspecs) if name.startswith("pytest_")),
 }
-# It stands among the other errors.
+# The reference has it among the other errors.
 PUBLIC.discard("probebench.ProbebenchError")
 
 
 def anchors(page: Path) -> set[str]:
-    """What a code host calls the headings of a page in addresses."""
+    """Compute the anchors that a code host gives the headings of a page."""
     tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
     found: set[str] = set()
     for heading in (tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "heading_open"):
@@ -47,7 +47,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken(page: Path, root: Path) -> list[str]:
-    """The links and pictures of a page that lead to no file or heading below `root`."""
+    """Find the links and pictures of a page that lead to no file or heading below `root`."""
     blocks = MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
     found = []
     for token in (part for block in blocks for part in block.children or ()):
@@ -79,7 +79,7 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built by the command of CONTRIBUTING.md into another folder."""
+    """Build the site with the command of CONTRIBUTING.md into another folder."""
     for module in ("sphinx", "myst_parser", "furo"):
         if find_spec(module) is None:
             pytest.skip(f"the site needs {module}: pip install 'probebench[docs]'")
@@ -100,7 +100,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """What a page loads, where it links to, and the ids that it has."""
+    """The resources that a page loads, its links, and its ids."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

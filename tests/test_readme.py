@@ -1,4 +1,4 @@
-"""The README's commands and examples are the ones that are run."""
+"""Test that the README's commands exist and that its examples work."""
 
 from __future__ import annotations
 

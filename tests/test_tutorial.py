@@ -1,4 +1,4 @@
-"""The tutorial's files are written, its commands run, and what they print compared with what it shows."""
+"""Write the tutorial's files, run its commands, and compare their output with the one that it shows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Step:
 
 
 def steps(markdown: str) -> list[Step]:
-    """What a reader does, in order: blocks below a line with a file's name in backquotes, and bash blocks."""
+    """List the steps of a reader: blocks below a line with a file's name in backquotes, and bash blocks."""
     found: list[Step] = []
     name, skipped, follows = "", False, False
     for token in MarkdownIt().parse(markdown):
@@ -56,7 +56,7 @@ def steps(markdown: str) -> list[Step]:
 
 
 def run(command: str, pytester: pytest.Pytester) -> tuple[int, str]:
-    """Exit code and output. In this process, because each new one would load torch again."""
+    """Run a command in this process, because a new one would load torch again; return its exit code and output."""
     program, *args = shlex.split(command)
     if program == "pytest":
         result = pytester.runpytest_inprocess("--probe-jobs=1", *args)
@@ -73,11 +73,11 @@ def run(command: str, pytester: pytest.Pytester) -> tuple[int, str]:
 
 
 def agrees(shown: str, printed: str) -> bool:
-    """Whether an output is as it is shown. A line ``...`` stands for any lines, ``...`` in a line for anything in it.
+    """Compare an output with the one shown. A line ``...`` stands for any lines, ``...`` in a line for any text.
 
-    On another processor an image or two may fall the other way. So percentages and points, which have one decimal,
-    agree within 0.3, counts of more than 20 within a twentieth, and of p-values the order of magnitude does. Other
-    numbers are the same.
+    On another processor the prediction of one or two images may differ. So percentages and points, which have one
+    decimal, agree within 0.3, counts of more than 20 within a twentieth, and p-values in their order of magnitude.
+    Other numbers must be equal.
     """
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
     place, anywhere = 0, False
@@ -146,7 +146,7 @@ def test_outputs_are_compared(shown, printed, same):
 def test_the_tutorial_does_what_it_shows(pytester, monkeypatch):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
-    # Starting processes takes longer than these fits.
+    # To start processes would take longer than these fits.
     monkeypatch.setattr("probebench.recommendation.recommender.available_cores", lambda: 1)
     for step in steps(PAGE.read_text(encoding="utf-8")):
         where = f"{PAGE.name}, line {step.line}"

@@ -1,4 +1,4 @@
-"""The workflows of .github/, against the part of GitHub's syntax that they use."""
+"""Check the workflows of .github/ against the part of GitHub's syntax that they use."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ WORKFLOW = table(
     ["name", "on", "permissions", "jobs"],
     name={"type": "string"},
     on=EVENTS,
-    # Nothing that a workflow here does needs to write.
+    # No workflow here needs to write.
     permissions={"const": {"contents": "read"}},
     concurrency=table(["group"], group={"type": "string"}, cancel_in_progress={"type": "boolean"}),
     env={"type": "object", "additionalProperties": {"type": "string"}},
@@ -63,7 +63,7 @@ WORKFLOW = table(
 
 
 class Loader(yaml.SafeLoader):
-    """YAML 1.2 as GitHub reads it: `on` is a word, and not true."""
+    """Read YAML 1.2 as GitHub does: `on` is a word, not true."""
 
 
 Loader.yaml_implicit_resolvers = {

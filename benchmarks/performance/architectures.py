@@ -1,9 +1,10 @@
 """Facts about the architectures that timm has pretrained weights for and probebench can read.
 
-    python -m benchmarks.performance.architectures    # writes architectures.csv beside this file, in three minutes
+    python -m benchmarks.performance.architectures    # writes architectures.csv next to this file, in three minutes
 
-From the root of the repository. Networks have no memory for their weights: one image of no values goes through each,
-and operations and widths are counted. Nothing is downloaded. `benchmarks/performance/study.py` adds them up.
+Run it from the root of the repository. It builds networks without memory for weights, sends one image without values
+through each, and counts operations and widths. Nothing is downloaded. `benchmarks/performance/study.py` adds the
+numbers up.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Facts:
     narrow: int
 
     def taps(self) -> dict[Tap, int]:
-        """The width of each tap."""
+        """Return the width of each tap."""
         every = all_taps(self.depth)
         return {tap: self.widths.get(tap.site, self.narrow) for tap in every}
 
@@ -64,7 +65,7 @@ class Facts:
 
 
 def facts(architecture: str, checkpoints: int = 0, **kwargs: object) -> Facts:
-    """Count; `kwargs` are the constructor's.
+    """Count the facts of one architecture; `kwargs` are arguments of its constructor.
 
     Raises:
         LayoutError: if it cannot be read
@@ -100,7 +101,7 @@ def facts(architecture: str, checkpoints: int = 0, **kwargs: object) -> Facts:
 
 
 def survey() -> Iterator[Facts]:
-    """All that are covered, in timm's order."""
+    """Count the facts of all covered architectures, in timm's order."""
     for module in MODULES:
         checkpoints = Counter(name.split(".")[0] for name in timm.list_models(module=module, pretrained=True))
         for architecture, count in checkpoints.items():
@@ -112,7 +113,7 @@ def survey() -> Iterator[Facts]:
 
 
 def read(file: Path = FILE) -> list[Facts]:
-    """The table as it was written."""
+    """Read the table that this script has written."""
     with file.open(encoding="utf-8", newline="") as lines:
         return [
             Facts(

@@ -1,4 +1,4 @@
-"""The cost model of docs/scale.md: measure at small sizes, fit on some of them, predict the others.
+"""Check the cost model of docs/scale.md: measure small sizes, fit the constants on some, predict the others.
 
     OMP_NUM_THREADS=1 python -m benchmarks.performance.cost                # about five minutes on one core
     OMP_NUM_THREADS=1 python -m benchmarks.performance.cost --part fits    # or extraction, bytes
@@ -67,7 +67,7 @@ HELD_OUT = [
     (3000, 3072, 10, 1),
 ]
 REAL = [
-    # images of digits, redrawn where they do not suffice; and of glyphs
+    # images of digits, redrawn if there are too few, and of glyphs
     ("digits", None, Tap(7, "rc2")),
     ("digits", None, Tap(7, "act")),
     ("glyphs", None, Tap(7, "rc2")),
@@ -79,7 +79,7 @@ REAL = [
 
 @dataclass(frozen=True)
 class Measured:
-    """How long a probe took.
+    """The time that a probe took.
 
     Attributes:
         name: of the features
@@ -99,7 +99,7 @@ class Measured:
 
 
 def time_fit(name: str, data: Data, taps: int, protocol: Protocol = DEFAULT) -> Measured:
-    """Ten strengths, and the last fit, at some taps; the median of three where it is quick."""
+    """Time ten strengths and the last fit at some taps; quick fits three times, for the median."""
     n, width = data.train.shape
     rng = np.random.default_rng(0)
     train = {Tap(i + 1, "rc2"): data.train for i in range(taps)}
@@ -118,9 +118,9 @@ def time_fit(name: str, data: Data, taps: int, protocol: Protocol = DEFAULT) -> 
 
 
 def calibrate(measured: Sequence[Measured]) -> dict[str, float]:
-    """Constants for which logarithms of predicted and measured times differ least.
+    """Fit the constants so that the logarithms of predicted and measured times differ least.
 
-    Parts that no time tells apart are kept near the constants that there are.
+    Terms that the times do not determine stay near the present constants.
     """
     from scipy.optimize import least_squares
 
@@ -139,7 +139,7 @@ def calibrate(measured: Sequence[Measured]) -> dict[str, float]:
 
 
 def probes() -> list[list[Measured]]:
-    """Fits to calibrate on; other sizes and real features, held out; and ridge, whose constant was set by these."""
+    """Time fits for calibration, held-out sizes and features, and ridge, whose constant came from these sizes."""
 
     def synthetic(sizes: Sequence[tuple[int, int, int, int]], protocol: Protocol = DEFAULT) -> list[Measured]:
         found = []
@@ -200,7 +200,7 @@ def check_fits() -> None:
 
 
 def summary(ratios: Sequence[float]) -> str:
-    """Of predicted to measured."""
+    """Summarise the ratios of predicted to measured times."""
     off = [abs(np.log(ratio)) for ratio in ratios]
     total = f"half of them within {np.exp(statistics.median(off)):.2f} times"
     return f"predicted / measured {min(ratios):.2f} to {max(ratios):.2f}, {total}, worst {np.exp(max(off)):.2f} times"
@@ -221,7 +221,7 @@ NETWORKS = [
 
 
 def images_per_second(architecture: str, size: int, batch: int, rounds: int = 5) -> float:
-    """Of a network without training, all its taps read; the median over batches."""
+    """Measure the speed of an untrained network with all taps read; the median over batches."""
     torch.manual_seed(0)
     net = timm.create_model(architecture, num_classes=0, img_size=size).eval()
     reader = Taps(net, all_taps(len(net.blocks)), "mean")
@@ -253,7 +253,7 @@ def check_extraction() -> None:
 
 
 def photographs(count: int, width: int = 500, height: int = 375) -> list[bytes]:
-    """JPEG files with as much detail as a photograph: noise whose amplitude falls with its frequency."""
+    """Make JPEG files with as much detail as a photograph: noise whose amplitude falls with its frequency."""
     rng = np.random.default_rng(0)
     frequency = np.hypot(*np.meshgrid(np.fft.rfftfreq(width), np.fft.fftfreq(height)))
     amplitude = 1 / np.maximum(frequency, 1 / width)
@@ -306,7 +306,7 @@ def check_bytes() -> None:
             found = run_sweep("glyphvit", "digits", taps=chosen, cache=cache, protocol=RIDGE, device="cpu", jobs=1)
             kept = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
         widths = sum(each.width for each in found.taps.values())
-        # Of test images `final` is always read: shift is measured there.
+        # `final` is always read for test images, because shift is measured there.
         extra = 0 if chosen is None or taps[-1] in chosen else 64 * found.n_test
         predicted = 4 * ((found.n_train + found.n_test) * widths + extra)
         rows.append([len(found.taps), widths, found.n_train + found.n_test, predicted, kept, f"{predicted / kept:.4f}"])

@@ -1,11 +1,12 @@
-"""The same sweeps in one process, under `pytest -n 2`, as shards, on Ray, and again from the feature cache: how long
-they take beside one process, and whether they say the same.
+"""Time the same sweeps in one process, with `pytest -n 2`, as shards, on Ray, and from the feature cache, and compare
+their results.
 
     python benchmarks/performance/engines.py
     python benchmarks/performance/engines.py --rounds 3 --select --probe-model=vit_b16 --probe-dataset=cifar10,cifar100
 
-Every run is a pytest of its own, start-up included; the ratio is the median over rounds of (its wall time) / (that of
-one process in the same round). `same` is whether accuracy, verdict and correct test images of every case are equal.
+Every run is a separate pytest process, start-up included. The ratio is the median over rounds of (its wall time) /
+(the wall time of one process in the same round). `same` says whether accuracy, verdict and correct test images of every
+case are equal.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SELECT = ["--probe-model=glyphvit,glyphvit_random", "--probe-dataset=digits,digi
 
 @dataclass(frozen=True)
 class Measured:
-    """One way's wall time, what it says of each case, and how many images went through networks for it."""
+    """The wall time of one way, its result for each case, and the number of images that went through networks."""
 
     seconds: float
     cases: dict[str, tuple[object, ...]]
@@ -55,7 +56,7 @@ def run(folder: Path, select: list[str], *options: str) -> Measured:
 
 
 def shards(folder: Path, select: list[str], *options: str) -> Measured:
-    """Two shards, one after the other; the time of the slower, as on two machines."""
+    """Run two shards one after the other, and return the time of the slower, as on two machines."""
     a, b = (run(folder, select, f"--probe-shard={part}/2", *options) for part in (1, 2))
     return Measured(max(a.seconds, b.seconds), a.cases | b.cases, a.images + b.images)
 

@@ -1,11 +1,11 @@
-"""Images per second of extracting all taps, against a bare forward pass of the same network.
+"""Compare the speed of extracting all taps with that of a bare forward pass of the same network.
 
     python benchmarks/performance/extraction.py
 
 Each round times both, one after the other in alternating order, on the same images in memory, in batches of the size
-that a sweep takes; the ratio is the median over rounds of (seconds of the bare pass) / (seconds with all taps). One row
-a configuration. On a GPU it is eight batches a round, as features are copied beside the work on the next batch, and
-there is a second row for features that stay there.
+that a sweep uses. The ratio is the median over rounds of (seconds of the bare pass) / (seconds with all taps). Each
+configuration is one row. On a GPU a round has eight batches, because features are copied during the work on the next
+batch, and a second row is for features that stay on the GPU.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How many predictions flip, and how far accuracy moves, when a network computes in a lower precision.
+"""Count the predictions that flip, and the change of accuracy, if a network computes in a lower precision.
 
     python benchmarks/performance/precision.py
     python benchmarks/performance/precision.py --model vit_b16 --dataset cifar10 --device cuda
 
-Sweeps of all taps under the protocol in fp32 and in each of the others; training and test features both come from the
-lower precision, as in a run with --probe-precision. A prediction flips if it was right and is wrong, or the other way
-round. How much faster a lower precision is, extraction.py measures.
+It measures sweeps of all taps under the protocol in fp32 and in each of the other precisions. Training and test
+features are both computed in the lower precision, as in a run with --probe-precision. A prediction flips if it was
+right and is wrong, or the other way round. extraction.py measures how much faster a lower precision is.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Memory of the logistic path beside what its plan says, and a ViT-B sized fit from disk.
+"""Compare the memory of the logistic path with its plan, and time a fit of the size of a ViT-B from disk.
 
     python benchmarks/performance/probe_memory.py             # the plan against the peak, case by case
     python benchmarks/performance/probe_memory.py --vit-b 6 2   # N = 50,000 from disk: taps of width 768 and 3,072
 
-Every case runs in a process of its own. The peak is that of anonymous memory (features lie in files, whose pages
-the system may drop at any time), sampled every few milliseconds, less what the process held before.
+Every case runs in a separate process. The peak is that of anonymous memory, because features are in files whose pages
+the system may drop at any time. It is sampled every few milliseconds, minus the memory of the process before the fit.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ assert DEFAULT.path is not None
 
 
 def anonymous() -> int:
-    """Bytes of anonymous memory of this process and those that it started."""
+    """Return the bytes of anonymous memory of this process and its children."""
     total = 0
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -53,7 +53,7 @@ def anonymous() -> int:
 
 
 class Peak(threading.Thread):
-    """Samples until `stop`."""
+    """A thread that samples the memory until `stop`."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -71,7 +71,7 @@ class Peak(threading.Thread):
 
 
 def on_disk(folder: Path, name: str, labels: np.ndarray, width: int) -> np.ndarray:
-    """Random features with variances that fall as 1/k around a centre for each class, in a file."""
+    """Write random features to a file, with variances that fall as 1/k around a centre for each class."""
     n = len(labels)
     path = folder / f"{name}.npy"
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, width))
@@ -88,7 +88,7 @@ def on_disk(folder: Path, name: str, labels: np.ndarray, width: int) -> np.ndarr
 
 
 def measure(n: int, m: int, width: int, classes: int) -> None:
-    """In a process of its own: prints the plan and the peak."""
+    """Print the plan and the peak; runs in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         labels = np.arange(n) % classes
         train = on_disk(Path(folder), "train", labels, width)

@@ -1,12 +1,12 @@
-"""The solver of the logistic path against scikit-learn: objective, predictions, speed, and sensitivity to noise.
+"""Compare the solver of the logistic path with scikit-learn: objective, predictions, speed, sensitivity to noise.
 
     python tools/build_embedded_model.py --width 192 --heads 3 --steps 4000 --float32 --out wide
     python benchmarks/performance/probes.py --trained wide/glyphvit.safetensors
 
-One thread. Every case is one tap: ten values of C from 1e-4 to 1e2 by our solver, beside scikit-learn's float64
-LogisticRegression, whose time at C = 1 with its default tolerance is the unit. The optimum is our solver's in float64
-with a tolerance of 1e-9; tests/probes checks that one against Newton's method. Times of one case are taken side by
-side, the orders alternate, and ratios are of medians.
+It uses one thread. Every case is one tap: probebench's solver fits ten values of C from 1e-4 to 1e2. The unit of time
+is scikit-learn's float64 LogisticRegression at C = 1 with its default tolerance. The optimum comes from probebench's
+solver in float64 with a tolerance of 1e-9, which tests/probes checks against Newton's method. Times of one case are
+measured side by side in alternating order, and ratios are ratios of medians.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def features(net: build.Model, splits: Sequence[Split], taps: Sequence[Tap]) -> 
 
 
 def redrawn(split: Split, n: int, seed: int) -> Split:
-    """n views of the images of a split, each turned, moved, scaled and sheared at random."""
+    """Make n views of the images of a split, each turned, moved, scaled and sheared at random."""
     jitter = transforms.RandomAffine(15, (0.08, 0.08), (0.85, 1.15), 10)
     torch.manual_seed(seed)
     chosen = np.arange(n) % len(split)
@@ -94,7 +94,7 @@ def one_tap(net: build.Model, dataset: str, n: int | None, m: int, tap: Tap) -> 
 
 
 def wide(weights: Path) -> build.Model:
-    """The network that tools/build_embedded_model.py pretrains with --width 192."""
+    """Load the network that tools/build_embedded_model.py pretrains with --width 192."""
     spec = CATALOG.model("glyphvit")
     return build_model(
         replace(spec, name="wide", kwargs=spec.kwargs | {"embed_dim": 192, "num_heads": 3}), weights=weights
@@ -102,13 +102,13 @@ def wide(weights: Path) -> build.Model:
 
 
 def random_vit_b() -> build.Model:
-    """The width and depth of ViT-B on images of 32 pixels, never trained."""
+    """Build an untrained network of the width and depth of ViT-B for images of 32 pixels."""
     spec: ModelSpec = CATALOG.model("glyphvit_random")
     return build_model(replace(spec, kwargs=spec.kwargs | {"embed_dim": 768, "num_heads": 12}))
 
 
 def power_law(n: int, d: int, classes: int) -> Callable[[], Data]:
-    """Features with variances that fall as 1/k, a random linear teacher, and noise in the labels."""
+    """Draw features with variances that fall as 1/k, and labels of a random linear teacher with noise."""
 
     def load() -> Data:
         rng = np.random.default_rng(0)
@@ -130,7 +130,7 @@ def standardised(x: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 
 def solve(data: Data, path: np.ndarray, dtype: torch.dtype = torch.float32, tol: float = 1e-6):
-    """Seconds, the solution, coefficients (strengths, classes, width) and intercepts on the features as given."""
+    """Return seconds, the solution, coefficients (strengths, classes, width) and intercepts for the given features."""
     start = time.perf_counter()
     axes = principal_axes([data.train], dtype=dtype)
     strengths = torch.from_numpy(1 / (path * len(data.train)))[None]
@@ -155,7 +155,7 @@ def sklearn_fit(data: Data, C: float, tol: float = 1e-4, max_iter: int = 5000):
 
 
 def objective(data: Data, C: float, coef: np.ndarray, intercept: np.ndarray) -> float:
-    """Mean cross-entropy plus penalty, in float64 on the features as given."""
+    """Compute mean cross-entropy plus penalty in float64 on the given features."""
     labels = np.unique(data.train_labels, return_inverse=True)[1]
     logits = torch.from_numpy(data.train.astype(np.float64) @ coef.T + intercept)
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
@@ -207,7 +207,7 @@ def measure(name: str, data: Data, rounds: int) -> tuple[list[object], list[obje
 
 
 def all_at_once(dataset: str) -> list[object]:
-    """The path at all 98 taps of glyphvit, batched as the plugin does, against one scikit-learn fit at each."""
+    """Time the path at all 98 taps of glyphvit, batched as in the plugin, and one scikit-learn fit at each."""
     net = build_model(CATALOG.model("glyphvit"))
     data = datasets.load(CATALOG.dataset(dataset))
     (train,) = features(net, [data.train], all_taps(12))
@@ -229,7 +229,7 @@ def all_at_once(dataset: str) -> list[object]:
 
 
 def noise(name: str, data: Data, runs: int) -> list[object]:
-    """Predictions that flip when 1e-6 of each feature's standard deviation is added as noise to the training data."""
+    """Count predictions that flip if noise of 1e-6 of each feature's deviation is added to the training data."""
 
     def predictions(d: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         one = np.array([1.0])

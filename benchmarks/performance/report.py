@@ -1,11 +1,11 @@
-"""How long a report of 20,000 cases takes to make, to load and to filter, in a headless Chromium.
+"""Time making, loading and filtering a report of 20,000 cases in a headless Chromium.
 
     python -m benchmarks.performance.report
-    python -m benchmarks.performance.report --slowdown 4    # the processor four times slower, as a phone's
+    python -m benchmarks.performance.report --slowdown 4    # slow the processor down four times, as in a phone
 
-From the root of the repository, with the extras `report` and `test`, and Chromium with its driver. Loading is from the
-start of the navigation to the end of the load event, scripts included; every other time is from an event of a reader to
-the frame that shows what it did. Medians over the rounds.
+Run it from the root of the repository, with the extras `report` and `test`, and Chromium with its driver. The time of
+loading is from the start of the navigation to the end of the load event, scripts included. Every other time is from an
+action of the reader to the frame that shows its result. All are medians over the rounds.
 """
 
 from __future__ import annotations

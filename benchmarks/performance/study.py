@@ -1,11 +1,11 @@
-"""What a study of timm's checkpoints on 40 datasets would cost: docs/scale.md shows the tables.
+"""Estimate the cost of a study of timm's checkpoints on 40 datasets: docs/scale.md shows the tables.
 
     python -m benchmarks.performance.study
     python -m benchmarks.performance.study --checkpoints 480 --network 300e12 --decoding 200 --days 14
 
-From the root of the repository; nothing is measured and nothing downloaded. Checkpoints are those that probebench can
-read (architectures.csv). Their sums are scaled to `--checkpoints`, as if the others were like them. Rates are the
-reader's to give: defaults are those that docs/scale.md measured or, for GPUs, assumes.
+Run it from the root of the repository. Nothing is measured or downloaded. The checkpoints are those that probebench can
+read (architectures.csv). Their sums are scaled to `--checkpoints`, on the assumption that the others are alike. Options
+set the rates; the defaults are those that docs/scale.md measured or, for GPUs, assumes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Dataset:
 
 
 DATASETS = [
-    # The catalog's (docs/datasets.md).
+    # Datasets of the catalog (docs/datasets.md).
     Dataset("cifar10", 10, 50_000, 10_000, files=False),
     Dataset("cifar100", 100, 50_000, 10_000, files=False),
     *[
@@ -76,11 +76,12 @@ DATASETS = [
     Dataset("pcam", 2, 294_912, 32_768, files=False),
     Dataset("clevr_counts", 8, 70_000, 15_000),
     Dataset("rendered_sst2", 2, 7_792, 1_821),
-    # Sizes of CLIP's (arXiv 2103.00020, table 9), which the catalog leaves out.
+    # Sizes of the datasets of CLIP (arXiv 2103.00020, table 9) that are not in the catalog.
     Dataset("resisc45", 45, 3_150, 25_200),
     Dataset("birdsnap", 500, 42_283, 2_149),
     Dataset("kitti_distance", 4, 6_770, 711),
-    # The others of VTAB (arXiv 1910.04867) but dSprites, in TensorFlow Datasets' splits, train and validation joined.
+    # The other datasets of VTAB (arXiv 1910.04867) except dSprites, in the splits of TensorFlow Datasets, with train
+    # and validation joined.
     Dataset("svhn", 10, 73_257, 26_032, files=False),
     Dataset("diabetic_retinopathy", 5, 46_032, 42_670),
     Dataset("dmlab", 6, 88_178, 22_735),
@@ -92,12 +93,12 @@ DATASETS = [
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine does in a second.
+    """The speed of a machine, per second.
 
     Attributes:
-        network: floating-point operations of networks, that a GPU reaches
-        core: of the probe's products, that a processor core reaches (`probebench.measure.cost.matrix_rate`)
-        decoded, resized: images a core makes ready: of files, and of small arrays
+        network: floating-point operations that a GPU reaches in networks
+        core: floating-point operations that a processor core reaches in matrix products (`matrix_rate`)
+        decoded, resized: images that a core prepares: from files, and from small arrays
     """
 
     network: float
@@ -108,13 +109,13 @@ class Rates:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a study, or a part of one.
+    """The cost of a study, or of a part of one.
 
     Attributes:
         network: operations of networks
-        probes: operations of probes, as of `probebench.measure.cost.fit_operations`
-        files, arrays: images of each kind that are made ready
-        features: bytes, if those of all are kept
+        probes: operations of probes, in the unit of `probebench.measure.cost.fit_operations`
+        files, arrays: images of each kind that are prepared
+        features: bytes, if all are kept
         cases: how many
         bits: of test images in all cases
     """
@@ -137,18 +138,18 @@ class Cost:
         return self.network, self.probes, self.files, self.arrays, self.features, self.cases, self.bits
 
     def hours(self, rates: Rates) -> tuple[float, float, float]:
-        """Of GPUs for networks; of cores to make images ready; of cores for probes."""
+        """Return hours: GPUs for networks, cores to prepare images, cores for probes."""
         ready = self.files / rates.decoded + self.arrays / rates.resized
         return self.network / rates.network / 3600, ready / 3600, self.probes / rates.core / 3600
 
     @property
     def records(self) -> float:
-        """Bytes of run records, with their bits."""
+        """Return the bytes of run records, with their bits."""
         return RECORD_BYTES * self.cases + self.bits / 8
 
     @property
     def baselines(self) -> float:
-        """Bytes of baselines, with their bits."""
+        """Return the bytes of baselines, with their bits."""
         return BASELINE_BYTES * self.cases + self.bits / 8
 
 
@@ -172,7 +173,7 @@ class Variant:
 
 
 def demand(facts: Facts, dataset: Dataset, protocol: Protocol, kept: Callable[[Tap], bool]) -> Workload:
-    """What a sweep asks for. Draws that have images in common read these once."""
+    """Compute the workload of a sweep. Images that several draws share are read once."""
     shots, draws = protocol.shots, protocol.draws or 1
     n_train = dataset.train if shots is None else min(dataset.train, shots * dataset.classes)
     n_read = round(dataset.train * (1 - (1 - n_train / dataset.train) ** draws))
@@ -189,12 +190,12 @@ def demand(facts: Facts, dataset: Dataset, protocol: Protocol, kept: Callable[[T
 
 
 def sweep(facts: Facts, dataset: Dataset, variant: Variant = Variant("")) -> Cost:
-    """One checkpoint on one dataset."""
+    """Compute the cost of one checkpoint on one dataset."""
     asked = demand(facts, dataset, variant.protocol, variant.kept)
     probes, taps = fit_operations(asked), len(asked.widths)
     count = taps
     if variant.screened is not None:
-        # A mean tap for each that is chosen, and `final`; ridge sees what is not held out, and is fitted twice.
+        # A mean tap for each chosen one, and `final`. Ridge is fitted twice, on the part that is not held out.
         count = min(taps, variant.screened + 1)
         ridge = replace(asked, protocol=replace(variant.protocol, probe="ridge_path"), narrow=None)
         probes = probes * count / taps + fit_operations(ridge)
@@ -211,7 +212,7 @@ def sweep(facts: Facts, dataset: Dataset, variant: Variant = Variant("")) -> Cos
 
 
 def study(every: Sequence[Facts], datasets: Sequence[Dataset], variant: Variant = Variant("")) -> Cost:
-    """All checkpoints on all datasets."""
+    """Compute the cost of all checkpoints on all datasets."""
     small = [facts for facts in every if facts.parameters <= variant.largest]
     chosen = [dataset for dataset in datasets if dataset.name not in variant.left_out]
     parts = (sweep(facts, dataset, variant) * facts.checkpoints for facts in small for dataset in chosen)
@@ -238,7 +239,7 @@ def few(tap: Tap) -> bool:
 
 
 GPUS: Mapping[str, float] = {
-    # Dense peaks of Nvidia's data sheets, times the share that is assumed to be reached.
+    # Dense peaks from Nvidia's data sheets, times the share that a network is assumed to reach.
     "H100 SXM, float32 (67 TFLOP/s)": 0.6 * 67e12,
     "H100 SXM, TF32 (495)": 0.4 * 495e12,
     "H100 SXM, bf16 (989)": 0.4 * 989e12,
@@ -276,7 +277,7 @@ def by_gpu(whole: Cost, rates: Rates, days: float) -> str:
     rows = []
     for name, reached in GPUS.items():
         gpu, ready, _ = whole.hours(replace(rates, network=reached))
-        # Images are made ready beside the GPU's work: it waits where it has fewer cores than this.
+        # Images are prepared while the GPU works; it waits if it has fewer cores than this.
         hours = (gpu, gpu / 24, gpu / 24 / days)
         rows.append([name, f"{reached / 1e12:.0f}", *map(number, hours), f"{ready / gpu:.1f}"])
     needed = ["GPUs for 1 day", f"for {days:g} days", "cores a GPU to make images ready"]
@@ -284,7 +285,7 @@ def by_gpu(whole: Cost, rates: Rates, days: float) -> str:
 
 
 def by_dataset(every: Sequence[Facts], datasets: Sequence[Dataset], scale: float, rates: Rates, most: int = 8) -> str:
-    """Of the datasets whose probes take most."""
+    """List the costs of the datasets whose probes take longest."""
     costs = {dataset: study(every, [dataset]) * scale for dataset in datasets}
     rows = []
     for dataset in sorted(datasets, key=lambda dataset: -costs[dataset].probes)[:most]:

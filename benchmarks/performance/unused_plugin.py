@@ -1,9 +1,9 @@
-"""What an unrelated pytest run costs with the plugin installed, over the same run with `-p no:probebench`.
+"""Compare an unrelated pytest run with the plugin installed with the same run under `-p no:probebench`.
 
     python benchmarks/performance/unused_plugin.py
 
-Whole processes, one test that passes, other plugins left as they are; the two commands alternate, so that a change in
-the machine's speed meets both. The ratio is the median of the ratios of neighbouring runs.
+It times whole processes with one test that passes; other plugins stay enabled. The two commands alternate, so that a
+change in the machine's speed affects both. The ratio is the median of the ratios of neighbouring runs.
 """
 
 from __future__ import annotations

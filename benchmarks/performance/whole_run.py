@@ -1,11 +1,11 @@
-"""The whole embedded run against the obvious way: one forward pass and one scikit-learn fit for every case.
+"""Compare embedded sweeps with the obvious way: one forward pass and one scikit-learn fit for every case.
 
     python benchmarks/performance/whole_run.py
 
-Both measure the same accuracies. The obvious way takes too long to run whole, so it is timed on a sample of taps,
-evenly spaced over all 98, and scaled up; each sampled case is one pass over the train and test images with one hook
-that keeps what the pipeline needs, and one fit, on all cores as scikit-learn uses them. The sweep is timed whole,
-loading included for both. Order alternates between rounds; the ratio is that of the medians.
+Both measure the same accuracies. The obvious way takes too long for all cases, so it is timed on a sample of taps,
+evenly spaced over all 98, and scaled up. Each sampled case is one pass over the train and test images with one hook
+that keeps the features of its tap, and one fit on all cores, as scikit-learn uses them. The sweep is timed completely;
+loading is included in both. The order alternates between rounds, and the ratio is that of the medians.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TAPS = all_taps(12)
 
 
 def obvious(model: str, dataset: str, tap: Tap) -> float:
-    """One case on its own, from the name of the model to its accuracy."""
+    """Measure one case by itself, from the name of the model to its accuracy."""
     catalog = Catalog.default()
     spec = catalog.model(model)
     net, data = build_model(spec), datasets.load(catalog.dataset(dataset))
@@ -57,7 +57,7 @@ def time_sweep(dataset: str, sample: list[Tap]) -> tuple[float, dict[Tap, float]
 
 
 def time_cases(dataset: str, sample: list[Tap]) -> tuple[float, dict[Tap, float]]:
-    """Seconds are scaled up from the sample to all taps."""
+    """Time a sample of cases, and scale the seconds up to all taps."""
     start = time.perf_counter()
     accuracies = {tap: obvious("glyphvit", dataset, tap) for tap in sample}
     return (time.perf_counter() - start) / len(sample) * len(TAPS), accuracies

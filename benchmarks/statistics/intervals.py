@@ -1,10 +1,10 @@
-"""How often the intervals of `probebench.metrics` hold the truth, and how wide they are, beside the usual ones.
+"""Measure how often the intervals of `probebench.metrics` cover the truth, and compare their width with usual ones.
 
     python benchmarks/statistics/intervals.py
 
-Test sets are drawn from populations whose true values are known, 2,000 times each; 800 and 160 times for calibration on
-1,000 and 5,000 images, where the bootstraps take long. A 95% interval should cover 95% of the time; one that covers
-more is wider than it need be. Takes a few minutes.
+Test sets are drawn from populations whose true values are known, 2,000 times each; for calibration on 1,000 and 5,000
+images, where the bootstraps take long, 800 and 160 times. A 95% interval should cover the truth in 95% of the draws;
+one that covers more is wider than necessary. It takes a few minutes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Z = norm.ppf(0.975)
 
 
 def rows(setting: Sequence[object], truth: float, rounds: Iterable[dict[str, Interval]]) -> list[object]:
-    """Coverage in percent and mean width of each kind of interval, after the setting."""
+    """Format the setting, and coverage in percent and mean width of each kind of interval."""
     found: dict[str, list[tuple[bool, float]]] = {}
     for intervals in rounds:
         for name, (low, high) in intervals.items():
@@ -72,7 +72,7 @@ POPULATION = 500_000
 
 
 def probe(kind: str, slope: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Confidences of a probe, and how often it is right at each; with a slope below one it is too sure of itself."""
+    """Draw confidences, and the accuracy at each; with a slope below one the probe is overconfident."""
     draw: dict[str, Callable[[], Floats]] = {
         "middling": lambda: rng.beta(3, 2, POPULATION),
         "high": lambda: rng.beta(20, 1, POPULATION),
@@ -88,7 +88,7 @@ SLOPES = {1.0: "calibrated", 0.9: "slightly too sure", 0.6: "too sure", 1.5: "no
 
 
 def bootstrap(confidence: Floats, correct: npt.NDArray[np.bool_], rng: np.random.Generator) -> Floats:
-    """Replicates of the calibration error."""
+    """Return bootstrap replicates of the calibration error."""
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     excess, n = confidence - correct, len(correct)
     chosen = rng.integers(0, n, (200, n))
@@ -143,7 +143,7 @@ def likelihood(repeats: int, rng: np.random.Generator) -> None:
 
 
 def draws(repeats: int, rng: np.random.Generator) -> None:
-    """Images of varying difficulty and training sets of varying luck, both new in every round."""
+    """Simulate images of varying difficulty and training sets of varying luck, both new in every round."""
     lines = []
     difficulty = 0.7
     for count in (2, 5, 10):

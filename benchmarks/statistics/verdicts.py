@@ -1,13 +1,13 @@
-"""How often a run of the embedded suite raises a false alarm, and the smallest drop that it finds.
+"""Measure how often a run of the embedded suite raises a false alarm, and the smallest drop that it finds.
 
     python -m benchmarks.statistics.verdicts --work DIR [--jobs 2] [--quick]
 
 Measures glyphvit on the embedded datasets under `default@1` in many settings: again with other batch sizes, threads and
-orders; in bfloat16; with other images held out; with noise on the weights of one block. Which test images were right
-is kept in DIR, so that an interrupted run goes on. Then it asks of each rule that could decide what has regressed: how
-often would it be wrong where nothing got worse, and what does it find where something did?
+orders; in bfloat16; with other images held out; with noise on the weights of one block. The correct test images are
+stored in DIR, so that an interrupted run can continue. Then it examines several rules for calling a case regressed: how
+often a rule is wrong if nothing got worse, and what it finds if something did.
 
-docs/statistics.md has the figures.
+docs/statistics.md has the results.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Setting:
         threads: of the forward pass
         order: seed of the order in which taps are fitted; None for their own
         seed: of the protocol, and so of the held-out part
-        block, noise: the block whose matrices get Gaussian noise, so many times their own standard deviation
+        block, noise: the block whose matrices get Gaussian noise, and its size in their own standard deviations
     """
 
     name: str
@@ -76,14 +76,14 @@ DAMAGES = [
     for block, amounts in AMOUNTS.items()
     for noise in amounts
 ]
-PART = ("digits", "digits_contrast")  # on which damage is graded
+PART = ("digits", "digits_contrast")  # the datasets on which damage is measured
 
 
-DIGITS = tuple(name for name in SUITE if name != "glyphs")  # whose 97 classes take as long as three others
+DIGITS = tuple(name for name in SUITE if name != "glyphs")  # glyphs has 97 classes and takes as long as three others
 
 
 def plan(quick: bool) -> list[tuple[Setting, str]]:
-    """What is measured. Each rerun takes one dataset, in turn; damage is graded on some."""
+    """List the settings to measure. Each rerun takes one dataset in turn; damage is measured on some."""
     if quick:
         return [(setting, "digits") for setting in (CLEAN, RERUNS[1], BFLOAT16, OTHER_SPLIT, DAMAGES[2], DAMAGES[4])]
     jobs = [(setting, name) for setting in (CLEAN, BFLOAT16) for name in SUITE]
@@ -95,7 +95,7 @@ def plan(quick: bool) -> list[tuple[Setting, str]]:
 
 
 def weights(setting: Setting, work: Path) -> Path | None:
-    """The file of damaged weights of a setting; None if its weights are sound."""
+    """Return the file of damaged weights of a setting, or None if its weights are undamaged."""
     if not setting.block:
         return None
     path = work / f"{setting.name}.safetensors"
@@ -105,7 +105,7 @@ def weights(setting: Setting, work: Path) -> Path | None:
 
 
 def measure(setting: Setting, dataset: str, work: Path) -> None:
-    """Write which test images were right, bool of shape (taps, n), unless that is known already."""
+    """Write which test images were right, bool of shape (taps, n), unless the file exists."""
     path = work / f"{setting.name}-{dataset}.npy"
     if path.exists():
         return
@@ -149,7 +149,7 @@ def measure(setting: Setting, dataset: str, work: Path) -> None:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of the taps of one sweep, in many simulated runs: int arrays of shape (taps, runs)."""
+    """Counts at the taps of one sweep in many simulated runs: int arrays of shape (taps, runs)."""
 
     before: np.ndarray
     now: np.ndarray
@@ -162,7 +162,7 @@ Rule = Callable[[Counts], np.ndarray]
 
 
 def stepped_down(p: np.ndarray, alpha: float, family: int) -> np.ndarray:
-    """What Holm's procedure rejects within each column of p-values, against the size of the whole family."""
+    """Apply Holm's procedure within each column of p-values, against the size of the whole family."""
     order = np.argsort(p, axis=0, kind="stable")
     limits = alpha / (family - np.arange(len(p)))
     passed = np.logical_and.accumulate(np.take_along_axis(p, order, axis=0) <= limits[:, None], axis=0)
@@ -172,19 +172,19 @@ def stepped_down(p: np.ndarray, alpha: float, family: int) -> np.ndarray:
 
 
 def paired(c: Counts, alpha: float = ALPHA, min_drop: float = MIN_DROP, family: int = FAMILY) -> np.ndarray:
-    """The rule of probebench: McNemar's exact test, Holm's procedure, a material drop."""
+    """Apply probebench's rule: McNemar's exact test, Holm's procedure, a material drop."""
     p = np.where(c.lost > 0, binom.sf(c.lost - 1, c.lost + c.gained, 0.5), 1.0)
     return stepped_down(p, alpha, family) & (c.before - c.now >= min_drop * c.n) & (c.now < c.before)
 
 
 def unpaired(c: Counts, alpha: float = ALPHA, min_drop: float = MIN_DROP, family: int = FAMILY) -> np.ndarray:
-    """The same with Fisher's exact test, which does not know which images were right."""
+    """Apply the same rule with Fisher's exact test, which does not use which images were right."""
     p = hypergeom.sf(c.before - 1, 2 * c.n, c.before + c.now, c.n)
     return stepped_down(p, alpha, family) & (c.before - c.now >= min_drop * c.n) & (c.now < c.before)
 
 
 def tolerance(points: float) -> Rule:
-    """A case has regressed if its accuracy fell by so many points."""
+    """Call a case regressed if its accuracy fell by so many points."""
     return lambda c: c.before - c.now >= points / 100 * c.n
 
 
@@ -201,9 +201,9 @@ RULES: Mapping[str, Rule] = {
 
 
 def swapped(a: np.ndarray, b: np.ndarray, runs: int, rng: np.random.Generator) -> Counts:
-    """Runs in which nothing got worse: for every test image the two runs change places or not, at all taps together.
+    """Simulate runs in which nothing got worse: for each test image swap the two runs at random, at all taps together.
 
-    That keeps how many images change sides and how taps depend on each other, and makes a loss as likely as a gain.
+    So as many images change sides, taps depend on each other as before, and a loss is as likely as a gain.
     """
     change = b.astype(np.float32) - a
     signs = rng.choice(np.array([-1, 1], np.float32), (a.shape[1], runs))
@@ -214,7 +214,7 @@ def swapped(a: np.ndarray, b: np.ndarray, runs: int, rng: np.random.Generator) -
 
 
 def resampled(a: np.ndarray, b: np.ndarray, runs: int, rng: np.random.Generator) -> Counts:
-    """The same two runs on other test images: drawn anew from those that there are."""
+    """Draw the test images of two runs again, with replacement."""
     n = a.shape[1]
     weight = rng.multinomial(n, np.full(n, 1 / n), size=runs).T.astype(np.float32)
     before, now, lost, gained = (
@@ -230,7 +230,7 @@ def chunks(total: int, size: int = 1000) -> Iterator[int]:
 
 
 def false_alarms(pairs: Sequence[tuple[np.ndarray, np.ndarray]], runs: int) -> dict[str, float]:
-    """By rule, the share of simulated runs over all pairs in which any case has regressed."""
+    """Return for each rule the share of simulated runs, over all pairs, in which any case has regressed."""
     rng, red = np.random.default_rng(0), dict.fromkeys(RULES, 0)
     for count in chunks(runs):
         raised = {name: np.zeros(count, bool) for name in RULES}
@@ -244,15 +244,15 @@ def false_alarms(pairs: Sequence[tuple[np.ndarray, np.ndarray]], runs: int) -> d
 
 
 def found(a: np.ndarray, b: np.ndarray, runs: int) -> dict[str, np.ndarray]:
-    """By rule, which cases are found in which resampled runs: bool of shape (taps, runs)."""
+    """Return for each rule which cases it finds in which resampled runs: bool of shape (taps, runs)."""
     counts = resampled(a, b, runs, np.random.default_rng(0))
     return {name: rule(counts) for name, rule in RULES.items()}
 
 
 def smallest_drop(drops: np.ndarray, rates: np.ndarray, power: float = 0.95) -> float | None:
-    """The smallest drop that is found with at least that probability; None if the largest is not.
+    """Return the smallest drop found with at least that probability, or None if the largest is not.
 
-    How often a drop is found also depends on how many images changed sides, so that cases scatter; the probability is a
+    The rate also depends on how many images changed sides, so that cases scatter; the probability is a
     rising function of the drop, fitted by isotonic regression.
 
     Args:
@@ -378,7 +378,7 @@ def analyse(correct: Mapping[tuple[str, str], np.ndarray], damages: Sequence[Set
 
 
 def swapped_nothing(a: np.ndarray, b: np.ndarray) -> Counts:
-    """Two runs as they are, as the only simulated run."""
+    """Return the two runs unchanged, as the only simulated run."""
     before, now, lost, gained = (which.sum(axis=1)[:, None] for which in (a, b, a & ~b, ~a & b))
     return Counts(before, now, lost, gained, a.shape[1])
 
