@@ -17,6 +17,7 @@ from typing import Any
 from probebench._format import human
 from probebench._progress import Progress
 from probebench.catalog import ModelSpec, builtin_models
+from probebench.catalog.specs import TIMM
 from probebench.errors import FetchError, Unreachable, WeightsError
 from probebench.fetch.http import download as download_file
 from probebench.fetch.http import offline
@@ -66,7 +67,7 @@ def lacking(spec: ModelSpec) -> str:
 
 def handle(spec: ModelSpec) -> str:
     """What a command line outside pytest, which knows no conftest, calls a model."""
-    return spec.name if spec.name in builtin_models() else f"timm:{spec.architecture}"
+    return spec.name if spec.name in builtin_models() else f"{TIMM}{spec.architecture}"
 
 
 def require(spec: ModelSpec) -> Path:
