@@ -18,7 +18,7 @@ from probebench._format import human
 from probebench._progress import Progress
 from probebench.catalog import ModelSpec, builtin_models
 from probebench.catalog.specs import TIMM
-from probebench.errors import FetchError, Unreachable, WeightsError
+from probebench.errors import FetchError, Unreachable, WeightsError, first_line
 from probebench.fetch.http import download as download_file
 from probebench.fetch.http import offline
 
@@ -206,8 +206,7 @@ def _status(error: Any, repo: str, page: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    return first_line(error.__cause__ or error)
 
 
 def _cache() -> str:
