@@ -1,4 +1,4 @@
-"""Features on the host, as arrays of numpy, or on a GPU, as tensors of torch: what differs between the two."""
+"""Arrays of features that are numpy arrays on the host or torch tensors on a GPU, and the operations that differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ Array = HostArray | torch.Tensor
 
 
 def allocate(widths: Mapping[Tap, int], n: int, device: str | None = None) -> dict[Tap, Array]:
-    """An array of shape (n, width) for each tap, not filled; on the host if no device is named."""
+    """Return an uninitialised array of shape (n, width) for each tap.
+
+    Args:
+        widths: features of each tap
+        device: torch device; None for the host
+    """
     if device is not None:
         return {tap: torch.empty(n, width, dtype=torch.float32, device=device) for tap, width in widths.items()}
     # One allocation cut into a block per tap: the system backs it with large pages, which are cheaper to touch.
@@ -26,7 +31,7 @@ def allocate(widths: Mapping[Tap, int], n: int, device: str | None = None) -> di
 
 
 def fill(array: Array, start: int, rows: Array) -> None:
-    """Write rows into an array, wherever they and it are."""
+    """Write rows into an array from row `start` on. The two may be on different devices."""
     part = slice(start, start + len(rows))
     if isinstance(array, np.ndarray):
         array[part] = on_host(rows)
@@ -35,30 +40,30 @@ def fill(array: Array, start: int, rows: Array) -> None:
 
 
 def take(array: Array, rows: npt.NDArray[np.int64]) -> Array:
-    """A copy of some rows, where the array is."""
+    """Copy some rows, on the device of the array."""
     return array[rows] if isinstance(array, np.ndarray) else array[torch.from_numpy(rows)]
 
 
 def on_host(array: Array) -> HostArray:
-    """The same on the host; a copy only if it is elsewhere."""
+    """Return the array on the host: itself if it is there already, otherwise a copy."""
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()
 
 
 def on_device(array: Array, device: str) -> Array:
-    """The same on a device; on a CPU as it is, which may be mapped from a file."""
+    """Return the array on a device; for ``cpu`` the array itself, which may be mapped from a file."""
     return array if device == "cpu" else to_device(array, device)
 
 
 def to_device(array: Array, device: str) -> torch.Tensor:
-    """As a tensor on a device."""
+    """Return the array as a tensor on a device."""
     if isinstance(array, np.ndarray):
         # Torch warns of memory that cannot be written to, and does not copy it itself.
         array = torch.from_numpy(np.require(array, requirements="W"))
     return array.to(device)
 
 
-def rows_not_finite(array: Array) -> int:
-    """How many rows have a NaN or an infinity."""
+def count_rows_not_finite(array: Array) -> int:
+    """Count the rows that contain a NaN or an infinity."""
     if isinstance(array, np.ndarray):
         return int((~np.isfinite(array)).any(axis=1).sum())
     return int((~torch.isfinite(array)).any(dim=1).sum())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from probebench.errors import ProbebenchError
+from probebench.errors import ProbebenchError, first_line
 
 
 def choose_device(name: str = "auto") -> str:
-    """``cuda`` where there is one, else ``cpu``, for ``auto``; any torch device is checked and returned.
+    """Return a torch device: for ``auto``, ``cuda`` if there is a GPU and ``cpu`` otherwise.
 
     Raises:
-        ProbebenchError: if the device does not exist
+        ProbebenchError: if the device does not exist on this machine
     """
     import torch
 
@@ -21,27 +21,28 @@ def choose_device(name: str = "auto") -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ProbebenchError(f"device {name!r} cannot be used here ({reason}); try cpu, cuda or auto") from error
+        raise ProbebenchError(
+            f"device {name!r} is not available on this machine ({first_line(error)}); use cpu, cuda or auto"
+        ) from error
     return name
 
 
 def available_cores() -> int:
-    """Processor cores that this process may run on."""
+    """Return the number of processor cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def usable_memory(device: str) -> int:
-    """Bytes that a sweep may take on a device: most of what is free, and something left for the rest."""
+    """Return how many bytes a sweep may take on a device: four fifths of the free memory."""
     return int(0.8 * free_memory(device))
 
 
 def free_memory(device: str) -> int:
-    """Bytes that are free on a device."""
+    """Return how many bytes are free on a device."""
     if device != "cpu":
         import torch
 
-        # What torch holds for later counts as taken there, and is free for tensors of this process.
+        # Memory in torch's cache counts as used there, but is free for tensors of this process.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + held
     try:
@@ -54,7 +55,7 @@ def free_memory(device: str) -> int:
 
 
 def limit_threads(threads: int) -> None:
-    """Let torch and the libraries under numpy take as many threads, if they do not take fewer already."""
+    """Limit the threads of torch and of the libraries under numpy, unless they use fewer already."""
     import torch
     from threadpoolctl import threadpool_info, threadpool_limits
 

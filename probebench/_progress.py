@@ -1,4 +1,4 @@
-"""What is told about the progress of transfers and sweeps."""
+"""The progress of transfers and sweeps, as those that make it report it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told about a transfer or the stages of a sweep. A second `start` for the same file: it begins again."""
+    """Receives the progress of a transfer, or of the stages of a sweep."""
 
     def start(self, what: str, total: int) -> None:
-        """A file is begun, of `total` bytes, 0 where that is not known; or a stage of a sweep: ``extract`` of `total`
-        images, ``fit`` of `total` taps."""
+        """Begin a file or a stage. A second call for the same file means that its transfer begins again.
+
+        Args:
+            what: a file's name; or a stage: ``extract`` or ``fit``
+            total: bytes of the file, 0 if not known; images of ``extract``; taps of ``fit``
+        """
 
     def advance(self, count: int) -> None:
-        """`count` more bytes, images or taps are done."""
+        """Report that `count` more bytes, images or taps are done."""
 
 
 class NullProgress:
-    """Progress that nobody is told of."""
+    """Discards the progress."""
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, what: str, total: int) -> None:
         pass
 
     def advance(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The errors that probebench raises for something that its user can put right."""
+"""The errors that probebench raises for problems that its user can fix, and the sentences in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class ProbebenchError(Exception):
-    """Base of all errors below: what was wrong, where, and what to do about it."""
+    """Base of all errors below. Messages say what is wrong, where, and what to do about it."""
 
 
 class UnknownName(ProbebenchError):
@@ -18,7 +18,7 @@ class WeightsError(ProbebenchError):
 
 
 class LayoutError(ProbebenchError):
-    """A network whose blocks no layout describes, or that lacks what a protocol reads."""
+    """A network whose blocks no layout describes, or without the modules or tokens that a protocol reads."""
 
 
 class DataError(ProbebenchError):
@@ -30,7 +30,7 @@ class FeatureError(ProbebenchError):
 
 
 class FetchError(ProbebenchError):
-    """Weights or an archive that cannot be fetched, unpacked or put in place."""
+    """Weights or an archive that cannot be downloaded, unpacked or moved to their place."""
 
 
 class Unreachable(FetchError):
@@ -38,15 +38,18 @@ class Unreachable(FetchError):
 
 
 class EngineError(ProbebenchError):
-    """What sweeps should run on cannot be used, or a machine of it lacks something."""
+    """The execution backend is unavailable, or one of its nodes is missing something required."""
 
 
 class StoreError(ProbebenchError):
     """A baseline, run record or leaderboard file that cannot be read or written."""
 
 
+_SHORT_LIST = 20
+
+
 def nearest(name: object, names: Iterable[str]) -> str:
-    """`` Did you mean ...?``, with a blank before it; nothing where no name is near."""
+    """Return `` Did you mean ...?``, with a leading blank; an empty string if no name is near."""
     from difflib import get_close_matches
 
     near = get_close_matches(str(name), sorted(names), n=3, cutoff=0.6)
@@ -54,10 +57,10 @@ def nearest(name: object, names: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: object, known: Iterable[str], listing: str | None = None) -> UnknownName:
-    """The error for a name that is not one of `known`, with the nearest ones, and the whole list if it is short.
+    """Return the error for a name that is not one of `known`, with the nearest ones, and the whole list if it is short.
 
     Args:
-        listing: a clause that says where a list is that is too long for a message
+        listing: a clause that says where to find the list if it is too long for a message
     """
     names = sorted(known)
     hint = nearest(name, names)
@@ -66,4 +69,12 @@ def unknown(kind: str, name: object, known: Iterable[str], listing: str | None =
     return UnknownName(f"unknown {kind} {name!r}.{hint} {listing}.")
 
 
-_SHORT_LIST = 20
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has no message."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def describe(error: BaseException) -> str:
+    """Return the class of an error and the first line of its message: ``ValueError: no such size``."""
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line}"

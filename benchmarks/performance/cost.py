@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.performance.cost --part fits    # or extraction, bytes
 
 From the root of the repository. One thread. Prints for each part what is measured against what is predicted, and the
-worst ratio; for fits also the constants of `probebench.measure.cost.OPERATIONS` as this run would have them.
+worst ratio; for fits also the constants of `probebench.probes.operations.OPERATIONS` as this run would have them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.features.cache import FeatureCache
 from probebench.features.hooks import Taps
-from probebench.measure.cost import OPERATIONS, fit_parts, matrix_rate, path_operations, ridge_operations
+from probebench.measure.cost import matrix_rate
 from probebench.models.build import build_model
 from probebench.probes import get_probe
+from probebench.probes.operations import OPERATIONS, fit_parts, path_operations
+from probebench.probes.ridge import ridge_operations
 
 STRENGTHS = len(DEFAULT.path or ())
 RIDGE = replace(DEFAULT, name="ridge", probe="ridge_path")
@@ -160,7 +162,7 @@ def probes() -> list[list[Measured]]:
 def check_fits() -> None:
     seen, held_out, real, ridge = probes()
     constants = calibrate(seen)
-    print("\nconstants of this run", constants, "\nof probebench.measure.cost ", dict(OPERATIONS))
+    print("\nconstants of this run", constants, "\nof probebench.probes.operations ", dict(OPERATIONS))
     columns = [
         "features",
         "N",

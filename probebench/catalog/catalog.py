@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from probebench.catalog.specs import Archive, DatasetSpec, ModelSpec, timm_name
+from probebench.catalog.specs import Archive, DatasetSpec, ModelSpec, names_timm, timm_spec
 from probebench.errors import ProbebenchError, UnknownName, unknown
 
 MODELS_LISTED = "`probebench models` lists those of the catalog"
@@ -33,7 +33,7 @@ def _load(kind: type[_Spec], filename: str) -> dict[str, _Spec]:
 
 def parse(kind: type[_Spec], text: str, filename: str) -> dict[str, _Spec]:
     """The specs of a TOML text by name. Raises UnknownName for a key that is no attribute of them."""
-    known = {f.name for f in fields(kind)}
+    known = {f.name for f in fields(kind) if f.compare}
     specs = {}
     for name, table in _expanded(tomllib.loads(text)):
         for key in table:
@@ -136,8 +136,8 @@ class Catalog:
             raise unknown("model", name, self.models, MODELS_LISTED)
         if name not in self._used:
             spec = self.models.get(name) or self._control(name)
-            if spec is None and name.startswith("timm:"):
-                spec = ModelSpec(name=timm_name(name), architecture=name.removeprefix("timm:"))
+            if spec is None and names_timm(name):
+                spec = timm_spec(name)
             if spec is None:
                 raise unknown("model", name, self.models, MODELS_LISTED)
             if not spec.complete:

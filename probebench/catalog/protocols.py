@@ -22,14 +22,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-_STRENGTHS = "values of C to choose from"
-_NEEDED = {
-    "logistic_path": {"path": _STRENGTHS, "held_out": "a held-out part to choose C on"},
-    "ridge_path": {"path": _STRENGTHS},
-    "sklearn_logistic": {"C": "a strength"},
-}
-
-
 @dataclass(frozen=True)
 class Protocol:
     """A recipe for one number.
@@ -108,9 +100,6 @@ class Protocol:
             value = getattr(self, name)
             if value not in known:
                 raise unknown(f"{name} of protocol {self.name!r}", value, filter(None, known))
-        for name, needed in _NEEDED.get(self.probe, {}).items():
-            if getattr(self, name) is None:
-                raise ProbebenchError(f"protocol {self.name!r}: the probe {self.probe} needs {needed}; give {name}")
         if not 0 < self.train_fraction <= 1:
             raise ProbebenchError(
                 f"protocol {self.name!r}: train_fraction must be above 0 and at most 1, got {self.train_fraction}"

@@ -51,6 +51,7 @@ class ModelSpec:
             which the shift of others is measured; empty if none is known
         licence: of the weights, an SPDX id or a name
         note: one line about the weights
+        typed: what ``--probe-model`` takes for it; the name, unless the user named a model of timm (`timm_spec`)
     """
 
     name: str
@@ -76,9 +77,13 @@ class ModelSpec:
     reference: str = ""
     licence: str = ""
     note: str = ""
+    # No property of the network, so neither compared nor part of the digest of --probe-resume.
+    typed: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_name("model", self.name)
+        if id_name(self.typed) != self.name:  # empty, or of the spec that this one was copied from
+            object.__setattr__(self, "typed", self.name)
         if self.weights == "random" and self.seed is None:
             raise ProbebenchError(f"model {self.name!r} has random weights and no seed; give it one")
         if self.weights not in ("timm", "random") and not self.weights.startswith("embedded:"):
@@ -110,12 +115,6 @@ class ModelSpec:
             object.__setattr__(self, name, value)
         if self.complete and not self.interpolation:
             object.__setattr__(self, "interpolation", "bilinear")
-
-    @property
-    def typed(self) -> str:
-        """What ``--probe-model`` takes for it: the name, or what a name of timm's was made of."""
-        full = f"timm:{self.architecture}"
-        return full[: len(self.name)] if timm_name(full).startswith(self.name) else self.name
 
     @property
     def complete(self) -> bool:
@@ -195,8 +194,22 @@ class DatasetSpec:
         return sum(archive.size for archive in self.archives)
 
 
-def timm_name(typed: str) -> str:
-    """The name in ids of what is typed as ``timm:`` and timm's name, character by character."""
+TIMM = "timm:"
+"""Users write this before timm's name of a model that the catalog does not have."""
+
+
+def names_timm(typed: str) -> bool:
+    """Return whether a name that a user typed is `TIMM` and timm's name of a model."""
+    return typed.startswith(TIMM)
+
+
+def timm_spec(typed: str) -> ModelSpec:
+    """Return the spec of a model that a user names by `TIMM` and timm's name. What timm knows of it is left out."""
+    return ModelSpec(id_name(typed), typed.removeprefix(TIMM), typed=typed)
+
+
+def id_name(typed: str) -> str:
+    """Return what ids call a model that a user names so: the same with underscores for all but letters and digits."""
     return re.sub("[^A-Za-z0-9]", "_", typed)
 
 

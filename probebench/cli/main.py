@@ -19,6 +19,7 @@ from probebench._version import __version__
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import DATASETS_LISTED, MODELS_LISTED
 from probebench.catalog.precision import MEANING
+from probebench.catalog.specs import names_timm
 from probebench.cli import cache, recommend, records
 from probebench.cli.catalog_tables import Row, dataset_rows, model_rows, protocol_rows, write_table
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
@@ -219,7 +220,7 @@ def _plan(asked: Sequence[str], root: Path, keep: bool) -> tuple[list[str], list
 
 
 def _specs(catalog: Catalog, name: str) -> list[ModelSpec | DatasetSpec]:
-    if name.startswith("timm:"):
+    if names_timm(name):
         return [catalog.model(name)]  # whose error names the nearest of timm's
     try:
         return [catalog.dataset(each) for each in catalog.dataset_names(name)]

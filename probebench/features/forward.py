@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch.utils.data import Dataset
 
-from probebench._arrays import Array, allocate, fill, rows_not_finite
+from probebench._arrays import Array, allocate, count_rows_not_finite, fill
 from probebench.catalog.taps import Tap
 from probebench.datasets.views import Views
 from probebench.errors import FeatureError
@@ -193,7 +193,7 @@ def extract(
 
 def refuse_non_finite(model: Model, store: Mapping[Tap, Array]) -> None:
     """Raises FeatureError if there is a NaN or an infinity among the features of some images."""
-    bad = {tap: count for tap, values in store.items() if (count := rows_not_finite(values))}
+    bad = {tap: count for tap, values in store.items() if (count := count_rows_not_finite(values))}
     if bad:
         first, *rest = sorted(bad)
         more = f" and {len(rest)} taps more, up to {rest[-1].id}" if rest else ""

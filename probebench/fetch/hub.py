@@ -17,7 +17,8 @@ from typing import Any
 from probebench._format import human
 from probebench._progress import Progress
 from probebench.catalog import ModelSpec, builtin_models
-from probebench.errors import FetchError, Unreachable, WeightsError
+from probebench.catalog.specs import TIMM
+from probebench.errors import FetchError, Unreachable, WeightsError, first_line
 from probebench.fetch.http import download as download_file
 from probebench.fetch.http import offline
 
@@ -66,7 +67,7 @@ def lacking(spec: ModelSpec) -> str:
 
 def handle(spec: ModelSpec) -> str:
     """What a command line outside pytest, which knows no conftest, calls a model."""
-    return spec.name if spec.name in builtin_models() else f"timm:{spec.architecture}"
+    return spec.name if spec.name in builtin_models() else f"{TIMM}{spec.architecture}"
 
 
 def require(spec: ModelSpec) -> Path:
@@ -205,8 +206,7 @@ def _status(error: Any, repo: str, page: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    cause = error.__cause__ or error
-    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    return first_line(error.__cause__ or error)
 
 
 def _cache() -> str:

@@ -29,8 +29,7 @@ from probebench.models import default_catalog
 from probebench.models.build import Model, build_model
 from probebench.models.checkpoint import own_file
 from probebench.models.timm_spec import complete_spec
-from probebench.probes import get_probe
-from probebench.probes.base import ON_DEVICE
+from probebench.probes import find_probe
 from probebench.probes.evaluate import TrainingSet
 
 
@@ -73,7 +72,7 @@ class PreparedSweep:
         """
         free = usable_memory("cpu") if memory is None else memory
         on_gpu = 0
-        if self.protocol.probe in ON_DEVICE:
+        if find_probe(self.protocol.probe).on_device:
             on_gpu = _usable_on_gpu(str(next(self.model.net.parameters()).device))
             jobs = 1 if on_gpu else jobs
         if device_memory is not None:
@@ -139,7 +138,7 @@ def prepare(
     elif clean is None:
         clean = catalog.clean(dataset_spec)
 
-    get_probe(protocol.probe)  # an unknown name is refused before any work
+    find_probe(protocol.probe).check(protocol)  # an unknown name or a missing field is refused before any work
     weights = None if weights is None else Path(weights)
     own_file(model_spec, weights)
     if download:

@@ -13,13 +13,13 @@ from torch import nn
 
 from probebench.catalog import ModelSpec
 from probebench.catalog.precision import Precision
-from probebench.errors import LayoutError, WeightsError
+from probebench.errors import LayoutError, WeightsError, describe
 from probebench.fetch import hub as pretrained
 from probebench.models.checkpoint import own_file
 from probebench.models.layouts import blocks_of
 from probebench.models.matching import check_sha256, load_weights
 from probebench.models.precision import check_precision, dtype_of
-from probebench.models.timm_spec import create_network, first_line
+from probebench.models.timm_spec import create_network
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _from_timm(spec: ModelSpec, path: Path) -> nn.Module:
         net = timm.create_model(spec.architecture, pretrained=True, pretrained_cfg_overlay=overlay, **spec.kwargs)
     except Exception as error:  # safetensors, pickle, torch and timm's own checks raise many kinds
         raise WeightsError(
-            f"{where} cannot be loaded ({first_line(error)}). If the file is damaged, delete it and fetch it again"
+            f"{where} cannot be loaded ({describe(error)}). If the file is damaged, delete it and fetch it again"
         ) from error
     assert isinstance(net, nn.Module)
     return net

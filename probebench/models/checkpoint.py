@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from probebench.catalog import ModelSpec
-from probebench.errors import WeightsError
+from probebench.errors import WeightsError, describe
 
 AVERAGED, PLAIN = ("state_dict_ema", "model_ema"), ("state_dict", "model")
 KNOWN = (*AVERAGED, *PLAIN)
@@ -64,7 +64,7 @@ def _plain(path: Path, where: str) -> Any:
     except Exception as error:  # torch, pickle and zipfile raise many kinds
         # Torch's words for what it refuses advise to read it all the same.
         refused = isinstance(error, pickle.UnpicklingError)
-        reason = _objects(path) if refused else f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = _objects(path) if refused else describe(error)
         raise WeightsError(
             f"{where}: not a torch file of plain tensors, or cut short{f' ({reason})' if reason else ''}. "
             f"Python objects are never loaded: {_SAVE}"

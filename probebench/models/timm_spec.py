@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probebench.catalog import ModelSpec
-from probebench.errors import LayoutError, ProbebenchError, UnknownName, unknown
+from probebench.catalog.specs import TIMM, id_name
+from probebench.errors import LayoutError, ProbebenchError, UnknownName, describe, unknown
 from probebench.fetch import hub as pretrained
 from probebench.models.layouts import blocks_of
 
@@ -124,6 +125,15 @@ def _tags(base: str) -> list[str]:
     return [name.partition(".")[2] for name in timm.list_models(f"{base}.*", pretrained=True)]
 
 
+def is_timm_id(name: str) -> bool:
+    """Return whether ids call some model of timm so, which a user names by ``timm:`` and timm's name."""
+    if not name.startswith(id_name(TIMM)):
+        return False  # without an import of timm
+    import timm
+
+    return name in {id_name(TIMM + each) for each in (*timm.list_models(), *timm.list_models(pretrained=True))}
+
+
 def _source(spec: ModelSpec, config: Any) -> str:
     """As in `ModelSpec.source`."""
     if not config.hf_hub_id:
@@ -160,7 +170,7 @@ def create_network(spec: ModelSpec) -> nn.Module:
         net = timm.create_model(spec.architecture, pretrained=False, **kwargs)
     except Exception as error:  # constructors raise whatever they trip over
         raise ProbebenchError(
-            f"model {spec.name!r}: {spec.architecture} cannot be built with kwargs {kwargs} ({first_line(error)})"
+            f"model {spec.name!r}: {spec.architecture} cannot be built with kwargs {kwargs} ({describe(error)})"
         ) from error
     assert isinstance(net, nn.Module)
     return net
@@ -171,7 +181,3 @@ def classifier_tensors(net: nn.Module, state: Mapping[str, torch.Tensor]) -> lis
     names = config.get("classifier") or "head"
     prefixes = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
     return [name for name in {**net.state_dict(), **state} if name.startswith(prefixes)]
-
-
-def first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from probebench.catalog.cases import ARGUMENTS, Case, Selection, by_sweep, expand
+from probebench.catalog.specs import TIMM, names_timm
 from probebench.errors import ProbebenchError, nearest
 from probebench.plugin.items import CASE, SWEEP
 
 if TYPE_CHECKING:
     from probebench.plugin.session import ProbeSession
 
-ANY_OF_TIMM = "timm:*"
+ANY_OF_TIMM = f"{TIMM}*"
 """As a model in a mark: every ``timm:`` model that --probe-model names."""
 
 
@@ -87,7 +88,7 @@ def _cases(metafunc: pytest.Metafunc, state: ProbeSession) -> list[Case]:
     models, datasets, layers, sites = (_list(kwargs.get(key)) for key in ("model", "dataset", "layer", "site"))
     if ANY_OF_TIMM in models:
         models.remove(ANY_OF_TIMM)
-        models += [model for model in state.options.models if model.startswith("timm:")]
+        models += [model for model in state.options.models if names_timm(model)]
     own = Selection.parse(catalog, models, datasets, layers, sites)
     specs = [catalog.model(model) for model in models]
     models = [spec.name for spec in specs]

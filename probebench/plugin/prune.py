@@ -108,7 +108,10 @@ class Pruning:
             self._notes.append("baselines: not pruned, because the run did not get to its end")
             return
         options = self._options
-        removed, problems = prune(options.baselines, options.protocol, self._cases, self._withheld)
+        from probebench.models.timm_spec import is_timm_id
+
+        # Models of timm have cases only in runs whose command line names them.
+        removed, problems = prune(options.baselines, options.protocol, self._cases, self._withheld, keeps=is_timm_id)
         self._notes += [f"pruned: {what}" for what in removed] or ["baselines: nothing to prune"]
         self._notes += [f"ERROR: {problem}" for problem in problems]
         if problems and session.exitstatus == pytest.ExitCode.OK:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from probebench.probes.base import Fit, Probe, get_probe
+from probebench.probes.base import Fit, FitSize, Probe, ProbeInfo, find_probe, get_probe, register_probe
 
 if TYPE_CHECKING:
     from probebench.probes.estimator import LogisticProbe
 
-__all__ = ["Fit", "LogisticProbe", "Probe", "get_probe"]
+__all__ = [
+    "Fit",
+    "FitSize",
+    "LogisticProbe",
+    "Probe",
+    "ProbeInfo",
+    "find_probe",
+    "get_probe",
+    "register_probe",
+]
 
 
 def __getattr__(name: str) -> Any:

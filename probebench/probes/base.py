@@ -1,15 +1,19 @@
 """Probes: classifiers fitted on frozen features, one per tap.
 
 A probe is a function from the features of many taps to one `Fit` per tap. It sees all taps at once so that an
-implementation may share work between them; results come as they are ready, so that what is finished survives an
-interruption.
+implementation may share work between them. It yields each result as soon as it is ready, so that finished taps survive
+an interruption.
+
+Each probe is one module with a `ProbeInfo` named ``PROBE``, which holds everything that planning and measuring need to
+know of it. `register_probe` adds a module that is not in this package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from typing import Protocol as TypingProtocol
 
@@ -18,30 +22,30 @@ import numpy.typing as npt
 
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
-from probebench.errors import unknown
+from probebench.errors import ProbebenchError, unknown
 
 if TYPE_CHECKING:
     from probebench._arrays import Array
 
-ON_DEVICE = frozenset({"knn", "logistic_path", "ridge_path"})
-"""Probes that run on the torch device; others run on the CPU."""
+STRENGTHS = "values of C to choose from"
+"""What a probe needs `Protocol.path` for, see `ProbeInfo.needs`."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What fitting a probe at one tap gave.
+    """The result of fitting a probe at one tap and predicting the test examples.
 
     Attributes:
         predictions: int64, shape (n_test,), predicted class indices
         classes: int64, shape (C,), class indices that the probe was fitted on, in the order of the scores' columns
         scores: float32, shape (n_test, C), the larger the likelier
-        probabilities: whether their softmax is what the probe takes for the probabilities of the classes
+        probabilities: whether the softmax of the scores estimates the probabilities of the classes
         seconds: processor time of the fit and the prediction
-        iterations: of the solver, over all that it solved for this tap
+        iterations: of the solver, summed over all problems that it solved for this tap
         C: inverse regularisation strength that was used; None if the probe has none
-        gap: largest relative distance to the optimum of what was solved, as the solver estimates it; None if it does
-            not
-        held_out_accuracy: on the held-out part of train at `C`, or leave-one-out where `C` was chosen by it;
+        gap: largest relative distance to the optimum over all problems solved, as the solver estimates it; None if the
+            solver gives no estimate
+        held_out_accuracy: on the held-out part of train at `C`, or leave-one-out if `C` was chosen by it;
             in [0, 1]; None if there is neither
     """
 
@@ -57,7 +61,7 @@ class Fit:
 
 
 class Probe(TypingProtocol):
-    """The seam between sweeps and solvers."""
+    """The function that fits a probe: the seam between sweeps and solvers."""
 
     def __call__(
         self,
@@ -75,7 +79,7 @@ class Probe(TypingProtocol):
             train, test: per tap float32 features of shape (n_train, width) and (n_test, width), already normalised
                 row by row as the protocol says, not standardised; arrays, or tensors on the device
             train_labels: shape (n_train,)
-            held_out: shape (n_train,), the part of train to choose hyperparameters on; None if there are none
+            held_out: shape (n_train,), the part of train to choose hyperparameters on; None if none is held out
             device: torch device for probes that run on one
             jobs: how many processor cores to use
 
@@ -85,7 +89,59 @@ class Probe(TypingProtocol):
         ...
 
 
-_PROBES = {
+@dataclass(frozen=True)
+class FitSize:
+    """The size of the fit at one tap.
+
+    Attributes:
+        n_train, n_test: rows that are fitted on, and rows that are predicted
+        width: features
+        classes: of the labels
+        strengths: values of C in the protocol's path; 0 if it has none
+        taps: of that width in the sweep
+    """
+
+    n_train: int
+    n_test: int
+    width: int
+    classes: int
+    strengths: int
+    taps: int = 1
+
+
+@dataclass(frozen=True)
+class ProbeInfo:
+    """Everything that planning and measuring need to know of a probe.
+
+    Attributes:
+        fit: the probe itself
+        memory: the most bytes that fitting one tap takes, besides its features
+        operations: how long one tap takes, as a number of operations of a float32 matrix product that takes as long
+        on_device: whether it runs on the torch device; other probes run on the CPU
+        needs: by name the fields of `Protocol` that must not be None, and what the probe needs them for
+    """
+
+    fit: Probe
+    memory: Callable[[FitSize], int]
+    operations: Callable[[FitSize], float]
+    on_device: bool = False
+    needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def check(self, protocol: Protocol) -> None:
+        """Check that a protocol has every field that this probe needs.
+
+        Raises:
+            ProbebenchError: naming the first field that is missing
+        """
+        for name, purpose in self.needs.items():
+            if getattr(protocol, name) is None:
+                raise ProbebenchError(
+                    f"protocol {protocol.name!r}: the probe {protocol.probe} needs {purpose}; give {name}"
+                )
+
+
+# Modules by name, imported when first used: they import torch, and an unused plugin must not.
+_MODULES = {
     "knn": "probebench.probes.knn",
     "logistic_path": "probebench.probes.logistic_path",
     "ridge_path": "probebench.probes.ridge",
@@ -93,13 +149,36 @@ _PROBES = {
 }
 
 
-def get_probe(name: str) -> Probe:
-    """The probe of that name.
+def register_probe(name: str, module: str) -> None:
+    """Add a probe, for protocols that name it.
+
+    Args:
+        name: as in `Protocol.probe`
+        module: dotted name of a module with a `ProbeInfo` named ``PROBE``; imported when the probe is first used
+
+    Raises:
+        ProbebenchError: if another module has that name
+    """
+    if _MODULES.setdefault(name, module) != module:
+        raise ProbebenchError(f"probe {name!r} is registered twice; choose another name")
+
+
+def find_probe(name: str) -> ProbeInfo:
+    """The probe of that name, with everything that there is to know of it.
 
     Raises:
         UnknownName: with the nearest names
     """
-    if name not in _PROBES:
-        raise unknown("probe", name, _PROBES)
-    probe: Probe = import_module(_PROBES[name]).fit
-    return probe
+    if name not in _MODULES:
+        raise unknown("probe", name, _MODULES)
+    info: ProbeInfo = import_module(_MODULES[name]).PROBE
+    return info
+
+
+def get_probe(name: str) -> Probe:
+    """The function that fits the probe of that name.
+
+    Raises:
+        UnknownName: with the nearest names
+    """
+    return find_probe(name).fit

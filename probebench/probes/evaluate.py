@@ -16,7 +16,7 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure, proportion
 from probebench.probes import Fit, get_probe
-from probebench.probes.width_control import narrowed
+from probebench.probes.width_control import project_wide_taps
 
 Features = Mapping[Tap, Array]
 
@@ -135,7 +135,7 @@ def probe_taps(
         seconds = dict.fromkeys(train, 0.0)
         # Before the taps themselves, so that a tap is complete with its own fit. Components have unequal variances,
         # which standardising them would take away.
-        leading = narrowed(features, test, narrow, protocol, device, jobs)
+        leading = project_wide_taps(features, test, narrow, protocol, device, jobs)
         if leading is not None:
             plain = replace(protocol, standardize=False)
             for tap, fit in probe(leading[0], labels, leading[1], held_out, plain, device, jobs):

@@ -18,7 +18,9 @@ from probebench._arrays import Array
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
-from probebench.probes import Fit
+from probebench.probes.base import Fit, ProbeInfo
+from probebench.probes.memory import copy_bytes
+from probebench.probes.operations import count_as_path
 from probebench.probes.parallel import Features, Results, encode, fit_batches
 from probebench.probes.principal_axes import Selected, chunks, standardised, statistics
 
@@ -127,3 +129,6 @@ def _prepare(features: Selected, mean: torch.Tensor, scale: torch.Tensor) -> tor
     for part in chunks(features):
         values[part] = standardised(features[part], mean, scale, torch.float32)
     return values
+
+
+PROBE = ProbeInfo(fit, memory=copy_bytes, operations=count_as_path, on_device=True)

@@ -1,12 +1,11 @@
 """The probe of `default@1`: a path of regularisation strengths solved to the optimum, the best chosen on held-out data.
 
-C is chosen by the accuracy on the held-out part of train, the strongest regularisation among equals; then the probe is
-fitted on all of train with that C.
+C is the one of highest accuracy on the held-out part of train, the strongest regularisation among equals; then the
+probe is fitted on all of train with that C.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -18,13 +17,14 @@ from probebench._arrays import Array, HostArray
 from probebench._hardware import usable_memory
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
-from probebench.errors import DataError
-from probebench.probes import Fit
+from probebench.probes.base import STRENGTHS, Fit, FitSize, ProbeInfo
 from probebench.probes.lbfgs import Solution, solve_path
 from probebench.probes.linear import Linear
-from probebench.probes.memory import make_plan
-from probebench.probes.parallel import axes_of, encode, fit_batches
-from probebench.probes.principal_axes import PrincipalAxes, Selected, principal_axes
+from probebench.probes.memory import make_plan, path_bytes
+from probebench.probes.operations import count_as_path
+from probebench.probes.parallel import Features, Results, axes_of, encode, fit_batches
+from probebench.probes.path import Coefficients, PathSolution, fit_path, split_rows
+from probebench.probes.principal_axes import PrincipalAxes, principal_axes
 
 
 def fit(
@@ -43,27 +43,30 @@ def fit(
         FeatureError: if the features of a tap are not finite, or a probe does not fit into memory
     """
     assert held_out is not None
-    if len(np.unique(train_labels[~held_out])) < 2:
-        raise DataError("a probe needs training images of at least two classes")
+    assert protocol.path is not None
+    path = np.array(protocol.path)
+    split_rows(train_labels, held_out)  # too few classes are refused before any work
     cores = jobs if device == "cpu" else 1
-    classes, strengths = len(np.unique(train_labels)), len(_path(protocol))
-    tested = len(next(iter(test.values())))
+    classes, tested = len(np.unique(train_labels)), len(next(iter(test.values())))
     budget = usable_memory(device) // cores
+    solve = partial(_solve_rows, labels=train_labels, protocol=protocol, device=device)
 
     def size(width: int) -> int:
-        return make_plan(len(train_labels), width, classes, strengths, budget, device, tested).taps
+        return make_plan(len(train_labels), width, classes, len(path), budget, device, tested).taps
 
-    fit_batch = partial(_fit_batch, labels=train_labels, held_out=held_out, protocol=protocol, device=device)
+    def fit_batch(train: Features, test: Features) -> Results:
+        return fit_path(train, test, train_labels, held_out, path, solve, warm=True, probabilities=True)
+
     yield from fit_batches(fit_batch, train, test, size, cores, device)
 
 
 def solve(features: HostArray, labels: npt.NDArray[np.int64], C: float, protocol: Protocol, device: str) -> Linear:
-    """The probe of one tap at one strength as weights: what `fit` predicts with, up to its tolerance.
+    """Fit one tap at one strength and return the weights: those that `fit` predicts with, up to its tolerance.
 
     Args:
-        features: float32, shape (n, width), as of `probebench.probes.Probe`
+        features: float32, shape (n, width), as in `probebench.probes.Probe`
         labels: shape (n,)
-        C: inverse regularisation strength, as of `probebench.probes.Fit`
+        C: inverse regularisation strength, as in `probebench.probes.Fit`
 
     Raises:
         FeatureError: if the features are not finite
@@ -76,64 +79,21 @@ def solve(features: HostArray, labels: npt.NDArray[np.int64], C: float, protocol
     return Linear(known, mean, scale, weight, bias)
 
 
-def _path(protocol: Protocol) -> tuple[float, ...]:
-    assert protocol.path is not None
-    return protocol.path
-
-
-def _fit_batch(
-    train: Mapping[Tap, Array],
-    test: Mapping[Tap, Array],
+def _solve_rows(
+    train: Features,
+    rows: npt.NDArray[np.int64],
+    C: npt.NDArray[np.float64],
+    start: Coefficients | None = None,
+    *,
     labels: npt.NDArray[np.int64],
-    held_out: npt.NDArray[np.bool_],
     protocol: Protocol,
     device: str,
-) -> list[tuple[Tap, Fit]]:
-    """Taps of equal width."""
-    start = time.thread_time()
-    path = np.array(_path(protocol))
-    taps = list(train)
-    fitted, rest = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    axes = axes_of(train, fitted, protocol.standardize, device)
-    repeated = np.tile(path, (len(taps), 1))
-    known, solution = _solve(axes, labels[fitted], repeated, protocol)
-    choice = np.zeros(len(taps), dtype=np.int64)
-    accuracies = np.full((len(taps), len(path)), np.nan)
-    if len(rest):
-        predicted = axes.predict([Selected(values, rest) for values in train.values()], solution.weights)
-        accuracies = (known[predicted] == labels[rest]).mean(axis=2)
-        choice = accuracies.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
-    chosen = torch.from_numpy(choice).to(solution.weights.device)[:, None, None, None]
-    best = solution.weights.take_along_dim(chosen, dim=1)
-    coefficients = axes.coefficients(best)
-    del axes
-
-    axes = axes_of(train, np.arange(len(labels)), protocol.standardize, device)
-    all_known = np.unique(labels)
-    begin = None
-    if len(known) == len(all_known):
-        begin = axes.weights(*coefficients)
-    known, final = _solve(axes, labels, path[choice][:, None], protocol, begin)
-    scores = axes.scores(list(test.values()), final.weights)
-
-    seconds = (time.thread_time() - start) / len(taps)
-    iterations = (solution.iterations.sum(dim=1) + final.iterations.sum(dim=1)).tolist()
-    gaps = torch.maximum(solution.gap.amax(dim=1), final.gap.amax(dim=1)).tolist()
-    fits = []
-    for i, tap in enumerate(taps):
-        fit = Fit(
-            predictions=known[scores[i].argmax(axis=1)],
-            classes=known,
-            scores=scores[i],
-            probabilities=True,
-            seconds=seconds,
-            iterations=iterations[i],
-            C=float(path[choice[i]]),
-            gap=float(gaps[i]),
-            held_out_accuracy=float(accuracies[i, choice[i]]) if len(rest) else None,
-        )
-        fits.append((tap, fit))
-    return fits
+) -> PathSolution:
+    """See `probebench.probes.path.PathSolver`."""
+    axes = axes_of(train, rows, protocol.standardize, device)
+    begin = None if start is None else axes.weights(*start)
+    classes, solution = _solve(axes, labels[rows], C, protocol, begin)
+    return PathSolution(axes, classes, solution.weights, solution.iterations, solution.gap)
 
 
 def _solve(
@@ -143,7 +103,7 @@ def _solve(
     protocol: Protocol,
     begin: torch.Tensor | None = None,
 ) -> tuple[npt.NDArray[np.int64], Solution]:
-    """The classes there are, and the optimum at every C, of shape (taps, strengths)."""
+    """The classes in `labels`, and the optimum at every C, of shape (taps, strengths)."""
     known, encoded = encode(labels)
     strengths = torch.from_numpy(1 / (C * len(labels))).to(axes.rows.device)
     if len(known) == 2:
@@ -152,3 +112,16 @@ def _solve(
     target = encoded.to(axes.rows.device)
     solution = solve_path(axes.rows, target, len(known), strengths, start=begin, max_iter=protocol.max_iter)
     return known, solution
+
+
+def _memory(size: FitSize) -> int:
+    return path_bytes(size.n_train, size.width, size.classes, size.strengths, size.n_test)
+
+
+PROBE = ProbeInfo(
+    fit,
+    memory=_memory,
+    operations=count_as_path,
+    on_device=True,
+    needs={"path": STRENGTHS, "held_out": "a held-out part to choose C on"},
+)

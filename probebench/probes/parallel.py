@@ -13,7 +13,7 @@ from joblib import Parallel, delayed, parallel_config
 from probebench._arrays import Array, on_device
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
-from probebench.probes import Fit
+from probebench.probes.base import Fit
 from probebench.probes.principal_axes import PrincipalAxes, Selected, principal_axes
 
 Features = Mapping[Tap, Array]

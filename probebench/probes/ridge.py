@@ -18,7 +18,6 @@ Leave-one-out leaves out one row: if other rows are views of the same source ima
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -31,11 +30,12 @@ from probebench._arrays import Array
 from probebench._hardware import usable_memory
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
-from probebench.errors import DataError, FeatureError
-from probebench.probes import Fit
-from probebench.probes.memory import SMALL, sent_bytes
+from probebench.probes.base import STRENGTHS, Fit, FitSize, ProbeInfo
+from probebench.probes.memory import copy_bytes, sent_bytes, taps_at_once
+from probebench.probes.operations import OPERATIONS, RIDGE_ROWS, fit_parts
 from probebench.probes.parallel import Features, Results, axes_of, encode, fit_batches
-from probebench.probes.principal_axes import CHUNK_VALUES, PrincipalAxes, Selected
+from probebench.probes.path import Coefficients, PathSolution, fit_path, split_rows
+from probebench.probes.principal_axes import CHUNK_VALUES
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,7 @@ def fit(
     assert protocol.path is not None
     path = np.array(protocol.path)
     known, labels = encode(train_labels)
-    everything = np.arange(len(train_labels))
-    mask = np.zeros(len(train_labels), dtype=bool) if held_out is None else held_out
-    fitted, rest = np.flatnonzero(~mask), np.flatnonzero(mask)
-    if len(np.unique(train_labels[fitted])) < 2:
-        raise DataError("a probe needs training images of at least two classes")
+    split_rows(train_labels, held_out)  # too few classes are refused before any work
     cores = jobs if device == "cpu" else 1
     budget, tested = usable_memory(device) // cores, len(next(iter(test.values())))
 
@@ -141,43 +137,18 @@ def fit(
         return _taps_at_once(len(train_labels), width, len(known), len(path), budget, device, tested)
 
     def solve(
-        train: Features, index: npt.NDArray[np.int64], C: npt.NDArray[np.float64]
-    ) -> tuple[PrincipalAxes, RidgeSolution]:
-        axes = axes_of(train, index, protocol.standardize, device, torch.float64)
-        return axes, ridge_path(axes.rows, labels[torch.from_numpy(index)], len(known), torch.from_numpy(1 / C))
+        train: Features,
+        rows: npt.NDArray[np.int64],
+        C: npt.NDArray[np.float64],
+        start: Coefficients | None = None,  # not used: nothing is iterated
+    ) -> PathSolution:
+        axes = axes_of(train, rows, protocol.standardize, device, torch.float64)
+        found = ridge_path(axes.rows, labels[torch.from_numpy(rows)], len(known), torch.from_numpy(1 / C))
+        exact = torch.zeros(C.shape, dtype=torch.float64)
+        return PathSolution(axes, known, found.weights, exact.long(), exact, found.loo_accuracy)
 
     def fit_batch(train: Features, test: Features) -> Results:
-        start = time.thread_time()
-        taps = list(train)
-        axes, found = solve(train, fitted, np.tile(path, (len(taps), 1)))
-        if len(rest):
-            predicted = axes.predict([Selected(values, rest) for values in train.values()], found.weights)
-            accuracies = (known[predicted] == train_labels[rest]).mean(axis=2)
-            choice = accuracies.argmax(axis=1)  # the first, and so the strongest regularisation, among equals
-            del axes, found  # before the next are made
-            axes, found = solve(train, everything, path[choice][:, None])
-            weights = found.weights
-        else:
-            accuracies, best = found.loo_accuracy.cpu().numpy(), found.best()
-            choice = best.cpu().numpy()
-            weights = found.weights.take_along_dim(best[:, None, None, None], dim=1)
-        scores = axes.scores(list(test.values()), weights)
-        seconds = (time.thread_time() - start) / len(taps)
-        fits = []
-        for i, tap in enumerate(taps):
-            fit = Fit(
-                predictions=known[scores[i].argmax(axis=1)],
-                classes=known,
-                scores=scores[i],
-                probabilities=False,
-                seconds=seconds,
-                iterations=0,
-                C=float(path[choice[i]]),
-                gap=0.0,
-                held_out_accuracy=float(accuracies[i, choice[i]]),
-            )
-            fits.append((tap, fit))
-        return fits
+        return fit_path(train, test, train_labels, held_out, path, solve, warm=False, probabilities=False)
 
     yield from fit_batches(fit_batch, train, test, size, cores, device)
 
@@ -188,18 +159,27 @@ def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int,
     one = 8 * (
         n * axes
         + width * axes
-        # The dual form has the features three times, the Gram matrix, its eigenvectors and their workspace. Else the
-        # Gram matrix and a product's share of it, its eigenvectors in both orders, their workspace, a chunk of rows.
+        # The dual form has the features three times, the Gram matrix, its eigenvectors and their workspace. Otherwise
+        # the Gram matrix and a product's share of it, its eigenvectors in both orders, their workspace, some rows.
         + (3 * n * width + 7 * n * n if n <= width else 7 * width * width + 3 * chunk)
         # Rows, squares and weighted rows; fitted values, those left out, their difference and its square.
         + 7 * chunk
         + classes * (2 * n + 4 * strengths * axes)
     )
     one += sent_bytes(n, width, tested, device)
-    if one > budget:
-        raise FeatureError(
-            f"a ridge probe on {n} x {width} features with {classes} classes takes {one / 1e9:.1f} GB, and "
-            f"{budget / 1e9:.1f} GB are free for it: use fewer --probe-jobs or training images, or a larger machine"
-        )
-    wanted = max(1, SMALL // (8 * n * width)) if device == "cpu" else 64
-    return max(1, min(wanted, budget // one))
+    return taps_at_once(one, 8 * n * width, budget, device, f"{n} x {width} features with {classes} classes")
+
+
+def ridge_operations(n: int, width: int, classes: int, strengths: int, taps: int = 1) -> float:
+    """Like `path_operations`, for a ridge probe, which is all float64 and in closed form."""
+    parts = fit_parts(n, width, classes, strengths, taps)
+    single = 1 if n <= width else 2
+    making = single * sum(OPERATIONS[name] * parts[name] for name in ("axes", "eigenvectors"))
+    return making + RIDGE_ROWS * parts["rows"] + 2 * parts["products"]
+
+
+def _operations(size: FitSize) -> float:
+    return ridge_operations(size.n_train, size.width, size.classes, size.strengths, size.taps)
+
+
+PROBE = ProbeInfo(fit, memory=copy_bytes, operations=_operations, on_device=True, needs={"path": STRENGTHS})

@@ -18,7 +18,9 @@ from threadpoolctl import threadpool_limits
 from probebench._arrays import Array, on_host
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
-from probebench.probes import Fit
+from probebench.probes.base import Fit, ProbeInfo
+from probebench.probes.memory import copy_bytes
+from probebench.probes.operations import count_as_path
 
 
 def make_classifier(protocol: Protocol) -> Pipeline:
@@ -77,3 +79,6 @@ def _fit_one(
         iterations=int(np.max(classifier[-1].n_iter_)),
         C=classifier[-1].C,
     )
+
+
+PROBE = ProbeInfo(fit, memory=copy_bytes, operations=count_as_path, needs={"C": "a strength"})

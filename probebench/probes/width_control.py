@@ -1,4 +1,7 @@
-"""Features of one width: what a probe finds in wide taps must not be there only because they are wide."""
+"""The width control: wide taps are probed again at the width of the residual stream.
+
+A probe may find more in a tap only because the tap is wide; the control shows whether the gain remains at equal width.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,22 @@ from probebench._arrays import Array, on_host
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
+from probebench.probes.operations import OPERATIONS, RIDGE_ROWS, fit_parts
 from probebench.probes.parallel import on_cores
 from probebench.probes.principal_axes import principal_axes
 
 NOTHING = 1e-6
-"""Share of the variance that rounding to float32 may feign."""
+"""A share of the variance this small can be an effect of rounding to float32."""
 
 
-def loses(tap: Tap, width: int, narrow: int | None, n: int, protocol: Protocol) -> bool:
-    """Whether a tap of `width` features may lose something if it is made as narrow as the residual stream.
+def needs_control(tap: Tap, width: int, narrow: int | None, n: int, protocol: Protocol) -> bool:
+    """Return whether a tap of `width` features may lose information when projected to the residual stream's width.
 
-    Hidden pre-activations do not, unless their rows are scaled: a linear layer makes them of that many features.
+    Hidden pre-activations lose nothing, unless their rows are scaled: a linear layer makes them from that many
+    features.
 
     Args:
-        narrow: width of the residual stream; None leaves the control out
+        narrow: width of the residual stream; None for no control
         n: training rows
     """
     if narrow is None or min(width, n) <= narrow:
@@ -32,7 +37,7 @@ def loses(tap: Tap, width: int, narrow: int | None, n: int, protocol: Protocol) 
     return tap.site != "fc1" or protocol.feature_norm != "none"
 
 
-def narrowed(
+def project_wide_taps(
     train: Mapping[Tap, Array],
     test: Mapping[Tap, Array],
     narrow: int | None,
@@ -40,13 +45,13 @@ def narrowed(
     device: str,
     jobs: int,
 ) -> tuple[dict[Tap, Array], dict[Tap, Array]] | None:
-    """The `leading_components` of all taps that lose something; None if there are none.
+    """Return the `leading_components` of all taps that lose information by them; None if there are no such taps.
 
     Args:
         train, test: per tap of shapes (n, width) and (m, width)
-        device, jobs: as of `probebench.probes.Probe`
+        device, jobs: as in `probebench.probes.Probe`
     """
-    wide = [tap for tap, values in train.items() if loses(tap, values.shape[1], narrow, len(values), protocol)]
+    wide = [tap for tap, values in train.items() if needs_control(tap, values.shape[1], narrow, len(values), protocol)]
     if not wide:
         return None
     assert narrow is not None
@@ -55,7 +60,7 @@ def narrowed(
     found: dict[Tap, tuple[Array, Array]] = {}
     for tap, both in on_cores(work, parts, jobs if device == "cpu" else 1, device):
         if both is not None:
-            # What came from the host goes back there.
+            # Features that came from the host go back there.
             found[tap] = both if isinstance(train[tap], torch.Tensor) else (on_host(both[0]), on_host(both[1]))
     if not found:
         return None
@@ -66,7 +71,7 @@ def narrowed(
 def _components(
     train: Mapping[Tap, Array], test: Mapping[Tap, Array], narrow: int, standardize: bool, device: str
 ) -> tuple[Tap, tuple[Array, Array] | None]:
-    """Of one tap."""
+    """Return the one tap of `train`, and its leading components."""
     ((tap, values),) = train.items()
     return tap, leading_components(tap, values, test[tap], narrow, standardize=standardize, device=device)
 
@@ -74,17 +79,17 @@ def _components(
 def leading_components(
     tap: Tap, train: Array, test: Array, width: int, *, standardize: bool, device: str
 ) -> tuple[Array, Array] | None:
-    """Features in the leading principal components of the training features, with the training mean taken off.
+    """Project features to the leading principal components of the training features, and subtract the training mean.
 
     Args:
         train, test: shapes (n, wide) and (m, wide), on the host or on the device
-        width: how many components
+        width: number of components
         standardize: divide by the standard deviation of the training features first
 
     Returns:
-        float32 of shapes (n, width) and (m, width), where the features are; None if the training features have no
-        variance beside these components, as where a layer maps fewer features to more: a probe with an L2 penalty is
-        the same on them
+        float32 of shapes (n, width) and (m, width), on the host or device that the features are on; None if the
+        training features have no variance outside these components, for example because a layer maps fewer features to
+        more: a probe with an L2 penalty is the same on them
 
     Raises:
         FeatureError: naming the tap, if a feature is NaN or infinite
@@ -96,6 +101,17 @@ def leading_components(
     variance = axes.variance[0]
     if float(variance[width:].sum()) <= NOTHING * float(variance.sum()):
         return None
-    # Copied, so that the rest is let go.
+    # Copied, so that the memory of the other components is freed.
     seen, unseen = (rows[0, :, 1 : 1 + width].clone() for rows in (axes.rows, axes.transform([test])))
     return (seen, unseen) if isinstance(train, torch.Tensor) else (on_host(seen), on_host(unseen))
+
+
+def projection_operations(n: int, width: int) -> float:
+    """Operations of a float32 matrix product that take as long as the leading components of one tap.
+
+    Args:
+        n: training rows
+        width: features of the tap
+    """
+    parts = fit_parts(n, width, classes=1, strengths=1)  # these parts depend on neither
+    return (RIDGE_ROWS * parts["rows"] + sum(OPERATIONS[name] * parts[name] for name in ("axes", "eigenvectors"))) / 2

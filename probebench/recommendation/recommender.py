@@ -127,7 +127,7 @@ class _Choice:
             for one, found in result.taps.items()
         )
         return Recommendation(
-            model=result.model.typed if result.model.name.startswith("timm_") else result.model.name,
+            model=result.model.typed,
             data=self.images.title,
             note="; ".join(filter(None, [self.images.note, *result.weights_notes])),
             tap=tap,

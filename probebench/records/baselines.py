@@ -360,15 +360,18 @@ def merged(
 
 
 def prune(
-    directory: Path, protocol: str, cases: Mapping[Sweep, Collection[Tap]], withheld: Collection[Sweep]
+    directory: Path,
+    protocol: str,
+    cases: Mapping[Sweep, Collection[Tap]],
+    withheld: Collection[Sweep],
+    keeps: Callable[[str], bool],
 ) -> tuple[list[str], list[str]]:
     """Remove the baselines of a protocol that have no case: whole files, and entries of files that stay.
 
-    Baselines of ``timm:`` models stay: their cases exist only where the command line names them.
-
     Args:
         cases: the taps of every sweep that has cases
-        withheld: sweeps whose cases are not run on this machine: theirs stay as they are
+        withheld: sweeps whose cases are not run on this machine: their baselines stay as they are
+        keeps: whether the baselines of a model of that name stay as they are
 
     Returns:
         what was removed, and what could not be, a line each
@@ -380,7 +383,7 @@ def prune(
     try:
         with locked(directory):
             for sweep in stored_sweeps(directory, protocol):
-                if sweep in withheld or sweep.model.startswith("timm_"):
+                if sweep in withheld or keeps(sweep.model):
                     continue
                 try:
                     what = _remove_stale(directory, sweep, cases.get(sweep, ()))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from probebench.catalog.taps import all_taps
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.features.hooks import Taps
 from probebench.fetch.hub import needs_download
-from probebench.models.timm_spec import complete_spec, without_weights
+from probebench.models import default_catalog
+from probebench.models.timm_spec import complete_spec, is_timm_id, without_weights
 
-CATALOG = Catalog.default()
+CATALOG = default_catalog()
 
 
 def spec(**changes):
@@ -142,6 +144,26 @@ def test_any_model_of_timm_can_be_named():
     assert CATALOG.model(spec.name) is spec
     with pytest.raises(UnknownName, match="Did you mean 'vit_tiny_patch16_224'"):
         CATALOG.model("timm:vit_tiny_patch16_242")
+
+
+def test_a_spec_keeps_what_the_user_typed():
+    typed = "timm:vit_tiny_patch16_224"
+    of_timm = CATALOG.model(typed)
+    assert (of_timm.typed, CATALOG.model("glyphvit").typed) == (typed, "glyphvit")
+    assert CATALOG.model("vit_b16_random").typed == "vit_b16_random"
+    assert replace(of_timm, name="mine").typed == "mine"
+    # A model of one's own may have the name that ids give to one of timm.
+    own = replace(of_timm, typed=of_timm.name)
+    assert own.typed == "timm_vit_tiny_patch16_224"
+    assert own == of_timm
+    assert repr(own) == repr(of_timm)
+
+
+def test_models_of_timm_are_known_by_the_names_in_ids():
+    assert is_timm_id("timm_vit_tiny_patch16_224")
+    assert is_timm_id("timm_vit_tiny_patch16_224_augreg_in21k")
+    assert not is_timm_id("timm_mine")
+    assert not is_timm_id("vit_tiny_patch16_224")
 
 
 def test_a_spec_of_name_and_architecture_is_enough():

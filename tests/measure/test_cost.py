@@ -22,15 +22,9 @@ from benchmarks.performance.study import (
 )
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
-from probebench.measure.cost import (
-    OPERATIONS,
-    fit_operations,
-    fit_parts,
-    matrix_rate,
-    path_operations,
-    ridge_operations,
-)
+from probebench.measure.cost import fit_operations, matrix_rate
 from probebench.measure.plan import Workload
+from probebench.probes.operations import path_operations
 
 WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(12)}  # a ViT-B
 
@@ -38,40 +32,6 @@ WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(1
 def asked(widths=WIDTHS, n=50_000, protocol="default@1", draws=1, narrow=768, classes=10):
     chosen = get_protocol(protocol)
     return Workload(chosen, widths, n_read=n, n_train=n, n_test=10_000, classes=classes, draws=draws, narrow=narrow)
-
-
-def test_parts_are_products_of_sizes():
-    parts = fit_parts(2000, 500, 10, 10)
-    assert parts["products"] == 4 * 2000 * 500 * 10 * 11  # ten strengths and the last fit
-    assert parts["axes"] == 2000 * 500 * 500
-    assert parts["eigenvectors"] == 500**3
-    assert parts["rows"] == 2000 * 500
-    assert parts["turns"] == 2 + 1  # five strengths at a time
-    assert path_operations(2000, 500, 10, 10) == sum(OPERATIONS[name] * parts[name] for name in OPERATIONS)
-
-
-def test_fewer_rows_than_features_are_solved_among_the_rows_in_float64():
-    parts = fit_parts(100, 3072, 10, 10)
-    assert parts["products"] == 4 * 100 * 100 * 10 * 11
-    assert parts["axes"] == 2 * 100 * 3072 * 100
-    assert parts["eigenvectors"] == 2 * 100**3
-
-
-def test_small_taps_share_the_turns_of_the_loop():
-    alone, together = (fit_parts(1000, 64, 10, 10, taps)["turns"] for taps in (1, 98))
-    assert alone / together == (1 << 20) // (4 * 1000 * 64)
-    assert fit_parts(50_000, 768, 10, 10, 1) == fit_parts(50_000, 768, 10, 10, 98)
-
-
-@pytest.mark.parametrize("operations", [path_operations, ridge_operations])
-def test_more_of_anything_takes_longer(operations):
-    base = operations(4000, 384, 20, 10)
-    for larger in ((8000, 384, 20, 10), (4000, 768, 20, 10), (4000, 384, 40, 10), (4000, 384, 20, 20)):
-        assert base < operations(*larger)
-
-
-def test_ridge_takes_less_than_the_path():
-    assert ridge_operations(4000, 768, 100, 10) < path_operations(4000, 768, 100, 10) / 4
 
 
 def test_a_sweep_is_the_sum_of_its_taps():

@@ -80,17 +80,19 @@ def test_more_memory_never_means_more_passes():
 def test_less_memory_means_fewer_jobs_before_it_means_an_error():
     alone = plan_sweep(demand(), memory=7_000 * MB, disk=0, jobs=8)
     assert alone.jobs < 8
-    with pytest.raises(FeatureError, match=r"L01-fc1 alone, 50,000 x 3072 features .* by --probe-memory"):
+    with pytest.raises(FeatureError, match=r"L01-fc1 alone, 50,000 x 3072 features .*: raise --probe-memory"):
         plan_sweep(demand(), memory=500 * MB, disk=0, jobs=8)
 
 
 def test_draws_and_scaled_rows_take_copies():
     one, five = demand(), demand(draws=5)
-    assert five.held(list(WIDTHS), "disk") > one.held(list(WIDTHS), "disk")
+    assert five.held_bytes(list(WIDTHS), "disk") > one.held_bytes(list(WIDTHS), "disk")
     paper = demand(protocol=get_protocol("paper@1"))
     # Hidden pre-activations whose rows are scaled have a second probe, too.
     narrowed = 12 * 4 * (50_000 + 10_000) * 768
-    assert paper.held(list(WIDTHS), "disk") - one.held(list(WIDTHS), "disk") == paper.feature_bytes + narrowed
+    assert (
+        paper.held_bytes(list(WIDTHS), "disk") - one.held_bytes(list(WIDTHS), "disk") == paper.feature_bytes + narrowed
+    )
 
 
 def noise_dataset(n=60, size=16, seed=0):

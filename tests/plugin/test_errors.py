@@ -35,7 +35,7 @@ USAGE = pytest.ExitCode.USAGE_ERROR
         (["--probe-leaderboard-file=board.html"], "*must end in .md, .tex or .csv, got 'board.html'*"),
         (["--probe-json=x.md", "--probe-leaderboard-file=x.md"], "*x.md is named for two outputs*"),
         (["--probe-baselines=mistyped"], "*--probe-baselines: *mistyped is no directory*--probe-update=new*"),
-        (["--probe-device=cuda:99"], "*device 'cuda:99' cannot be used here*"),
+        (["--probe-device=cuda:99"], "*device 'cuda:99' is not available on this machine*"),
         (["--probe-json=test_tiny.py/r.json"], "*--probe-json: *test_tiny.py is not a directory*"),
         (["--probe-update=all", "--probe-baselines=test_tiny.py"], "*--probe-update (see --probe-baselines)*"),
     ],

@@ -7,10 +7,12 @@ import pytest
 from tests.plugin.test_update import contents
 from tests.plugin.test_withheld import CASES
 
+OF_TIMM = "timm_vit_tiny_patch16_224_augreg_in21k"
+
 
 def test_files_and_entries_without_a_case_are_removed_and_told(project, run, stored, baselines_dir):
     for kind in ("json", "safetensors"):
-        for name in ("gone-blobs", "timm_some_vit-blobs"):
+        for name in ("gone-blobs", "timm_mine-blobs", f"{OF_TIMM}-blobs"):
             (baselines_dir / f"{name}.{kind}").write_bytes(stored[f"tiny-blobs.{kind}"])
     (baselines_dir / "README.md").write_text("mine")
     project.makeconftest((project.path / "conftest.py").read_text().replace("depth=2", "depth=1"))
@@ -21,6 +23,7 @@ def test_files_and_entries_without_a_case_are_removed_and_told(project, run, sto
     result.stdout.fnmatch_lines(
         [
             "pruned: baselines/default@1/gone-blobs.json and the file beside it, which had no case",
+            "pruned: baselines/default@1/timm_mine-blobs.json and the file beside it, which had no case",
             "pruned: 8 of 18 entries of baselines/default@1/tiny-blobs.json, which had no case: L02-ln1, L02-mha, *...",
             "pruned: baselines/default@1/tiny-blobs_dark.json and the file beside it, which had no case",
             "pruned: 8 of 18 entries of baselines/default@1/tiny_other-blobs.json, which had no case: *",
@@ -29,7 +32,7 @@ def test_files_and_entries_without_a_case_are_removed_and_told(project, run, sto
     )
     left = contents(baselines_dir)
     assert set(left) == {
-        f"{name}-blobs.{kind}" for name in ("tiny", "tiny_other", "timm_some_vit") for kind in ("json", "safetensors")
+        f"{name}-blobs.{kind}" for name in ("tiny", "tiny_other", OF_TIMM) for kind in ("json", "safetensors")
     } | {"README.md"}
     run("--probe-strict", "--probe-prune").stdout.fnmatch_lines(["baselines: nothing to prune"])
     assert contents(baselines_dir) == left

@@ -35,7 +35,9 @@ def test_the_batch_stays_within_the_budget():
 
 
 def test_a_tap_that_does_not_fit_is_refused_with_numbers():
-    with pytest.raises(FeatureError, match=r"50000 x 3072 features with 10 classes takes .* GB, and 0\.1 GB"):
+    with pytest.raises(
+        FeatureError, match=r"50000 x 3072 features with 10 classes takes .* GB of memory, but only 0\.1 GB"
+    ):
         make_plan(50_000, 3072, 10, 10, 10**8, "cpu")
 
 

@@ -16,7 +16,7 @@ from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
 from probebench.probes.evaluate import TrainingSet, probe_taps
-from probebench.probes.width_control import leading_components, loses, narrowed
+from probebench.probes.width_control import leading_components, needs_control, project_wide_taps
 
 ACT, RC2 = Tap(1, "act"), Tap(1, "rc2")
 RNG = np.random.default_rng(0)
@@ -60,24 +60,24 @@ def test_all_taps_that_lose_something_are_narrowed_where_they_are(jobs, kind):
     other = Tap(2, "act")
     arrays = {RC2: features(width=8), other: features(), ACT: features(), Tap(2, "fc2"): features(rank=6)}
     arrays = {tap: kind(values) for tap, values in arrays.items()}
-    seen, unseen = narrowed(arrays, arrays, 8, DEFAULT, "cpu", jobs)
+    seen, unseen = project_wide_taps(arrays, arrays, 8, DEFAULT, "cpu", jobs)
     assert list(seen) == list(unseen) == [other, ACT]
     for tap in seen:
         expected = leading_components(tap, arrays[tap], arrays[tap], 8, standardize=True, device="cpu")
         for mine, theirs in zip((seen[tap], unseen[tap]), expected, strict=True):
             assert type(mine) is type(arrays[tap])
             np.testing.assert_allclose(mine, theirs, atol=1e-4)
-    assert narrowed(arrays, arrays, None, DEFAULT, "cpu", jobs) is None
-    assert narrowed({RC2: arrays[RC2]}, {RC2: arrays[RC2]}, 8, DEFAULT, "cpu", jobs) is None
+    assert project_wide_taps(arrays, arrays, None, DEFAULT, "cpu", jobs) is None
+    assert project_wide_taps({RC2: arrays[RC2]}, {RC2: arrays[RC2]}, 8, DEFAULT, "cpu", jobs) is None
 
 
 def test_hidden_pre_activations_lose_nothing_unless_their_rows_are_scaled():
     fc1, scaled = Tap(1, "fc1"), replace(DEFAULT, feature_norm="l2")
-    assert not loses(fc1, 24, 8, 300, DEFAULT)
-    assert loses(fc1, 24, 8, 300, scaled)
-    assert loses(ACT, 24, 8, 300, DEFAULT)
-    assert not loses(ACT, 24, 8, 8, DEFAULT)  # no more components than rows
-    assert not loses(ACT, 24, None, 300, DEFAULT)
+    assert not needs_control(fc1, 24, 8, 300, DEFAULT)
+    assert needs_control(fc1, 24, 8, 300, scaled)
+    assert needs_control(ACT, 24, 8, 300, DEFAULT)
+    assert not needs_control(ACT, 24, 8, 8, DEFAULT)  # no more components than rows
+    assert not needs_control(ACT, 24, None, 300, DEFAULT)
     # Why: 24 features that a layer makes of 8 have 8 dimensions.
     made = (features(width=8) @ RNG.normal(size=(8, 24)) + RNG.normal(size=24)).astype(np.float32)
     assert leading_components(fc1, made, made, 8, standardize=True, device="cpu") is None
