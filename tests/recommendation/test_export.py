@@ -253,7 +253,7 @@ def test_a_budget_of_all_taps_is_told(monkeypatch, capsys, budget, told):
     found = SimpleNamespace(taps=98, budget=budget)
     monkeypatch.setattr("probebench.recommendation.recommender", lambda *args, **more: found)
     assert main(["recommend", "--model", "glyphvit", "--data", "digits", "--budget", "1000"]) == 0
-    line = "budget    of 98 taps that is all: each had the full probe, and none was screened\n"
+    line = "budget    covers all 98 taps: each had the full probe, and none was screened\n"
     assert (line in capsys.readouterr().out) is told
 
 
@@ -263,7 +263,7 @@ def test_bad_input_writes_nothing(tmp_path, capsys):
     assert main([*args, "--model", "glyphvi"]) == 2
     said = capsys.readouterr().err
     assert "Did you mean 'glyphvit'" in said
-    assert "Models of a conftest.py are known to pytest only: give --weights FILE" in said
+    assert "Models that a conftest.py defines are available in pytest only: pass --weights FILE" in said
     sorted((data / "two").iterdir())[3].write_bytes(b"nothing")
     assert main([*args, "--model", "glyphvit"]) == 1
     assert "cannot be decoded" in capsys.readouterr().err
