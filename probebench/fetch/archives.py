@@ -35,7 +35,7 @@ _BROKEN = (
 )
 
 
-class ArchiveError(FetchError):
+class Damaged(FetchError):
     """An archive that is truncated, corrupt or unsafe, or does not contain what it should."""
 
 
@@ -51,7 +51,7 @@ def unpack(archive: Path, folder: Path, makes: Path, progress: Progress | None =
         makes: path inside `folder` that the archive creates
 
     Raises:
-        ArchiveError: if the archive is truncated or corrupt, does not contain `makes`, or has a member that is outside
+        Damaged: if the archive is truncated or corrupt, does not contain `makes`, or has a member that is outside
             the folder, a device, or behind a link. Nothing is left behind
         FetchError: if the disk is full or cannot be written to (nothing is left behind then either), if the file is
             not an archive, or if `makes` is not inside `folder`
@@ -90,7 +90,7 @@ def _extractor(archive: Path) -> Callable[[Path, IO[bytes], Path], None]:
 
 
 def _check_names(archive: Path, last: PurePosixPath) -> None:
-    """Raise ArchiveError if `last` is not in the archive. Only for formats whose member names are quick to read."""
+    """Raise Damaged if `last` is not in the archive. Only for formats whose member names are quick to read."""
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as zipped:
             names = zipped.namelist()
@@ -105,10 +105,10 @@ def _check_names(archive: Path, last: PurePosixPath) -> None:
         raise _missing_result(archive, last, {name.partition("/")[0] for name in names})
 
 
-def _missing_result(archive: Path, last: PurePosixPath, found: Iterable[str]) -> ArchiveError:
+def _missing_result(archive: Path, last: PurePosixPath, found: Iterable[str]) -> Damaged:
     names = sorted(found)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ArchiveError(f"{archive} should contain {last}, but contains {', '.join(names[:3]) or 'nothing'}{more}")
+    return Damaged(f"{archive} should contain {last}, but contains {', '.join(names[:3]) or 'nothing'}{more}")
 
 
 def _extract(
@@ -123,11 +123,11 @@ def _extract(
         with _ProgressFile(archive, progress) as raw:
             extract(archive, raw, folder)
     except _BROKEN as error:
-        raise ArchiveError(f"{archive} is truncated or damaged ({error})") from error
+        raise Damaged(f"{archive} is truncated or damaged ({error})") from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise ArchiveError(f"{archive} is truncated or damaged ({error})") from error
+        raise Damaged(f"{archive} is truncated or damaged ({error})") from error
 
 
 class _ProgressFile(io.FileIO):
@@ -185,7 +185,7 @@ class _MemberCheck:
         self._links.add(path)
 
     def refuse(self, name: str, why: str) -> None:
-        raise ArchiveError(f"{self._archive} is not safe: its member {name!r} {why}; nothing was unpacked")
+        raise Damaged(f"{self._archive} is not safe: its member {name!r} {why}; nothing was unpacked")
 
 
 def _untar(archive: Path, raw: IO[bytes], folder: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from probebench._progress import Progress
 from probebench.catalog import Archive, DatasetSpec
 from probebench.errors import FetchError, Unreachable
-from probebench.fetch.archives import ArchiveError, is_archive, unpack
+from probebench.fetch.archives import Damaged, is_archive, unpack
 from probebench.fetch.http import (
     TIMEOUT,
-    RefusedError,
+    Refused,
     check_md5,
     check_room,
     lock_target,
@@ -97,7 +97,7 @@ def fetch_archive(
             return
         try:
             unpack(waiting, folder, result, progress)
-        except ArchiveError as error:
+        except Damaged as error:
             waiting.unlink(missing_ok=True)
             raise FetchError(f"{error}; it was deleted, fetch it again") from error
         with translate_os_errors(folder):
@@ -114,7 +114,7 @@ def _unpack_by_hand(archive: Archive, path: Path, result: Path, progress: Progre
         check_md5(path, archive.md5)
     try:
         unpack(path, path.parent, result, progress)
-    except ArchiveError as error:
+    except Damaged as error:
         more = f" ({archive.manual})" if archive.manual else ""
         raise FetchError(f"{error}{more}; unpack it by hand to create {result}, or download it again") from error
 
@@ -127,7 +127,7 @@ def _download(archive: Archive, root: Path, waiting: Path, progress: Progress | 
         check_room(waiting.parent, max(0, archive.size - arrived) + (archive.size if archive.makes else 0))
     try:
         transfer(archive.url, waiting, md5=archive.md5, size=archive.size, progress=progress, timeout=TIMEOUT)
-    except RefusedError as error:
+    except Refused as error:
         raise FetchError(f"{error}. {_manual_steps(archive, root)}") from error
 
 

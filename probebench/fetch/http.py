@@ -36,7 +36,7 @@ PATIENCE = 60.0
 RESUMES = "the next fetch resumes the download"
 
 
-class RefusedError(FetchError):
+class Refused(FetchError):
     """The server answers but does not serve the file: 401, 403, 404 and the like."""
 
 
@@ -63,7 +63,7 @@ def download(
 
     Raises:
         Unreachable: if there is no network or no such host
-        RefusedError: if the server does not serve the file
+        Refused: if the server does not serve the file
         FetchError: for all other failures: a timeout, a truncated body, a wrong checksum, or a disk that is full or
             not writable
     """
@@ -309,9 +309,9 @@ def _check_status(response: httpx2.Response, url: str) -> None:
     if code in (200, 206, 416):
         return
     if code in (401, 403, 407, 451):
-        raise RefusedError(f"{url}: access denied ({status}): it may need an account, or terms to be accepted")
+        raise Refused(f"{url}: access denied ({status}): it may need an account, or terms to be accepted")
     if code in (404, 410):
-        raise RefusedError(f"{url} not found ({status}): the publisher has moved or removed it")
+        raise Refused(f"{url} not found ({status}): the publisher has moved or removed it")
     if code == 429:
         wait = _retry_after(response)
         when = f"in {wait:.0f} s" if wait else "in a few minutes"
@@ -322,7 +322,7 @@ def _check_status(response: httpx2.Response, url: str) -> None:
         raise _TransientError(
             FetchError(f"{url}: server error ({status}); fetch again later; {RESUMES}"), _retry_after(response)
         )
-    raise RefusedError(f"{url}: unexpected response {status}")
+    raise Refused(f"{url}: unexpected response {status}")
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

@@ -16,7 +16,7 @@ import time
 import pytest
 
 from probebench.errors import FetchError
-from probebench.fetch import RefusedError, Unreachable, download, http
+from probebench.fetch import Refused, Unreachable, download, http
 from tests.fetch.helpers import Recorder, full, left
 from tests.server import Answer
 
@@ -76,7 +76,7 @@ def interrupted(server, tmp_path, **answer) -> str:
     """A part of 500,000 bytes is there; the address of the rest."""
     url = server.add("a.bin", BODY)
     server.answers = [Answer(cut=500_000, **answer), *[Answer(status=404)]]
-    with pytest.raises(RefusedError):
+    with pytest.raises(Refused):
         download(url, tmp_path / "a.bin")
     server.requests.clear()
     return url
@@ -174,7 +174,7 @@ def test_a_published_size_may_be_rounded(server, tmp_path):
 )
 def test_a_server_that_refuses_is_asked_once(server, tmp_path, status, text):
     server.usual = Answer(status=status)
-    with pytest.raises(RefusedError, match=text):
+    with pytest.raises(Refused, match=text):
         download(server.add("a.bin", BODY), tmp_path / "a.bin")
     assert len(server.requests) == 1
     assert left(tmp_path) == []
