@@ -1,4 +1,4 @@
-"""`probebench ...`, one file a subcommand."""
+"""The command `probebench`, one module per subcommand."""
 
 from probebench.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The command `probebench cache`: list, verify and clear the features that runs have kept."""
+"""The command `probebench cache`: list, verify and clear cached features."""
 
 from __future__ import annotations
 
@@ -12,48 +12,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probebench._format import human
+from probebench.cli.exit_codes import FAILED, OK
 from probebench.errors import StoreError, unknown
 
 if TYPE_CHECKING:
     from probebench.features.cache.store import About, FeatureCache
 
-OK, FAILED = 0, 1
-_SHORT = 8  # digits of an entry's name that are shown
+_SHORT = 8  # digits shown of an entry's name
 
 
 def add_commands(commands: Any) -> None:
-    """Add it to the command's subparsers."""
+    """Add the command to the subparsers of `probebench`."""
     cache = commands.add_parser(
         "cache",
-        help="list, verify or clear the features that are kept on disk",
-        description="Features that runs have kept (--probe-cache), so that the next run need not extract them.",
+        help="list, verify or clear cached features",
+        description="Manage the features that runs keep on disk (--probe-cache) so that later runs need not extract "
+        "them.",
     )
     actions = cache.add_subparsers(title="actions", required=True, metavar="ACTION")
-    ls = actions.add_parser("ls", help="list entries", description="List entries, the last used first.")
-    ls.set_defaults(run=partial(_explained, _ls))
-    ls.add_argument("--json", action="store_true", help="for programs: all that is known, one object an entry")
+    ls = actions.add_parser("ls", help="list entries", description="List entries, the most recently used first.")
+    ls.set_defaults(run=partial(_report_os_errors, _ls))
+    ls.add_argument("--json", action="store_true", help="print JSON with all details, one object per entry")
     verify = actions.add_parser(
         "verify",
         help="check every checksum",
-        description="Read all that is kept and check every checksum. Runs do so themselves with what they use.",
-        epilog="exit codes: 0 all is whole, 1 something is not, and is named",
+        description="Read every entry and check every checksum. Runs check the entries they use by themselves.",
+        epilog="exit codes: 0 no file is damaged; 1 damaged files, which are listed",
     )
-    verify.set_defaults(run=partial(_explained, _verify))
-    verify.add_argument("--remove", action="store_true", help="remove what is damaged, and what killed processes left")
+    verify.set_defaults(run=partial(_report_os_errors, _verify))
+    verify.add_argument(
+        "--remove", action="store_true", help="remove damaged files, and files left by killed processes"
+    )
     clear = actions.add_parser(
         "clear",
         help="remove entries",
-        description="Remove entries, all of them or those of a model or a dataset.",
-        epilog="exit codes: 0 done, 1 a running process uses something, which stays",
+        description="Remove all entries, or those of one model or dataset.",
+        epilog="exit codes: 0 success; 1 some entries were not removed because a running process uses them",
     )
-    clear.set_defaults(run=partial(_explained, _clear))
+    clear.set_defaults(run=partial(_report_os_errors, _clear))
     for action in (ls, verify, clear):
-        action.add_argument("--root", type=Path, metavar="DIR", help="the cache's folder, instead of PROBEBENCH_CACHE")
+        action.add_argument("--root", type=Path, metavar="DIR", help="cache folder, instead of PROBEBENCH_CACHE")
         action.add_argument("--model", metavar="NAME", help="only entries of this model")
         action.add_argument("--dataset", metavar="NAME", help="only entries of this dataset")
 
 
-def _explained(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def _report_os_errors(action: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run an action; raise StoreError for what the file system refuses."""
     try:
         return action(args)
     except OSError as error:
@@ -62,19 +66,21 @@ def _explained(action: Callable[[argparse.Namespace], int], args: argparse.Names
 
 
 def _entries(args: argparse.Namespace) -> tuple[FeatureCache, list[About]]:
-    """The entries that are asked for, the last used first."""
+    """The entries that match the options, the most recently used first."""
     from probebench.features.cache import FeatureCache, cache_root
 
     root = (args.root or cache_root()).expanduser().absolute()
     if root.exists() and not root.is_dir():
-        raise StoreError(f"{root} is a file; the feature cache is a folder: name it by --root or PROBEBENCH_CACHE")
+        raise StoreError(
+            f"{root} is a file; the feature cache needs a folder: set another one with --root or PROBEBENCH_CACHE"
+        )
     cache = FeatureCache(root)
     found = sorted((cache.about(entry) for entry in cache.entries()), key=lambda about: -about.used)
     for kind in ("model", "dataset"):
         if (name := getattr(args, kind)) is not None:
             known = {about.names[kind] for about in found if kind in about.names}
             if name not in known:
-                raise unknown(f"{kind} in {root}", name, known or ["none at all"], "`probebench cache ls` lists them")
+                raise unknown(f"{kind} in {root}", name, known or ["none"], "`probebench cache ls` lists them")
             found = [about for about in found if about.names.get(kind) == name]
     return cache, found
 
@@ -136,10 +142,10 @@ def _verify(args: argparse.Namespace) -> int:
             print(f"{_title(about)}: {problem}")
         if args.remove and (problems or about.entry.strays()) and not cache.repair(about.entry):
             stays += 1
-            print(f"{_title(about)}: a running process uses it; it stays as it is", file=sys.stderr)
+            print(f"{_title(about)}: not removed, because a running process uses it", file=sys.stderr)
     total = sum(about.bytes for about in found)
-    done = f", {'removed' if not stays else 'removed where nothing uses it'}" if args.remove and bad else ""
-    print(f"{len(found)} entries, {human(total)}: {f'{bad} damaged{done}' if bad else 'all whole'}")
+    done = f", {'removed' if not stays else 'removed unless in use'}" if args.remove and bad else ""
+    print(f"{len(found)} entries, {human(total)}: {f'{bad} damaged{done}' if bad else 'none damaged'}")
     return FAILED if bad else OK
 
 
@@ -149,5 +155,5 @@ def _clear(args: argparse.Namespace) -> int:
     removed = [about for about in found if about not in stays]
     print(f"{len(removed)} removed, {human(sum(about.bytes for about in removed))}, from {cache.root}")
     for about in stays:
-        print(f"probebench: {_title(about)} is in use by a running process; it stays", file=sys.stderr)
+        print(f"probebench: {_title(about)} was not removed, because a running process uses it", file=sys.stderr)
     return FAILED if stays else OK

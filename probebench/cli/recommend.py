@@ -1,4 +1,4 @@
-"""The command `probebench recommend`."""
+"""The command `probebench recommend`: find the best tap of a model for the user's images, and train its probe."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-OK, INTERRUPTED = 0, 130
+from probebench.cli.exit_codes import INTERRUPTED, OK
 
 
-def add_command(commands: Any) -> None:
-    """Add it to the command's subparsers."""
+def add_commands(commands: Any) -> None:
+    """Add the command to the subparsers of `probebench`."""
     command = commands.add_parser(
         "recommend",
-        help="which tap of a model to use for your images, with a trained probe",
-        description="Probe every tap of a model on your own images under the protocol default@1, and answer in a few "
-        "lines: the tap that is best on held-out training images, its test score, what it gains over the final "
-        "features, which taps are as good and cheaper. With -o also write the probe and a script that classifies "
-        "images with it. Weights that are not on this machine are downloaded.",
+        help="recommend a tap of a model for your images, with a trained probe",
+        description="Probe every tap of a model on your own images under the protocol default@1, and recommend the one "
+        "that is best on held-out training images: its test score, its gain over the final features, the taps that are "
+        "statistically tied with it, and which of those are cheaper to compute. -o also writes the probe and a script "
+        "that classifies images with it. Weights that are not on this machine are downloaded.",
     )
     command.set_defaults(run=_recommend)
     command.add_argument("--model", required=True, metavar="NAME", help="a model of the catalog, or timm:NAME")
@@ -28,8 +28,9 @@ def add_command(commands: Any) -> None:
         "--data",
         required=True,
         metavar="FOLDER",
-        help="images: train/ and test/ or val/, in each one folder a class, or one folder a class alone, of which a "
-        "test split is made; or the name of a dataset of the catalog",
+        help="folder of images, either with train/ and test/ (or val/), each with one folder per class, or with one "
+        "folder per class and no split, of which a fifth becomes the test split; or the name of a dataset of the "
+        "catalog",
     )
     command.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write probe.safetensors and classify.py into this folder"
@@ -38,15 +39,19 @@ def add_command(commands: Any) -> None:
         "--budget",
         type=_positive,
         metavar="N",
-        help="screen all taps with a ridge probe on held-out training images, and give only the N best and final the "
-        "full probe (default: all taps have it)",
+        help="screen all taps with a ridge probe on held-out training images, then fit the full probe to the N best "
+        "taps and final only (default: fit it to all taps)",
     )
-    command.add_argument("--weights", type=Path, metavar="FILE", help="a checkpoint to load instead of the model's own")
-    command.add_argument("--device", default="auto", help="a torch device (default: cuda where there is one, else cpu)")
     command.add_argument(
-        "--batch-size", type=_positive, metavar="N", help="images per forward pass (default: what suits the network)"
+        "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"
     )
-    command.add_argument("--jobs", type=_positive, metavar="N", help="processor cores for the probes (default: all)")
+    command.add_argument("--device", default="auto", help="a torch device (default: cuda if available, else cpu)")
+    command.add_argument(
+        "--batch-size", type=_positive, metavar="N", help="images per forward pass (default: chosen for the network)"
+    )
+    command.add_argument(
+        "--jobs", type=_positive, metavar="N", help="number of CPU cores to fit probes on (default: all)"
+    )
 
 
 def _positive(text: str) -> int:
@@ -64,11 +69,11 @@ def _recommend(args: argparse.Namespace) -> int:
     from probebench.models import default_catalog
 
     try:
-        default_catalog().model(args.model)  # a mistyped name is refused before anything heavy is loaded
+        default_catalog().model(args.model)  # refuse a mistyped name before torch is imported
     except UnknownName as error:
         raise UnknownName(
-            f"{error} Models of a conftest.py are known to pytest only: give --weights FILE with the model that it was "
-            "tuned from, or in Python probebench.recommend(ModelSpec(...), FOLDER)"
+            f"{error} Models that a conftest.py defines are available in pytest only: pass --weights FILE together "
+            "with the catalog model it was tuned from, or call probebench.recommend(ModelSpec(...), FOLDER) in Python"
         ) from error
     from probebench.recommendation import recommend
     from probebench.recommendation.export import check
@@ -94,7 +99,7 @@ def _recommend(args: argparse.Namespace) -> int:
         return INTERRUPTED
     print(found)
     if args.budget is not None and found.budget is None:
-        print(f"budget    of {found.taps} taps that is all: each had the full probe, and none was screened")
+        print(f"budget    covers all {found.taps} taps: each had the full probe, and none was screened")
     if args.output is not None:
         probe, script = found.save(args.output)
         checkpoint = found.export.checkpoint

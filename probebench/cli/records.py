@@ -1,4 +1,4 @@
-"""The commands that read run records: `probebench show`, `leaderboard`, `report`, `figures` and `compare`."""
+"""The commands that read run records: `probebench show`, `leaderboard`, `report`, `figures`, `compare`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probebench.cli.exit_codes import OK, REGRESSED, USAGE
 from probebench.errors import ProbebenchError, StoreError
 from probebench.records.find import find_record
 
@@ -15,84 +16,99 @@ if TYPE_CHECKING:
     from probebench.records.merge import Stored
     from probebench.records.types import Record
 
-OK, REGRESSED, TROUBLE = 0, 1, 2
 FORMATS = {"terminal": "", "github": "md", "latex": "tex", "csv": "csv", "json": ""}
-OF_SUFFIX = {f".{kind or name}": name for name, kind in FORMATS.items()}
+FORMAT_OF_SUFFIX = {f".{kind or name}": name for name, kind in FORMATS.items()}
 LEVELS = ("brief", "normal", "full")
-RUN_HELP = "a run record: a file, or of those in .probebench/runs the start of its name or `latest`"
+RUN_HELP = "a run record: a file, the start of a name in .probebench/runs, or `latest`"
 
 
 def add_commands(commands: Any) -> None:
-    """Add them to the command's subparsers."""
+    """Add the five commands to the subparsers of `probebench`."""
     show = commands.add_parser(
-        "show", help="show a stored run", description="Show a stored run: its leaderboards, and where they come from."
+        "show",
+        help="show a stored run",
+        description="Show the leaderboards of a stored run and how they were measured.",
     )
     show.set_defaults(run=_show)
     show.add_argument("record", metavar="RUN", help=RUN_HELP)
 
     board = commands.add_parser(
         "leaderboard",
-        help="the leaderboard of one or more stored runs",
-        description="The leaderboard of one or more runs, of one machine or of many. Of a case that several runs "
-        "measured, the newest counts. Runs of different protocols, test sets or weights are refused.",
+        help="show one leaderboard of one or more stored runs",
+        description="Merge one or more runs, of one machine or of several, and show their leaderboard. If several runs "
+        "measured a case, the newest result is used. Runs of different protocols, test sets or weights are refused.",
     )
     board.set_defaults(run=_leaderboard)
     board.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
-    board.add_argument("--format", choices=list(FORMATS), help="default: what FILE ends in, else terminal")
-    board.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it here, not to the terminal")
+    board.add_argument(
+        "--format", choices=list(FORMATS), help="output format (default: by the suffix of FILE, else terminal)"
+    )
+    board.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE instead of the terminal")
 
     page = commands.add_parser(
         "report",
-        help="an HTML report of one or more stored runs",
-        description="Write an HTML report of one or more runs, which are merged as by `probebench leaderboard`: one "
-        "file that loads nothing, for a browser on a desk or a phone.",
+        help="write an HTML report of one or more stored runs",
+        description="Merge one or more runs as `probebench leaderboard` does, and write an HTML report: one "
+        "self-contained file for a browser on a desk or a phone.",
     )
     page.set_defaults(run=_report)
     page.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
-    page.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to, such as report.html")
+    page.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="file to write, such as report.html"
+    )
 
     figures = commands.add_parser(
         "figures",
-        help="figures and tables of one or more stored runs, for a paper",
-        description="Draw one or more runs, which are merged as by `probebench leaderboard`: accuracy by depth of each "
-        "model beside its random control, by site and depth, the best layer of each site over datasets, and the table "
-        "of datasets by sites as LaTeX and markdown. Prints the files it wrote.",
+        help="draw figures and tables of one or more stored runs, for a paper",
+        description="Merge one or more runs as `probebench leaderboard` does, and draw: accuracy by depth of each "
+        "model and its random control, accuracy by site and depth, the best layer of each site over datasets, and the "
+        "table of datasets by sites as LaTeX and markdown. Prints the names of the files it writes.",
     )
     figures.set_defaults(run=_figures)
     figures.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
-    figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the directory to write to")
+    figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="directory to write to")
     figures.add_argument(
-        "--model", type=_names, action="extend", default=[], metavar="GLOB", help="only these models, such as 'vit_*'"
+        "--model",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="GLOB",
+        help="only these models, such as 'vit_*'; repeatable",
     )
     figures.add_argument(
-        "--dataset", type=_names, action="extend", default=[], metavar="GLOB", help="only these datasets; both repeat"
+        "--dataset", type=_names, action="extend", default=[], metavar="GLOB", help="only these datasets; repeatable"
     )
-    figures.add_argument("--format", type=_names, default=[], metavar="LIST", help="of figures (default: pdf,svg,png)")
-    figures.add_argument("--site", metavar="SITE", help="shown by depth, instead of the best one of each layer")
+    figures.add_argument(
+        "--format", type=_names, default=[], metavar="LIST", help="formats of the figures (default: pdf,svg,png)"
+    )
+    figures.add_argument(
+        "--site", metavar="SITE", help="plot this site by depth instead of the best site of each layer"
+    )
     figures.add_argument(
         "--tuned",
         type=_tuned,
         action="append",
         default=[],
         metavar="MODEL=BASE",
-        help="draw MODEL, fine-tuned from BASE, in the panel of BASE; repeats",
+        help="draw MODEL, fine-tuned from BASE, in the panel of BASE; repeatable",
     )
     for command in (board, page, figures):
-        command.add_argument("--protocol", metavar="NAME", help="the one to show, where the runs have several")
+        command.add_argument("--protocol", metavar="NAME", help="protocol to show, if the runs have several")
     for command in (show, board):
-        command.add_argument("--level", choices=LEVELS, default="normal", help="of detail (default: %(default)s)")
+        command.add_argument("--level", choices=LEVELS, default="normal", help="level of detail (default: %(default)s)")
 
     compare = commands.add_parser(
         "compare",
         help="compare two stored runs, or two models",
-        description="Judge run B with run A as its baseline. A model that both have is compared with itself, tap by "
-        "tap; two models at the taps that both have, and at the taps that each chose on held-out training images.",
-        epilog="exit codes: 0 nothing regressed, 1 something did, 2 wrong usage, or nothing could be compared",
+        description="Judge run B with run A as its baseline. A model in both runs is compared with itself, tap by "
+        "tap. Two different models are compared at the taps that both have, and at the taps chosen for each on "
+        "held-out training images.",
+        epilog="exit codes: 0 nothing regressed; 1 a regression; 2 usage error, or nothing could be compared",
     )
     compare.set_defaults(run=_compare)
     compare.add_argument("a", metavar="RUN_A", help=RUN_HELP)
-    compare.add_argument("b", metavar="RUN_B", help="likewise; it may be the same, to compare two of its models")
-    compare.add_argument("--models", nargs=2, metavar=("A", "B"), help="one of each run, to be compared")
+    compare.add_argument("b", metavar="RUN_B", help="another run record, or RUN_A again to compare two of its models")
+    compare.add_argument("--models", nargs=2, metavar=("A", "B"), help="compare model A of RUN_A with model B of RUN_B")
     compare.add_argument(
         "--alpha",
         type=_number(lambda alpha: 0 < alpha < 1, "a level between 0 and 1"),
@@ -105,7 +121,7 @@ def add_commands(commands: Any) -> None:
         type=_number(lambda points: 0 <= points <= 100, "percentage points from 0 to 100"),
         default=0.5,
         metavar="POINTS",
-        help="accuracy changes below this many percentage points are never a verdict (default: %(default)s)",
+        help="smallest accuracy change in percentage points that can be a verdict (default: %(default)s)",
     )
     compare.add_argument("--all", action="store_true", help="show every case, not only the largest changes")
 
@@ -113,7 +129,7 @@ def add_commands(commands: Any) -> None:
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+        raise argparse.ArgumentTypeError(f"{text!r} contains no name")
     return names
 
 
@@ -211,7 +227,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
     from probebench.records.merge import merge, missing_shards
 
     if args.format is None:
-        args.format = OF_SUFFIX.get(args.output.suffix.lower(), "terminal") if args.output else "terminal"
+        args.format = FORMAT_OF_SUFFIX.get(args.output.suffix.lower(), "terminal") if args.output else "terminal"
     # A whole record is written with its bits or not at all.
     whole = args.format == "json" and args.output is not None
     runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
@@ -283,9 +299,9 @@ def _compare(args: argparse.Namespace) -> int:
         models = tuple(args.models) if args.models else None
         found = compare(a, b, models=models, alpha=args.alpha, min_drop=args.min_drop / 100)
     except ProbebenchError as error:
-        # Not 1: that would say that something regressed.
+        # Not 1, which means a regression.
         print(f"probebench: {error}", file=sys.stderr)
-        return TROUBLE
+        return USAGE
     _print(render(found, (a.name, b.name), every=args.all, **output_style(sys.stdout)))
     return REGRESSED if found.regressed else OK
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,6 @@ from PIL import ExifTags, Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
-import probebench
 from probebench import Tap, all_taps
 from probebench.catalog import Catalog, ModelSpec
 from probebench.catalog.protocols import DEFAULT
@@ -37,7 +37,7 @@ from probebench.recommendation.export import _cut, export
 from probebench.recommendation.hook_recipe import recipe
 from tests.recommendation.conftest import write_digits
 
-CHECKPOINT = Path(probebench.__file__).parent / "embedded" / "glyphvit.safetensors"
+CHECKPOINT = Path(str(files("probebench.embedded") / "glyphvit.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +125,9 @@ def test_the_file_says_what_it_is(found, written):
 def test_the_script_says_what_is_missing(written, folder, tmp_path, monkeypatch):
     image, probe = next((folder / "test").rglob("*.png")), ["--probe", str(written / "probe.safetensors")]
     for args, text in [
-        (probe, "weights of glyphvit are a file of their own: add --checkpoint FILE"),
-        ([*probe, "--checkpoint", str(tmp_path / "no")], f"there is no file {tmp_path / 'no'}"),
-        (["--probe", str(tmp_path / "none")], f"there is no file {tmp_path / 'none'}"),
+        (probe, "weights of glyphvit are in a separate file: add --checkpoint FILE"),
+        ([*probe, "--checkpoint", str(tmp_path / "no")], f"file {tmp_path / 'no'} does not exist"),
+        (["--probe", str(tmp_path / "none")], f"file {tmp_path / 'none'} does not exist"),
     ]:
         monkeypatch.setattr(sys, "argv", ["classify.py", str(image), *args])
         with pytest.raises(SystemExit, match=re.escape(text)):
@@ -251,9 +251,9 @@ def test_the_command_answers_and_writes(tmp_path, capsys):
 @pytest.mark.parametrize(("budget", "told"), [(None, True), (10, False)])
 def test_a_budget_of_all_taps_is_told(monkeypatch, capsys, budget, told):
     found = SimpleNamespace(taps=98, budget=budget)
-    monkeypatch.setattr("probebench.recommendation.recommender", lambda *args, **more: found)
+    monkeypatch.setattr("probebench.recommendation.recommend", lambda *args, **more: found)
     assert main(["recommend", "--model", "glyphvit", "--data", "digits", "--budget", "1000"]) == 0
-    line = "budget    of 98 taps that is all: each had the full probe, and none was screened\n"
+    line = "budget    covers all 98 taps: each had the full probe, and none was screened\n"
     assert (line in capsys.readouterr().out) is told
 
 
@@ -263,7 +263,7 @@ def test_bad_input_writes_nothing(tmp_path, capsys):
     assert main([*args, "--model", "glyphvi"]) == 2
     said = capsys.readouterr().err
     assert "Did you mean 'glyphvit'" in said
-    assert "Models of a conftest.py are known to pytest only: give --weights FILE" in said
+    assert "Models that a conftest.py defines are available in pytest only: pass --weights FILE" in said
     sorted((data / "two").iterdir())[3].write_bytes(b"nothing")
     assert main([*args, "--model", "glyphvit"]) == 1
     assert "cannot be decoded" in capsys.readouterr().err
