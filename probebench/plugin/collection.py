@@ -33,8 +33,8 @@ def parametrize(metafunc: pytest.Metafunc, state: ProbeSession) -> None:
         if state.sharding is not None:
             state.sharding.add(cases)
         for sweep, its_cases in by_sweep(cases).items():
-            withheld = state.preflight.withhold(sweep, len(its_cases))
-            if withheld is None or withheld.by_model:
+            withheld = state.preflight.decide(sweep, len(its_cases))
+            if withheld is None or withheld.model_requested:
                 # What is asked for by name has its cases in any case, so that they can be selected, and skipped one
                 # by one.
                 params += [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from probebench.errors import Note, ProbebenchError
 from probebench.plugin.items import SWEEP, UNMEASURED, case_of, cases_of, param_of, withheld_of
 from probebench.plugin.options import add_options, parse_options
 from probebench.plugin.session import STATE, ProbeSession
@@ -44,8 +45,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse bad options before any work: raising here ends the run with exit code 4."""
-    from probebench.errors import ProbebenchError
-
     config, plugins = session.config, session.config.pluginmanager
     try:
         options = parse_options(config)
@@ -134,7 +133,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
             if selected := state.options.selected:
                 mark = "`@pytest.mark.probe(model=..., dataset=...)`"
                 note = f"no test has a case of {selected}: {mark} in a test file joins a model and a dataset"
-            state.notes.append(note)
+            state.notes.append(Note("info", note))
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
@@ -160,10 +159,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from probebench.plugin.expressions import unmatched
 
         deepest = max(state.catalog.model(sweep.model).depth for sweep in state.sweeps)
-        state.notes += unmatched(config.option.markexpr, state.sweeps, deepest)
+        state.notes += [Note("info", text) for text in unmatched(config.option.markexpr, state.sweeps, deepest)]
     state.family = len(cases) if state.sharding is None else state.sharding.cases
-    from probebench.errors import ProbebenchError
-
     if config.option.collectonly:
         try:
             if state.options.weights and not _ends_here(session):
@@ -211,7 +208,7 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[SweepOutcome | None
         yield state.engine.outcome(sweep)
         return
     taps = sorted({case.tap for case in cases_of(request.session.items) if case.sweep == sweep})
-    withheld = state.preflight.withhold(sweep, len(taps))
+    withheld = state.preflight.decide(sweep, len(taps))
     if withheld is not None:  # an earlier sweep found that there is no network
         state.withhold(withheld)
         yield None
@@ -247,7 +244,7 @@ def _following(session: pytest.Session, sweep: Sweep) -> tuple[Sweep, list[Tap]]
     if not later:
         return None
     taps = sorted({case.tap for case in cases if case.sweep == later[0]})
-    return None if state.preflight.withhold(later[0], len(taps)) is not None else (later[0], taps)
+    return None if state.preflight.decide(later[0], len(taps)) is not None else (later[0], taps)
 
 
 @pytest.fixture
@@ -266,8 +263,8 @@ def probe(request: pytest.FixtureRequest, _probe_sweep: SweepOutcome | None, _pr
         from probebench.plugin.fixture import Probe
 
         return Probe(request, _probe_sweep, cast("Case", _probe_case))
-    reason, name = withheld.why or "not on this machine", withheld.sweep.id
-    if not (withheld.asked and state.options.strict):
+    reason, name = withheld.reason or "not on this machine", withheld.sweep.id
+    if not (withheld.requested and state.options.strict):
         pytest.skip(reason)
     if request.node.nodeid != state.first[name]:
         request.node.user_properties.append(UNMEASURED)
@@ -280,8 +277,8 @@ def _note_unreachable(state: ProbeSession, session: pytest.Session, outcome: Swe
     sweep = outcome.sweep
     if sweep.id not in state.withheld:
         count = sum(1 for item in session.items if (case := case_of(item)) and case.sweep == sweep)
-        state.withhold(state.preflight.unreachable(sweep, count))
-        warning = f"WARNING: {outcome.unreachable}"
+        state.withhold(state.preflight.skip_unreachable(sweep, count))
+        warning = Note("warning", outcome.unreachable)
         if warning not in state.notes:
             state.notes.append(warning)
 
@@ -314,7 +311,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
     cases = cases_of(session.items)
     told, unplanned = lines(cases, state.catalog, state.options)
-    state.notes += told
+    state.notes += [Note("info", text) for text in told]
     session.testsfailed += unplanned  # what ends pytest with exit code 1
     return True
 

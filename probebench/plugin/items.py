@@ -40,4 +40,4 @@ def cases_of(items: Iterable[pytest.Item]) -> list[Case]:
 
 def withheld_of(item: pytest.Item) -> SkippedSweep | None:
     param = param_of(item)
-    return cast("SkippedSweep", param) if hasattr(param, "why") else None
+    return cast("SkippedSweep", param) if hasattr(param, "reason") else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from probebench.errors import Note
 from probebench.plugin.items import param_of
 from probebench.records.baselines import prune
 
@@ -73,7 +74,7 @@ class Pruning:
         left_out: node ids of cases that are there and not in the run, and of files that were not collected
     """
 
-    def __init__(self, options: Options, notes: list[str]) -> None:
+    def __init__(self, options: Options, notes: list[Note]) -> None:
         self._options, self._notes = options, notes
         self.left_out: list[str] = []
         self._cases: dict[Sweep, set[Tap]] = {}
@@ -105,11 +106,11 @@ class Pruning:
             return
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if not ended or session.shouldstop or session.shouldfail:
-            self._notes.append("baselines: not pruned, because the run did not get to its end")
+            self._notes.append(Note("info", "baselines: not pruned, because the run did not get to its end"))
             return
         options = self._options
         removed, problems = prune(options.baselines, options.protocol, self._cases, self._withheld)
-        self._notes += [f"pruned: {what}" for what in removed] or ["baselines: nothing to prune"]
-        self._notes += [f"ERROR: {problem}" for problem in problems]
+        lines = [f"pruned: {what}" for what in removed] or ["baselines: nothing to prune"]
+        self._notes += [Note("info", line) for line in lines] + [Note("error", problem) for problem in problems]
         if problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

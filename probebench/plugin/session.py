@@ -15,11 +15,11 @@ from probebench.measure.options import Options
 if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
     from probebench.catalog.cases import Case, Selection, Sweep
-    from probebench.measure.availability import Availability, Here, SkippedSweep
+    from probebench.errors import Note
+    from probebench.measure.availability import Availability, Here, RequestedNames, SkippedSweep
     from probebench.measure.ray.engine import RayEngine
     from probebench.measure.resume import ResumeStore
     from probebench.measure.run import Run
-    from probebench.plugin.expressions import RequestedNames
     from probebench.plugin.prune import Pruning
     from probebench.plugin.registry import ConftestSpecs
     from probebench.plugin.shard import Sharding
@@ -66,7 +66,7 @@ class ProbeSession:
     config: pytest.Config
     options: Options
     errors: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     marked: dict[str, bool] = field(default_factory=dict)
     sweeps: set[Sweep] = field(default_factory=set)
     deepest: int = 0
@@ -124,7 +124,7 @@ class ProbeSession:
         self._prepared = catalog, self._select(catalog, partial=True)
         self.registered.taken()
         if self._preflight is not None:
-            self._preflight = self._make_preflight(self._preflight.here)
+            self._preflight.extend(catalog, self.options.weights, self.asked)
 
     def _select(self, catalog: Catalog, *, partial: bool) -> Selection:
         from probebench.catalog.cases import Selection
@@ -139,10 +139,10 @@ class ProbeSession:
     @property
     def asked(self) -> RequestedNames:
         """What the command line names."""
-        from probebench.plugin.expressions import RequestedNames
+        from probebench.plugin.expressions import parse_requested_names
 
         (_, selection), option = self.prepare(), self.config.option
-        return RequestedNames.parse(
+        return parse_requested_names(
             selection.models or (), selection.datasets or (), option.keyword, option.markexpr, self.config.args
         )
 
@@ -150,16 +150,15 @@ class ProbeSession:
     def preflight(self) -> Availability:
         """What decides which sweeps of this run are withheld, made when first needed."""
         if self._preflight is None:
-            self._preflight = self._make_preflight((self.worker and self.worker.here) or ({}, {}))
+            from probebench.catalog.protocols import get_protocol
+            from probebench.measure.availability import Availability
+
+            options, clean = self.options, get_protocol(self.options.protocol).train_on == "clean"
+            here: Here = (self.worker and self.worker.here) or ({}, {})
+            self._preflight = Availability(
+                self.catalog, options.weights, self.asked, options.offline, options.licences, clean, here
+            )
         return self._preflight
-
-    def _make_preflight(self, here: Here) -> Availability:
-        from probebench.catalog.protocols import get_protocol
-        from probebench.measure.availability import Availability
-
-        catalog, options = self.catalog, self.options
-        clean = get_protocol(options.protocol).train_on == "clean"
-        return Availability(catalog, options.weights, self.asked, options.offline, options.licences, clean, here)
 
     def check_weights(self) -> None:
         """After collection: a file for a model that no test has would be left out of the run.

@@ -67,9 +67,9 @@ class Sharding:
         parts = divide({sweep: len(taps) for sweep, taps in self._taps.items()}, self._count)
         others = [item for item in items if (param := param_of(item)) and parts[param.sweep] != self._part]
         cases = set(cases_of(items))
-        elsewhere = [withheld for item in others if (withheld := withheld_of(item)) and withheld.asked]
+        elsewhere = [withheld for item in others if (withheld := withheld_of(item)) and withheld.requested]
         # Of a model that was asked for every case is an item; else one item stands for all of a sweep.
-        self.cases = len(cases) + sum(1 if each.by_model else each.cases for each in elsewhere)
+        self.cases = len(cases) + sum(1 if each.model_requested else each.cases for each in elsewhere)
         self.sweeps = len({case.sweep for case in cases} | {each.sweep for each in elsewhere})
         if others:
             config.hook.pytest_deselected(items=others)

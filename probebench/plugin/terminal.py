@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probebench.errors import ProbebenchError
+from probebench.errors import Note, ProbebenchError
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case
@@ -85,28 +85,30 @@ def summary(terminalreporter: Any, state: ProbeSession) -> None:
         from probebench.reporting.availability import skipped_lines
 
         every = state.config.get_verbosity() > 0
-        notes += skipped_lines(state.withheld.values(), state.catalog, every=every)
+        lines = skipped_lines(state.withheld.values(), state.catalog, every=every)
+        notes = notes + [Note("info", line) for line in lines]
     shown = notes
     if state.config.get_verbosity() < -1:
-        shown = [note for note in notes if note.startswith(("ERROR", "WARNING"))]
+        shown = [note for note in notes if note.severity != "info"]
     if text or shown:
         terminalreporter.section("probebench", sep="=")
         if text:
             writer.write(text)
         for note in shown:
-            terminalreporter.write_line(note, red=note.startswith("ERROR"), yellow=note.startswith("WARNING"))
+            red, yellow = note.severity == "error", note.severity == "warning"
+            terminalreporter.write_line(str(note), red=red, yellow=yellow)
     if record is not None and os.environ.get("GITHUB_ACTIONS") == "true":
-        _tell_github(terminalreporter, state, record)
+        _report_to_github(terminalreporter, state, record, notes)
 
 
-def _tell_github(terminalreporter: Any, state: ProbeSession, record: Record) -> None:
+def _report_to_github(terminalreporter: Any, state: ProbeSession, record: Record, notes: Sequence[Note]) -> None:
     from probebench.reporting import github
 
     assert state.run is not None
     complaints = state.run.complaints() + [
-        f"was asked for and could not be measured: {name}: {withheld.why or 'not on this machine'}"
+        f"was asked for and could not be measured: {name}: {withheld.reason or 'not on this machine'}"
         for name, withheld in state.withheld.items()
-        if withheld.asked and state.options.strict
+        if withheld.requested and state.options.strict
     ]
-    for line in github.report(record, complaints, state.notes, os.environ):
+    for line in github.report(record, complaints, notes, os.environ):
         terminalreporter.write_line(line)

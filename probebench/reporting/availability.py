@@ -40,7 +40,7 @@ def skipped_lines(withheld: Iterable[SkippedSweep], catalog: Catalog, *, every: 
         every: list all models; by default only the first `SHOWN` of those whose name nobody gave
     """
     groups = _by_model(withheld, catalog)
-    wanted = {name for name, group in groups.items() if any(each.by_model for each in group)}
+    wanted = {name for name, group in groups.items() if any(each.model_requested for each in group)}
     names = sorted(groups, key=lambda name: name not in wanted)
     shown = names if every else names[: len(wanted) + SHOWN]
     left = len(names) - len(shown)
@@ -63,14 +63,14 @@ def skipped_lines(withheld: Iterable[SkippedSweep], catalog: Catalog, *, every: 
 
 def _skipped_entry(spec: ModelSpec, group: list[SkippedSweep], catalog: Catalog) -> dict[str, Any]:
     entry = {"model": spec.name, "cases": sum(each.cases for each in group)}
-    reasons = list(dict.fromkeys(each.why for each in group if each.why))
+    reasons = list(dict.fromkeys(each.reason for each in group if each.reason))
     if reasons:
         return entry | {"lacks": "; ".join(reasons), "command": ""}
     lacks, names = [], []
-    if any(each.model for each in group):
+    if any(each.missing_weights for each in group):
         lacks.append(human(spec.download_size) if spec.download_size else "weights")
         names.append(hub.handle(spec))
-    datasets = list(dict.fromkeys(name for each in group for name in each.datasets))
+    datasets = list(dict.fromkeys(name for each in group for name in each.missing_datasets))
     if datasets:
         archives = {a.url: a for name in datasets for a in local.missing(catalog.dataset(name))}
         size = sum(archive.size for archive in archives.values())

@@ -158,7 +158,7 @@ class RayEngine:
             ),
             options=replace(state.options, device=self._device, jobs=self._cores),
             family=state.family,
-            asked=state.asked,
+            requested=state.asked,
             versions=versions(),
             directory=state.config.invocation_params.dir,
             path=tuple(os.path.abspath(entry) for entry in sys.path),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from probebench._hardware import limit_threads
 from probebench.catalog.protocols import get_protocol
 from probebench.errors import EngineError, ProbebenchError
-from probebench.measure.availability import Availability
+from probebench.measure.availability import Availability, RequestedNames
 from probebench.measure.environment import hardware
 from probebench.measure.outcome import SweepOutcome
 from probebench.measure.run import Run
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
     from probebench.measure.options import Options
-    from probebench.plugin.expressions import RequestedNames
     from probebench.records.baselines import Baseline
 
 
@@ -39,7 +38,7 @@ class Job:
         catalog: has the specs of the sweep, whoever added them
         options: of the run, with this sweep's device and cores
         family: number of cases that share the error level of the verdicts
-        asked: what the command line names, and so may be downloaded
+        requested: names on the command line, which may be downloaded
         versions: of the packages that numbers depend on
         directory: where pytest was started, which relative paths of weights start from
         path: where modules are imported from, readers of one's own included
@@ -51,7 +50,7 @@ class Job:
     catalog: Catalog
     options: Options
     family: int
-    asked: RequestedNames
+    requested: RequestedNames
     versions: Mapping[str, str]
     directory: Path
     path: tuple[str, ...]
@@ -108,11 +107,12 @@ def _check_here(job: Job, here: str) -> None:
     """What is not on this machine, and may not be downloaded, is an error: pytest's process decided to measure it."""
     options, catalog = job.options, job.catalog
     clean = get_protocol(job.sweep.protocol).train_on == "clean"
-    preflight = Availability(catalog, options.weights, job.asked, options.offline, (), clean)
-    lacking = preflight.withhold(job.sweep, len(job.taps))
-    if lacking is not None:
-        what = [f"the weights of {job.sweep.model}"] * lacking.model + [f"dataset {name}" for name in lacking.datasets]
+    availability = Availability(catalog, options.weights, job.requested, options.offline, (), clean)
+    skipped = availability.decide(job.sweep, len(job.taps))
+    if skipped is not None:
+        missing = [f"the weights of {job.sweep.model}"] * skipped.missing_weights
+        missing += [f"dataset {name}" for name in skipped.missing_datasets]
         raise EngineError(
-            f"node {here} lacks {' and '.join(what)}, which may not be downloaded. Put it there, or onto a file system "
+            f"node {here} lacks {' and '.join(missing)}, which may not be downloaded. Put it there, or onto a file system "
             "that all nodes share; or, without --probe-offline, name it with --probe-model or --probe-dataset"
         )

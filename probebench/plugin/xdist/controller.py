@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from probebench import _files
-from probebench.errors import ProbebenchError, StoreError
+from probebench.errors import Note, ProbebenchError, StoreError
 from probebench.plugin import terminal
 from probebench.plugin.xdist.worker import INPUT, describe_death, sharers, threads_of
 
@@ -145,7 +145,7 @@ class Controller:
         if cases and state.config.getoption("dist") == "each":
             raise pytest.UsageError("--dist=each gives every case to every worker: leave it out, a sweep is one's")
         withheld = [recalled(table) for table in found["withheld"]]
-        state.notes += found["notes"]
+        state.notes += [Note(**note) for note in found["notes"]]
         state.overlooked = [Path(folder) for folder in found["overlooked"]]
         state.family, self._found_here = found["family"], found["here"]
         if state.sharding is not None:
@@ -207,7 +207,7 @@ class Controller:
         for withheld in self._handover.withheld():
             self._state.withheld[withheld.sweep.id] = withheld
         told = [outcome.unreachable for outcome in run.outcomes() if outcome.unreachable]
-        self._state.notes += [f"WARNING: {each}" for each in dict.fromkeys(told)]
+        self._state.notes += [Note("warning", each) for each in dict.fromkeys(told)]
         return interrupted
 
     def pytest_unconfigure(self) -> None:

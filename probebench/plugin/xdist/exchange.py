@@ -154,4 +154,6 @@ class ExchangeDirectory:
 
 def recalled(table: Table) -> SkippedSweep:
     """A `SkippedSweep` of which the fields are known."""
-    return SkippedSweep(**table | {"sweep": Sweep(**table["sweep"]), "datasets": tuple(table["datasets"])})
+    return SkippedSweep(
+        **table | {"sweep": Sweep(**table["sweep"]), "missing_datasets": tuple(table["missing_datasets"])}
+    )

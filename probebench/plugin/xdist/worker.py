@@ -169,7 +169,7 @@ class Worker:
                 "registered": state.registered.told(state.catalog, sweeps),
                 "items": entries,
                 "withheld": list(withheld.values()),
-                "notes": state.notes,
+                "notes": [asdict(note) for note in state.notes],
                 "family": state.family,
                 "sharded": state.sharding.sweeps if state.sharding is not None else None,
                 "here": state.preflight.here if entries else None,

@@ -87,7 +87,7 @@ def test_who_begins_with_a_sweep_is_known(folder):
 
 
 def test_what_is_withheld_arrives(folder):
-    withheld = SkippedSweep(SWEEP, 98, model=True, datasets=("digits", "cifar10"), asked=True, by_model=True)
+    withheld = SkippedSweep(SWEEP, 98, True, ("digits", "cifar10"), requested=True, model_requested=True)
     assert folder.withheld() == []
     folder.withhold(withheld)
     assert folder.withheld() == [withheld]
