@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
@@ -74,6 +74,12 @@ class SkippedSweep:
     requested: bool
     model_requested: bool
     reason: str = ""
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> SkippedSweep:
+        """Read a table that `dataclasses.asdict` made and that went through JSON."""
+        sweep, datasets = Sweep(**table["sweep"]), tuple(table["missing_datasets"])
+        return cls(**{**table, "sweep": sweep, "missing_datasets": datasets})
 
 
 class Availability:

@@ -14,7 +14,7 @@ from probebench.measure.availability import RequestedNames
 if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
 
-_SHORT = 3  # letters: a shorter word of -k is in too many names to be meant for one
+_SHORT = 3  # letters: a shorter word of -k is part of too many names to request a download
 
 
 def parse_requested_names(
@@ -46,10 +46,10 @@ def parse_requested_names(
 
 
 def unmatched(expression: str, sweeps: Collection[Sweep], deepest: int) -> list[str]:
-    """What in an expression of -m no case has, a line each.
+    """Explain which parts of a -m expression match no case, one line each.
 
     Args:
-        sweeps: all that there are
+        sweeps: all sweeps with cases
         deepest: number of layers of the deepest model
     """
     known = {
@@ -77,7 +77,7 @@ def _is_a_name(word: str) -> bool:
 
 
 def _positive(expression: str) -> str:
-    """An expression of -k or -m without what stands under a ``not``."""
+    """Remove from an expression of -k or -m whatever stands under a ``not``."""
     return "".join(_kept(expression))
 
 

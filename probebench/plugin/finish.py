@@ -1,4 +1,4 @@
-"""What a run leaves when it ends: baselines, leaderboard files, the run record, and what JUnit says of it."""
+"""Write the files of a run when it ends: baselines, leaderboards, the run record and its report; note what was done."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: bool) -> None:
-    """Save what was measured, and note what was done. What could not be written fails the session.
+    """Save what was measured, and note what was done. A file that cannot be written fails the session.
 
     Args:
-        interrupted: whether the session was stopped from outside, or by an error of its own
+        interrupted: True if the session was stopped from outside, or by an error of its own
     """
     asked = run.options.json or run.options.leaderboard_files or run.options.report
     if not asked and not any(outcome.record or outcome.error for outcome in run.outcomes()):
         return
     config, notes = state.config, state.notes
-    withheld = skipped_entries(state.withheld.values(), state.catalog)
+    withheld = skipped_entries(state.skipped.values(), state.catalog)
     record = state.record = run.record(interrupted, withheld)
     problems: list[str] = []
     if run.options.update is not None:
@@ -43,7 +43,7 @@ def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: 
         config.hook.pytest_probebench_record(config=config, record=record)
         run_record.to_json(record)
     except Exception as error:
-        # Somebody else's code must not cost the measurement.
+        # An error in a user's hook must not cost the measurement.
         problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")
         record = state.record = run.record(interrupted, withheld)
     notes += dict.fromkeys(note for outcome in run.outcomes() for note in outcome.notes)
@@ -54,10 +54,10 @@ def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: 
     if saved is not None:
         what = " (interrupted: what had finished)" if interrupted else ""
         notes.append(Note("info", f"run record: {relative(saved)}{what}"))
-    if state.journal is not None:
+    if state.resume_store is not None:
         if not interrupted and saved is not None:
-            state.journal.remove()
-        elif state.journal.holds:
+            state.resume_store.remove()
+        elif state.resume_store.holds:
             notes.append(Note("info", "to go on with this run: the same command with --probe-resume"))
     if run.options.report is not None and not unreported:
         notes.append(Note("info", f"report: {relative(run.options.report)}"))
@@ -70,7 +70,7 @@ def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: 
             "--probe-prune removes them, and so does --probe-update=all of their sweep"
         )
         notes.append(Note("info", text))
-    unused = [unused_baselines.explained(run.options, folder) for folder in state.overlooked]
+    unused = [unused_baselines.explain(run.options, folder) for folder in state.collected.unused_baselines]
     if run.options.strict:
         problems += unused
     else:

@@ -171,10 +171,10 @@ def test_of_models_that_nobody_asked_for_only_some_are_listed():
     found = [preflight.decide(Sweep(name, "gone", "default@1"), 98) for name in names]
     asked = replace(found[-1], requested=True, model_requested=True)
     head, first, *others, last = skipped_lines([*found[:-1], asked], CATALOG)
-    assert head.startswith("skipped ")
+    assert head.startswith("Skipped ")
     assert first.startswith(f"  {names[-1]} ")  # what was asked for comes first
     assert [line.split()[0] for line in others] == names[:5]
-    assert last == f"  and {len(names) - 6} models more: -v shows them, probebench models lists all that are known"
+    assert last == f"  and {len(names) - 6} more models: -v shows them, probebench models lists all known models"
     assert len(skipped_lines([*found[:-1], asked], CATALOG, every=True)) == 1 + len(names)
     assert len(skipped_lines(found[:6], CATALOG)) == 7  # one more line would save none
 

@@ -90,7 +90,7 @@ def test_what_a_node_lacks_is_an_error_unless_it_may_be_downloaded(job, tmp_path
     lacking = replace(job, sweep=Sweep(*names, DEFAULT_PROTOCOL), catalog=Catalog({names[0]: model}, sent, {}))
     outcome = measure(lacking).outcome
     assert outcome.error.startswith(
-        f"EngineError: node {socket.gethostname()} lacks the weights of mae_b16 and dataset cifar10, which may not be "
+        f"EngineError: node {socket.gethostname()} does not have the weights of mae_b16 and dataset cifar10, which may "
     )
     asked = measure(
         replace(lacking, requested=RequestedNames(frozenset({"mae_b16"}), frozenset(), frozenset()))
