@@ -1,8 +1,10 @@
-"""The errors that probebench raises for problems that its user can fix, and the sentences in them."""
+"""The errors that probebench raises for problems that its user can fix, and the notes that a run prints at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 
 class ProbebenchError(Exception):
@@ -43,6 +45,22 @@ class EngineError(ProbebenchError):
 
 class StoreError(ProbebenchError):
     """A baseline, run record or leaderboard file that cannot be read or written."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line that a run prints at its end.
+
+    Attributes:
+        severity: an error fails the run
+        text: without the severity, which `str` puts before it
+    """
+
+    severity: Literal["info", "warning", "error"]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text if self.severity == "info" else f"{self.severity.upper()}: {self.text}"
 
 
 _SHORT_LIST = 20

@@ -1,14 +1,14 @@
-"""What is looked at before a sweep runs: are weights and images here, may they be downloaded, how are images prepared.
+"""Decide which sweeps of a run can be measured: are their weights and images here, and if not, may they be downloaded?
 
-A bare run never downloads: a sweep that lacks its weights or its images is withheld, one item instead of a hundred, and
-told about at the end. What is asked for by name (`probebench.plugin.expressions`) may be downloaded.
+A run downloads only what its command line names. All other sweeps whose weights or images are not on this machine are
+skipped: one item stands for all cases of such a sweep, and the end of the run lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
@@ -16,77 +16,113 @@ from probebench.catalog.cases import Sweep
 from probebench.errors import unknown
 from probebench.fetch import hub, local
 from probebench.fetch.http import offline as forbidden
-from probebench.plugin.expressions import RequestedNames
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 COMMERCIAL = "commercial"
 _COMMERCIAL_LICENCES = frozenset({"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc0-1.0"})
-"""Those that allow commercial use without terms of the publisher's own."""
+"""Licences that allow commercial use without terms of the publisher's own."""
 
 
 Here = tuple[dict[str, bool], dict[str, bool]]
-"""Of models by name whether their weights are on this machine, and of datasets whether their images are."""
+"""By name of a model, whether its weights are on this machine; by name of a dataset, whether its images are."""
+
+
+@dataclass(frozen=True)
+class RequestedNames:
+    """The names on a command line, from ``--probe-model``, ``--probe-dataset``, ``-k``, ``-m`` and node ids.
+
+    Attributes:
+        models, datasets: exact names
+        words: parts of names, in lower case, as ``-k`` matches them
+    """
+
+    models: frozenset[str]
+    datasets: frozenset[str]
+    words: frozenset[str]
+
+    def has_model(self, name: str) -> bool:
+        """Return True if the command line names this model."""
+        return name in self.models or self._has_word_in(name)
+
+    def has_dataset(self, name: str) -> bool:
+        """Return True if the command line names this dataset."""
+        return name in self.datasets or self._has_word_in(name)
+
+    def _has_word_in(self, name: str) -> bool:
+        return any(word in name.lower() for word in self.words)
 
 
 @dataclass(frozen=True)
 class SkippedSweep:
-    """A sweep that is not run.
+    """A sweep that is not measured.
 
     Attributes:
-        cases: how many there would be
-        model: whether its weights are not on this machine
-        datasets: those that are not, of its own and the one its probe is trained on
-        asked: whether it was asked for by name
-        by_model: whether its model was
-        why: another reason than what is missing; empty if there is none
+        cases: how many cases it would have
+        missing_weights: True if the weights are not on this machine
+        missing_datasets: names of the datasets that are not, among its own and the one that its probe is trained on
+        requested: True if the command line names its model or its dataset
+        model_requested: True if the command line names its model
+        reason: why it is skipped, if not for missing files; empty otherwise
     """
 
     sweep: Sweep
     cases: int
-    model: bool
-    datasets: tuple[str, ...]
-    asked: bool
-    by_model: bool
-    why: str = ""
+    missing_weights: bool
+    missing_datasets: tuple[str, ...]
+    requested: bool
+    model_requested: bool
+    reason: str = ""
+
+    @classmethod
+    def from_json(cls, table: Mapping[str, Any]) -> SkippedSweep:
+        """Read a table that `dataclasses.asdict` made and that went through JSON."""
+        sweep, datasets = Sweep(**table["sweep"]), tuple(table["missing_datasets"])
+        return cls(**{**table, "sweep": sweep, "missing_datasets": datasets})
 
 
 class Availability:
-    """Decides for each sweep of a run whether it runs.
+    """Decides for each sweep of a run whether it is measured, and keeps the decision.
 
     Args:
-        own: models whose weights come from a file named on the command line
-        asked: what the command line names
-        offline: whether downloads are forbidden
+        own_weights: files named on the command line, by model; these models need no download
+        requested: the names on the command line, which may be downloaded
+        offline: True forbids downloads
         licences: those that weights may have, or ``commercial``; empty for any
-        clean: whether probes are trained on clean datasets, which have to be here, too
+        clean: True if probes are trained on clean datasets, which must then be available as well
         here: what is known to be on this machine
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        own: Mapping[str, Path],
-        asked: RequestedNames,
+        own_weights: Mapping[str, Path],
+        requested: RequestedNames,
         offline: bool,
         licences: Collection[str],
         clean: bool = False,
         here: Here = ({}, {}),
     ) -> None:
-        self._catalog, self._own, self._asked, self._licences, self._clean = catalog, own, asked, licences, clean
+        self._catalog, self._own_weights, self._requested = catalog, own_weights, requested
+        self._licences, self._clean = licences, clean
         self._offline = offline or forbidden()
         self._weights, self._images = map(dict, here)
-        self._no_hub = False
-        self._dead_hosts: set[str] = set()
+        self._decisions: dict[Sweep, SkippedSweep | None] = {}
+        self._hub_is_unreachable = False
+        self._unreachable_hosts: set[str] = set()
 
     @property
     def here(self) -> Here:
-        """What was looked for on this machine so far."""
+        """The weights and images that were looked for on this machine so far."""
         return self._weights, self._images
 
+    def extend(self, catalog: Catalog, own_weights: Mapping[str, Path], requested: RequestedNames) -> None:
+        """Use a larger catalog, and the names of the command line that it resolves, for decisions yet to be made."""
+        self._catalog, self._own_weights, self._requested = catalog, own_weights, requested
+
     def check_licences(self) -> None:
-        """After collection, when all models of a run are known.
+        """Check the licences that the run allows. Call it after collection, when all models of the run are known.
 
         Raises:
             UnknownName: for a licence that no model has
@@ -96,67 +132,85 @@ class Availability:
             if name not in known:
                 raise unknown("licence", name, known)
 
-    def _lacks_weights(self, spec: ModelSpec) -> bool:
-        if spec.name in self._own or not hub.needs_download(spec):
+    def decide(self, sweep: Sweep, cases: int) -> SkippedSweep | None:
+        """Decide whether a sweep is measured. The decision changes only in `skip_unreachable`.
+
+        Args:
+            cases: how many cases of the sweep are skipped together
+
+        Returns:
+            None if it is measured
+        """
+        if sweep not in self._decisions:
+            self._decisions[sweep] = self._decide(sweep, cases)
+        decision = self._decisions[sweep]
+        return decision if decision is None or decision.cases == cases else replace(decision, cases=cases)
+
+    def skip_unreachable(self, sweep: Sweep, cases: int) -> SkippedSweep:
+        """Skip a sweep whose download failed because a host does not answer, and all sweeps that need the same host."""
+        self._weights.clear()
+        self._images.clear()
+        model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
+        missing_weights, missing_datasets = self._misses_weights(model), self._find_missing(dataset)
+        if missing_weights:  # weights are downloaded first
+            self._hub_is_unreachable = True
+        else:
+            self._unreachable_hosts |= {urlsplit(archive.url).netloc for archive in self._missing_archives(dataset)}
+        for other, decision in self._decisions.items():
+            if decision is None:
+                self._decisions[other] = self._decide(other, cases)
+        skipped = SkippedSweep(sweep, cases, missing_weights, missing_datasets, requested=True, model_requested=True)
+        self._decisions[sweep] = skipped
+        return skipped
+
+    def _decide(self, sweep: Sweep, cases: int) -> SkippedSweep | None:
+        model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
+        model_requested = self._requested.has_model(model.name)
+        requested = model_requested or self._requested.has_dataset(dataset.name)
+        if reason := self._refuse_licence(model):
+            return SkippedSweep(sweep, cases, False, (), requested, model_requested, reason)
+        missing_weights, missing_datasets = self._misses_weights(model), self._find_missing(dataset)
+        if not model_requested and self._is_control_of_missing(model):
+            # A control needs no weights, and would otherwise run wherever there are images, for a hundred models.
+            missing_weights = True
+        may_get_model = model_requested and not self._offline and not self._hub_is_unreachable
+        archives = self._missing_archives(dataset)
+        may_get_dataset = requested and not self._offline and not any(map(self._cannot_download, archives))
+        if (missing_weights and not may_get_model) or (missing_datasets and not may_get_dataset):
+            return SkippedSweep(sweep, cases, missing_weights, missing_datasets, requested, model_requested)
+        return None
+
+    def _misses_weights(self, spec: ModelSpec) -> bool:
+        if spec.name in self._own_weights or not hub.needs_download(spec):
             return False
         if spec.name not in self._weights:
             self._weights[spec.name] = hub.cached(spec) is not None
         return not self._weights[spec.name]
 
-    def _lacking(self, spec: DatasetSpec) -> tuple[str, ...]:
+    def _find_missing(self, spec: DatasetSpec) -> tuple[str, ...]:
         """Names of the datasets that a sweep reads and that are not on this machine."""
-        for each in self._read(spec):
+        for each in self._datasets_of(spec):
             if each.name not in self._images:
                 self._images[each.name] = local.on_disk(each)
-        return tuple(each.name for each in self._read(spec) if not self._images[each.name])
+        return tuple(each.name for each in self._datasets_of(spec) if not self._images[each.name])
 
-    def _read(self, spec: DatasetSpec) -> list[DatasetSpec]:
+    def _datasets_of(self, spec: DatasetSpec) -> list[DatasetSpec]:
         """The datasets that a sweep reads."""
         return [spec, self._catalog.clean(spec)] if self._clean and spec.clean else [spec]
 
-    def _missing(self, spec: DatasetSpec) -> list[Archive]:
-        return [archive for each in self._read(spec) for archive in local.missing(each)]
+    def _missing_archives(self, spec: DatasetSpec) -> list[Archive]:
+        return [archive for each in self._datasets_of(spec) for archive in local.missing(each)]
 
-    def unreachable(self, sweep: Sweep, cases: int) -> SkippedSweep:
-        """A sweep that was let through to be downloaded, and nobody answered: those hosts are not tried again."""
-        self._weights.clear()
-        self._images.clear()
-        model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
-        lacks_model, lacking = self._lacks_weights(model), self._lacking(dataset)
-        if lacks_model:  # weights come first
-            self._no_hub = True
-        else:
-            self._dead_hosts |= {urlsplit(archive.url).netloc for archive in self._missing(dataset)}
-        return SkippedSweep(sweep, cases, lacks_model, lacking, asked=True, by_model=True)
+    def _cannot_download(self, archive: Archive) -> bool:
+        return bool(archive.manual) or urlsplit(archive.url).netloc in self._unreachable_hosts
 
-    def withhold(self, sweep: Sweep, cases: int) -> SkippedSweep | None:
-        """Why a sweep is not to be run; None if it is."""
-        model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
-        named = self._asked.model(model.name)
-        asked = named or self._asked.dataset(dataset.name)
-        why = self._refused(model)
-        if why:
-            return SkippedSweep(sweep, cases, model=False, datasets=(), asked=asked, by_model=named, why=why)
-        lacks_model, lacking = self._lacks_weights(model), self._lacking(dataset)
-        if not named and self._is_control_of_absent(model):
-            # It needs no weights, and would otherwise run wherever there are images, for a hundred models.
-            lacks_model = True
-        may_get_model = named and not self._offline and not self._no_hub
-        may_get_dataset = asked and not self._offline and not any(map(self._out_of_reach, self._missing(dataset)))
-        if (lacks_model and not may_get_model) or (lacking and not may_get_dataset):
-            return SkippedSweep(sweep, cases, lacks_model, lacking, asked, named)
-        return None
-
-    def _out_of_reach(self, archive: Archive) -> bool:
-        return bool(archive.manual) or urlsplit(archive.url).netloc in self._dead_hosts
-
-    def _is_control_of_absent(self, spec: ModelSpec) -> bool:
+    def _is_control_of_missing(self, spec: ModelSpec) -> bool:
         base = self._catalog.models.get(spec.control_of or "")
-        return spec.name not in self._catalog.models and base is not None and self._lacks_weights(base)
+        return spec.name not in self._catalog.models and base is not None and self._misses_weights(base)
 
-    def _refused(self, spec: ModelSpec) -> str:
+    def _refuse_licence(self, spec: ModelSpec) -> str:
         """Why the licence of a model's weights is refused; empty if it is not."""
-        if not self._licences or spec.name in self._own or not hub.needs_download(spec):
+        if not self._licences or spec.name in self._own_weights or not hub.needs_download(spec):
             return ""
         allowed = set(self._licences)
         if COMMERCIAL in allowed:

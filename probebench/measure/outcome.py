@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.taps import Tap
-from probebench.errors import StoreError
+from probebench.errors import Note, StoreError
 from probebench.records import run_record
 from probebench.records.baselines import Baseline
 from probebench.records.types import Record
@@ -41,7 +41,7 @@ class SweepOutcome:
     cases: list[Record] = field(default_factory=list)
     correct: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict, repr=False)
     complaints: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     complete: bool = False
     unreachable: str = ""
@@ -70,7 +70,8 @@ def save(outcome: SweepOutcome, path: Path) -> None:
         StoreError: if it cannot be written
     """
     table = {key: value for key, value in vars(outcome).items() if key != "correct"}
-    run_record.save(table | {"sweep": asdict(outcome.sweep)}, path, outcome.correct)
+    table |= {"sweep": asdict(outcome.sweep), "notes": [asdict(note) for note in outcome.notes]}
+    run_record.save(table, path, outcome.correct)
 
 
 def load(path: Path) -> SweepOutcome:
@@ -85,4 +86,5 @@ def load(path: Path) -> SweepOutcome:
         raise StoreError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
     correct = dict(run_record.load_correct(table, path))
     table.pop("correct", None)
-    return SweepOutcome(**table | {"sweep": Sweep(**table["sweep"]), "correct": correct})
+    notes = [Note(**note) for note in table["notes"]]
+    return SweepOutcome(**table | {"sweep": Sweep(**table["sweep"]), "correct": correct, "notes": notes})

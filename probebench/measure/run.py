@@ -25,7 +25,7 @@ from probebench.catalog import Catalog
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
-from probebench.errors import ProbebenchError, StoreError, Unreachable
+from probebench.errors import Note, ProbebenchError, StoreError, Unreachable
 from probebench.features.batching import out_of_memory
 from probebench.features.cache import FeatureCache
 from probebench.measure import prefetch
@@ -297,14 +297,13 @@ class Run:
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
         outcome.record["selection"] = select_tap(outcome.cases, outcome.correct)
-        outcome.notes += result.weights_notes
+        outcome.notes += [Note("info", text) for text in result.weights_notes]
         reasons = [each.reason for each in measured.judgements.values() if each.verdict == "not comparable"]
         if reasons and self.options.update is None and not self.options.strict:  # which fails each case with it
             command = baselines.update_command(sweep, result.model, "all", self.options.tests)
-            outcome.notes.append(
-                f"WARNING: {counted(len(reasons), 'case')} of {sweep.id} checked against nothing: {reasons[0]}. To "
-                f"store a new one: {command}"
-            )
+            cases = f"{counted(len(reasons), 'case')} of {sweep.id} {'was' if len(reasons) == 1 else 'were'}"
+            text = f"{cases} not compared with the baseline: {reasons[0]}. To store a new one: {command}"
+            outcome.notes.append(Note("warning", text))
         if measured.baseline is not None:
             known = set(all_taps(result.model.depth))
             outcome.stale = [f"{sweep.id}-{tap.id}" for tap in sorted(measured.baseline.correct) if tap not in known]
@@ -426,7 +425,7 @@ class Run:
                 problems.append(str(error))
         return problems
 
-    def cache_notes(self) -> list[str]:
+    def cache_notes(self) -> list[Note]:
         """What the feature cache did, for people."""
         return self.cache.notes() if self.cache is not None else []
 

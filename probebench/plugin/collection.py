@@ -1,4 +1,4 @@
-"""From the `probe` mark of a test function to its cases."""
+"""Make the cases of a test function from its `probe` mark."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from probebench.plugin.session import ProbeSession
 
 ANY_OF_TIMM = f"{TIMM}*"
-"""As a model in a mark: every ``timm:`` model that --probe-model names."""
+"""Stands in a mark for every ``timm:`` model that --probe-model names."""
 
 
 def parametrize(metafunc: pytest.Metafunc, state: ProbeSession) -> None:
@@ -34,14 +34,13 @@ def parametrize(metafunc: pytest.Metafunc, state: ProbeSession) -> None:
         if state.sharding is not None:
             state.sharding.add(cases)
         for sweep, its_cases in by_sweep(cases).items():
-            withheld = state.preflight.withhold(sweep, len(its_cases))
-            if withheld is None or withheld.by_model:
-                # What is asked for by name has its cases in any case, so that they can be selected, and skipped one
-                # by one.
+            skipped = state.availability.decide(sweep, len(its_cases))
+            if skipped is None or skipped.model_requested:
+                # A model that the command line names always has its cases, so that each can be selected and skipped.
                 params += [
                     pytest.param(
-                        None if withheld else sweep,
-                        withheld or case,
+                        None if skipped else sweep,
+                        skipped or case,
                         id=case.id,
                         marks=pytest.mark.probe(**case.marks),
                     )
@@ -49,7 +48,7 @@ def parametrize(metafunc: pytest.Metafunc, state: ProbeSession) -> None:
                 ]
             else:
                 its_mark = pytest.mark.probe(model=sweep.model, dataset=sweep.dataset)
-                params.append(pytest.param(None, withheld, id=sweep.id, marks=its_mark))
+                params.append(pytest.param(None, skipped, id=sweep.id, marks=its_mark))
     except ProbebenchError as error:
         # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
         where = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"

@@ -1,77 +1,55 @@
-"""Which models and datasets a command line asks for by name, and so may download."""
+"""Parse pytest's -k and -m expressions and node ids for names of models and datasets."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from probebench.catalog.cases import ARGUMENTS
 from probebench.catalog.taps import REFERENCES, SITES
 from probebench.errors import nearest
+from probebench.measure.availability import RequestedNames
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
 
-_SHORT = 3  # letters: a shorter word of -k is in too many names to be meant for one
+_SHORT = 3  # letters: a shorter word of -k is part of too many names to request a download
 
 
-@dataclass(frozen=True)
-class RequestedNames:
-    """What was named by ``--probe-model``, ``--probe-dataset``, ``-k``, ``-m`` and node ids.
+def parse_requested_names(
+    models: Iterable[str], datasets: Iterable[str], keyword: str, mark: str, arguments: Iterable[str]
+) -> RequestedNames:
+    """Collect the names on a command line that may be downloaded. Whatever stands under a ``not`` does not count.
 
-    Attributes:
-        models, datasets: exact names
-        words: parts of names, in lower case, as ``-k`` matches them
+    Args:
+        models, datasets: exact names, from ``--probe-model`` and ``--probe-dataset``
+        keyword, mark: the expressions of ``-k`` and ``-m``
+        arguments: of the pytest run, node ids among them
     """
-
-    models: frozenset[str]
-    datasets: frozenset[str]
-    words: frozenset[str]
-
-    def model(self, name: str) -> bool:
-        """Whether a model is asked for."""
-        return name in self.models or self._word_in(name)
-
-    def dataset(self, name: str) -> bool:
-        """Whether a dataset is asked for."""
-        return name in self.datasets or self._word_in(name)
-
-    def _word_in(self, name: str) -> bool:
-        return any(word in name.lower() for word in self.words)
-
-    @classmethod
-    def parse(
-        cls, models: Iterable[str], datasets: Iterable[str], keyword: str, mark: str, arguments: Iterable[str]
-    ) -> RequestedNames:
-        """From the exact selections, the expressions of ``-k`` and ``-m``, and the arguments of a pytest run.
-
-        What stands under a ``not`` is not asked for.
-        """
-        ids = [part for argument in arguments for part in re.findall(r"\[([^\]]+)\]", argument)]
-        exact = {"model": set(models), "dataset": set(datasets)}
-        for kind, name in re.findall(r"""(model|dataset)\s*=\s*["']([^"']+)["']""", _positive(mark)):
-            exact[kind].add(name)
-        for each in ids:
-            parts = each.split("-")
-            if len(parts) > 2:  # without a tap it is the id of a withheld sweep, which names nothing to download
-                for names in exact.values():  # other parameters may stand before or behind
-                    names.update(parts)
-        words = {
-            part.lower()
-            for word in re.findall(r"[^\s()]+", _positive(keyword))
-            if word not in ("and", "or")
-            for part in word.strip("[]").split("-")
-        }
-        return cls(frozenset(exact["model"]), frozenset(exact["dataset"]), frozenset(filter(_is_a_name, words)))
+    ids = [part for argument in arguments for part in re.findall(r"\[([^\]]+)\]", argument)]
+    exact = {"model": set(models), "dataset": set(datasets)}
+    for kind, name in re.findall(r"""(model|dataset)\s*=\s*["']([^"']+)["']""", _positive(mark)):
+        exact[kind].add(name)
+    for each in ids:
+        parts = each.split("-")
+        if len(parts) > 2:  # an id without a tap is that of a skipped sweep, and requests no download
+            for names in exact.values():  # other parameters may stand before or behind
+                names.update(parts)
+    words = {
+        part.lower()
+        for word in re.findall(r"[^\s()]+", _positive(keyword))
+        if word not in ("and", "or")
+        for part in word.strip("[]").split("-")
+    }
+    return RequestedNames(frozenset(exact["model"]), frozenset(exact["dataset"]), frozenset(filter(_is_a_name, words)))
 
 
 def unmatched(expression: str, sweeps: Collection[Sweep], deepest: int) -> list[str]:
-    """What in an expression of -m no case has, a line each.
+    """Explain which parts of a -m expression match no case, one line each.
 
     Args:
-        sweeps: all that there are
+        sweeps: all sweeps with cases
         deepest: number of layers of the deepest model
     """
     known = {
@@ -99,7 +77,7 @@ def _is_a_name(word: str) -> bool:
 
 
 def _positive(expression: str) -> str:
-    """An expression of -k or -m without what stands under a ``not``."""
+    """Remove from an expression of -k or -m whatever stands under a ``not``."""
     return "".join(_kept(expression))
 
 

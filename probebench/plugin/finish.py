@@ -1,4 +1,4 @@
-"""What a run leaves when it ends: baselines, leaderboard files, the run record, and what JUnit says of it."""
+"""Write the files of a run when it ends: baselines, leaderboards, the run record and its report; note what was done."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from probebench._files import relative
 from probebench._format import counted
+from probebench.errors import Note
 from probebench.plugin import junit, unused_baselines
 from probebench.records import run_record
 from probebench.reporting.availability import skipped_entries
@@ -18,30 +19,31 @@ if TYPE_CHECKING:
 
 
 def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: bool) -> None:
-    """Save what was measured, and note what was done. What could not be written fails the session.
+    """Save what was measured, and note what was done. A file that cannot be written fails the session.
 
     Args:
-        interrupted: whether the session was stopped from outside, or by an error of its own
+        interrupted: True if the session was stopped from outside, or by an error of its own
     """
     asked = run.options.json or run.options.leaderboard_files or run.options.report
     if not asked and not any(outcome.record or outcome.error for outcome in run.outcomes()):
         return
     config, notes = state.config, state.notes
-    withheld = skipped_entries(state.withheld.values(), state.catalog)
+    withheld = skipped_entries(state.skipped.values(), state.catalog)
     record = state.record = run.record(interrupted, withheld)
     problems: list[str] = []
     if run.options.update is not None:
         if interrupted:
-            notes.append("baselines: not updated, because the run was interrupted")
+            notes.append(Note("info", "baselines: not updated, because the run was interrupted"))
         else:
             written, problems = run.update_baselines()
-            notes.append(f"baselines: {counted(len(written), 'file')} updated in {relative(run.options.baselines)}")
+            text = f"baselines: {counted(len(written), 'file')} updated in {relative(run.options.baselines)}"
+            notes.append(Note("info", text))
     problems += run.save_leaderboards(record)
     try:
         config.hook.pytest_probebench_record(config=config, record=record)
         run_record.to_json(record)
     except Exception as error:
-        # Somebody else's code must not cost the measurement.
+        # An error in a user's hook must not cost the measurement.
         problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")
         record = state.record = run.record(interrupted, withheld)
     notes += dict.fromkeys(note for outcome in run.outcomes() for note in outcome.notes)
@@ -50,28 +52,30 @@ def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: 
     problems += unsaved + unreported
     junit.add(config.pluginmanager.get_plugins(), junit.suite_properties(record, relative(saved) if saved else None))
     if saved is not None:
-        notes.append(f"run record: {relative(saved)}" + (" (interrupted: what had finished)" if interrupted else ""))
-    if state.journal is not None:
+        what = " (interrupted: what had finished)" if interrupted else ""
+        notes.append(Note("info", f"run record: {relative(saved)}{what}"))
+    if state.resume_store is not None:
         if not interrupted and saved is not None:
-            state.journal.remove()
-        elif state.journal.holds:
-            notes.append("to go on with this run: the same command with --probe-resume")
+            state.resume_store.remove()
+        elif state.resume_store.holds:
+            notes.append(Note("info", "to go on with this run: the same command with --probe-resume"))
     if run.options.report is not None and not unreported:
-        notes.append(f"report: {relative(run.options.report)}")
+        notes.append(Note("info", f"report: {relative(run.options.report)}"))
     notes += run.cache_notes()
-    notes += [f"WARNING: {warning}" for warning in warnings]
+    notes += [Note("warning", warning) for warning in warnings]
     stale = [] if run.options.prune else record["stale"]
     if stale:
-        notes.append(
+        text = (
             f"stale: {counted(len(stale), 'baseline')} without a case, such as {stale[0]}. A run of all cases with "
             "--probe-prune removes them, and so does --probe-update=all of their sweep"
         )
-    unused = [unused_baselines.explained(run.options, folder) for folder in state.overlooked]
+        notes.append(Note("info", text))
+    unused = [unused_baselines.explain(run.options, folder) for folder in state.collected.unused_baselines]
     if run.options.strict:
         problems += unused
     else:
-        notes += [f"WARNING: {each}" for each in unused]
-    notes += [f"ERROR: {problem}" for problem in problems]
+        notes += [Note("warning", each) for each in unused]
+    notes += [Note("error", problem) for problem in problems]
     failed = problems or (run.options.strict and stale)
     if failed and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,4 +1,4 @@
-"""What a test does with one measured case: check it, and enter its time into pytest-benchmark."""
+"""The object behind the `probe` fixture: check one case, and report its time to pytest-benchmark."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from probebench.records.types import Record
 
 
 class Probe:
-    """What the `probe` fixture gives a test: one measured case.
+    """One measured case, as the `probe` fixture gives it to a test.
 
     Reading a number of a case that could not be measured fails the test, as `check` does.
     """
@@ -31,14 +31,14 @@ class Probe:
         entry = self._entry()
         if not self._recorded:  # a test may check its case again
             self._recorded = True
-            self._enter(entry)
+            self._report(entry)
         complaint = self._outcome.complaints.get(entry["id"])
         if complaint is not None:
             pytest.fail(complaint, pytrace=False)
 
     @property
     def accuracy(self) -> float:
-        """On the test images, a fraction from 0 to 1; of several draws of the training set the mean."""
+        """Accuracy on the test images, a fraction from 0 to 1; with several draws of the training set, the mean."""
         return float(self._entry()["accuracy"])
 
     @property
@@ -49,11 +49,11 @@ class Probe:
 
     @property
     def record(self) -> Record:
-        """A copy of everything that the run record has of this case, as an object of ``cases`` in run-1.json."""
+        """A copy of this case's entry in the run record, as an object of ``cases`` in run-1.json."""
         return copy.deepcopy(self._entry())
 
     def _entry(self) -> Record:
-        """What was measured; fails the test if nothing was, with the explanation once a sweep."""
+        """Return the entry of the case. Fails the test if there is none, and explains why once a sweep."""
         __tracebackhide__ = True
         item, outcome = self._request.node, self._outcome
         entry = outcome.case(self.case)
@@ -67,8 +67,8 @@ class Probe:
         item.user_properties.append(UNMEASURED)
         pytest.fail(f"not measured: the sweep failed, see {outcome.explained_by}", pytrace=False)
 
-    def _enter(self, entry: Record) -> None:
-        """Enter the case into the report of its test."""
+    def _report(self, entry: Record) -> None:
+        """Add the case to the report of its test."""
         self._request.node.user_properties += [
             ("probe_accuracy", entry["accuracy"]),
             ("probe_verdict", entry["verdict"]),
@@ -76,16 +76,16 @@ class Probe:
         if entry["baseline_accuracy"] is not None:
             baseline = ("probe_baseline_accuracy", entry["baseline_accuracy"])
             self._request.node.user_properties.append(baseline)
-        self._benchmark(entry)
+        self._report_time(entry)
 
-    def _benchmark(self, entry: Record) -> None:
-        """Enter the attributed time into pytest-benchmark, if it is there and was not told to stay out."""
+    def _report_time(self, entry: Record) -> None:
+        """Report the attributed time to pytest-benchmark, unless it is not installed or is disabled."""
         config = self._request.config
         if not config.pluginmanager.has_plugin("benchmark") or getattr(config.option, "benchmark_skip", False):
             return
         if hasattr(config, "workerinput"):
-            return  # it keeps nothing of what worker processes ran, and warns
-        clock = Ledger()
+            return  # pytest-benchmark drops the results of worker processes, with a warning
+        clock = ChargedClock()
         self._request.node.add_marker(pytest.mark.benchmark(group=f"probe {self.case.sweep.id}", timer=clock))
         benchmark = self._request.getfixturevalue("benchmark")
         benchmark.extra_info.update(
@@ -98,8 +98,8 @@ class Probe:
         benchmark.pedantic(clock.charge, args=(entry["seconds"],), rounds=1, iterations=1)
 
 
-class Ledger:
-    """A clock that runs only when it is charged: what a case cost is known, not measured again."""
+class ChargedClock:
+    """A timer for pytest-benchmark that advances only by what it is charged: the cost of a case is already known."""
 
     def __init__(self) -> None:
         self._seconds = 0.0

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def pytest_probebench_models(config: pytest.Config) -> ModelSpec | Iterable[ModelSpec]:  # type: ignore[empty-body]
     """Models to add to the catalog of this run.
 
-    Called once of each conftest file and plugin, before the first case that is collected after pytest has loaded it;
-    tests in the folder of a conftest file, and those that are collected later, can name what it gives. A name that is
-    already taken is an error, and so is an exception. With pytest-xdist it is called in every process that collects.
+    Called once for each conftest file and plugin, before the first case that is collected after pytest has loaded it;
+    tests in the folder of a conftest file, and those collected later, can name what it returns. A name that is already
+    taken is an error, and so is an exception. With pytest-xdist it is called in every process that collects.
     """
 
 
@@ -35,7 +35,7 @@ def pytest_probebench_datasets(config: pytest.Config) -> DatasetSpec | Iterable[
 
 
 def pytest_probebench_record(config: pytest.Config, record: dict[str, object]) -> None:
-    """The run record is complete and about to be written. With pytest-xdist: in the process that was started, only.
+    """Called when the run record is complete and about to be written. With pytest-xdist, only in the controller.
 
     Args:
         record: as the schema file probebench/records/schema/run-1.json describes; keys may be added under ``"extra"``

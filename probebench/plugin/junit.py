@@ -1,4 +1,4 @@
-"""What a JUnit report says of the whole run; each case's own properties travel as pytest's user properties."""
+"""Add properties of the run to a JUnit report; those of a case are pytest's user properties."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from probebench.records.types import Record
 
 
 def suite_properties(record: Record, path: str | None) -> list[tuple[str, str]]:
-    """Names and values: the protocol, its fingerprint, and where the run record lies."""
+    """The protocol, its fingerprint, and the path of the run record, as names and values."""
     found = [("probe_run_record", path)] if path is not None else []
     for case in record["cases"][:1]:  # a run has one protocol
         found = [("probe_protocol", case["protocol"]), ("probe_fingerprint", case["fingerprint"]), *found]
@@ -16,10 +16,10 @@ def suite_properties(record: Record, path: str | None) -> list[tuple[str, str]]:
 
 
 def add(plugins: Iterable[object], properties: Iterable[tuple[str, str]]) -> None:
-    """Give them to the plugin that writes the report, if one does.
+    """Add properties to the report of the plugin that writes one, if any.
 
-    It is found by the method that the `record_testsuite_property` fixture calls, too: a fixture cannot be asked for
-    when a session ends, and the run record is not written before.
+    The plugin is found by the method that the fixture `record_testsuite_property` calls: fixtures are not available
+    when a session ends, and the run record is not written earlier.
     """
     for plugin in plugins:
         if callable(record := getattr(plugin, "add_global_property", None)):

@@ -1,4 +1,4 @@
-"""The command-line options, and the one frozen object that they become."""
+"""Define the command-line options, and parse them into one frozen `Options`."""
 
 from __future__ import annotations
 
@@ -36,32 +36,32 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--probe-offline",
         action="store_true",
-        help="download nothing, not even what is asked for by name (HF_HUB_OFFLINE=1 does the same)",
+        help="download nothing, not even models and datasets selected by name (HF_HUB_OFFLINE=1 does the same)",
     )
     group.addoption(
         "--probe-licence",
         action="append",
         metavar="LICENCES",
-        help=f"skip pretrained weights of other licences: apache-2.0, mit, ..., or commercial ({many})",
+        help=f"skip pretrained weights of other licences than these: apache-2.0, mit, ..., or commercial ({many})",
     )
-    group.addoption("--probe-json", type=Path, metavar="FILE", help="write the run record here as well")
+    group.addoption("--probe-json", type=Path, metavar="FILE", help="also write the run record to this file")
     group.addoption(
-        "--probe-baselines", type=Path, metavar="DIR", help="where baselines lie (default: baselines/ under rootdir)"
+        "--probe-baselines", type=Path, metavar="DIR", help="baseline directory (default: baselines/ under rootdir)"
     )
     group.addoption(
         "--probe-update",
         choices=["new", "all"],
-        help="store what this run measures as baselines: only cases that have none, or all that it measured",
+        help="store results of this run as baselines: new, for cases that have none; all, for every case measured",
     )
     group.addoption(
         "--probe-prune",
         action="store_true",
-        help="remove baselines without a case; only in a run of all cases, without a filter of any kind",
+        help="remove stale baselines, which no test case uses; needs a run of all cases, without any filter",
     )
     group.addoption(
         "--probe-strict",
         action="store_true",
-        help="cases without a comparable baseline and baselines without a case fail the run, too",
+        help="also fail on cases without a comparable baseline and on baselines without a case",
     )
     group.addoption(
         "--probe-alpha",
@@ -75,7 +75,8 @@ def add_options(parser: pytest.Parser) -> None:
         type=float,
         default=0.5,
         metavar="POINTS",
-        help="accuracy changes below this many percentage points are never a verdict (default: %(default)s)",
+        help="smallest change of accuracy that counts as regressed or improved, in percentage points "
+        "(default: %(default)s)",
     )
     group.addoption(
         "--probe-leaderboard",
@@ -87,15 +88,13 @@ def add_options(parser: pytest.Parser) -> None:
         action="append",
         type=Path,
         metavar="FILE",
-        help="write the whole ranking to a .md, .tex or .csv file (may be repeated)",
+        help="write the complete ranking to a .md, .tex or .csv file (may be repeated)",
     )
-    group.addoption(
-        "--probe-report", type=Path, metavar="FILE", help="write an HTML report of the run, one file that loads nothing"
-    )
+    group.addoption("--probe-report", type=Path, metavar="FILE", help="write a self-contained HTML report of the run")
     group.addoption(
         "--probe-benchmark-table",
         action="store_true",
-        help="print pytest-benchmark's table of attributed times, a row per case",
+        help="print pytest-benchmark's table of the time attributed to each case",
     )
     group.addoption(
         "--probe-device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or auto (default: %(default)s)"
@@ -104,53 +103,53 @@ def add_options(parser: pytest.Parser) -> None:
         "--probe-batch-size",
         type=int,
         metavar="N",
-        help="images per forward pass, fewer once memory has run out (default: what suits network and device)",
+        help="images per forward pass; reduced when memory runs out (default: chosen for network and device)",
     )
     group.addoption(
         "--probe-precision",
         choices=list(PRECISIONS),
-        help="what networks compute in; but for fp32, a protocol of its own, such as default@1+bf16",
+        help="precision in which networks compute; any but fp32 makes a separate protocol, such as default@1+bf16",
     )
     group.addoption(
         "--probe-cache",
         default="auto",
         metavar="WHEN|DIR",
-        help="keep features on disk for later runs: auto (those that take long to extract for their size), on, off, or "
-        "a folder to keep all of them in (default: %(default)s, in PROBEBENCH_CACHE or ~/.cache/probebench/features)",
+        help="keep features on disk for later runs: auto (if they take long to extract for their size), on, off, or a "
+        "folder for all of them (default: %(default)s, in PROBEBENCH_CACHE or ~/.cache/probebench/features)",
     )
     group.addoption(
         "--probe-cache-size",
         default="50 GB",
         metavar="SIZE",
-        help="most that kept features may take; the least recently used give way (default: %(default)s)",
+        help="maximum size of the feature cache; the least recently used features are removed (default: %(default)s)",
     )
     group.addoption(
         "--probe-memory",
         metavar="SIZE",
-        help="most memory that features and probes of a sweep may take, on a GPU and on the host, shared by all "
-        "workers; what does not fit is read from the feature cache, or in several passes over the images (default: "
-        "most of what is free)",
+        help="maximum memory for features and probes of a sweep, on a GPU and on the host, shared by all workers; "
+        "features that do not fit are read from the feature cache, or extracted in several passes over the images "
+        "(default: most of the free memory)",
     )
     group.addoption(
         "--probe-plan",
         action="store_true",
-        help="print for every sweep its bytes, passes and estimated time, and measure nothing",
+        help="print the memory, passes and estimated time of every sweep, and measure nothing",
     )
     group.addoption(
         "--probe-resume",
         action="store_true",
-        help="go on with a run of the same cases that ended early: sweeps that it finished are not measured again",
+        help="continue an interrupted run of the same cases: sweeps that it finished are not measured again",
     )
     group.addoption(
         "--probe-jobs",
         type=int,
         metavar="N",
-        help="processor cores for the probes: of all workers together, or of each task on Ray (default: all)",
+        help="processor cores for the probes: in total for all workers, or for each task on Ray (default: all)",
     )
     group.addoption(
         "--probe-shard",
         metavar="I/N",
-        help="measure the I-th of N parts of the run, in whole sweeps; `probebench leaderboard` joins their records",
+        help="measure the I-th of N shards of the run, in whole sweeps; `probebench leaderboard` joins their records",
     )
     group.addoption(
         "--probe-engine",
@@ -162,8 +161,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--probe-ray-address",
         metavar="ADDR",
-        help="the cluster of --probe-engine=ray: HOST:PORT, ray://HOST:PORT or auto (default: $RAY_ADDRESS, or a Ray "
-        "of the run's own on this machine)",
+        help="the cluster of --probe-engine=ray: HOST:PORT, ray://HOST:PORT or auto (default: $RAY_ADDRESS, or start "
+        "Ray on this machine)",
     )
 
 
@@ -191,7 +190,7 @@ def parse_options(config: pytest.Config) -> Options:
     if batch_size is not None and batch_size < 1:
         raise ProbebenchError(f"--probe-batch-size must be at least 1, got {batch_size}")
     if not 0 < alpha < 1:
-        raise ProbebenchError(f"--probe-alpha must lie between 0 and 1, got {alpha}")
+        raise ProbebenchError(f"--probe-alpha must be between 0 and 1, got {alpha}")
     if not 0 <= min_drop <= 100:
         raise ProbebenchError(f"--probe-min-drop is in percentage points from 0 to 100, got {min_drop}")
     shard = None
@@ -221,21 +220,21 @@ def parse_options(config: pytest.Config) -> Options:
     update = cast("Literal['new', 'all'] | None", get("update"))
     if baselines is not None and update is None and not baselines.is_dir():
         raise ProbebenchError(
-            f"--probe-baselines: {baselines} is no directory; without baselines nothing could regress. "
-            "To make it, add --probe-update=new"
+            f"--probe-baselines: {baselines} is not a directory; without baselines no case could regress. "
+            "To create it, add --probe-update=new"
         )
     engine = cast("Literal['local', 'ray']", get("engine"))
     address = cast("str | None", get("ray_address"))
     if address is not None and engine != "ray":
-        raise ProbebenchError("--probe-ray-address names the cluster of --probe-engine=ray: add that")
+        raise ProbebenchError("--probe-ray-address needs --probe-engine=ray: add it")
     if address is not None and address not in ("auto", "local") and not RAY_ADDRESS.fullmatch(address):
         raise ProbebenchError(f"--probe-ray-address takes HOST:PORT, ray://HOST:PORT or auto, got {address!r}")
     if engine != "local" and get("plan"):
-        raise ProbebenchError(f"--probe-plan plans for this machine: leave --probe-engine={engine} out")
+        raise ProbebenchError(f"--probe-plan estimates for this machine: leave out --probe-engine={engine}")
     protocol = cast("str | None", get("protocol")) or DEFAULT_PROTOCOL
     if (precision := cast("str | None", get("precision"))) is not None:
         if "+" in protocol:
-            raise ProbebenchError(f"--probe-precision={precision}: protocol {protocol} names a precision already")
+            raise ProbebenchError(f"--probe-precision={precision}: protocol {protocol} already names a precision")
         protocol += "" if precision == "fp32" else f"+{precision}"
     memory = cast("str | None", get("memory"))
     bound = None if memory is None else _size("--probe-memory", memory)
@@ -281,11 +280,11 @@ def parse_options(config: pytest.Config) -> Options:
 
 
 def _cache(text: str) -> tuple[Literal["auto", "on", "off"], Path | None]:
-    """What --probe-cache says: when to keep features, and where if that is named."""
+    """Parse --probe-cache: when to keep features, and where, if it names a folder."""
     if text in ("auto", "on", "off"):
         return cast("Literal['auto', 'on', 'off']", text), None
     path = Path(text).expanduser()
-    # A folder of one plain word is more likely a misspelt `off`.
+    # A single word that is not a folder yet is more likely a misspelt `off`.
     if not text or (path.name == text and not path.is_dir()):
         raise ProbebenchError(
             f"--probe-cache takes auto, on, off or a folder, got {text!r}; "

@@ -1,25 +1,26 @@
-"""``--probe-prune``: remove baselines that have no case, in a run that has all of them.
+"""``--probe-prune``: remove stale baselines, which have no case, in a run of all cases.
 
-A baseline whose case was filtered away looks like one whose case is gone. So a filter of any kind is refused before any
-work, and so is whatever else leaves cases out of collection.
+A baseline whose case is filtered out looks like one whose case no longer exists. So filters of any kind are refused
+before any work, and so is a collection from which anything else leaves cases out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 import pytest
 
+from probebench.errors import Note
 from probebench.plugin.items import param_of
 from probebench.records.baselines import prune
 
 if TYPE_CHECKING:
-    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
-    from probebench.measure.availability import SkippedSweep
     from probebench.measure.options import Options
+    from probebench.plugin.collected import Collected
 
 _WHY = "--probe-prune removes every baseline that has no case in the run, so it needs a run of all cases"
 _FILTERS = {
@@ -38,7 +39,7 @@ _FILTERS = {
     "probe_site": "--probe-site",
     "probe_shard": "--probe-shard",
 }
-"""By the name under which pytest keeps them: options that leave cases out."""
+"""Options that leave cases out, by the name under which pytest keeps them."""
 
 
 def check_unfiltered(config: pytest.Config) -> None:
@@ -50,7 +51,7 @@ def check_unfiltered(config: pytest.Config) -> None:
 
 
 def _part(config: pytest.Config, argument: str) -> str:
-    """An argument that names a part of a project, and what to name instead; empty for one that does not."""
+    """Describe an argument that names only a part of a project, and what to name instead; empty for other arguments."""
     path, root = (config.invocation_params.dir / argument.partition("::")[0]).resolve(), config.rootpath.resolve()
     if "::" in argument or path.is_file():
         return argument
@@ -58,8 +59,8 @@ def _part(config: pytest.Config, argument: str) -> str:
         return ""
     patterns = config.getini("python_files")
     if any(fnmatch(each.name, pattern) for each in root.iterdir() for pattern in patterns):
-        return f"{argument} (there are tests beside it)"
-    # Tests further up are not looked for in every folder: it is the whole folder in the root that counts.
+        return f"{argument} (there are tests next to it)"
+    # Tests further up are not searched for: the whole folder below the root must be named.
     return "" if path.parent == root else f"{argument} (or name all of {path.relative_to(root).parts[0]})"
 
 
@@ -70,49 +71,48 @@ class Pruning:
         notes: lines for the end of the run are added here
 
     Attributes:
-        left_out: node ids of cases that are there and not in the run, and of files that were not collected
+        left_out: node ids of deselected cases, and of files that were not collected
     """
 
-    def __init__(self, options: Options, notes: list[str]) -> None:
+    def __init__(self, options: Options, notes: list[Note]) -> None:
         self._options, self._notes = options, notes
         self.left_out: list[str] = []
         self._cases: dict[Sweep, set[Tap]] = {}
-        self._withheld: set[Sweep] = set()
+        self._skipped: set[Sweep] = set()
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Other plugins deselect, too."""
+        """Called by any plugin that deselects."""
         self.left_out += [item.nodeid for item in items if param_of(item) is not None]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file that skips itself as a whole, as importorskip does, or that cannot be collected."""
+        """Note a file that skips itself as a whole, as importorskip does, or that cannot be collected."""
         if not report.passed:
             self.left_out.append(report.nodeid)
 
-    def begin(self, cases: Iterable[Case], withheld: Iterable[SkippedSweep]) -> None:
-        """Collection has finished. Raises pytest.UsageError if it left cases out."""
-        if self.left_out:
-            raise pytest.UsageError(f"{_WHY}: {len(self.left_out)} were left out, such as {self.left_out[0]}")
-        for case in cases:
-            self._cases.setdefault(case.sweep, set()).add(case.tap)
-        self._withheld = {each.sweep for each in withheld}
-        if not self._cases and not self._withheld:
+    def begin(self, collected: Collected) -> None:
+        """Take the cases of the run. Raises pytest.UsageError if it does not have all of them."""
+        if left_out := collected.left_out:
+            raise pytest.UsageError(f"{_WHY}: {len(left_out)} were left out, such as {left_out[0]}")
+        self._cases = {sweep: set(taps) for sweep, taps in collected.taps.items()}
+        self._skipped = set(collected.skipped)
+        if not self._cases and not self._skipped:
             raise pytest.UsageError(f"{_WHY}: this one has none; name the folder that they are in")
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """After the update of baselines, before the terminal summary."""
-        if not self._cases and not self._withheld:
+        if not self._cases and not self._skipped:
             return
         ended = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if not ended or session.shouldstop or session.shouldfail:
-            self._notes.append("baselines: not pruned, because the run did not get to its end")
+            self._notes.append(Note("info", "baselines: not pruned, because the run did not get to its end"))
             return
         options = self._options
         from probebench.models.timm_spec import is_timm_id
 
         # Models of timm have cases only in runs whose command line names them.
-        removed, problems = prune(options.baselines, options.protocol, self._cases, self._withheld, keeps=is_timm_id)
-        self._notes += [f"pruned: {what}" for what in removed] or ["baselines: nothing to prune"]
-        self._notes += [f"ERROR: {problem}" for problem in problems]
+        removed, problems = prune(options.baselines, options.protocol, self._cases, self._skipped, keeps=is_timm_id)
+        lines = [f"pruned: {what}" for what in removed] or ["baselines: nothing to prune"]
+        self._notes += [Note("info", line) for line in lines] + [Note("error", problem) for problem in problems]
         if problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

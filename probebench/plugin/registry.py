@@ -1,7 +1,7 @@
-"""What conftest files and plugins add to the catalog of a run, as pytest comes to know them.
+"""Collect the specs that conftest files and plugins add to the catalog, as pytest loads them.
 
-pytest loads the conftest.py of a folder when it collects that folder, so that some are there from the start, and
-others when cases have already been made.
+pytest loads the conftest.py of a folder when it collects that folder: some are loaded from the start, others after
+cases have already been made.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _MODELS, _DATASETS = "pytest_probebench_models", "pytest_probebench_datasets"
 
 
 class ConftestSpecs:
-    """Asks each conftest file and plugin once.
+    """Calls the hooks of each conftest file and plugin once.
 
     Attributes:
-        models, datasets: what they gave so far
+        models, datasets: the specs collected so far
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -38,11 +38,11 @@ class ConftestSpecs:
         self.models: list[ModelSpec] = []
         self.datasets: list[DatasetSpec] = []
 
-    def waiting(self) -> tuple[list[ModelSpec], list[DatasetSpec]]:
-        """What they gave, those that have come since they were last asked included, and nobody has `taken` yet.
+    def collect_new(self) -> tuple[list[ModelSpec], list[DatasetSpec]]:
+        """The specs that are not in a catalog yet; calls the hooks of conftest files that pytest has loaded since.
 
         Raises:
-            ProbebenchError: if one of them fails, or gives something else; it is asked again the next time
+            ProbebenchError: if a hook fails or returns anything but specs; it is called again the next time
         """
         models, asked_for_models = self._new(_MODELS, ModelSpec)
         datasets, asked_for_datasets = self._new(_DATASETS, DatasetSpec)
@@ -51,8 +51,8 @@ class ConftestSpecs:
         self.datasets += datasets
         return self.models[self._taken[0] :], self.datasets[self._taken[1] :]
 
-    def taken(self) -> None:
-        """All that they gave so far has its place in a catalog."""
+    def mark_taken(self) -> None:
+        """Note that all specs collected so far are in a catalog."""
         self._taken = len(self.models), len(self.datasets)
 
     def _new(self, hook: str, kind: type[Spec]) -> tuple[list[Spec], set[object]]:
@@ -60,10 +60,10 @@ class ConftestSpecs:
         there: set[object] = {each.plugin for each in getattr(self._config.hook, hook).get_hookimpls()}
         if there <= asked:
             return [], asked
-        return _given(self._config, hook, kind, asked), there
+        return _call(self._config, hook, kind, asked), there
 
-    def told(self, catalog: Catalog, sweeps: Iterable[Sweep]) -> dict[str, Any]:
-        """What a process needs to tell of sweeps, to be read by `told_of`: specs without their `kwargs`."""
+    def to_json(self, catalog: Catalog, sweeps: Iterable[Sweep]) -> dict[str, Any]:
+        """The specs that another process needs to report on sweeps, without `kwargs`; `specs_from_json` reads them."""
         models = {spec.name: spec for spec in self.models}
         datasets = {spec.name: spec for spec in self.datasets}
         for sweep in sweeps:
@@ -80,7 +80,7 @@ class ConftestSpecs:
         }
 
 
-def _given(config: pytest.Config, hook: str, kind: type[Spec], asked: set[object]) -> list[Spec]:
+def _call(config: pytest.Config, hook: str, kind: type[Spec], asked: set[object]) -> list[Spec]:
     found: list[Spec] = []
     try:
         for given in config.pluginmanager.subset_hook_caller(hook, remove_plugins=asked)(config=config):
@@ -91,19 +91,19 @@ def _given(config: pytest.Config, hook: str, kind: type[Spec], asked: set[object
         raise ProbebenchError(f"{where}{hook} failed ({type(error).__name__}: {error})") from error
     for spec in found:
         if not isinstance(spec, kind):
-            raise ProbebenchError(f"{hook} gave {spec!r}, which is no {kind.__name__}: return a list of these")
+            raise ProbebenchError(f"{hook} returned {spec!r}, which is not a {kind.__name__}: return a list of them")
     return found
 
 
-def told_of(table: dict[str, Any]) -> tuple[list[ModelSpec], list[DatasetSpec]]:
-    """From `ConftestSpecs.told`, read back from JSON."""
+def specs_from_json(table: dict[str, Any]) -> tuple[list[ModelSpec], list[DatasetSpec]]:
+    """Read the table of `ConftestSpecs.to_json`."""
     archives = [tuple(Archive(**each) for each in spec.pop("archives")) for spec in table["datasets"]]
     datasets = [DatasetSpec(**spec, archives=its) for spec, its in zip(table["datasets"], archives, strict=True)]
     return [ModelSpec(**spec) for spec in table["models"]], datasets
 
 
 def _table(spec: ModelSpec | DatasetSpec) -> dict[str, Any]:
-    """For JSON, which `kwargs` may not be made for."""
+    """A table for JSON, without `kwargs`, which JSON may not be able to hold."""
     table = {each.name: getattr(spec, each.name) for each in fields(spec) if each.name != "kwargs"}
     if isinstance(spec, ModelSpec):
         checkpoint = None if spec.checkpoint is None else str(spec.checkpoint)  # or a path

@@ -1,8 +1,8 @@
-"""What the plugin knows of one pytest session, from its options to its run record."""
+"""One pytest session of probebench, from its options to its run record."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,92 +11,89 @@ from typing import TYPE_CHECKING
 import pytest
 
 from probebench.measure.options import Options
+from probebench.plugin.collected import Collected
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
-    from probebench.catalog.cases import Case, Selection, Sweep
-    from probebench.measure.availability import Availability, Here, SkippedSweep
-    from probebench.measure.ray.engine import RayEngine
+    from probebench.catalog.cases import Selection, Sweep
+    from probebench.catalog.taps import Tap
+    from probebench.errors import Note
+    from probebench.measure.availability import Availability, RequestedNames, SkippedSweep
+    from probebench.measure.outcome import SweepOutcome
     from probebench.measure.resume import ResumeStore
     from probebench.measure.run import Run
-    from probebench.plugin.expressions import RequestedNames
+    from probebench.plugin.engine import Engine, WorkerEngine
     from probebench.plugin.prune import Pruning
     from probebench.plugin.registry import ConftestSpecs
     from probebench.plugin.shard import Sharding
-    from probebench.plugin.xdist.controller import Controller
-    from probebench.plugin.xdist.worker import Worker
     from probebench.records.types import Record
 
 
-class Stopped:
-    """Whether the session was told to stop: pytest may trip over the traceback of Ctrl-C before its status says it."""
+class InterruptFlag:
+    """Remembers Ctrl-C: pytest can fail while it formats the traceback, before `exitstatus` is set."""
 
-    told = False
+    is_set = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
-        self.told = True
+        self.is_set = True
 
 
 @dataclass
 class ProbeSession:
-    """One pytest session. Found in its config's stash, under `STATE`.
+    """One pytest session. Found in its config's stash, under `SESSION`.
 
     Attributes:
+        config, options: known from the start
+        engine: measures the sweeps; set when the session starts
+        worker: the same object, in a worker process of pytest-xdist
+        interrupt: tells if the session was interrupted
+        pruning, sharding: None without the options of that name
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
-        marked: by node id of a function, class or module with a probe mark, whether a test in it takes the fixture
-        sweeps: those with cases, before pytest's own options leave some out, or --probe-shard
+        marked: by node id of a function, class or module with a probe mark, True if a test in it takes the fixture
+        sweeps: those with cases, before pytest's own options, or --probe-shard, leave some out
         deepest: the number of layers of the deepest model that a mark names and the command line does not leave out
-        withheld: by id of the sweep
-        first: by id of the sweep, the node id of its first item
-        family: number of cases that share the error level of the verdicts
-        run: None until collection has finished, and in a run without cases
+        collected: what the run consists of; empty until collection is over
+        skipped: the sweeps that are not measured, those included whose download failed
+        resume_store: finished sweeps on disk; None in a run without cases
+        run: None before `begin`, in a run without cases, and in a worker until its first sweep
         record: None until the session ends
-        pruning, sharding: there if the options of that name are
-        controller: of a session whose tests run in worker processes
-        worker: of one that is such a process, on the machine of its controller
-        engine: of one whose sweeps run on a cluster
-        specs: digests of the models and datasets that have cases, by the process that collected them
-        journal: of the sweeps that are over; None in a run without cases
-        overlooked: folders of baselines that lie with the cases and are not in use
-        stopped: whether it was told to stop
     """
 
     config: pytest.Config
     options: Options
+    engine: Engine = field(init=False)
+    worker: WorkerEngine | None = None
+    interrupt: InterruptFlag = field(default_factory=InterruptFlag)
+    pruning: Pruning | None = None
+    sharding: Sharding | None = None
     errors: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     marked: dict[str, bool] = field(default_factory=dict)
     sweeps: set[Sweep] = field(default_factory=set)
     deepest: int = 0
-    withheld: dict[str, SkippedSweep] = field(default_factory=dict)
-    first: dict[str, str] = field(default_factory=dict)
-    family: int = 0
+    collected: Collected = field(default_factory=Collected)
+    skipped: dict[Sweep, SkippedSweep] = field(default_factory=dict)
+    resume_store: ResumeStore | None = None
     run: Run | None = None
     record: Record | None = None
-    pruning: Pruning | None = None
-    sharding: Sharding | None = None
-    controller: Controller | None = None
-    worker: Worker | None = None
-    engine: RayEngine | None = None
-    specs: dict[str, str] = field(default_factory=dict)
-    journal: ResumeStore | None = None
-    overlooked: list[Path] = field(default_factory=list)
-    stopped: Stopped = field(default_factory=Stopped)
     _prepared: tuple[Catalog, Selection] | None = None
     _registered: ConftestSpecs | None = None
-    _preflight: Availability | None = None
+    _availability: Availability | None = None
+
+    # The catalog, which grows as pytest loads conftest files
 
     def prepare(self) -> tuple[Catalog, Selection]:
         """The catalog and the selection, as far as conftest files are known by now.
 
-        A model or dataset of the command line that none has given yet selects nothing; `check_names` has the last word.
+        A model or dataset of the command line that is not known yet selects nothing; `check_names` reports it if that
+        is so when collection is over.
 
         Raises:
-            ProbebenchError: if what they give cannot be used; for layers and sites that do not exist
+            ProbebenchError: if a conftest file gives an invalid spec; for layers and sites that do not exist
         """
-        models, datasets = self.registered.waiting()
+        models, datasets = self.registered.collect_new()
         if self._prepared is None or models or datasets:
             self.extend(models, datasets)
         assert self._prepared is not None
@@ -104,7 +101,7 @@ class ProbeSession:
 
     @property
     def registered(self) -> ConftestSpecs:
-        """What conftest files and plugins have added."""
+        """The specs that conftest files and plugins have added."""
         if self._registered is None:
             from probebench.plugin.registry import ConftestSpecs
 
@@ -120,11 +117,11 @@ class ProbeSession:
         from probebench.models import default_catalog
 
         catalog = (self._prepared[0] if self._prepared else default_catalog()).extended(models, datasets)
-        self.options = replace(self.options, weights=_by_name(self.options.weights, catalog))
+        self.options = replace(self.options, weights=_name_weights(self.options.weights, catalog))
         self._prepared = catalog, self._select(catalog, partial=True)
-        self.registered.taken()
-        if self._preflight is not None:
-            self._preflight = self._make_preflight(self._preflight.here)
+        self.registered.mark_taken()
+        if self._availability is not None:
+            self._availability.extend(catalog, self.options.weights, self.requested)
 
     def _select(self, catalog: Catalog, *, partial: bool) -> Selection:
         from probebench.catalog.cases import Selection
@@ -137,52 +134,35 @@ class ProbeSession:
         return self.prepare()[0]
 
     @property
-    def asked(self) -> RequestedNames:
-        """What the command line names."""
-        from probebench.plugin.expressions import RequestedNames
+    def requested(self) -> RequestedNames:
+        """The names on the command line, which may be downloaded."""
+        from probebench.plugin.expressions import parse_requested_names
 
         (_, selection), option = self.prepare(), self.config.option
-        return RequestedNames.parse(
+        return parse_requested_names(
             selection.models or (), selection.datasets or (), option.keyword, option.markexpr, self.config.args
         )
 
     @property
-    def preflight(self) -> Availability:
-        """What decides which sweeps of this run are withheld, made when first needed."""
-        if self._preflight is None:
-            self._preflight = self._make_preflight((self.worker and self.worker.here) or ({}, {}))
-        return self._preflight
+    def availability(self) -> Availability:
+        """Decides which sweeps are skipped. Made when first needed."""
+        if self._availability is None:
+            from probebench.catalog.protocols import get_protocol
+            from probebench.measure.availability import Availability
 
-    def _make_preflight(self, here: Here) -> Availability:
-        from probebench.catalog.protocols import get_protocol
-        from probebench.measure.availability import Availability
+            options, clean = self.options, get_protocol(self.options.protocol).train_on == "clean"
+            here = self.worker.here if self.worker is not None else ({}, {})
+            self._availability = Availability(
+                self.catalog, options.weights, self.requested, options.offline, options.licences, clean, here
+            )
+        return self._availability
 
-        catalog, options = self.catalog, self.options
-        clean = get_protocol(options.protocol).train_on == "clean"
-        return Availability(catalog, options.weights, self.asked, options.offline, options.licences, clean, here)
-
-    def check_weights(self) -> None:
-        """After collection: a file for a model that no test has would be left out of the run.
-
-        Raises:
-            ProbebenchError: if --probe-weights names one
-        """
-        from probebench.errors import ProbebenchError, nearest
-
-        models = {sweep.model for sweep in self.sweeps}
-        with_cases = {self.catalog.model(name).typed for name in models}
-        for name in self.options.weights:
-            if name not in models:
-                typed = self.catalog.model(name).typed
-                known = f"Those with cases: {', '.join(sorted(with_cases))}" if with_cases else "No model has"
-                raise ProbebenchError(
-                    f"--probe-weights: model {typed!r} has no case in this run.{nearest(typed, with_cases)} {known}."
-                )
+    # The end of collection
 
     def check_names(self) -> None:
-        """After collection, when all models are known: add errors for names of options that do not exist.
+        """Check after collection that the names on the command line exist, and add an error for each that does not.
 
-        Layers have to be some of the deepest model that has cases.
+        Layers must exist in the deepest model that has cases.
         """
         from probebench.catalog.cases import parse_layers
         from probebench.errors import ProbebenchError, UnknownName
@@ -199,81 +179,114 @@ class ProbeSession:
             except UnknownName as error:
                 self.errors.append(f"--probe-layer: {error}")
 
-    def begin(self, cases: Collection[Case], withheld: Collection[SkippedSweep]) -> None:
-        """Collection has finished: make the run, if there is something to run or to tell of.
+    def check_collected(self, collected: Collected) -> None:
+        """Check options against what this process has collected.
 
         Raises:
-            ProbebenchError: for a licence that no model has, or if a weights file is not there, something that it was
-                asked to write cannot be written, or the device does not exist or lacks the precision
+            ProbebenchError: for --probe-weights of a model without cases, and a licence that no model has
         """
-        self.withheld |= {each.sweep.id: each for each in withheld}
-        if self.controller is None and (cases or self.withheld):  # its workers know all models
-            self.preflight.check_licences()
-        if cases and self.engine is None:  # what the nodes of a cluster have, this machine does not know
+        if self.options.weights and not collected.incomplete:
+            self._check_weights()
+        if collected.items:
+            self.availability.check_licences()
+
+    def _check_weights(self) -> None:
+        """Check that every --probe-weights model is used by some test.
+
+        Raises:
+            ProbebenchError: if one is not
+        """
+        from probebench.errors import ProbebenchError, nearest
+
+        models = {sweep.model for sweep in self.sweeps}
+        with_cases = {self.catalog.model(name).typed for name in models}
+        for name in self.options.weights:
+            if name not in models:
+                typed = self.catalog.model(name).typed
+                known = f"Models with cases: {', '.join(sorted(with_cases))}" if with_cases else "No model has cases"
+                raise ProbebenchError(
+                    f"--probe-weights: model {typed!r} has no case in this run.{nearest(typed, with_cases)} {known}."
+                )
+
+    def begin(self, collected: Collected) -> None:
+        """Begin the run, in any process, when collection is over.
+
+        Raises:
+            ProbebenchError: if a weights file does not exist, an output cannot be written, or the engine cannot begin
+            pytest.UsageError: for --probe-prune in a run that does not have all cases
+        """
+        self.collected, self.skipped = collected, dict(collected.skipped)
+        if self.pruning is not None and self.worker is None and not collected.incomplete:
+            self.pruning.begin(collected)
+        if not collected.items:
+            return
+        cases, options = collected.cases, self.options
+        if cases and options.engine == "local":  # the files that other machines have are not known here
             from probebench.models.checkpoint import own_file
 
-            for name in dict.fromkeys([*self.options.weights, *(case.sweep.model for case in cases)]):
-                own_file(self.catalog.model(name), self.options.weights.get(name))
+            for name in dict.fromkeys([*options.weights, *(case.sweep.model for case in cases)]):
+                own_file(self.catalog.model(name), options.weights.get(name))
         if cases:
-            from probebench.measure.resume import ResumeStore, described
+            from probebench.measure.resume import ResumeStore
 
-            self.specs = self.specs or described(self.catalog, cases)
-            self.journal = ResumeStore(self.options, cases, self.specs, resume=self.options.resume)
-        if self.worker is not None:
-            self.worker.check(self.options, cases)
-        elif cases or self.withheld:
-            from probebench.measure.run import Run
-
-            if self.controller is None:
-                run = Run(self.options, self.catalog, self.family, journal=self.journal)
-            else:
-                hardware = self.controller.hardware(cases)
-                run = Run(self.options, self.catalog, self.family, hardware, journal=self.journal)
+            self.resume_store = ResumeStore(options, cases, collected.specs, resume=options.resume)
+        run = None
+        if self.worker is None:
+            run = self.make_run(options)
             run.check_writable()
-            if self.engine is not None:
-                if cases:
-                    self.engine.begin(cases)
-            elif self.controller is None:  # its workers do: who looks at a GPU takes some of its memory, and keeps it
-                from probebench._hardware import choose_device
-                from probebench.catalog.protocols import get_protocol
-                from probebench.models.precision import check_precision
+        self.engine.begin(cases)
+        self.run = run
 
-                check_precision(get_protocol(run.options.protocol).precision, choose_device(run.options.device))
-            self.run = run
+    def make_run(self, options: Options) -> Run:
+        """Make the object that measures this session's sweeps and keeps their results."""
+        from probebench.measure.run import Run
 
-    def begun(self) -> Run:
-        """The run; in a worker made now, when there is something to measure."""
-        if self.run is None:
-            assert self.worker is not None
-            from probebench.measure.run import Run
+        return Run(options, self.catalog, self.collected.family, journal=self.resume_store)
 
-            self.run = Run(self.worker.share(self.options), self.catalog, self.family, journal=self.journal)
-        return self.run
+    # The run
 
-    def withhold(self, withheld: SkippedSweep) -> None:
-        """A sweep turned out not to be possible."""
-        self.withheld[withheld.sweep.id] = withheld
-        if self.worker is not None:
-            self.worker.withhold(withheld)
+    def measure(self, sweep: Sweep) -> SweepOutcome | SkippedSweep:
+        """Measure a sweep, and note if it is skipped after all."""
+        from probebench.measure.availability import SkippedSweep
+
+        found = self.engine.outcome(sweep)
+        if isinstance(found, SkippedSweep):
+            self.skipped[sweep] = found
+        return found
+
+    def measure_or_skip(
+        self, sweep: Sweep, measure: Callable[[Sweep, Sequence[Tap]], SweepOutcome]
+    ) -> SweepOutcome | SkippedSweep:
+        """Measure a sweep in this process, unless what it needs cannot be downloaded."""
+        taps = self.collected.taps[sweep]
+        skipped = self.availability.decide(sweep, len(taps))
+        if skipped is not None:
+            return skipped
+        outcome = measure(sweep, taps)
+        return self.skip_unreachable(sweep) if outcome.unreachable else outcome
+
+    def skip_unreachable(self, sweep: Sweep) -> SkippedSweep:
+        """Skip a sweep whose download failed because there is no network."""
+        return self.availability.skip_unreachable(sweep, len(self.collected.taps[sweep]))
 
 
-def _by_name(weights: Mapping[str, Path], catalog: Catalog) -> dict[str, Path]:
-    """Weights by the name that the rest of the run knows a model by, which for one of timm is made of what was typed.
+def _name_weights(weights: Mapping[str, Path], catalog: Catalog) -> dict[str, Path]:
+    """Key weights files by the name under which the catalog has each model: a ``timm:`` name is typed differently.
 
     Raises:
         ProbebenchError: for two files for one model
     """
     from probebench.errors import ProbebenchError, UnknownName
 
-    own: dict[str, Path] = {}
+    named: dict[str, Path] = {}
     for typed, path in weights.items():
         name = typed
-        with suppress(UnknownName):  # a conftest file may still give it
+        with suppress(UnknownName):  # a conftest file may still add it
             name = catalog.model(typed).name
-        if name in own:
+        if name in named:
             raise ProbebenchError(f"--probe-weights names two files for model {name!r}")
-        own[name] = path
-    return own
+        named[name] = path
+    return named
 
 
-STATE: pytest.StashKey[ProbeSession] = pytest.StashKey()
+SESSION: pytest.StashKey[ProbeSession] = pytest.StashKey()

@@ -1,7 +1,7 @@
 """``--probe-shard I/N``: measure one of N parts of a run, in whole sweeps.
 
-Which part a sweep belongs to depends on nothing but the sweeps that the command line and the marks describe: not on
-what is on this machine, so that every machine of a matrix divides them in the same way.
+The shard of a sweep depends only on the sweeps that the command line and the marks describe, not on what is on this
+machine, so that every machine of a matrix divides them in the same way.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from probebench.plugin.items import cases_of, param_of, withheld_of
+from probebench.plugin.items import cases_of, param_of, skipped_of
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 
 def divide(sizes: Mapping[Sweep, int], count: int) -> dict[Sweep, int]:
-    """Sweeps in parts of about equally many cases.
+    """Divide sweeps into shards of about equally many cases.
 
-    The largest first, each to the part that has the fewest by then: no part is larger than 4/3 of the largest of the
-    best division (Graham, 1969). Sweeps of one size go round in the order of their ids, so those of a model are spread.
+    The largest sweep is placed first, each in the shard that has the fewest cases by then: no shard is larger than 4/3
+    of the largest one of the best division (Graham, 1969). Sweeps of one size take turns in the order of their ids,
+    which spreads those of a model.
 
     Args:
         sizes: number of cases of each sweep
 
     Returns:
-        the number of each one's part, from 1 to `count`
+        the shard of each sweep, from 1 to `count`
     """
     loads = [0] * count
     parts = {}
@@ -43,9 +44,9 @@ class Sharding:
     """A pytest plugin, registered when ``--probe-shard`` is given.
 
     Attributes:
-        cases: how many the whole run has: all that this machine would measure, and those of other parts that were asked
-            for by name and are not on this machine
-        sweeps: how many it has
+        cases: number of cases of all shards together: those that this machine could measure, and those of other shards
+            that the command line names
+        sweeps: number of their sweeps
     """
 
     def __init__(self, shard: tuple[int, int]) -> None:
@@ -54,7 +55,7 @@ class Sharding:
         self.cases = self.sweeps = 0
 
     def add(self, cases: Iterable[Case]) -> None:
-        """Cases of the whole run, before other options than those of probebench leave some out."""
+        """Add cases of the whole run, before options other than those of probebench leave some out."""
         for case in cases:
             self._taps.setdefault(case.sweep, set()).add(case.tap)
 
@@ -62,14 +63,14 @@ class Sharding:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, None, None]:
-        """After -k, -m and --deselect; before --last-failed, which knows of this part only."""
+        """Deselect other shards, after -k, -m and --deselect; before --last-failed, which knows only this shard."""
         yield
         parts = divide({sweep: len(taps) for sweep, taps in self._taps.items()}, self._count)
         others = [item for item in items if (param := param_of(item)) and parts[param.sweep] != self._part]
         cases = set(cases_of(items))
-        elsewhere = [withheld for item in others if (withheld := withheld_of(item)) and withheld.asked]
-        # Of a model that was asked for every case is an item; else one item stands for all of a sweep.
-        self.cases = len(cases) + sum(1 if each.by_model else each.cases for each in elsewhere)
+        elsewhere = [skipped for item in others if (skipped := skipped_of(item)) and skipped.requested]
+        # Each case of a model that the command line names is an item; otherwise one item stands for a skipped sweep.
+        self.cases = len(cases) + sum(1 if each.model_requested else each.cases for each in elsewhere)
         self.sweeps = len({case.sweep for case in cases} | {each.sweep for each in elsewhere})
         if others:
             config.hook.pytest_deselected(items=others)

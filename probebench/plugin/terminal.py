@@ -1,46 +1,51 @@
-"""What a run prints: its first lines, the leaderboards and notes at its end, and what GitHub is told."""
+"""Print the first lines of a run, the leaderboards and notes at its end, and the report to GitHub.
+
+The only file that uses private names of pytest: the terminal reporter's `_tw` and its `_file`. Tested with
+pytest 9.2.0.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probebench.errors import ProbebenchError
+from probebench.errors import Note, ProbebenchError
 
 if TYPE_CHECKING:
-    from probebench.catalog.cases import Case
     from probebench.plugin.session import ProbeSession
     from probebench.records.types import Record
 
 
-def header(state: ProbeSession, cases: Collection[Case]) -> list[str]:
-    """What is going to be measured, and how images are prepared for each model.
+def output_file(terminalreporter: Any) -> Any:
+    """The file that the reporter writes to."""
+    return terminalreporter._tw._file
+
+
+def header(state: ProbeSession) -> list[str]:
+    """The first lines of a run: what is going to be measured, and how images are prepared for each model.
 
     Raises:
         pytest.UsageError: for a spec that no network can be built from
     """
-    config, options = state.config, state.options
+    config, options, collected = state.config, state.options, state.collected
+    cases = collected.cases
     if not cases or config.get_verbosity() < -1:
         return []
     from probebench._format import counted
     from probebench.catalog.protocols import get_protocol
 
     protocol = get_protocol(options.protocol)
-    what = f"{counted(len(cases), 'case')} in {counted(len({case.sweep for case in cases}), 'sweep')}"
-    if state.sharding is not None and options.shard is not None:
+    what = f"{counted(len(cases), 'case')} in {counted(len(collected.taps), 'sweep')}"
+    if options.shard is not None:
         part, count = options.shard
-        whole = f"{counted(state.family, 'case')} in {counted(state.sharding.sweeps, 'sweep')}"
+        whole = f"{counted(collected.family, 'case')} in {counted(collected.shard_sweeps, 'sweep')}"
         what += f" (shard {part}/{count} of {whole})"
-    if state.controller is not None:
-        what += f" on {counted(state.controller.workers, 'worker')}"
-    if state.engine is not None and not config.option.collectonly:
-        what += f" {state.engine.where}"
     first = (
-        f"probebench: {what}, protocol {protocol.name} ({protocol.fingerprint}), device {options.device}, "
-        f"baselines {options.baselines}"
+        f"probebench: {what}{state.engine.where}, protocol {protocol.name} ({protocol.fingerprint}), "
+        f"device {options.device}, baselines {options.baselines}"
     )
     if config.option.collectonly:
         return [first]
@@ -52,28 +57,28 @@ def header(state: ProbeSession, cases: Collection[Case]) -> list[str]:
         lines = preprocessing_lines([state.catalog.model(name) for name in models], protocol, own)
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
-    if state.journal is not None and (left := state.journal.left):
-        taken = "is taken as it is" if left == 1 else "are taken as they are"
-        here = f"{'is' if left == 1 else 'are'} here: see --probe-resume"
-        those = f"{counted(left, 'sweep')} of a run of these cases that ended early"
-        lines.append(f"{those} {taken if options.resume else here}")
-    elif state.journal is not None and options.resume:
-        lines.append(f"--probe-resume: {state.journal.why_none()}; all is measured")
+    if (store := state.resume_store) is not None:
+        if store.left:
+            left = f"{counted(store.left, 'finished sweep')} from an interrupted run of these cases"
+            them = "it" if store.left == 1 else "them"
+            lines.append(f"Reusing {left}." if options.resume else f"Found {left}; --probe-resume reuses {them}.")
+        elif options.resume:
+            lines.append(f"--probe-resume: {store.why_none()}; all is measured")
     return [first] if config.get_verbosity() < 0 else [first, *lines]
 
 
 def summary(terminalreporter: Any, state: ProbeSession) -> None:
-    """The leaderboards, and the notes of the run."""
+    """Print the leaderboards and the notes at the end of a run."""
     record, notes = state.record, state.notes
     if record is not None and not record["cases"] and not record["failures"]:
         record = None
-    if record is None and not state.withheld and not notes:
+    if record is None and not state.skipped and not notes:
         return
     writer, text = terminalreporter._tw, ""
     if record is not None:
         from probebench.reporting.terminal import leaderboard
 
-        encoding = getattr(writer._file, "encoding", None) or "ascii"
+        encoding = getattr(output_file(terminalreporter), "encoding", None) or "ascii"
         text = leaderboard.render(
             record,
             level=state.options.leaderboard,
@@ -81,32 +86,34 @@ def summary(terminalreporter: Any, state: ProbeSession) -> None:
             color=writer.hasmarkup,
             ascii_only=not encoding.lower().startswith("utf"),
         )
-    if state.withheld:
+    if state.skipped:
         from probebench.reporting.availability import skipped_lines
 
         every = state.config.get_verbosity() > 0
-        notes += skipped_lines(state.withheld.values(), state.catalog, every=every)
+        lines = skipped_lines(state.skipped.values(), state.catalog, every=every)
+        notes = [*notes, *(Note("info", line) for line in lines)]
     shown = notes
     if state.config.get_verbosity() < -1:
-        shown = [note for note in notes if note.startswith(("ERROR", "WARNING"))]
+        shown = [note for note in notes if note.severity != "info"]
     if text or shown:
         terminalreporter.section("probebench", sep="=")
         if text:
             writer.write(text)
         for note in shown:
-            terminalreporter.write_line(note, red=note.startswith("ERROR"), yellow=note.startswith("WARNING"))
+            red, yellow = note.severity == "error", note.severity == "warning"
+            terminalreporter.write_line(str(note), red=red, yellow=yellow)
     if record is not None and os.environ.get("GITHUB_ACTIONS") == "true":
-        _tell_github(terminalreporter, state, record)
+        _report_to_github(terminalreporter, state, record, notes)
 
 
-def _tell_github(terminalreporter: Any, state: ProbeSession, record: Record) -> None:
+def _report_to_github(terminalreporter: Any, state: ProbeSession, record: Record, notes: Sequence[Note]) -> None:
     from probebench.reporting import github
 
     assert state.run is not None
     complaints = state.run.complaints() + [
-        f"was asked for and could not be measured: {name}: {withheld.why or 'not on this machine'}"
-        for name, withheld in state.withheld.items()
-        if withheld.asked and state.options.strict
+        f"was requested but could not be measured: {sweep.id}: {skipped.reason or 'not on this machine'}"
+        for sweep, skipped in state.skipped.items()
+        if skipped.requested and state.options.strict
     ]
-    for line in github.report(record, complaints, state.notes, os.environ):
+    for line in github.report(record, complaints, notes, os.environ):
         terminalreporter.write_line(line)

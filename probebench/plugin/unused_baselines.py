@@ -1,4 +1,4 @@
-"""Baselines that lie with the cases of a run, and that it does not use, because its root is another folder."""
+"""Detect baseline directories next to the tests that are ignored because pytest's rootdir is elsewhere."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def find(options: Options, files: Iterable[Path]) -> list[Path]:
-    """Folders of baselines beside test files, or between these and the root, that are not the one in use.
+    """Find folders of baselines next to test files, or between these and the root, that are not in use.
 
-    Where another one is named, by --probe-baselines, that is meant, and there are none.
+    Finds none if --probe-baselines names another folder than the default.
 
     Args:
-        files: that have cases
+        files: the test files that have cases
     """
     root = options.root.resolve()
     used = options.baselines.resolve()
@@ -24,9 +24,9 @@ def find(options: Options, files: Iterable[Path]) -> list[Path]:
         return []
     folders: dict[Path, None] = {}
     for path in files:
-        beside = path.resolve().parent
-        between = [folder for folder in beside.parents if folder.is_relative_to(root)]
-        folders |= dict.fromkeys([beside, *between])
+        folder_of_tests = path.resolve().parent
+        between = [folder for folder in folder_of_tests.parents if folder.is_relative_to(root)]
+        folders |= dict.fromkeys([folder_of_tests, *between])
     return [found for folder in folders if (found := folder / "baselines") != used and _has_baselines(found)]
 
 
@@ -34,8 +34,8 @@ def _has_baselines(folder: Path) -> bool:
     return any(path.with_suffix(".safetensors").exists() for path in folder.glob("*/*-*.json"))
 
 
-def explained(options: Options, folder: Path) -> str:
-    """What is wrong, and what to do about it."""
+def explain(options: Options, folder: Path) -> str:
+    """Explain why a folder is not in use, and how to use it."""
     from probebench._files import relative
 
     project = relative(folder.parent)

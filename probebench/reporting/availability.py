@@ -1,4 +1,4 @@
-"""What a run says of weights, images and preprocessing before and after it."""
+"""Describe skipped sweeps and preprocessing of images, in the first and last lines of a run."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from probebench.measure.availability import SkippedSweep
 from probebench.models.preprocessing import describe_preprocessing
 
 SHOWN = 5
-"""Models that the summary of a run lists, though nobody named them."""
+"""Number of skipped models that the summary lists although the command line does not name them."""
 
 
-def skipped_entries(withheld: Iterable[SkippedSweep], catalog: Catalog) -> list[dict[str, Any]]:
-    """By model, what was withheld as run records have it: how many cases, what they lack, the command that gets it.
+def skipped_entries(skipped: Iterable[SkippedSweep], catalog: Catalog) -> list[dict[str, Any]]:
+    """The skipped sweeps as entries of a run record, one a model: how many cases, what is missing, how to fetch it.
 
     Controls are counted with their models.
     """
-    return [_skipped_entry(catalog.model(name), group, catalog) for name, group in _by_model(withheld, catalog).items()]
+    return [_skipped_entry(catalog.model(name), group, catalog) for name, group in _by_model(skipped, catalog).items()]
 
 
-def _by_model(withheld: Iterable[SkippedSweep], catalog: Catalog) -> dict[str, list[SkippedSweep]]:
+def _by_model(skipped: Iterable[SkippedSweep], catalog: Catalog) -> dict[str, list[SkippedSweep]]:
     groups: dict[str, list[SkippedSweep]] = {}
-    for each in withheld:
+    for each in skipped:
         spec = catalog.model(each.sweep.model)
         base = catalog.models.get(spec.control_of or "", spec)
         groups.setdefault(base.name, []).append(each)
     return groups
 
 
-def skipped_lines(withheld: Iterable[SkippedSweep], catalog: Catalog, *, every: bool = False) -> list[str]:
-    """The `skipped_entries` as lines of text, after one that says what they are.
+def skipped_lines(skipped: Iterable[SkippedSweep], catalog: Catalog, *, every: bool = False) -> list[str]:
+    """The `skipped_entries` as lines of text, after a heading.
 
     Args:
-        every: list all models; by default only the first `SHOWN` of those whose name nobody gave
+        every: list all models; by default, only the first `SHOWN` of those that the command line does not name
     """
-    groups = _by_model(withheld, catalog)
-    wanted = {name for name, group in groups.items() if any(each.by_model for each in group)}
+    groups = _by_model(skipped, catalog)
+    wanted = {name for name, group in groups.items() if any(each.model_requested for each in group)}
     names = sorted(groups, key=lambda name: name not in wanted)
     shown = names if every else names[: len(wanted) + SHOWN]
     left = len(names) - len(shown)
@@ -52,25 +52,25 @@ def skipped_lines(withheld: Iterable[SkippedSweep], catalog: Catalog, *, every: 
         return []
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return [
-        "skipped (what is asked for by name is downloaded, where there is a network and nothing forbids it):",
+        "Skipped (to download weights or data that are not on this machine, select the model or dataset explicitly):",
         *(
             f"  {name:<{widths[0]}}  {cases:>{widths[1]}}  {lacks:<{widths[2]}}  {command}".rstrip()
             for name, cases, lacks, command in rows
         ),
-        *([f"  and {left} models more: -v shows them, probebench models lists all that are known"] if left else []),
+        *([f"  and {left} more models: -v shows them, probebench models lists all known models"] if left else []),
     ]
 
 
 def _skipped_entry(spec: ModelSpec, group: list[SkippedSweep], catalog: Catalog) -> dict[str, Any]:
     entry = {"model": spec.name, "cases": sum(each.cases for each in group)}
-    reasons = list(dict.fromkeys(each.why for each in group if each.why))
+    reasons = list(dict.fromkeys(each.reason for each in group if each.reason))
     if reasons:
         return entry | {"lacks": "; ".join(reasons), "command": ""}
     lacks, names = [], []
-    if any(each.model for each in group):
+    if any(each.missing_weights for each in group):
         lacks.append(human(spec.download_size) if spec.download_size else "weights")
         names.append(hub.handle(spec))
-    datasets = list(dict.fromkeys(name for each in group for name in each.datasets))
+    datasets = list(dict.fromkeys(name for each in group for name in each.missing_datasets))
     if datasets:
         archives = {a.url: a for name in datasets for a in local.missing(catalog.dataset(name))}
         size = sum(archive.size for archive in archives.values())
@@ -80,7 +80,7 @@ def _skipped_entry(spec: ModelSpec, group: list[SkippedSweep], catalog: Catalog)
 
 
 def _short(datasets: list[str], catalog: Catalog) -> list[str]:
-    """Datasets by the name of the suite that they are all from, or by their own if they are few."""
+    """Shorten a list of datasets to the suite that has them all; a list of two or less stays as it is."""
     if len(datasets) <= 2:
         return datasets
     suites = [name for name, members in catalog.suites.items() if set(datasets) <= set(members)]
@@ -88,10 +88,10 @@ def _short(datasets: list[str], catalog: Catalog) -> list[str]:
 
 
 def preprocessing_lines(specs: Iterable[ModelSpec], protocol: Protocol, own: Mapping[str, str]) -> list[str]:
-    """A line per model: weights, licence and preparation of images; models that agree in all of it share one.
+    """Describe weights, licence and preprocessing, one line a model; models that agree share a line.
 
     Args:
-        own: by model, weights that the command line names instead
+        own: by model, the description of weights that the command line names
     """
     names: dict[str, list[str]] = {}
     for spec in specs:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from probebench._format import counted, interval, percent, signed
 from probebench.catalog.taps import Tap
+from probebench.errors import Note
 from probebench.records.controls import controls
 from probebench.records.ranking import Row, best_taps, rank
 from probebench.records.tap_selection import selections
@@ -108,15 +109,15 @@ def append(path: Path, text: str) -> None:
         file.write(data)
 
 
-def report(record: Record, complaints: Sequence[str], notes: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+def report(record: Record, complaints: Sequence[str], notes: Sequence[Note], environ: Mapping[str, str]) -> list[str]:
     """Write the step summary; returns the lines to print: the annotation, after a warning where there is one."""
     lines = []
     if where := environ.get("GITHUB_STEP_SUMMARY"):
         try:
-            append(Path(where), summary(record, complaints, notes))
+            append(Path(where), summary(record, complaints, [str(note) for note in notes]))
         except OSError as error:
             lines.append(f"WARNING: the step summary cannot be written ({error.strerror or error}): {where}")
-    problems = [note for note in notes if note.startswith("ERROR")]
+    problems = [str(note) for note in notes if note.severity == "error"]
     return [*lines, annotation(record, complaints, problems)]
 
 

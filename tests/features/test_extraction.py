@@ -125,7 +125,7 @@ def test_a_damaged_file_is_refused_and_extracted_again(asked, cache, fresh, dama
     assert same(found, expected)
     assert found.images == 40
     assert again.ledger.damaged == {victim}
-    assert "damaged, so extracted again" in " ".join(again.notes())
+    assert "damaged, so extracted again" in " ".join(map(str, again.notes()))
     del found
     assert asked(fresh()).images == 0
     assert all(not fresh().verify(entry) for entry in cache.entries())

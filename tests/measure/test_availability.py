@@ -14,10 +14,10 @@ from probebench.fetch import hub
 from probebench.measure.availability import Availability
 from probebench.measure.sweep import run_sweep
 from probebench.models.preprocessing import describe_preprocessing
-from probebench.plugin.expressions import RequestedNames
+from probebench.plugin.expressions import parse_requested_names
 from probebench.reporting.availability import preprocessing_lines, skipped_lines
 
-NOBODY = RequestedNames.parse((), (), "", "", ())
+NOBODY = parse_requested_names((), (), "", "", ())
 SPEC = Catalog.default().model("vit_b16")
 HERE = DatasetSpec("here", "module:function")
 ARCHIVE = Archive("https://example.org/a.zip", size=5_000_000, makes="a")
@@ -34,9 +34,9 @@ def nothing_is_here(monkeypatch, tmp_path):
 
 
 def withheld(model, dataset, keyword="", offline=False, licences=(), own=()):
-    asked = RequestedNames.parse((), (), keyword, "", ())
+    asked = parse_requested_names((), (), keyword, "", ())
     preflight = Availability(CATALOG, dict.fromkeys(own), asked, offline, licences)
-    return preflight.withhold(Sweep(model, dataset, "default@1"), 98)
+    return preflight.decide(Sweep(model, dataset, "default@1"), 98)
 
 
 @pytest.mark.parametrize("model", ["glyphvit", "glyphvit_random", "mae_b16", "mae_b16_random"])
@@ -47,13 +47,13 @@ def test_what_is_here_runs(model):
 
 def test_what_is_not_here_is_withheld_from_a_bare_run():
     found = withheld("vit_b16", "gone")
-    assert (found.model, found.datasets, found.asked, found.cases) == (True, ("gone",), False, 98)
-    assert withheld("vit_b16", "here").datasets == ()
-    assert withheld("mae_b16", "gone").model is False
+    assert (found.missing_weights, found.missing_datasets, found.requested, found.cases) == (True, ("gone",), False, 98)
+    assert withheld("vit_b16", "here").missing_datasets == ()
+    assert withheld("mae_b16", "gone").missing_weights is False
 
 
 def test_a_control_runs_by_itself_only_where_its_model_is():
-    assert withheld("vit_b16_random", "here").model
+    assert withheld("vit_b16_random", "here").missing_weights
     assert withheld("vit_b16_random", "here", "vit_b16_random") is None
 
 
@@ -64,24 +64,24 @@ def test_what_is_asked_for_by_name_may_be_downloaded():
 
 def test_a_dataset_by_name_downloads_no_weights():
     found = withheld("vit_b16", "gone", "gone")
-    assert (found.model, found.asked) == (True, True)
+    assert (found.missing_weights, found.requested) == (True, True)
 
 
 def test_offline_downloads_nothing(monkeypatch):
-    assert withheld("vit_b16", "gone", "vit_b16", offline=True).asked
+    assert withheld("vit_b16", "gone", "vit_b16", offline=True).requested
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert withheld("vit_b16", "here", "vit_b16").model
+    assert withheld("vit_b16", "here", "vit_b16").missing_weights
 
 
 def test_what_no_program_can_fetch_is_withheld_though_asked_for():
-    assert withheld("mae_b16", "by_hand", "by_hand").datasets == ("by_hand",)
+    assert withheld("mae_b16", "by_hand", "by_hand").missing_datasets == ("by_hand",)
 
 
 def test_weights_of_ones_own_need_no_download():
     assert withheld("vit_b16", "here", own=["vit_b16"]) is None
     spec = replace(SPEC, name="tuned", checkpoint="tuned.safetensors")
     preflight = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ())
-    assert preflight.withhold(Sweep("tuned", "here", "default@1"), 1) is None
+    assert preflight.decide(Sweep("tuned", "here", "default@1"), 1) is None
 
 
 @pytest.mark.parametrize(
@@ -99,22 +99,22 @@ def test_licences_can_be_refused(model, licences, refused):
     found = withheld(model, "here", "mae_b16", licences=licences)
     assert (found is not None) == refused
     if refused:
-        assert found.why == f"licence cc-by-nc-4.0, refused by --probe-licence={','.join(sorted(licences))}"
+        assert found.reason == f"licence cc-by-nc-4.0, refused by --probe-licence={','.join(sorted(licences))}"
 
 
 def test_an_unknown_licence_is_not_a_permission():
     spec = ModelSpec("nameless", "vit_base_patch16_224.mae", 12, "timm", 224, (0.5,) * 3, (0.5,) * 3)
     preflight = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ("commercial",))
-    assert preflight.withhold(Sweep("nameless", "here", "default@1"), 1).why.startswith("licence unknown")
+    assert preflight.decide(Sweep("nameless", "here", "default@1"), 1).reason.startswith("licence unknown")
 
 
 def test_a_dead_host_is_not_taken_for_a_dead_network():
     live = replace(GONE, name="live", archives=(replace(ARCHIVE, url="https://other.example.org/b.zip", makes="b"),))
-    asked = RequestedNames.parse((), (), "glyphvit", "", ())
+    asked = parse_requested_names((), (), "glyphvit", "", ())
     preflight = Availability(CATALOG.extended(datasets=[live]), {}, asked, False, ())
-    preflight.unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
-    assert preflight.withhold(Sweep("glyphvit", "gone", "default@1"), 1) is not None
-    assert preflight.withhold(Sweep("glyphvit", "live", "default@1"), 1) is None
+    preflight.skip_unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
+    assert preflight.decide(Sweep("glyphvit", "gone", "default@1"), 1) is not None
+    assert preflight.decide(Sweep("glyphvit", "live", "default@1"), 1) is None
 
 
 def test_weights_of_ones_own_that_are_not_there_are_found_before_images_are_read(tmp_path):
@@ -125,34 +125,34 @@ def test_weights_of_ones_own_that_are_not_there_are_found_before_images_are_read
 def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():
     shifted = replace(HERE, name="shifted", clean="gone")
     catalog, sweep = CATALOG.extended(datasets=[shifted]), Sweep("glyphvit", "shifted", "transfer@1")
-    assert Availability(catalog, {}, NOBODY, False, ()).withhold(sweep, 98) is None
-    found = Availability(catalog, {}, NOBODY, False, (), clean=True).withhold(sweep, 98)
-    assert found.datasets == ("gone",)
+    assert Availability(catalog, {}, NOBODY, False, ()).decide(sweep, 98) is None
+    found = Availability(catalog, {}, NOBODY, False, (), clean=True).decide(sweep, 98)
+    assert found.missing_datasets == ("gone",)
     (_, line) = skipped_lines([found], catalog)
     assert line.endswith("probebench fetch gone")
     # Asking for the shifted dataset by name gets the clean one.
-    asked = RequestedNames.parse((), (), "shifted", "", ())
-    assert Availability(catalog, {}, asked, False, (), clean=True).withhold(sweep, 98) is None
+    asked = parse_requested_names((), (), "shifted", "", ())
+    assert Availability(catalog, {}, asked, False, (), clean=True).decide(sweep, 98) is None
 
 
 def test_no_network_once_means_no_further_tries():
-    preflight = Availability(CATALOG, {}, RequestedNames.parse((), (), "vit_b16", "", ()), False, ())
+    preflight = Availability(CATALOG, {}, parse_requested_names((), (), "vit_b16", "", ()), False, ())
     sweep = Sweep("vit_b16", "here", "default@1")
-    assert preflight.withhold(sweep, 98) is None
-    found = preflight.unreachable(sweep, 98)
-    assert (found.model, found.datasets, found.asked) == (True, (), True)
-    assert preflight.withhold(sweep, 98) is not None
-    assert preflight.withhold(Sweep("mae_b16", "here", "default@1"), 98) is None
+    assert preflight.decide(sweep, 98) is None
+    found = preflight.skip_unreachable(sweep, 98)
+    assert (found.missing_weights, found.missing_datasets, found.requested) == (True, (), True)
+    assert preflight.decide(sweep, 98) is not None
+    assert preflight.decide(Sweep("mae_b16", "here", "default@1"), 98) is None
 
 
 def test_the_summary_is_one_line_per_model():
     preflight = Availability(CATALOG, {}, NOBODY, False, ("apache-2.0",))
     paper = CATALOG.dataset_names("paper")
-    found = [preflight.withhold(Sweep("vit_b16", name, "default@1"), 98) for name in paper]
-    found += [preflight.withhold(Sweep("vit_b16_random", name, "default@1"), 98) for name in paper]
-    found.append(preflight.withhold(Sweep("glyphvit", "gone", "default@1"), 98))
-    found.append(preflight.withhold(Sweep("mae_b16", "gone", "default@1"), 98))
-    found.append(preflight.withhold(Sweep("vit_l16", "here", "default@1"), 194))
+    found = [preflight.decide(Sweep("vit_b16", name, "default@1"), 98) for name in paper]
+    found += [preflight.decide(Sweep("vit_b16_random", name, "default@1"), 98) for name in paper]
+    found.append(preflight.decide(Sweep("glyphvit", "gone", "default@1"), 98))
+    found.append(preflight.decide(Sweep("mae_b16", "gone", "default@1"), 98))
+    found.append(preflight.decide(Sweep("vit_l16", "here", "default@1"), 194))
     _, vit_b, embedded, refused, vit_l = skipped_lines(found, CATALOG)
     assert vit_b.startswith("  vit_b16 ")
     assert "2,156 cases" in vit_b
@@ -166,15 +166,15 @@ def test_the_summary_is_one_line_per_model():
 
 
 def test_of_models_that_nobody_asked_for_only_some_are_listed():
-    preflight = Availability(CATALOG, {}, RequestedNames.parse((), (), "", "", ()), False, ())
+    preflight = Availability(CATALOG, {}, parse_requested_names((), (), "", "", ()), False, ())
     names = [name for name in CATALOG.models if name.startswith("augreg")]
-    found = [preflight.withhold(Sweep(name, "gone", "default@1"), 98) for name in names]
-    asked = replace(found[-1], asked=True, by_model=True)
+    found = [preflight.decide(Sweep(name, "gone", "default@1"), 98) for name in names]
+    asked = replace(found[-1], requested=True, model_requested=True)
     head, first, *others, last = skipped_lines([*found[:-1], asked], CATALOG)
-    assert head.startswith("skipped ")
+    assert head.startswith("Skipped ")
     assert first.startswith(f"  {names[-1]} ")  # what was asked for comes first
     assert [line.split()[0] for line in others] == names[:5]
-    assert last == f"  and {len(names) - 6} models more: -v shows them, probebench models lists all that are known"
+    assert last == f"  and {len(names) - 6} more models: -v shows them, probebench models lists all known models"
     assert len(skipped_lines([*found[:-1], asked], CATALOG, every=True)) == 1 + len(names)
     assert len(skipped_lines(found[:6], CATALOG)) == 7  # one more line would save none
 

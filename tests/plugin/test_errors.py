@@ -30,11 +30,11 @@ USAGE = pytest.ExitCode.USAGE_ERROR
         (["--probe-weights=tiny=w.safetensors"], "*model 'tiny' (*w.safetensors): no such file; correct the path*"),
         (["--probe-batch-size=0"], "*--probe-batch-size must be at least 1, got 0*"),
         (["--probe-jobs=0"], "*--probe-jobs must be at least 1, got 0*"),
-        (["--probe-alpha=1"], "*--probe-alpha must lie between 0 and 1*"),
+        (["--probe-alpha=1"], "*--probe-alpha must be between 0 and 1*"),
         (["--probe-min-drop=-1"], "*--probe-min-drop is in percentage points*"),
         (["--probe-leaderboard-file=board.html"], "*must end in .md, .tex or .csv, got 'board.html'*"),
         (["--probe-json=x.md", "--probe-leaderboard-file=x.md"], "*x.md is named for two outputs*"),
-        (["--probe-baselines=mistyped"], "*--probe-baselines: *mistyped is no directory*--probe-update=new*"),
+        (["--probe-baselines=mistyped"], "*--probe-baselines: *mistyped is not a directory*--probe-update=new*"),
         (["--probe-device=cuda:99"], "*device 'cuda:99' is not available on this machine*"),
         (["--probe-json=test_tiny.py/r.json"], "*--probe-json: *test_tiny.py is not a directory*"),
         (["--probe-update=all", "--probe-baselines=test_tiny.py"], "*--probe-update (see --probe-baselines)*"),
@@ -118,7 +118,9 @@ def test_a_mark_where_nothing_is_measured_is_refused(project, run, text, where, 
     project.makepyfile(test_bad="import pytest\n" + text.format(mark=mark))
     result = run(*args)
     assert result.ret == USAGE
-    result.stderr.fnmatch_lines([f"*{where}: has a probe mark and does not take the fixture `probe`*"])
+    result.stderr.fnmatch_lines(
+        [f"*{where}: has a probe mark, but neither it nor a test in it takes the fixture `probe`*"]
+    )
     assert result.stderr.str().count("has a probe mark") == 1
 
 
@@ -153,7 +155,10 @@ ONE_SPEC = 'DatasetSpec(name="blobs", reader="conftest:blobs")'
             "*conftest.py:*: pytest_probebench_datasets failed (TypeError: *unexpected keyword argument 'root')",
         ),
         ("3", "*pytest_probebench_datasets failed (TypeError: 'int' object is not iterable)"),
-        ("['blobs']", "*pytest_probebench_datasets gave 'blobs', which is no DatasetSpec: return a list of these"),
+        (
+            "['blobs']",
+            "*pytest_probebench_datasets returned 'blobs', which is not a DatasetSpec: return a list of them",
+        ),
     ],
     ids=["keyword", "number", "names"],
 )

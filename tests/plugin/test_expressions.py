@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.plugin.expressions import RequestedNames
+from probebench.plugin.expressions import parse_requested_names
 
 
 def parse(keyword="", mark="", arguments=(), models=(), datasets=()):
-    return RequestedNames.parse(models, datasets, keyword, mark, arguments)
+    return parse_requested_names(models, datasets, keyword, mark, arguments)
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,8 @@ def parse(keyword="", mark="", arguments=(), models=(), datasets=()):
     ],
 )
 def test_a_model_is_asked_for_by_its_name(asked):
-    assert asked.model("vit_b16")
-    assert not asked.model("mae_b16")
+    assert asked.has_model("vit_b16")
+    assert not asked.has_model("mae_b16")
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_a_model_is_asked_for_by_its_name(asked):
     ids=range(12),
 )
 def test_a_model_is_not_asked_for_by_other_words(asked):
-    assert not asked.model("vit_b16")
+    assert not asked.has_model("vit_b16")
 
 
 def test_words_are_parts_of_names_as_in_pytest():
     asked = parse("cifar10")
-    assert asked.dataset("cifar10")
-    assert asked.dataset("cifar100")
-    assert not asked.dataset("flowers102")
-    assert not parse(datasets=["cifar10"]).dataset("cifar100")
+    assert asked.has_dataset("cifar10")
+    assert asked.has_dataset("cifar100")
+    assert not asked.has_dataset("flowers102")
+    assert not parse(datasets=["cifar10"]).has_dataset("cifar100")

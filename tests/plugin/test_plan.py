@@ -63,7 +63,7 @@ def test_workers_are_refused(run):
     pytest.importorskip("xdist")
     result = run("-n2", "--probe-plan")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--probe-plan plans in one process: leave -n out*"])
+    result.stderr.fnmatch_lines(["*--probe-plan runs in one process: leave out -n*"])
 
 
 def test_nothing_is_measured_either_where_a_file_cannot_be_imported(run, project):

@@ -48,7 +48,7 @@ def test_files_and_entries_without_a_case_are_removed_and_told(project, run, sto
         (["--probe-dataset=blobs", "--probe-layer=1"], "leave out --probe-dataset, --probe-layer"),
         (["test_tiny.py"], "leave out test_tiny.py"),
         (["test_tiny.py::test_probe"], "leave out test_tiny.py::test_probe"),
-        (["sub"], "leave out sub (there are tests beside it)"),
+        (["sub"], "leave out sub (there are tests next to it)"),
         (["--collect-only"], "leave out --collect-only"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -138,4 +138,6 @@ def test_a_plan_prunes_nothing(stored, project, run):
     project.makepyfile(test_tiny="")
     result = run("--probe-plan", "--probe-prune")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--probe-plan changes nothing, and --probe-prune removes baselines: leave out one"])
+    result.stderr.fnmatch_lines(
+        ["*--probe-plan writes nothing, but --probe-prune removes baselines: leave out one of them"]
+    )

@@ -325,7 +325,7 @@ def test_a_cluster_without_nodes_is_not_waited_for_for_ever(project, run, cluste
     from probebench.measure.ray import engine
 
     monkeypatch.setattr(engine, "PATIENCE_SECONDS", 3.0)
-    monkeypatch.setattr(engine, "_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(engine, "_POLL_SECONDS", 0.5)
     add_to_conftest(project, NODE_KILLING)
     project.makepyfile(test_tiny=CASES.format('"killing", "blobs"'))
     cluster.add_node(num_cpus=1)
@@ -359,7 +359,7 @@ def test_a_node_without_probebench_says_so(project, run, cluster, tmp_path):
     assert result.parseoutcomes() == {"failed": 1, "not": 7}
     result.stdout.fnmatch_lines(
         [
-            "EngineError: a node of the Ray cluster could not begin with the sweep; probebench, *, must be installed "
+            "EngineError: a node of the Ray cluster could not start the sweep; probebench, *, must be installed "
             "on every node (ModuleNotFoundError: No module named 'probebench*')"
         ]
     )
@@ -408,12 +408,14 @@ def test_addresses_that_cannot_be_meant_are_refused(run, address):
 
 
 def test_an_address_without_the_engine_is_refused(run):
-    refused(run("--probe-ray-address=host:1"), "--probe-ray-address names the cluster of --probe-engine=ray: add that")
+    refused(run("--probe-ray-address=host:1"), "--probe-ray-address needs --probe-engine=ray: add it")
 
 
 def test_workers_and_tasks_are_not_combined(run):
     pytest.importorskip("xdist")
-    refused(run("--probe-engine=ray", "-n", "2"), "--probe-engine=ray measures in tasks of Ray, and -n in workers: *")
+    refused(
+        run("--probe-engine=ray", "-n", "2"), "--probe-engine=ray measures in Ray tasks, but -n in worker processes: *"
+    )
     run("--probe-engine=ray", "-n", "0", "--collect-only", "-q").stdout.fnmatch_lines(
         [f"{TINY_COUNT} tests collected*"]
     )
@@ -450,6 +452,6 @@ def test_what_an_earlier_run_has_finished_is_no_task(project, run, cluster, monk
         run("--probe-json=local.json").assert_outcomes(passed=2)
     cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    monkeypatch.setattr("probebench.measure.ray.engine.RayEngine._job", None)
+    monkeypatch.setattr("probebench.measure.ray.engine.RayEngine._make_job", None)
     run(*on(cluster), "--probe-resume", "--probe-json=ray.json").assert_outcomes(passed=2)
     assert timeless(loaded(project, "ray.json")) == timeless(loaded(project, "local.json"))

@@ -11,7 +11,7 @@ import pytest
 
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.cases import Sweep
-from probebench.plugin.registry import ConftestSpecs, told_of
+from probebench.plugin.registry import ConftestSpecs, specs_from_json
 
 LATE = """
 from probebench import DatasetSpec, ModelSpec
@@ -92,7 +92,7 @@ def test_workers_take_what_one_process_has_left(project, late, run):
     (project.path / "stop").unlink()
     result = run("--probe-dataset=late_digits", "--probe-resume", "-n2")
     result.assert_outcomes(passed=COUNT + 1)
-    result.stdout.fnmatch_lines(["1 sweep of a run of these cases that ended early *"])
+    result.stdout.fnmatch_lines(["Found 1 finished sweep from an interrupted run of these cases; *"])
 
 
 def test_what_a_worker_tells_of_them_is_json():
@@ -101,8 +101,8 @@ def test_what_a_worker_tells_of_them_is_json():
     found = ConftestSpecs(pytest.Config.fromdictargs({}, []))
     found.models, found.datasets = [spec], [data]
     catalog = Catalog.default().extended([spec], [data])
-    table = found.told(catalog, [Sweep("mine_random", "shapes", "default@1")])
-    models, datasets = told_of(json.loads(json.dumps(table)))
+    table = found.to_json(catalog, [Sweep("mine_random", "shapes", "default@1")])
+    models, datasets = specs_from_json(json.loads(json.dumps(table)))
     assert models == [replace(catalog.model("mine"), checkpoint="w.safetensors")]
     assert datasets == [replace(data, kwargs={})]
 

@@ -103,7 +103,7 @@ def test_a_killed_run_loses_the_sweep_that_it_was_at(project, run, whole, how):
     (project.path / "end").unlink()
     result = run("--probe-resume", "--probe-json=r.json")
     result.assert_outcomes(passed=COUNT)
-    result.stdout.fnmatch_lines(["2 sweeps of a run of these cases that ended early are taken as they are"])
+    result.stdout.fnmatch_lines(["Reusing 2 finished sweeps from an interrupted run of these cases."])
     assert begun(project) == SWEEPS[2:]
     record = run_record.load(project.path / "r.json")
     assert timeless(record) == timeless(whole)
@@ -113,7 +113,9 @@ def test_a_killed_run_loses_the_sweep_that_it_was_at(project, run, whole, how):
 
 def test_without_the_option_all_is_measured_and_what_was_left_is_told(stopped, run):
     result = run()
-    result.stdout.fnmatch_lines(["2 sweeps of a run of these cases that ended early are here: see --probe-resume"])
+    result.stdout.fnmatch_lines(
+        ["Found 2 finished sweeps from an interrupted run of these cases; --probe-resume reuses them."]
+    )
     assert begun(stopped) == SWEEPS
     assert not (stopped.path / ".probebench" / "unfinished").exists()
 
@@ -150,7 +152,7 @@ def test_another_run_takes_nothing_and_says_what_is_different(stopped, run, chan
     told = "--probe-resume: there is no unfinished run of these cases and settings; the one that was left last"
     result.stdout.fnmatch_lines([f"{told} differs in {what}; all is measured"])
     assert begun(stopped) == SWEEPS
-    result.stdout.no_fnmatch_line("*ended early*")
+    result.stdout.no_fnmatch_line("*interrupted run*")
     assert (stopped.path / ".probebench" / "unfinished").exists()
 
 

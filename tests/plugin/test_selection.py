@@ -80,10 +80,10 @@ def test_the_mark_is_registered(run):
 def test_a_model_and_a_dataset_that_no_case_joins_are_told(project, run, workers):
     result = run("--probe-model=tiny", "--probe-dataset=no_class_two", *workers)
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    told = "no test has a case of --probe-model=tiny --probe-dataset=no_class_two: *"
+    told = "No test case matches --probe-model=tiny --probe-dataset=no_class_two: *"
     result.stdout.fnmatch_lines([told])
-    assert len([line for line in result.stdout.lines if line.startswith("no test has a case")]) == 1
-    run("--probe-model=tiny", "-k", "nothing").stdout.no_fnmatch_line("no test has a case*")
+    assert len([line for line in result.stdout.lines if line.startswith("No test case")]) == 1
+    run("--probe-model=tiny", "-k", "nothing").stdout.no_fnmatch_line("No test case*")
 
 
 def test_a_mark_that_waits_for_a_name_says_so(project, run):
@@ -91,7 +91,9 @@ def test_a_mark_that_waits_for_a_name_says_so(project, run):
     project.makepyfile(test_tiny=f"import pytest\n{mark}\ndef test_probe(probe): probe.check()\n")
     result = run()
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    result.stdout.fnmatch_lines(["no test has a case: its mark names none, or has `timm:[*]` for what --probe-model*"])
+    result.stdout.fnmatch_lines(
+        ["No test case was generated: the probe mark lists no model, or uses `timm:[*]` without --probe-model*"]
+    )
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["alone", "workers"])

@@ -73,7 +73,7 @@ def test_where_in_a_file_the_network_was_found_is_told_once(case_file):
 
 
 NOT_IN_THE_RUN = (
-    "*--probe-weights: model 'glyphvit_random' has no case in this run. Did you mean 'glyphvit'? Those with cases: "
+    "*--probe-weights: model 'glyphvit_random' has no case in this run. Did you mean 'glyphvit'? Models with cases: "
     "glyphvit, tiny."
 )
 

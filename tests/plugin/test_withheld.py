@@ -40,7 +40,7 @@ def bare(project, run, tmp_path, monkeypatch, hub):
 def test_a_bare_run_downloads_nothing_and_tells_one_line_a_model(bare, hub):
     result = bare()
     result.assert_outcomes(passed=18, skipped=33)
-    result.stdout.fnmatch_lines(["skipped (*", VIT_B, MAE_B], consecutive=True)
+    result.stdout.fnmatch_lines(["Skipped (*", VIT_B, MAE_B], consecutive=True)
     assert hub.requests == []
 
 
@@ -117,7 +117,7 @@ def test_strict_fails_what_was_asked_for_and_could_not_be_had_with_one_explanati
     args = ("--probe-strict", "--probe-offline", "--probe-model=vit_b16", "--probe-dataset=cifar10")
     result = bare(*args)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["vit_b16-cifar10 was asked for and could not be measured: not on this machine"])
+    result.stdout.fnmatch_lines(["vit_b16-cifar10 was requested but could not be measured: not on this machine"])
     result.stdout.fnmatch_lines(["*1 error, 97 not measured*"])
     assert result.stdout.str().count("ERROR at setup of") == 1
     result = bare(*args, "-n2", "--junitxml=j.xml")

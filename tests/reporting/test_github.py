@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from probebench.errors import Note
 from probebench.reporting.github import LIMIT, ROWS, annotation, append, command, report, summary
 from tests.records.samples import right, stored
 from tests.reporting.boards import full
@@ -149,4 +150,4 @@ def test_a_summary_that_cannot_be_written_is_a_warning(tmp_path):
     assert len(lines) == 2
     assert lines[0].startswith("WARNING: the step summary cannot be written (Is a directory)")
     assert lines[1].startswith("::notice")
-    assert len(report(record(), [], ["ERROR: disk full"], {})) == 1
+    assert len(report(record(), [], [Note("error", "disk full")], {})) == 1

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from probebench._format import human
-from probebench.errors import StoreError
+from probebench.errors import Note, StoreError
 from probebench.features.cache.entry import Entry, Manifest, Rows, Use
 
 DEFAULT_SIZE = 50_000_000_000
@@ -403,11 +403,11 @@ class FeatureCache:
                 f"{option}: no feature cache can be kept in {self.root} ({error.strerror or error})"
             ) from error
 
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Note]:
         """What it did for this process, in a line, and warnings; nothing if that is nothing."""
         from probebench._format import counted  # which knows tables and statistics
 
-        done, notes = self.ledger, []
+        done, notes = self.ledger, list[Note]()
         parts = []
         if done.read:
             sets = f"{counted(done.read, 'set')} of features"
@@ -416,12 +416,11 @@ class FeatureCache:
             parts.append(f"{done.written} written ({human(done.written_bytes)})")
         if parts:
             held = sum(entry.size()[0] for entry in self.entries())
-            notes.append(
-                f"feature cache: {', '.join(parts)}; {human(held)} of at most {human(self.size)} in {self.root}"
-            )
+            used = f"{human(held)} of at most {human(self.size)} in {self.root}"
+            notes.append(Note("info", f"feature cache: {', '.join(parts)}; {used}"))
         if done.damaged:
-            notes.append(
-                f"WARNING: feature cache: {len(done.damaged)} damaged, so extracted again: "
-                f"{', '.join(str(path) for path in sorted(done.damaged)[:3])}{', ...' if len(done.damaged) > 3 else ''}"
+            some = ", ".join(str(path) for path in sorted(done.damaged)[:3]) + (
+                ", ..." if len(done.damaged) > 3 else ""
             )
-        return notes + [f"WARNING: feature cache: {warning}" for warning in done.warnings]
+            notes.append(Note("warning", f"feature cache: {len(done.damaged)} damaged, so extracted again: {some}"))
+        return notes + [Note("warning", f"feature cache: {warning}") for warning in done.warnings]

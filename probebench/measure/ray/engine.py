@@ -1,4 +1,4 @@
-"""Sweeps as tasks of a Ray cluster: one task a sweep; its cases are reported, and all is written, by pytest's process.
+"""Measure sweeps as tasks of a Ray cluster, one task a sweep. Cases are reported, and files written, by the caller.
 
 Ray itself is imported when the run begins.
 """
@@ -12,60 +12,75 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from probebench._format import counted
 from probebench.errors import EngineError, ProbebenchError
 from probebench.measure.options import RAY_ADDRESS
-from probebench.plugin.items import cases_of
 from probebench.records.environment import versions
 
 if TYPE_CHECKING:
-    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog import Catalog
+    from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
+    from probebench.measure.availability import RequestedNames
+    from probebench.measure.options import Options
     from probebench.measure.outcome import SweepOutcome
     from probebench.measure.ray.task import Job, JobResult
     from probebench.measure.run import Run
-    from probebench.plugin.session import ProbeSession
 
 RETRIES = 3
-"""How often a sweep is begun anew when its process or its node dies."""
+"""How often a sweep is started again when its process or its node dies."""
 
 CONNECT_SECONDS = 5.0
-"""How long a cluster may take to answer."""
+"""Time within which a cluster must answer."""
 
 PATIENCE_SECONDS = 300.0
-"""How long sweeps wait while no node of the cluster could run one."""
+"""How long sweeps wait while no node of the cluster can run one."""
 
-_AT_LEAST = 32  # sweeps that are submitted ahead, so that a cluster which grows on demand sees some
-_LOOK_SECONDS = 10.0  # between looks at the nodes, while waiting
+_AT_LEAST = 32  # sweeps that are submitted in any case, so that a cluster that grows on demand sees work
+_POLL_SECONDS = 10.0  # between checks of the nodes, while waiting
 
 
 def check_installed() -> None:
-    """Raises EngineError where Ray is missing."""
+    """Raises EngineError if Ray is not installed."""
     if find_spec("ray") is None:
         raise EngineError("--probe-engine=ray needs Ray: pip install 'probebench[ray]'")
 
 
 class RayEngine:
-    """A pytest plugin, registered where ``--probe-engine=ray`` is given."""
+    """Measures the sweeps of one run on a cluster.
 
-    def __init__(self, state: ProbeSession) -> None:
-        self._state = state
+    Args:
+        taps: of each sweep, in the order in which their cases are reported
+        family: number of cases that share the error level of the verdicts
+        requested: names on the command line, which the nodes may download
+        directory: where pytest was started; relative paths of weights start from it
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        catalog: Catalog,
+        taps: Mapping[Sweep, Sequence[Tap]],
+        family: int,
+        requested: RequestedNames,
+        directory: Path,
+    ) -> None:
+        self._options, self._catalog, self._taps = options, catalog, taps
+        self._family, self._requested, self._directory = family, requested, directory
         self._ray: Any = None
-        self._ours = False  # the connection
+        self._owns_connection = False
         self._task: Any = None
         self._cores, self._gpus, self._device = 1, 0, "cpu"
         self._nodes: list[dict[str, Any]] = []
-        self._taps: dict[Sweep, list[Tap]] = {}
         self._waiting: deque[Sweep] = deque()
-        self._flying: dict[Any, Sweep] = {}
+        self._running: dict[Any, Sweep] = {}
         self._hardware: list[Mapping[str, Any]] = []
         self._none_fits_since: float | None = None
 
@@ -77,24 +92,22 @@ class RayEngine:
 
     # Before the run
 
-    def begin(self, cases: Collection[Case]) -> None:
-        """Connect to the cluster, or start one, and find out what a sweep gets of it.
+    def connect(self) -> None:
+        """Connect to the cluster, or start one, and find out what it gives to a sweep.
 
         Raises:
             EngineError: if it cannot be reached, or has no node for a sweep
         """
-        for case in cases:
-            self._taps.setdefault(case.sweep, []).append(case.tap)
         import ray
 
         from probebench.measure.ray.task import measure
 
         self._ray = ray
-        options = self._state.options
+        options = self._options
         if not ray.is_initialized():
             _connect(ray, options.ray_address or os.environ.get("RAY_ADDRESS") or "local")
-            self._ours = True
-        self._nodes = _alive(ray)
+            self._owns_connection = True
+        self._nodes = _list_alive(ray)
         self._device, self._gpus, self._cores = share(
             [node["Resources"] for node in self._nodes], options.device, options.jobs
         )
@@ -102,112 +115,101 @@ class RayEngine:
 
     # While it runs
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Submit the sweeps, in the order in which their cases come."""
-        ends_here = session.testsfailed and not session.config.option.continue_on_collection_errors
-        if self._task is None or ends_here:
-            return
-        order = dict.fromkeys(case.sweep for case in cases_of(session.items))
-        self._waiting.extend(sweep for sweep in order if sweep in self._taps and self._run.recall(sweep) is None)
-        self._submit()
+    def submit(self, run: Run) -> None:
+        """Submit all sweeps but those that an earlier run has finished."""
+        self._waiting.extend(sweep for sweep in self._taps if run.recall(sweep) is None)
+        self._submit_waiting(run)
 
-    def outcome(self, sweep: Sweep) -> SweepOutcome:
-        """Wait until a sweep is over."""
-        run = self._run
+    def outcome(self, run: Run, sweep: Sweep) -> SweepOutcome:
+        """Wait until a sweep has been measured."""
         while (done := run.over(sweep)) is None:
-            self._submit()
-            if not self._land(_LOOK_SECONDS):
-                self._give_up_without_nodes()
+            self._submit_waiting(run)
+            if not self._take_finished(run, _POLL_SECONDS):
+                self._give_up_without_nodes(run)
         return done
 
-    @property
-    def _run(self) -> Run:
-        assert self._state.run is not None
-        return self._state.run
-
-    def _submit(self) -> None:
-        """Keep enough tasks in flight for the whole cluster; what is sent with the others need not be read yet."""
+    def _submit_waiting(self, run: Run) -> None:
+        """Keep enough tasks running or queued for the whole cluster, without sending all baselines at once."""
         from probebench.measure.outcome import SweepOutcome
 
         if not self._waiting:
             return
-        enough = max(_AT_LEAST, 2 * self._places())
-        while self._waiting and len(self._flying) < enough:
+        enough = max(_AT_LEAST, 2 * self._count_places())
+        while self._waiting and len(self._running) < enough:
             sweep = self._waiting.popleft()
             try:
-                job = self._job(sweep)
+                job = self._make_job(run, sweep)
             except ProbebenchError as error:
-                self._run.take(SweepOutcome(sweep, error=f"{type(error).__name__}: {error}"))
+                run.take(SweepOutcome(sweep, error=f"{type(error).__name__}: {error}"))
                 continue
-            self._flying[self._task.options(name=f"probebench {sweep.id}").remote(job)] = sweep
+            self._running[self._task.options(name=f"probebench {sweep.id}").remote(job)] = sweep
 
-    def _job(self, sweep: Sweep) -> Job:
+    def _make_job(self, run: Run, sweep: Sweep) -> Job:
         from probebench.catalog import Catalog
         from probebench.measure.ray.task import Job
 
-        state, catalog, taps = self._state, self._state.catalog, sorted(set(self._taps[sweep]))
+        catalog, taps = self._catalog, self._taps[sweep]
         model, dataset = catalog.model(sweep.model), catalog.dataset(sweep.dataset)
         read = [dataset, catalog.clean(dataset), catalog.reference(model)]
         return Job(
             sweep=sweep,
             taps=tuple(taps),
-            baseline=self._run.baseline(sweep, taps),
+            baseline=run.baseline(sweep, taps),
             catalog=Catalog(
                 {sweep.model: model}, {spec.name: spec for spec in read if spec is not None}, {}, catalog.complete
             ),
-            options=replace(state.options, device=self._device, jobs=self._cores),
-            family=state.family,
-            asked=state.asked,
+            options=replace(self._options, device=self._device, jobs=self._cores),
+            family=self._family,
+            requested=self._requested,
             versions=versions(),
-            directory=state.config.invocation_params.dir,
+            directory=self._directory,
             path=tuple(os.path.abspath(entry) for entry in sys.path),
         )
 
-    def _land(self, timeout: float) -> bool:
-        """Take over tasks that have ended; False if none did in time."""
-        landed = False
-        while self._flying:
-            ready, _ = self._ray.wait(list(self._flying), num_returns=1, timeout=0 if landed else timeout)
+    def _take_finished(self, run: Run, timeout: float) -> bool:
+        """Take over tasks that have finished; returns False if none does within the timeout, in seconds."""
+        found = False
+        while self._running:
+            ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=0 if found else timeout)
             if not ready:
                 break
-            landed = True
-            self._take(ready[0], self._flying[ready[0]])
-            del self._flying[ready[0]]
-        return landed
+            found = True
+            self._take(run, ready[0], self._running[ready[0]])
+            del self._running[ready[0]]
+        return found
 
-    def _take(self, task: Any, sweep: Sweep) -> None:
+    def _take(self, run: Run, task: Any, sweep: Sweep) -> None:
         from probebench.measure.outcome import SweepOutcome
 
         errors = self._ray.exceptions
         try:
-            done: JobResult = self._ray.get(task)
+            result: JobResult = self._ray.get(task)
         except errors.RayTaskError as error:
-            # The function catches what a sweep raises, so this is raised before it, or at its edges.
+            # The task catches what the sweep raises, so this was raised before it, or while Ray sent or received it.
             explained = (
-                "EngineError: a node of the Ray cluster could not begin with the sweep; probebench, and the packages "
-                f"that it and the datasets' readers need, must be installed on every node ({_reason(error)})"
+                "EngineError: a node of the Ray cluster could not start the sweep; probebench, and the packages "
+                f"that it and the datasets' readers need, must be installed on every node ({_last_line(error)})"
             )
-            self._run.take(SweepOutcome(sweep, error=explained, traceback=_plain(str(error))))
+            run.take(SweepOutcome(sweep, error=explained, traceback=_strip_colours(str(error))))
         except errors.RayError as error:
             explained = (
                 f"WorkerDied: the process that measured this sweep, or its node, ended, and {RETRIES} more did "
-                f"({type(error).__name__}: {_reason(error)})"
+                f"({type(error).__name__}: {_last_line(error)})"
             )
-            self._run.take(SweepOutcome(sweep, error=explained))
+            run.take(SweepOutcome(sweep, error=explained))
         else:
-            self._hardware.append(done.hardware)
-            self._run.take(done.outcome)
+            self._hardware.append(result.hardware)
+            run.take(result.outcome)
 
-    def _places(self) -> int:
+    def _count_places(self) -> int:
         """How many sweeps the cluster can measure at a time, as it is now."""
-        return sum(_fits(node["Resources"], self._cores, self._gpus) for node in _alive(self._ray))
+        return sum(_count_fitting(node["Resources"], self._cores, self._gpus) for node in _list_alive(self._ray))
 
-    def _give_up_without_nodes(self) -> None:
-        """When nodes have gone, and nobody replaces them, what is left could wait for ever."""
+    def _give_up_without_nodes(self, run: Run) -> None:
+        """Fail the remaining sweeps if no node has been able to run one for `PATIENCE_SECONDS`."""
         from probebench.measure.outcome import SweepOutcome
 
-        if self._places():
+        if self._count_places():
             self._none_fits_since = None
             return
         now = time.monotonic()
@@ -218,45 +220,40 @@ class RayEngine:
             f"EngineError: the Ray cluster has had no node with {counted(self._cores, 'processor core')}"
             f"{' and a GPU' if self._gpus else ''} for {PATIENCE_SECONDS:.0f} seconds"
         )
-        left = [*self._flying.values(), *self._waiting]
+        left = [*self._running.values(), *self._waiting]
         self._cancel()
         for sweep in left:
-            self._run.take(SweepOutcome(sweep, error=error))
+            run.take(SweepOutcome(sweep, error=error))
 
     # After it
 
     def gather(self, run: Run) -> None:
-        """Take over what had finished, cancel the rest, and let go of the cluster."""
-        if self._ray is None:
-            return
-        self._land(0)
+        """Take over what has finished, cancel the rest, and close the connection."""
+        self._take_finished(run, 0)
         self._cancel()
         run.sort(self._taps)
-        run.hardware |= described(self._nodes, self._hardware)
-        self._close()
+        run.hardware |= describe_cluster(self._nodes, self._hardware)
+        self.close()
 
     def _cancel(self) -> None:
         self._waiting.clear()
-        for task in self._flying:
+        for task in self._running:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(task, force=True)
-        self._flying.clear()
+        self._running.clear()
 
-    def pytest_unconfigure(self) -> None:
-        """Also when the run did not begin."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._ours:
+    def close(self) -> None:
+        """Close the connection, if this engine made it."""
+        if self._owns_connection:
             self._ray.shutdown()
-            self._ours = False
+            self._owns_connection = False
 
 
 def share(nodes: Collection[Mapping[str, float]], device: str, jobs: int | None) -> tuple[str, int, int]:
-    """What one sweep gets.
+    """Divide the nodes of a cluster among sweeps.
 
-    Without a number of cores it gets a node, or as many of its cores as it has of its GPUs, where nodes differ, as
-    much as each can give.
+    Without a number of cores, a sweep gets a whole node, or one GPU and its share of the cores; if nodes differ, the
+    smallest such share.
 
     Args:
         nodes: the resources of each
@@ -266,20 +263,20 @@ def share(nodes: Collection[Mapping[str, float]], device: str, jobs: int | None)
         the torch device inside a task, the number of GPUs and that of processor cores
 
     Raises:
-        EngineError: if no node can give that
+        EngineError: if no node has that much
     """
     if device.startswith("cuda:"):
-        raise EngineError(f"--probe-device={device} names a GPU, and on Ray each sweep gets a free one: give cuda")
+        raise EngineError(f"--probe-device={device} names a GPU, and on Ray each sweep gets a free one: use cuda")
     with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1]
     if device == "cuda" and not with_gpu:
         raise EngineError("--probe-device=cuda: no node of the Ray cluster has a GPU")
     gpus = int(bool(with_gpu) and device in ("auto", "cuda"))
     usable = [node for node in (with_gpu if gpus else nodes) if node.get("CPU", 0) >= 1]
     if not usable:
-        raise EngineError(f"no node of the Ray cluster has processor cores{' beside its GPU' if gpus else ''}")
+        raise EngineError(f"no node of the Ray cluster has processor cores{' next to its GPU' if gpus else ''}")
     shares = [int(node["CPU"] // max(1, node.get("GPU", 0) * gpus)) for node in usable]
     cores = jobs or max(1, min(shares))
-    if not any(_fits(node, cores, gpus) for node in usable):
+    if not any(_count_fitting(node, cores, gpus) for node in usable):
         most = max(int(node["CPU"]) for node in usable)
         raise EngineError(
             f"--probe-jobs={cores}: no node of the Ray cluster has more than {counted(most, 'processor core')}"
@@ -289,14 +286,14 @@ def share(nodes: Collection[Mapping[str, float]], device: str, jobs: int | None)
     return "cpu" if device == "auto" else device, gpus, cores
 
 
-def _fits(node: Mapping[str, float], cores: int, gpus: int) -> int:
+def _count_fitting(node: Mapping[str, float], cores: int, gpus: int) -> int:
     """How many sweeps a node can measure at a time."""
     places = int(node.get("CPU", 0) // cores)
     return min(places, int(node.get("GPU", 0))) if gpus else places
 
 
-def described(nodes: Collection[Mapping[str, Any]], measured: Collection[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the run record says of the cluster.
+def describe_cluster(nodes: Collection[Mapping[str, Any]], measured: Collection[Mapping[str, Any]]) -> dict[str, Any]:
+    """Describe the cluster for the run record.
 
     Args:
         nodes: as Ray lists them
@@ -315,23 +312,23 @@ def described(nodes: Collection[Mapping[str, Any]], measured: Collection[Mapping
     return found
 
 
-def _alive(ray: Any) -> list[dict[str, Any]]:
+def _list_alive(ray: Any) -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _plain(text: str) -> str:
-    """Without the colours of a terminal."""
+def _strip_colours(text: str) -> str:
+    """Remove the terminal colours from a text."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-def _reason(error: BaseException) -> str:
-    """The last line of an error that has something to say."""
-    lines = [line.strip() for line in _plain(str(error)).splitlines() if line.strip()]
+def _last_line(error: BaseException) -> str:
+    """The last line of an error message that is not blank."""
+    lines = [line.strip() for line in _strip_colours(str(error)).splitlines() if line.strip()]
     return lines[-1] if lines else "no reason given"
 
 
 def _connect(ray: Any, address: str) -> None:
-    """Raises EngineError if there is no cluster, or it cannot be used."""
+    """Connect to a cluster. Raises EngineError if it does not exist, or cannot be used."""
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     given = f"Ray cluster {address}"
     if found := RAY_ADDRESS.fullmatch(address):
@@ -359,7 +356,7 @@ def _connect(ray: Any, address: str) -> None:
 
 @contextmanager
 def _without_reports() -> Iterator[None]:
-    """A Ray that is started does not tell its makers, unless somebody said that it may."""
+    """Start Ray without usage reports, unless the environment allows them."""
     name = "RAY_USAGE_STATS_ENABLED"
     if name in os.environ:
         yield

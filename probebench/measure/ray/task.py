@@ -1,4 +1,4 @@
-"""One sweep as it is measured on a machine of a cluster. Knows nothing of what brought it there."""
+"""Measure one sweep on a node of a cluster, from nothing but a `Job`. Independent of Ray."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from probebench._hardware import limit_threads
 from probebench.catalog.protocols import get_protocol
 from probebench.errors import EngineError, ProbebenchError
-from probebench.measure.availability import Availability
+from probebench.measure.availability import Availability, RequestedNames
 from probebench.measure.environment import hardware
 from probebench.measure.outcome import SweepOutcome
 from probebench.measure.run import Run
@@ -25,24 +25,23 @@ if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
     from probebench.measure.options import Options
-    from probebench.plugin.expressions import RequestedNames
     from probebench.records.baselines import Baseline
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a sweep needs to be measured elsewhere, beside the packages, the images and the weights.
+    """Everything that another machine needs to measure a sweep, except packages, images and weights.
 
     Attributes:
-        taps: which are measured
-        baseline: what they are compared with
-        catalog: has the specs of the sweep, whoever added them
+        taps: the taps to measure
+        baseline: the baseline to compare with; None if there is none
+        catalog: the specs of the sweep, those of conftest files included
         options: of the run, with this sweep's device and cores
         family: number of cases that share the error level of the verdicts
-        asked: what the command line names, and so may be downloaded
-        versions: of the packages that numbers depend on
-        directory: where pytest was started, which relative paths of weights start from
-        path: where modules are imported from, readers of one's own included
+        requested: names on the command line, which may be downloaded
+        versions: versions of the packages on which numbers depend
+        directory: where pytest was started; relative paths of weights start from it
+        path: the import path, for the readers of a user's datasets
     """
 
     sweep: Sweep
@@ -51,7 +50,7 @@ class Job:
     catalog: Catalog
     options: Options
     family: int
-    asked: RequestedNames
+    requested: RequestedNames
     versions: Mapping[str, str]
     directory: Path
     path: tuple[str, ...]
@@ -59,10 +58,10 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What comes back.
+    """The result of a job.
 
     Attributes:
-        hardware: of the process that measured, as run records have it
+        hardware: of the process that measured, as in run records
     """
 
     outcome: SweepOutcome
@@ -70,7 +69,7 @@ class JobResult:
 
 
 def measure(job: Job) -> JobResult:
-    """Measure a sweep in this process, which is left in the directory and with the import path of the job."""
+    """Measure a sweep in this process. Changes its working directory and import path to those of the job."""
     sweep, here = job.sweep, socket.gethostname()
     try:
         _check_versions(job, here)
@@ -85,13 +84,13 @@ def measure(job: Job) -> JobResult:
     except ProbebenchError as error:
         outcome = SweepOutcome(sweep, error=f"{type(error).__name__}: {error}")
     except Exception as error:
-        # As in `Run.measure`; nothing but the end of the process is to be tried again.
+        # As in `Run.measure`; Ray should retry only if the process itself dies.
         outcome = SweepOutcome(sweep, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
     return JobResult(outcome, hardware([outcome.record["device"]] if outcome.record else []))
 
 
 def _check_versions(job: Job, here: str) -> None:
-    """Numbers of other versions would pass for those of the record's."""
+    """Check that packages have the versions that the run record is going to name."""
     found = versions()
     other = [
         f"{name} {found.get(name, 'missing')} instead of {job.versions.get(name, 'none')}"
@@ -105,14 +104,16 @@ def _check_versions(job: Job, here: str) -> None:
 
 
 def _check_here(job: Job, here: str) -> None:
-    """What is not on this machine, and may not be downloaded, is an error: pytest's process decided to measure it."""
+    """Check that weights and images are here or may be downloaded; pytest's process has decided on the sweep."""
     options, catalog = job.options, job.catalog
     clean = get_protocol(job.sweep.protocol).train_on == "clean"
-    preflight = Availability(catalog, options.weights, job.asked, options.offline, (), clean)
-    lacking = preflight.withhold(job.sweep, len(job.taps))
-    if lacking is not None:
-        what = [f"the weights of {job.sweep.model}"] * lacking.model + [f"dataset {name}" for name in lacking.datasets]
+    availability = Availability(catalog, options.weights, job.requested, options.offline, (), clean)
+    skipped = availability.decide(job.sweep, len(job.taps))
+    if skipped is not None:
+        missing = [f"the weights of {job.sweep.model}"] * skipped.missing_weights
+        missing += [f"dataset {name}" for name in skipped.missing_datasets]
         raise EngineError(
-            f"node {here} lacks {' and '.join(what)}, which may not be downloaded. Put it there, or onto a file system "
-            "that all nodes share; or, without --probe-offline, name it with --probe-model or --probe-dataset"
+            f"node {here} does not have {' and '.join(missing)}, which may not be downloaded. Put it there, or onto a "
+            "file system that all nodes share; or, without --probe-offline, name it with --probe-model or "
+            "--probe-dataset"
         )

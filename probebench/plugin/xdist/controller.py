@@ -1,9 +1,8 @@
-"""Sweeps in several processes: pytest-xdist's controller and its workers.
+"""The controller of pytest-xdist: let worker processes measure sweeps, and bring their results together.
 
-Every worker collects all tests, and measures the sweeps that it is given. It compares them with their baselines, too,
-as their cases are reported while the run goes on. The controller collects nothing: it learns from the workers what
-there is, and writes everything that a run leaves. What passes between them lies in a
-`probebench.plugin.xdist.exchange.ExchangeDirectory`.
+Every worker collects all tests, measures the sweeps that it is given and compares them with their baselines, because
+their cases are reported while the run goes on. The controller collects nothing: it reads what a worker has collected,
+and writes all files of the run. They exchange files in a `probebench.plugin.xdist.exchange.ExchangeDirectory`.
 """
 
 from __future__ import annotations
@@ -13,15 +12,17 @@ import secrets
 import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from probebench import _files
-from probebench.errors import ProbebenchError, StoreError
+from probebench._format import counted
+from probebench.errors import Note, ProbebenchError, StoreError
 from probebench.plugin import terminal
-from probebench.plugin.xdist.worker import INPUT, describe_death, sharers, threads_of
+from probebench.plugin.xdist.worker import INPUT, count_sharers, count_threads, describe_death
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -29,53 +30,51 @@ if TYPE_CHECKING:
 
     from probebench.catalog.cases import Case, Sweep
     from probebench.measure.availability import Here
+    from probebench.measure.outcome import SweepOutcome
     from probebench.measure.run import Run
     from probebench.plugin.session import ProbeSession
     from probebench.plugin.xdist.exchange import ExchangeDirectory
 
-ELSEWHERE = (
-    "probebench measures in worker processes of one machine: run it with -n, and on every machine with --probe-shard"
-)
-
 
 class Controller:
-    """A pytest plugin, registered in the process that gives tests to workers.
+    """The engine of a run with ``-n``, and the pytest plugin that talks to xdist."""
 
-    Attributes:
-        workers: how many there are
-    """
-
-    def __init__(self, state: ProbeSession) -> None:
-        specs = state.config.getoption("tx")
-        self.workers = len(specs)
-        self._state = state
-        self._here = all("popen" in spec for spec in specs)
+    def __init__(self, session: ProbeSession) -> None:
+        specs = session.config.getoption("tx")
+        self._session = session
+        self._workers = len(specs)
+        self._local = all("popen" in spec for spec in specs)
         self._folder: Path | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._handover: ExchangeDirectory | None = None
+        self._exchange: ExchangeDirectory | None = None
         self._places: dict[WorkerController, int] = {}
-        self._found_here: Here | None = None
-        self._order: list[Sweep] = []
+        self._here: Here | None = None
         self._usual: Any = None
+        self._hardware: dict[str, int] = {}
         self._enough_failures = False
 
+    @property
+    def where(self) -> str:
+        """As in `` on 4 workers``."""
+        return f" on {counted(self._workers, 'worker')}"
+
     def pytest_configure_node(self, node: WorkerController) -> None:
-        """Before a worker starts, one that replaces a dead one included."""
-        if not self._here:
+        """Called before a worker starts, also before one that replaces a dead one."""
+        if not self._local:
             return
         taken = set(self._places.values())
         self._places[node] = next(place for place in range(len(taken) + 1) if place not in taken)
-        given = {"folder": str(self._make_folder()), "place": self._places[node], "here": self._found_here}
+        given = {"folder": str(self._make_folder()), "place": self._places[node], "here": self._here}
         node.workerinput[INPUT] = given
 
     def pytest_testnodedown(self, node: WorkerController) -> None:
         self._places.pop(node, None)
 
     def _make_folder(self) -> Path:
-        """Where workers hand over. Made by the first that has cases, so that a run without leaves nothing."""
+        """Choose the exchange directory. The first worker that has cases makes it, so that other runs leave nothing."""
         if self._folder is None:
             name = f"{os.getpid()}-{secrets.token_hex(4)}"
-            self._folder = self._state.options.root / ".probebench" / "workers" / name
+            self._folder = self._session.options.root / ".probebench" / "workers" / name
             try:
                 _files.check_writable(self._folder / "any", "-n")
             except StoreError:
@@ -94,120 +93,111 @@ class Controller:
         return DeferredScheduler()
 
     def pytest_xdist_node_collection_finished(self, node: WorkerController) -> None:
-        """Decide, when the first worker has collected; take notice of what keeps another from its work."""
-        session = self._state.config.pluginmanager.getplugin("dsession")
-        worker = node.gateway.id
+        """Begin the run when the first worker has collected; stop it if any worker reports a problem."""
+        from probebench.plugin.xdist.scheduler import SweepScheduling, replace_scheduler
+
         found = None
-        if self._folder is not None and (self._folder / "collected" / f"{worker}.json").exists():
+        if self._folder is not None and (self._folder / "collected" / f"{node.gateway.id}.json").exists():
             from probebench.plugin.xdist.exchange import ExchangeDirectory
 
-            self._handover = self._handover or ExchangeDirectory(self._folder)
-            found = self._handover.announced(worker)
+            self._exchange = self._exchange or ExchangeDirectory(self._folder)
+            found = self._exchange.announced(node.gateway.id)
         if found and found["error"]:
             raise pytest.UsageError(found["error"])
         if self._usual is None:
             return
-        scheduler, self._usual = self._usual, None
+        config, scheduler, self._usual = self._session.config, self._usual, None
         if found:
-            sweeps = self._begin(found)
-            if sweeps:
-                from probebench.plugin.xdist.scheduler import SweepScheduling
-
+            self._begin(found)
+            collected = self._session.collected
+            if collected.cases:
+                sweeps = {nodeid: item.sweep.id for nodeid, item in collected.items.items()}
                 scheduler = SweepScheduling(
-                    self._state.config, self._log, sweeps, scheduler, lambda node: self._places.get(node, 0)
+                    config, self._log, sweeps, scheduler, lambda node: self._places.get(node, 0)
                 )
-        for waiting in session.sched.nodes:
-            scheduler.add_node(waiting)
-        session.sched = scheduler
+        replace_scheduler(config, scheduler)
 
-    def _begin(self, found: Mapping[str, Any]) -> dict[str, str]:
-        """What the process of a run does when it has collected; the id of the sweep of every node id of a case."""
-        from probebench.catalog.cases import Case, Sweep
-        from probebench.catalog.taps import Tap
-        from probebench.plugin.registry import told_of
-        from probebench.plugin.xdist.exchange import recalled
+    def _begin(self, found: Mapping[str, Any]) -> None:
+        """Begin the run with what a worker has collected."""
+        from probebench.plugin.collected import Collected
+        from probebench.plugin.registry import specs_from_json
 
-        assert self._handover is not None
-        state = self._state
-        self._order = [Sweep(**table) for table in found["sweeps"]]
-        state.specs = found["specs"]
-        # What conftest files gave that this process, which collects nothing, has not loaded.
-        models, datasets = told_of(found["registered"])
-        catalog = state.catalog
-        state.extend(
+        assert self._exchange is not None
+        session = self._session
+        # The specs of conftest files that this process, which collects nothing, has not loaded.
+        models, datasets = specs_from_json(found["registered"])
+        catalog = session.catalog
+        session.extend(
             [spec for spec in models if spec.name not in catalog.models],
             [spec for spec in datasets if spec.name not in catalog.datasets],
         )
         for typed in found["models"]:
-            state.catalog.model(typed)  # one of timm that only a mark names is known by its own name from now on
-        of = {nodeid: self._order[place] for nodeid, place, _ in found["items"]}
-        cases = list(dict.fromkeys(Case(of[nodeid], Tap.parse(tap)) for nodeid, _, tap in found["items"] if tap))
-        if cases and state.config.getoption("dist") == "each":
-            raise pytest.UsageError("--dist=each gives every case to every worker: leave it out, a sweep is one's")
-        withheld = [recalled(table) for table in found["withheld"]]
-        state.notes += found["notes"]
-        state.overlooked = [Path(folder) for folder in found["overlooked"]]
-        state.family, self._found_here = found["family"], found["here"]
-        if state.sharding is not None:
-            state.sharding.sweeps = found["sharded"]
-        if state.pruning is not None:
+            session.catalog.model(typed)  # makes a model of timm that only a mark names known by its own name
+        collected = Collected.from_json(found["collected"])
+        if collected.cases and session.config.getoption("dist") == "each":
+            raise pytest.UsageError("--dist=each is not supported: each sweep must run on exactly one worker.")
+        if session.pruning is not None:
             # Files that were not collected were reported to this process, too.
-            state.pruning.left_out += [each for each in found["left_out"] if each not in state.pruning.left_out]
-            state.pruning.begin(cases, withheld)
+            left_out = dict.fromkeys([*session.pruning.left_out, *collected.left_out])
+            collected = replace(collected, left_out=list(left_out))
+        session.notes += [Note(**note) for note in found["notes"]]
+        self._here = found["here"]
         try:
-            self._handover.own()
+            self._exchange.own()
             if self._temporary is None:
-                _files.keep_out_of_git(state.options.root / ".probebench")
-            state.begin(cases, withheld)
+                _files.keep_out_of_git(session.options.root / ".probebench")
+            session.begin(collected)
         except ProbebenchError as error:
             raise pytest.UsageError(str(error)) from error
-        reporter = state.config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None and (lines := terminal.header(state, cases)):
+        reporter = session.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None and (lines := terminal.header(session)):
             reporter.ensure_newline()
             for line in lines:
                 reporter.write_line(line)
-        return {nodeid: sweep.id for nodeid, sweep in of.items()} if cases else {}
 
-    def hardware(self, cases: Collection[Case]) -> dict[str, int]:
-        """What the run record says of the workers."""
-        return {"workers": self.workers, "threads": threads_of(0, sharers(self.workers, cases))}
+    def begin(self, cases: Collection[Case]) -> None:
+        """Find out how the workers share the machine, for the run record."""
+        threads = count_threads(0, count_sharers(self._workers, cases))
+        self._hardware = {"workers": self._workers, "threads": threads}
+
+    def outcome(self, sweep: Sweep) -> SweepOutcome:
+        """Never called: the workers run all tests."""
+        raise NotImplementedError
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Enough failures are an interruption to xdist, and the regular end of a run to pytest."""
+        """Tell --maxfail from Ctrl-C: xdist interrupts the session for both, though pytest ends it normally."""
         self._enough_failures = str(excinfo.value).startswith("stopping after")
 
     def gather(self, run: Run, interrupted: bool) -> bool:
-        """Take over what workers have measured.
+        """Take over what the workers have measured.
 
         Returns:
-            whether the run was interrupted
+            True if the run was interrupted
         """
         from probebench.measure.outcome import SweepOutcome
+        from probebench.plugin.xdist.scheduler import end_workers
 
-        assert self._handover is not None
+        assert self._exchange is not None
         interrupted = interrupted and not self._enough_failures
         if interrupted:
-            # As it would when this hook's turn comes: what they had finished is handed over when they have ended. Who
-            # is tired of waiting gets what there is.
+            # Workers hand over what they had finished when they end. A second Ctrl-C ends the wait for them.
             with suppress(KeyboardInterrupt):
-                self._state.config.pluginmanager.getplugin("dsession").pytest_sessionfinish()
-        for sweep, worker in self._handover.begun().items():
+                end_workers(self._session.config)
+        for sweep, worker in self._exchange.begun().items():
             try:
-                outcome = self._handover.ended(sweep)
+                outcome = self._exchange.ended(sweep)
             except StoreError as error:
                 outcome = SweepOutcome(sweep, error=f"StoreError: {error}")
             if outcome is None and not interrupted:
                 outcome = describe_death(sweep, worker)
             if outcome is not None:
                 run.take(outcome)
-        run.sort(self._order)
+        run.sort(self._session.collected.first_items)
+        run.hardware |= self._hardware
         if run.cache is not None:
-            for ledger in self._handover.accounts():
+            for ledger in self._exchange.ledgers():
                 run.cache.ledger.add(ledger)
-        for withheld in self._handover.withheld():
-            self._state.withheld[withheld.sweep.id] = withheld
-        told = [outcome.unreachable for outcome in run.outcomes() if outcome.unreachable]
-        self._state.notes += [f"WARNING: {each}" for each in dict.fromkeys(told)]
+        self._session.skipped |= {each.sweep: each for each in self._exchange.skipped()}
         return interrupted
 
     def pytest_unconfigure(self) -> None:
@@ -215,6 +205,6 @@ class Controller:
         if self._folder is not None and self._folder.exists():
             from probebench.plugin.xdist.exchange import ExchangeDirectory
 
-            (self._handover or ExchangeDirectory(self._folder)).remove()
+            (self._exchange or ExchangeDirectory(self._folder)).remove()
         if self._temporary is not None:
             self._temporary.cleanup()

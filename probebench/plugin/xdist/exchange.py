@@ -1,7 +1,7 @@
-"""What worker processes and their controller leave for each other: files in a folder of the run.
+"""Exchange files between the worker processes of pytest-xdist and their controller, in a folder of the run.
 
-What a worker sends at its end dies with it, so a sweep is handed over when it is over. Files appear whole or not at
-all.
+xdist's workeroutput is lost when a worker crashes, so each result is written to disk as soon as its sweep finishes.
+Files are written atomically.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _JUST_MADE = 3600.0  # seconds in which a folder may be another run's that has n
 
 
 class ExchangeDirectory:
-    """The folder of one run. It is made by whoever first puts something into it."""
+    """The exchange folder of one run. The process that first writes a file makes it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = FileLock(path / ".lock")
 
     def own(self) -> None:
-        """Mark the folder as that of a run that goes on, and remove those of runs that were killed.
+        """Lock the folder for this run, and remove the folders of runs that were killed.
 
         Raises:
-            StoreError: if it cannot be marked
+            StoreError: if it cannot be locked
         """
         try:
             _files.make_folder(self._path)
@@ -67,7 +67,7 @@ class ExchangeDirectory:
             self._path.parent.rmdir()
 
     def announce(self, worker: str, table: Table) -> None:
-        """A worker has collected: what, or why it could not.
+        """Write what a worker has collected, or why the run cannot begin.
 
         Raises:
             StoreError: if it cannot be written
@@ -75,7 +75,7 @@ class ExchangeDirectory:
         _files.write(self._path / "collected" / f"{worker}.json", json.dumps(table))
 
     def announced(self, worker: str) -> Table | None:
-        """What a worker has announced; None if it has nothing to do with cases."""
+        """Read what a worker has announced; None if it has nothing to do with cases."""
         try:
             table: Table = json.loads((self._path / "collected" / f"{worker}.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -83,10 +83,10 @@ class ExchangeDirectory:
         return table
 
     def begin(self, sweep: Sweep, worker: str) -> str | None:
-        """A worker is about to measure a sweep, which no living one is measuring.
+        """Note that a worker is about to measure a sweep.
 
         Returns:
-            None, or the worker that began with it before
+            None, or the worker that began it before, and has died
 
         Raises:
             StoreError: if it cannot be noted
@@ -99,12 +99,12 @@ class ExchangeDirectory:
         return None
 
     def begun(self) -> dict[Sweep, str]:
-        """The workers of all sweeps that were begun."""
+        """By sweep that was begun, the worker that began it."""
         tables = [json.loads(path.read_text(encoding="utf-8")) for path in (self._path / "begun").glob("*.json")]
         return {Sweep(**table["sweep"]): table["worker"] for table in tables}
 
     def end(self, ended: SweepOutcome) -> None:
-        """A sweep is over, or as far as it got.
+        """Write the outcome of a sweep, finished or interrupted.
 
         Raises:
             StoreError: if it cannot be written
@@ -114,27 +114,27 @@ class ExchangeDirectory:
         outcome.save(ended, self._path / "over" / f"{ended.sweep.id}.json")
 
     def ended(self, sweep: Sweep) -> SweepOutcome | None:
-        """A sweep as a worker has left it, or None."""
+        """Read the outcome of a sweep; None if there is none."""
         from probebench.measure import outcome
 
         path = self._path / "over" / f"{sweep.id}.json"
         return outcome.load(path) if path.exists() else None
 
-    def withhold(self, withheld: SkippedSweep) -> None:
-        """A sweep was found not to be possible, since it was collected.
+    def add_skipped(self, skipped: SkippedSweep) -> None:
+        """Note that a sweep is skipped though its cases were collected.
 
         Raises:
             StoreError: if it cannot be written
         """
-        _files.write(self._path / "withheld" / f"{withheld.sweep.id}.json", json.dumps(asdict(withheld)))
+        _files.write(self._path / "skipped" / f"{skipped.sweep.id}.json", json.dumps(asdict(skipped)))
 
-    def withheld(self) -> list[SkippedSweep]:
-        """All that were found not to be possible."""
-        paths = sorted((self._path / "withheld").glob("*.json"))
-        return [recalled(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    def skipped(self) -> list[SkippedSweep]:
+        """Read the sweeps of `add_skipped`."""
+        paths = sorted((self._path / "skipped").glob("*.json"))
+        return [SkippedSweep.from_json(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
-    def account(self, worker: str, ledger: Ledger) -> None:
-        """What the feature cache did for a worker, which ends.
+    def add_ledger(self, worker: str, ledger: Ledger) -> None:
+        """Write what the feature cache did for a worker that ends.
 
         Raises:
             StoreError: if it cannot be written
@@ -142,16 +142,11 @@ class ExchangeDirectory:
         table = asdict(ledger) | {"damaged": [str(path) for path in ledger.damaged]}
         _files.write(self._path / "cache" / f"{worker}.json", json.dumps(table))
 
-    def accounts(self) -> list[Ledger]:
-        """Of all workers that came to their end."""
+    def ledgers(self) -> list[Ledger]:
+        """Read what the feature cache did for each worker that did not crash."""
         from probebench.features.cache.store import Ledger
 
         tables = [
             json.loads(path.read_text(encoding="utf-8")) for path in sorted((self._path / "cache").glob("*.json"))
         ]
         return [Ledger(**table | {"damaged": {Path(path) for path in table["damaged"]}}) for table in tables]
-
-
-def recalled(table: Table) -> SkippedSweep:
-    """A `SkippedSweep` of which the fields are known."""
-    return SkippedSweep(**table | {"sweep": Sweep(**table["sweep"]), "datasets": tuple(table["datasets"])})

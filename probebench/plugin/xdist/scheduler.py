@@ -1,11 +1,13 @@
-"""Which worker process runs which tests: every sweep belongs to one of them.
+"""Schedule tests on the workers of pytest-xdist, each sweep on one of them.
 
-Imports xdist.
+The only file that imports xdist, and the only one that uses its private names: `_split_scope`, `_reschedule`,
+`_pending_of`, `_assign_work_unit`, the plugin ``dsession`` and its attributes. Tested with pytest-xdist 3.8.0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from xdist.remote import Producer
@@ -106,3 +108,17 @@ class DeferredScheduler:
             raise KeyError(node)  # as others do, and their caller expects
         self.nodes.remove(node)
         return None
+
+
+def replace_scheduler(config: pytest.Config, scheduler: Scheduling) -> None:
+    """Give the workers of a session's `DeferredScheduler` to another scheduler, which xdist uses from now on."""
+    session: Any = config.pluginmanager.getplugin("dsession")
+    for node in session.sched.nodes:
+        scheduler.add_node(node)
+    session.sched = scheduler
+
+
+def end_workers(config: pytest.Config) -> None:
+    """Let all workers end, and wait for them, as xdist does when its own hook is called later."""
+    session: Any = config.pluginmanager.getplugin("dsession")
+    session.pytest_sessionfinish()

@@ -1,4 +1,4 @@
-"""A worker process of pytest-xdist: what it measures, and what it hands over."""
+"""A worker process of pytest-xdist: measure the sweeps that it is given, and hand them over to the controller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 
 from probebench._hardware import limit_threads
 from probebench.errors import StoreError
-from probebench.plugin.items import case_of, param_of, withheld_of
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
@@ -25,44 +24,52 @@ if TYPE_CHECKING:
     from probebench.plugin.session import ProbeSession
     from probebench.plugin.xdist.exchange import ExchangeDirectory
 
+INPUT = "probebench"
+"""The key under which the controller puts what a worker needs to know into xdist's `workerinput`."""
 
-def cores_of(place: int, sharers: int, cores: int) -> int:
-    """How many of the processor cores are one worker's.
+ELSEWHERE = (
+    "probebench supports local xdist workers (-n) only. To use several machines, run pytest with --probe-shard=I/N on "
+    "each."
+)
+
+
+def count_cores(place: int, sharers: int, cores: int) -> int:
+    """How many processor cores one worker gets.
 
     Args:
-        place: the worker's, from 0
+        place: number of the worker, from 0
         sharers: how many workers share the cores
     """
     return max(1, cores // sharers + (place % sharers < cores % sharers))
 
 
-def sharers(workers: int, cases: Collection[Case]) -> int:
-    """Workers that find a sweep to measure."""
+def count_sharers(workers: int, cases: Collection[Case]) -> int:
+    """How many workers find a sweep to measure."""
     return max(1, min(workers, len({case.sweep for case in cases})))
 
 
-def threads_of(place: int, sharers: int) -> int:
-    """How many threads of torch are one worker's."""
+def count_threads(place: int, sharers: int) -> int:
+    """How many threads of torch one worker gets."""
     import torch
 
     from probebench._hardware import available_cores
 
-    return min(torch.get_num_threads(), cores_of(place, sharers, available_cores()))
+    return min(torch.get_num_threads(), count_cores(place, sharers, available_cores()))
 
 
-def device_of(place: int, device: str, gpus: int) -> str:
-    """Which device is one worker's: GPUs go round, unless one is named.
+def assign_device(place: int, device: str, gpus: int) -> str:
+    """The device of one worker: workers take the GPUs in turn, unless the option names one.
 
     Args:
-        place: the worker's, from 0
+        place: number of the worker, from 0
         device: the option
         gpus: how many there are
     """
     return f"cuda:{place % gpus}" if device in ("auto", "cuda") and gpus else device
 
 
-def on_one_gpu(sharers: int, device: str, gpus: int) -> int:
-    """How many workers have the same GPU.
+def count_on_one_gpu(sharers: int, device: str, gpus: int) -> int:
+    """How many workers share one GPU.
 
     Args:
         sharers: workers that measure
@@ -72,150 +79,167 @@ def on_one_gpu(sharers: int, device: str, gpus: int) -> int:
     return -(-sharers // gpus) if device in ("auto", "cuda") else sharers
 
 
+def make_worker(session: ProbeSession) -> Worker | RemoteWorker:
+    """Make the engine of this worker process."""
+    given = session.config.workerinput  # type: ignore[attr-defined]
+    return Worker(session, given) if INPUT in given else RemoteWorker()
+
+
+class RemoteWorker:
+    """The engine of a worker on another machine than the controller: it cannot hand over results, so its cases fail."""
+
+    where = ""
+
+    def __init__(self) -> None:
+        self.here: Here = ({}, {})
+
+    def begin(self, cases: Collection[Case]) -> None:
+        """Nothing is going to be measured."""
+
+    def announce(self, problem: str) -> None:
+        """Raises pytest.UsageError if there is a problem."""
+        if problem:
+            raise pytest.UsageError(problem)
+
+    def outcome(self, sweep: Sweep) -> SweepOutcome:
+        """Fail the test that needs the sweep."""
+        pytest.fail(ELSEWHERE, pytrace=False)
+
+    def gather(self, run: Run, interrupted: bool) -> bool:
+        """Nothing was measured."""
+        return interrupted
+
+
 class Worker:
-    """One of the processes that measure.
+    """The engine of a worker process on the machine of the controller.
 
     Attributes:
-        name: as in ``gw0``
-        here: for one that replaces another, what the others had found on this machine before anything was downloaded:
-            all must collect the same
+        here: what other workers had found on this machine before anything was downloaded: all must collect the same
     """
 
-    def __init__(self, config: pytest.Config) -> None:
-        given: dict[str, Any] = config.workerinput  # type: ignore[attr-defined]
-        self.name: str = given["workerid"]
+    where = ""
+
+    def __init__(self, session: ProbeSession, given: dict[str, Any]) -> None:
+        self._session = session
+        self._name: str = given["workerid"]  # as in gw0
         self._count: int = given["workercount"]
         self._place: int = given[INPUT]["place"]
-        self.here: Here | None = given[INPUT]["here"]
+        self.here: Here = given[INPUT]["here"] or ({}, {})
         self._folder = Path(given[INPUT]["folder"])
         self._sharers = 1
 
-    @classmethod
-    def of(cls, config: pytest.Config) -> Worker | None:
-        """None for a worker on another machine than the controller."""
-        return cls(config) if INPUT in config.workerinput else None  # type: ignore[attr-defined]
-
     @cached_property
-    def _handover(self) -> ExchangeDirectory:
+    def _exchange(self) -> ExchangeDirectory:
         from probebench.plugin.xdist.exchange import ExchangeDirectory
 
         return ExchangeDirectory(self._folder)
 
-    def check(self, options: Options, cases: Collection[Case]) -> None:
-        """Take notice of what was collected.
+    def begin(self, cases: Collection[Case]) -> None:
+        """Find out among how many workers the machine is shared.
 
         Raises:
             ProbebenchError: if there is no such device
         """
-        self._sharers = sharers(self._count, cases)
-        if cases and options.device not in ("auto", "cpu"):
+        self._sharers = count_sharers(self._count, cases)
+        device = self._session.options.device
+        if cases and device not in ("auto", "cpu"):
             from probebench._hardware import choose_device
 
-            choose_device(options.device)
+            choose_device(device)
 
-    def share(self, options: Options) -> Options:
-        """Keep to this worker's part of the machine; the options with it.
-
-        Memory and cores are divided among the workers, or the sweeps if there are fewer, and that of a GPU among those
-        on it; torch and the libraries under numpy take as many threads, if they do not take fewer already.
-        """
-        import torch
-
-        from probebench._hardware import available_cores, usable_memory
-
-        limit_threads(threads_of(self._place, self._sharers))
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        device = device_of(self._place, options.device, gpus)
-        if device != options.device:
-            torch.cuda.set_device(device)  # for code that names none
-        jobs = cores_of(self._place, self._sharers, options.jobs or available_cores())
-        memory = (options.memory or usable_memory("cpu")) // self._sharers
-        device_memory = options.device_memory
-        if gpus and device != "cpu":
-            beside = on_one_gpu(self._sharers, options.device, gpus)
-            device_memory = (options.device_memory or usable_memory(device)) // beside
-        return replace(options, device=device, jobs=jobs, memory=memory, device_memory=device_memory)
-
-    def announce(self, state: ProbeSession, items: Sequence[pytest.Item], error: str | None) -> None:
-        """Tell the controller what was collected, before it learns from xdist that something was.
+    def announce(self, problem: str) -> None:
+        """Report to the controller what was collected, before xdist does.
 
         Args:
-            error: why the run cannot begin, if it cannot
+            problem: why the run cannot begin; empty if it can
         """
-        if error:  # which ends the run, whatever was collected beside it
-            self._handover.announce(self.name, {"error": error})
+        session, collected = self._session, self._session.collected
+        if problem:  # it ends the run, whatever was collected
+            self._exchange.announce(self._name, {"error": problem})
             return
-        sweeps: dict[Sweep, int] = {}
-        entries: list[tuple[str, int, str | None]] = []
-        withheld = {}
-        for item in items:
-            if (param := param_of(item)) is None:
-                continue
-            place = sweeps.setdefault(param.sweep, len(sweeps))
-            if (case := case_of(item)) is not None:
-                entries.append((item.nodeid, place, case.tap.id))
-            elif (each := withheld_of(item)) is not None:
-                entries.append((item.nodeid, place, None))
-                withheld[place] = asdict(each)
-        if not entries and not state.notes and state.pruning is None:
+        if not collected.items and not session.notes and session.pruning is None:
             return
-        self._handover.announce(
-            self.name,
+        sweeps = list(collected.first_items)
+        self._exchange.announce(
+            self._name,
             {
                 "error": None,
-                "sweeps": [asdict(sweep) for sweep in sweeps],
-                "models": sorted({state.catalog.model(sweep.model).typed for sweep in sweeps}),
-                "specs": state.specs,
-                "registered": state.registered.told(state.catalog, sweeps),
-                "items": entries,
-                "withheld": list(withheld.values()),
-                "notes": state.notes,
-                "family": state.family,
-                "sharded": state.sharding.sweeps if state.sharding is not None else None,
-                "here": state.preflight.here if entries else None,
-                "overlooked": [str(folder) for folder in state.overlooked],
-                "left_out": state.pruning.left_out if state.pruning is not None else [],
+                "collected": collected.to_json(),
+                "models": sorted({session.catalog.model(sweep.model).typed for sweep in sweeps}),
+                "registered": session.registered.to_json(session.catalog, sweeps),
+                "notes": [asdict(note) for note in session.notes],
+                "here": session.availability.here if collected.items else None,
             },
         )
 
-    def measure(self, run: Run, sweep: Sweep, taps: Sequence[Tap]) -> SweepOutcome:
-        """Measure a sweep and hand it over, unless another worker had begun with it: that one is dead by now."""
+    def outcome(self, sweep: Sweep) -> SweepOutcome | SkippedSweep:
+        """Measure a sweep and hand it over."""
+        from probebench.measure.availability import SkippedSweep
+
+        found = self._session.measure_or_skip(sweep, self._measure)
+        if isinstance(found, SkippedSweep):
+            self._exchange.add_skipped(found)
+        return found
+
+    def gather(self, run: Run, interrupted: bool) -> bool:
+        """Hand over the finished taps of a sweep that was interrupted, and what the feature cache did."""
+        for outcome in run.unfinished():
+            with suppress(StoreError):
+                self._exchange.end(outcome)
+        if run.cache is not None:
+            with suppress(StoreError):
+                self._exchange.add_ledger(self._name, run.cache.ledger)
+        return interrupted
+
+    def _measure(self, sweep: Sweep, taps: Sequence[Tap]) -> SweepOutcome:
+        """Measure a sweep, unless another worker has begun it: xdist gives it to this one because that one died."""
         from probebench.measure.outcome import SweepOutcome
 
+        if self._session.run is None:  # made now, so that a worker without sweeps never loads torch
+            self._session.run = self._session.make_run(self._share(self._session.options))
+        run = self._session.run
         if (done := run.over(sweep)) is not None:
             return done
         try:
-            before = self._handover.begin(sweep, self.name)
+            before = self._exchange.begin(sweep, self._name)
             if before is None:
                 outcome = run.measure(sweep, taps)
-                self._handover.end(outcome)
+                self._exchange.end(outcome)
                 return outcome
-            # It may have died later, of something else.
-            outcome = self._handover.ended(sweep) or describe_death(sweep, before)
+            # It may have died after this sweep, of something else.
+            outcome = self._exchange.ended(sweep) or describe_death(sweep, before)
         except StoreError as error:
             outcome = SweepOutcome(sweep, error=f"StoreError: {error}")
         run.take(outcome)
         return outcome
 
-    def withhold(self, withheld: SkippedSweep) -> None:
-        """Tell the controller of a sweep that turned out not to be possible."""
-        self._handover.withhold(withheld)
+    def _share(self, options: Options) -> Options:
+        """Limit this process to its part of the machine, and return options that do the same.
 
-    def finish(self, run: Run) -> None:
-        """Hand over what had finished of a sweep that was interrupted, and what the feature cache did."""
-        for outcome in run.unfinished():
-            with suppress(StoreError):
-                self._handover.end(outcome)
-        if run.cache is not None:
-            with suppress(StoreError):
-                self._handover.account(self.name, run.cache.ledger)
+        Memory and cores are divided among the workers, or the sweeps if there are fewer, and those of a GPU among the
+        workers on it; torch and the libraries under numpy use as many threads, if they do not use fewer already.
+        """
+        import torch
+
+        from probebench._hardware import available_cores, usable_memory
+
+        limit_threads(count_threads(self._place, self._sharers))
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        device = assign_device(self._place, options.device, gpus)
+        if device != options.device:
+            torch.cuda.set_device(device)  # for code that names none
+        jobs = count_cores(self._place, self._sharers, options.jobs or available_cores())
+        memory = (options.memory or usable_memory("cpu")) // self._sharers
+        device_memory = options.device_memory
+        if gpus and device != "cpu":
+            on_it = count_on_one_gpu(self._sharers, options.device, gpus)
+            device_memory = (options.device_memory or usable_memory(device)) // on_it
+        return replace(options, device=device, jobs=jobs, memory=memory, device_memory=device_memory)
 
 
 def describe_death(sweep: Sweep, worker: str) -> SweepOutcome:
+    """The outcome of a sweep whose worker died while it measured it."""
     from probebench.measure.outcome import SweepOutcome
 
     error = f"WorkerDied: the process of worker {worker} ended while it measured this sweep"
     return SweepOutcome(sweep, error=error, explained_by=f"the crash of worker {worker!r}")
-
-
-INPUT = "probebench"  # the key of what the controller gives to a worker

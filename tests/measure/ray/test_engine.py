@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from probebench.errors import EngineError
-from probebench.measure.ray.engine import described, share
+from probebench.measure.ray.engine import describe_cluster, share
 
 HEAD = {"node:__internal_head__": 1.0}
 
@@ -32,9 +32,9 @@ def test_what_a_sweep_gets(nodes, device, jobs, expected):
     ("nodes", "device", "jobs", "message"),
     [
         ([{"CPU": 8.0}], "cuda", None, "no node of the Ray cluster has a GPU"),
-        ([{"CPU": 8.0, "GPU": 2.0}], "cuda:1", None, "each sweep gets a free one: give cuda"),
+        ([{"CPU": 8.0, "GPU": 2.0}], "cuda:1", None, "each sweep gets a free one: use cuda"),
         ([HEAD], "auto", None, "no node of the Ray cluster has processor cores$"),
-        ([{"CPU": 8.0}, {"GPU": 1.0}], "auto", None, "has processor cores beside its GPU"),
+        ([{"CPU": 8.0}, {"GPU": 1.0}], "auto", None, "has processor cores next to its GPU"),
         ([{"CPU": 8.0}, {"CPU": 2.0}], "auto", 9, "--probe-jobs=9: no node .* more than 8 processor cores"),
         ([{"CPU": 80.0}, {"CPU": 4.0, "GPU": 1.0}], "auto", 5, "--probe-jobs=5: no node .* more than 4"),
     ],
@@ -48,7 +48,7 @@ def test_the_record_names_the_hardware_that_measured():
     nodes = [{"Resources": HEAD}, {"Resources": {"CPU": 8.0}}, {"Resources": {"CPU": 4.0}}]
     one = {"cpu": "B", "platform": "Linux", "threads": 4, "gpus": ["H100"], "devices": ["cuda"]}
     other = one | {"cpu": "A", "gpus": []}
-    assert described(nodes, [one, other, one]) == {
+    assert describe_cluster(nodes, [one, other, one]) == {
         "engine": "ray",
         "nodes": 3,
         "cores": 12,
@@ -57,4 +57,4 @@ def test_the_record_names_the_hardware_that_measured():
         "threads": 4,
         "gpus": ["H100"],
     }
-    assert described(nodes, []) == {"engine": "ray", "nodes": 3, "cores": 12}
+    assert describe_cluster(nodes, []) == {"engine": "ray", "nodes": 3, "cores": 12}

@@ -16,9 +16,9 @@ from probebench.catalog import Catalog
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.catalog.taps import Tap
+from probebench.measure.availability import RequestedNames
 from probebench.measure.outcome import SweepOutcome
 from probebench.measure.ray.task import Job, measure
-from probebench.plugin.expressions import RequestedNames
 from probebench.plugin.options import parse_options
 from probebench.records.baselines import Baseline
 from probebench.records.environment import versions
@@ -45,7 +45,7 @@ def job(tmp_path, monkeypatch, pytestconfig):
         catalog=Catalog({"glyphvit": model}, sent, {}),
         options=options,
         family=1,
-        asked=NOBODY,
+        requested=NOBODY,
         versions=versions(),
         directory=tmp_path,
         path=(*sys.path, str(tmp_path / "readers")),
@@ -90,9 +90,11 @@ def test_what_a_node_lacks_is_an_error_unless_it_may_be_downloaded(job, tmp_path
     lacking = replace(job, sweep=Sweep(*names, DEFAULT_PROTOCOL), catalog=Catalog({names[0]: model}, sent, {}))
     outcome = measure(lacking).outcome
     assert outcome.error.startswith(
-        f"EngineError: node {socket.gethostname()} lacks the weights of mae_b16 and dataset cifar10, which may not be "
+        f"EngineError: node {socket.gethostname()} does not have the weights of mae_b16 and dataset cifar10, which may "
     )
-    asked = measure(replace(lacking, asked=RequestedNames(frozenset({"mae_b16"}), frozenset(), frozenset()))).outcome
+    asked = measure(
+        replace(lacking, requested=RequestedNames(frozenset({"mae_b16"}), frozenset(), frozenset()))
+    ).outcome
     assert asked.error is None
     assert "weights of model 'mae_b16' could not be downloaded: no network" in asked.unreachable
 

@@ -86,11 +86,11 @@ def test_who_begins_with_a_sweep_is_known(folder):
     assert folder.begun() == {SWEEP: "gw0", Sweep("net", "letters", "default@1"): "gw1"}
 
 
-def test_what_is_withheld_arrives(folder):
-    withheld = SkippedSweep(SWEEP, 98, model=True, datasets=("digits", "cifar10"), asked=True, by_model=True)
-    assert folder.withheld() == []
-    folder.withhold(withheld)
-    assert folder.withheld() == [withheld]
+def test_what_is_skipped_arrives(folder):
+    skipped = SkippedSweep(SWEEP, 98, True, ("digits", "cifar10"), requested=True, model_requested=True)
+    assert folder.skipped() == []
+    folder.add_skipped(skipped)
+    assert folder.skipped() == [skipped]
 
 
 def test_what_was_collected_is_announced(folder):

@@ -314,11 +314,11 @@ def test_what_is_not_there_is_told_by_the_controller(project, run, monkeypatch, 
     )
     result = run("-n", "2", "--deselect=test_tiny.py::test_probe")
     result.assert_outcomes(skipped=22)
-    result.stdout.fnmatch_lines(["skipped (*", "  mae_b16   11 cases  343 MB + 11 datasets*fetch mae_b16 paper"])
+    result.stdout.fnmatch_lines(["Skipped (*", "  mae_b16   11 cases  343 MB + 11 datasets*fetch mae_b16 paper"])
     # Asked for by name: each worker finds out that there is no network.
     result = run("-n", "2", "--probe-model=mae_b16", "--probe-strict")
     result.assert_outcomes(errors=11)
-    result.stdout.fnmatch_lines(["mae_b16-*was asked for and could not be measured: not on this machine"])
+    result.stdout.fnmatch_lines(["mae_b16-*was requested but could not be measured: not on this machine"])
     result.stdout.fnmatch_lines(["WARNING: *weights of model 'mae_b16' could not be downloaded: no network*"])
     result.stdout.fnmatch_lines(["  mae_b16  11 cases  343 MB + 11 datasets*fetch mae_b16 paper"])
     assert result.stdout.str().count("could not be downloaded") == 1
@@ -348,7 +348,11 @@ def test_baselines_without_a_case_are_pruned_by_the_controller(project, run, bas
     ("args", "mark", "message"),
     [
         ([], "model='tinny', dataset='blobs'", "*test_bad.py::test_probe: unknown model 'tinny'. Did you mean 'tiny'*"),
-        (["--dist=each"], "model='tiny', dataset='blobs'", "*--dist=each gives every case to every worker*"),
+        (
+            ["--dist=each"],
+            "model='tiny', dataset='blobs'",
+            "*--dist=each is not supported: each sweep must run on exactly one worker*",
+        ),
         (["--probe-json=test_bad.py/r.json"], "model='tiny', dataset='blobs'", "*--probe-json: *not a directory*"),
         (["--probe-model=tinny"], "model='tiny', dataset='blobs'", "*unknown model 'tinny'*"),
     ],
@@ -378,7 +382,7 @@ def test_workers_on_other_machines_do_not_measure(project, run):
     )
     result = run("-n", "2", *FEW)
     result.assert_outcomes(errors=4)
-    result.stdout.fnmatch_lines(["probebench measures in worker processes of one machine: *--probe-shard"])
+    result.stdout.fnmatch_lines(["probebench supports local xdist workers (-n) only. *--probe-shard=I/N on each."])
 
 
 @pytest.mark.parametrize("args", [("-n", "0"), ("-p", "no:xdist"), ("-n", "2", "--collect-only", "-q")], ids=" ".join)

@@ -1,0 +1,73 @@
+"""Measure sweeps in the process of pytest, with a progress bar on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.taps import Tap
+    from probebench.measure.availability import SkippedSweep
+    from probebench.measure.outcome import SweepOutcome
+    from probebench.measure.run import Run
+    from probebench.plugin.session import ProbeSession
+
+
+class LocalEngine:
+    """The engine of a run without ``-n`` and without ``--probe-engine``."""
+
+    where = ""
+
+    def __init__(self, session: ProbeSession) -> None:
+        self._session = session
+
+    def begin(self, cases: Collection[Case]) -> None:
+        """Check the device.
+
+        Raises:
+            ProbebenchError: if it does not exist, or cannot compute in the precision of the protocol
+        """
+        from probebench._hardware import choose_device
+        from probebench.catalog.protocols import get_protocol
+        from probebench.models.precision import check_precision
+
+        options = self._session.options
+        check_precision(get_protocol(options.protocol).precision, choose_device(options.device))
+
+    def outcome(self, sweep: Sweep) -> SweepOutcome | SkippedSweep:
+        """Measure a sweep, unless what it needs could not be downloaded for an earlier one."""
+        return self._session.measure_or_skip(sweep, self._measure)
+
+    def gather(self, run: Run, interrupted: bool) -> bool:
+        """Nothing was measured elsewhere."""
+        return interrupted
+
+    def _measure(self, sweep: Sweep, taps: Sequence[Tap]) -> SweepOutcome:
+        run, plugins = self._session.run, self._session.config.pluginmanager
+        assert run is not None
+
+        def following() -> tuple[Sweep, list[Tap]] | None:
+            return self._find_next(sweep)
+
+        reporter: Any = plugins.get_plugin("terminalreporter")
+        if reporter is None or not reporter.isatty or reporter.verbosity < 0:
+            return run.measure(sweep, taps, following=following)
+        from probebench.plugin import terminal
+        from probebench.reporting.terminal.progress import bar
+
+        capture: Any = plugins.get_plugin("capturemanager")
+        reporter.ensure_newline()
+        uncaptured = nullcontext() if capture is None else capture.global_and_fixture_disabled()  # -p no:capture
+        with uncaptured, bar(terminal.output_file(reporter), sweep.id) as progress:
+            return run.measure(sweep, taps, progress, following)
+
+    def _find_next(self, sweep: Sweep) -> tuple[Sweep, list[Tap]] | None:
+        """The sweep whose cases come next, and its taps; None if there is none, or it is skipped."""
+        taps = self._session.collected.taps
+        order = list(taps)
+        for later in order[order.index(sweep) + 1 :]:
+            skipped = self._session.availability.decide(later, len(taps[later]))
+            return None if skipped is not None else (later, taps[later])
+        return None
