@@ -92,7 +92,7 @@ def test_fails(probe):
 """
 
 
-def test_all_is_as_in_one_process(project, run, baselines_dir, tmp_path, monkeypatch):
+def test_all_is_as_in_one_process(from_nothing, project, run, baselines_dir, tmp_path, monkeypatch):
     add_to_conftest(project, COUNTING + NOTING)
     project.makepyfile(test_tiny=CASES)
     run("--probe-update=all")
@@ -392,7 +392,7 @@ def test_without_workers_all_is_as_ever(project, run, args):
     assert "workers" not in run_record.load(project.path / "r.json")["hardware"]
 
 
-def test_runs_without_cases_are_left_to_xdist(project, run):
+def test_runs_without_cases_are_left_to_xdist(from_nothing, project, run):
     (project.path / "test_tiny.py").unlink()
     project.makepyfile(
         test_other="""
