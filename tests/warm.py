@@ -42,7 +42,7 @@ BOOTSTRAP = "import sys;exec(eval(sys.stdin.readline()))"
 CLIENT = """#!{python} -IS
 import array, json, os, signal, socket, sys
 
-arguments = sys.argv[1:]
+arguments = ["-m", "pytest", *sys.argv[2:]] if sys.argv[1:2] == ["-mpytest"] else sys.argv[1:]
 flags = [each for each in arguments[:2] if each in ("-u", "-B")]
 rest = arguments[len(flags) :]
 known = rest[:2] in (["-m", "pytest"], ["-c", {bootstrap!r}])
@@ -186,7 +186,7 @@ def become(
         raw = open(number, mode + "b", buffering=-1 if mode == "r" or not unbuffered else 0, closefd=False)
         stream = io.TextIOWrapper(
             raw,
-            encoding="utf-8",
+            encoding=environment.get("PYTHONIOENCODING", "utf-8"),
             errors="backslashreplace" if name == "stderr" else "strict",
             line_buffering=name == "stderr" or raw.isatty(),
             write_through=unbuffered and mode == "w",

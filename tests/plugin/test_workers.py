@@ -282,7 +282,7 @@ def test_enough_failures_end_a_run_and_do_not_interrupt_it(project, run):
     assert len(record["cases"]) % 18 == 0
 
 
-def test_failed_cases_are_run_again_alone(project, run, baselines_dir):
+def test_failed_cases_are_run_again_alone(warm, project, run, baselines_dir):
     run("--probe-update=all", *FEW)
     stored = baselines.read(baselines_dir.parent, Sweep("tiny", "blobs", "default@1"))
     stored.correct[Tap("final", "final")][:] = True
