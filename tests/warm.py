@@ -34,7 +34,7 @@ from pathlib import Path
 import pytest
 
 IMPORTED = ("tests.conftest", "joblib", "safetensors.torch", "sklearn.linear_model", "sklearn.preprocessing")
-"""The first imports most of it."""
+"""The first imports most of it. Not Ray, which reads the environment of its process while it is imported."""
 
 BOOTSTRAP = "import sys;exec(eval(sys.stdin.readline()))"
 """What pytest-xdist has its workers begin with."""
@@ -45,15 +45,20 @@ import array, json, os, signal, socket, sys
 arguments = ["-m", "pytest", *sys.argv[2:]] if sys.argv[1:2] == ["-mpytest"] else sys.argv[1:]
 flags = [each for each in arguments[:2] if each in ("-u", "-B")]
 rest = arguments[len(flags) :]
-known = rest[:2] in (["-m", "pytest"], ["-c", {bootstrap!r}])
+script = os.path.basename(rest[0]) if rest else ""
+if script == "setup_worker.py":  # of Ray; where nothing is to be set up, it only starts what is named next
+    rest = rest[1:]
+    script = os.path.basename(rest[0])
+known = rest[:2] in (["-m", "pytest"], ["-c", {bootstrap!r}]) or script == "default_worker.py"
+more = os.environ.get("PYTHONPATH", "").removesuffix({path!r}).split(os.pathsep)
 try:
-    if not known or os.environ.get("PYTHONPATH") != {path!r}:
+    if not known or any(os.path.exists(os.path.join(each, "sitecustomize.py")) for each in more if each):
         raise OSError
     server = socket.socket(socket.AF_UNIX)
     server.connect({address!r})
 except OSError:
     os.execv({python!r}, [{python!r}, *arguments])
-said = json.dumps([__file__, flags, rest, dict(os.environ), os.getcwd()]).encode()
+said = json.dumps([__file__, flags, rest, dict(os.environ), os.getcwd(), [each for each in more if each]]).encode()
 streams = array.array("i", [0, 1, 2])
 server.sendmsg([len(said).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
 server.sendall(said)
@@ -75,7 +80,7 @@ def _warm_python() -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory() as folder:
         address, client = Path(folder, "socket"), Path(folder, "python")
-        path = os.environ.get("PYTHONPATH")
+        path = os.environ.get("PYTHONPATH", "")
         client.write_text(CLIENT.format(python=sys.executable, bootstrap=BOOTSTRAP, path=path, address=str(address)))
         client.chmod(0o755)
         server = subprocess.Popen(
@@ -173,7 +178,13 @@ def heard(client: socket.socket) -> tuple[list, list[int]]:
 
 
 def become(
-    executable: str, flags: list[str], rest: list[str], environment: dict[str, str], directory: str, streams: list[int]
+    executable: str,
+    flags: list[str],
+    rest: list[str],
+    environment: dict[str, str],
+    directory: str,
+    more: list[str],
+    streams: list[int],
 ) -> list[str]:
     """Be as a process that has just been started."""
     os.setpgid(0, 0)
@@ -198,7 +209,7 @@ def become(
     os.chdir(directory)
     sys.executable = executable
     sys.dont_write_bytecode = "-B" in flags or bool(environment.get("PYTHONDONTWRITEBYTECODE"))
-    sys.path[0] = "" if rest[0] == "-c" else directory
+    sys.path[:1] = ["" if rest[0] == "-c" else directory if rest[0] == "-m" else os.path.dirname(rest[0]), *more]
     return rest
 
 
@@ -207,10 +218,13 @@ def run(rest: list[str]) -> None:
     if rest[0] == "-m":
         sys.argv = rest[1:]
         runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
-        return
-    sys.argv = ["-c", *rest[2:]]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    exec(rest[1], vars(sys.modules["__main__"]))
+    elif rest[0] == "-c":
+        sys.argv = ["-c", *rest[2:]]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(rest[1], vars(sys.modules["__main__"]))
+    else:
+        sys.argv = rest
+        runpy.run_path(rest[0], run_name="__main__")
 
 
 def ended(rest: list[str]) -> int:
