@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from textwrap import dedent
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["pytester", "tests.hub", "tests.server"]
+pytest_plugins = ["pytester", "tests.hub", "tests.server", "tests.warm"]
 
 # Where these tests are themselves run by `pytest -n N`, a worker has a core and no more. Before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -37,6 +38,10 @@ for _module in (
 ):
     import_module(_module)
 import_module("timm.models.vision_transformer")
+
+# Every inner run looks for garbage several times, and need not look at all that was just imported.
+gc.collect()
+gc.freeze()
 
 # The same examples everywhere, for as long as they take on a machine that has other things to do.
 settings.register_profile("tests", deadline=None, derandomize=True)
@@ -136,10 +141,12 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 @pytest.fixture
-def run(project: pytest.Pytester) -> Callable[..., pytest.RunResult]:
-    """Run pytest inside the tiny project, in this process, one core."""
+def run(project: pytest.Pytester, request: pytest.FixtureRequest) -> Callable[..., pytest.RunResult]:
+    """Run pytest inside the tiny project, in this process, one core; its workers are warm."""
 
     def runner(*args: str) -> pytest.RunResult:
+        if any(arg.startswith("-n") for arg in args):
+            request.getfixturevalue("warm")
         return project.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", *args)
 
     return runner

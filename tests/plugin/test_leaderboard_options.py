@@ -40,7 +40,7 @@ def test_colour_brings_heat_maps(run):
 
 
 @pytest.mark.parametrize(("encoding", "ascii_only"), [("ascii", True), ("utf-8", False)])
-def test_tables_are_drawn_with_what_the_terminal_can_show(project, run, monkeypatch, encoding, ascii_only):
+def test_tables_are_drawn_with_what_the_terminal_can_show(warm, project, run, monkeypatch, encoding, ascii_only):
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
     result = project.runpytest_subprocess("--probe-jobs=1", "--probe-model=tiny", "--probe-dataset=blobs")
     result.assert_outcomes(passed=18)

@@ -29,7 +29,7 @@ def run_on_terminal(args, cwd):
     return os.waitstatus_to_exitcode(status), b"".join(chunks).decode()
 
 
-def test_a_terminal_sees_both_stages_with_their_rates(project):
+def test_a_terminal_sees_both_stages_with_their_rates(warm, project):
     args = ["--probe-jobs=1", "--probe-model=tiny", "--probe-dataset=blobs", "-p", "no:cacheprovider"]
     status, text = run_on_terminal(args, project.path)
     assert status == 0
@@ -45,7 +45,7 @@ def test_a_pipe_sees_no_bar(project, run):
     assert "extract" not in run("--probe-model=tiny", "--probe-dataset=blobs").stdout.str()
 
 
-def test_a_terminal_without_capture(project):
+def test_a_terminal_without_capture(warm, project):
     args = ["--probe-jobs=1", "--probe-model=tiny", "--probe-dataset=blobs", "-p", "no:capture"]
     status, text = run_on_terminal(args, project.path)
     assert status == 0

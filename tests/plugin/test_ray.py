@@ -24,6 +24,7 @@ ray = pytest.importorskip("ray", reason="needs Ray: pip install 'probebench[ray]
 from ray.cluster_utils import Cluster  # noqa: E402
 
 BASELINES = Path(__file__).parents[2] / "baselines"
+LIGHT = {"include_log_monitor": False}  # a process less on each node
 CASES = """
 import pytest
 
@@ -46,6 +47,11 @@ def _one_token():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _warm(warm):
+    """Its workers are forked, too."""
+
+
 @pytest.fixture(scope="module")
 def head(_one_token):
     """A cluster whose head measures nothing, so that all other nodes may die."""
@@ -53,8 +59,8 @@ def head(_one_token):
     system = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        args = {"num_cpus": 0, "include_dashboard": False, "_system_config": system}
-        made = Cluster(initialize_head=True, head_node_args=args)
+        args = {"num_cpus": 0, "include_dashboard": False, "no_monitor": True, "_system_config": system}
+        made = Cluster(initialize_head=True, head_node_args=args | LIGHT)
     yield made
     made.shutdown()
 
@@ -128,7 +134,7 @@ def stalling(images):
 def test_the_embedded_benchmark_is_as_in_one_process(pytester, cluster, monkeypatch):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     for _ in range(2):
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(num_cpus=1, **LIGHT)
     cluster.wait_for_nodes()
     pytester.makeini("[pytest]\n")
     pytester.makepyfile(
@@ -158,7 +164,7 @@ def test_the_embedded_benchmark_is_as_in_one_process(pytester, cluster, monkeypa
 def test_a_node_that_is_killed_costs_only_the_time_of_its_sweep(project, cluster):
     add_to_conftest(project, STALLING)
     project.makepyfile(test_tiny=CASES.format('"blobs", "stalling", "more"'))
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    nodes = [cluster.add_node(num_cpus=1, **LIGHT) for _ in range(2)]
     cluster.wait_for_nodes()
     process = started(project, *on(cluster), "--probe-json=r.json")
     (name,) = wait_for(project.path / "read" / "0", process)
@@ -182,7 +188,7 @@ def test_ctrl_c_cancels_what_runs_and_keeps_what_had_finished(project, own, requ
     args = ("--probe-engine=ray", "--probe-jobs=1")
     if not own:
         cluster = request.getfixturevalue("cluster")
-        cluster.add_node(num_cpus=1)
+        cluster.add_node(num_cpus=1, **LIGHT)
         cluster.wait_for_nodes()
         args = on(cluster)
     process = started(project, *args, "--probe-json=r.json", "--probe-update=all")
@@ -258,9 +264,11 @@ def test_a_sweep_that_raises_fails_at_once_and_one_that_kills_its_process_after_
     assert not [name for name in os.environ if name.startswith("RAY_USAGE")]
 
 
-def test_verdicts_updates_and_shards_are_as_in_one_process(project, run, baselines_dir):
+def test_verdicts_updates_and_shards_are_as_in_one_process(project, run, baselines_dir, cluster):
+    cluster.add_node(num_cpus=1, **LIGHT)
+    cluster.wait_for_nodes()
     final = ("--probe-site=final",)
-    run(*final, "--probe-engine=ray", "--probe-update=new").stdout.fnmatch_lines(["baselines: 4 files updated*"])
+    run(*final, *on(cluster), "--probe-update=new").stdout.fnmatch_lines(["baselines: 4 files updated*"])
     for name, change in (("tiny-blobs", np.True_), ("tiny_other-blobs", np.False_)):
         stored = baselines.read(baselines_dir.parent, Sweep(*name.split("-"), "default@1"))
         stored.correct[Tap("final", "final")][:] = change
@@ -270,7 +278,7 @@ def test_verdicts_updates_and_shards_are_as_in_one_process(project, run, baselin
     for part in (1, 2):
         args = (*final, f"--probe-shard={part}/2")
         alone = run(*args, f"--probe-json=alone-{part}.json")
-        result = run(*args, f"--probe-json=ray-{part}.json", "--probe-engine=ray")
+        result = run(*args, f"--probe-json=ray-{part}.json", *on(cluster))
         assert alone.parseoutcomes() == result.parseoutcomes()
         whole, parts = loaded(project, f"alone-{part}.json"), loaded(project, f"ray-{part}.json")
         assert timeless(parts) == timeless(whole)
@@ -295,8 +303,8 @@ def seen(seed):
 def test_each_sweep_gets_a_gpu_of_its_own_where_there_are_some(project, run, cluster):
     add_to_conftest(project, SEEING)
     project.makepyfile(test_tiny=CASES.format('"blobs0", "blobs1", "blobs2"'))
-    cluster.add_node(num_cpus=5, num_gpus=2)  # which Ray takes our word for
-    cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=5, num_gpus=2, **LIGHT)  # which Ray takes our word for
+    cluster.add_node(num_cpus=1, **LIGHT)
     cluster.wait_for_nodes()
     result = project.runpytest_inprocess("-p", "no:cacheprovider", *on(cluster))
     result.assert_outcomes(passed=3)
@@ -316,7 +324,7 @@ def pytest_probebench_datasets():
     return [DatasetSpec(name=name, reader=f"conftest:{name}") for name in ("blobs", "killing")]
 
 def killing():
-    os.kill(os.getppid(), signal.SIGKILL)  # the process that stands for a machine
+    os.kill(int(os.environ["RAY_RAYLET_PID"]), signal.SIGKILL)  # the process that stands for a machine
     os._exit(9)
 """
 
@@ -328,7 +336,7 @@ def test_a_cluster_without_nodes_is_not_waited_for_for_ever(project, run, cluste
     monkeypatch.setattr(engine, "_POLL_SECONDS", 0.5)
     add_to_conftest(project, NODE_KILLING)
     project.makepyfile(test_tiny=CASES.format('"killing", "blobs"'))
-    cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1, **LIGHT)
     cluster.wait_for_nodes()
     result = run(*on(cluster), "--probe-json=r.json")
     result.assert_outcomes(failed=2)
@@ -353,7 +361,7 @@ sys.meta_path.insert(0, Lacks())
 
 def test_a_node_without_probebench_says_so(project, run, cluster, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(LACKING)
-    cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path)})
+    cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path)}, **LIGHT)
     cluster.wait_for_nodes()
     result = run(*on(cluster), "--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=1")
     assert result.parseoutcomes() == {"failed": 1, "not": 7}
@@ -422,7 +430,7 @@ def test_workers_and_tasks_are_not_combined(run):
 
 
 def test_more_cores_than_a_node_has_are_refused(project, cluster):
-    cluster.add_node(num_cpus=2)
+    cluster.add_node(num_cpus=2, **LIGHT)
     cluster.wait_for_nodes()
     result = project.runpytest_inprocess(*on(cluster), "--probe-jobs=3")
     refused(result, "--probe-jobs=3: no node of the Ray cluster has more than 2 processor cores")
@@ -450,7 +458,7 @@ def test_what_an_earlier_run_has_finished_is_no_task(project, run, cluster, monk
     with monkeypatch.context() as patch:
         patch.setattr("probebench.measure.resume.ResumeStore.remove", lambda journal: None)
         run("--probe-json=local.json").assert_outcomes(passed=2)
-    cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1, **LIGHT)
     cluster.wait_for_nodes()
     monkeypatch.setattr("probebench.measure.ray.engine.RayEngine._make_job", None)
     run(*on(cluster), "--probe-resume", "--probe-json=ray.json").assert_outcomes(passed=2)

@@ -96,7 +96,7 @@ def begun(project):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
-def test_a_killed_run_loses_the_sweep_that_it_was_at(project, run, whole, how):
+def test_a_killed_run_loses_the_sweep_that_it_was_at(warm, project, run, whole, how):
     (project.path / "end").write_text(how)
     assert project.runpytest_subprocess("-p", "no:cacheprovider", "--probe-jobs=1").ret == -getattr(signal, how)
     assert begun(project) == SWEEPS[:3]
@@ -127,7 +127,7 @@ def test_a_run_can_be_stopped_and_resumed_again_and_again(stopped, run):
     assert begun(stopped) == SWEEPS[2:]
 
 
-def test_workers_take_what_one_process_has_left(whole, stopped):
+def test_workers_take_what_one_process_has_left(warm, whole, stopped):
     pytest.importorskip("xdist")
     result = stopped.runpytest_inprocess("-p", "no:cacheprovider", "-n", "2", "--probe-resume", "--probe-json=r.json")
     result.assert_outcomes(passed=COUNT)

@@ -92,7 +92,7 @@ def test_fails(probe):
 """
 
 
-def test_all_is_as_in_one_process(project, run, baselines_dir, tmp_path, monkeypatch):
+def test_all_is_as_in_one_process(from_nothing, project, run, baselines_dir, tmp_path, monkeypatch):
     add_to_conftest(project, COUNTING + NOTING)
     project.makepyfile(test_tiny=CASES)
     run("--probe-update=all")
@@ -282,7 +282,7 @@ def test_enough_failures_end_a_run_and_do_not_interrupt_it(project, run):
     assert len(record["cases"]) % 18 == 0
 
 
-def test_failed_cases_are_run_again_alone(project, run, baselines_dir):
+def test_failed_cases_are_run_again_alone(warm, project, run, baselines_dir):
     run("--probe-update=all", *FEW)
     stored = baselines.read(baselines_dir.parent, Sweep("tiny", "blobs", "default@1"))
     stored.correct[Tap("final", "final")][:] = True
@@ -396,7 +396,7 @@ def test_without_workers_all_is_as_ever(project, run, args):
     assert "workers" not in run_record.load(project.path / "r.json")["hardware"]
 
 
-def test_runs_without_cases_are_left_to_xdist(project, run):
+def test_runs_without_cases_are_left_to_xdist(from_nothing, project, run):
     (project.path / "test_tiny.py").unlink()
     project.makepyfile(
         test_other="""

@@ -1,0 +1,249 @@
+"""A Python for the processes that tests start, which has torch and the like already: it is forked from one that has.
+
+To import them takes a process some seconds, and the tests of worker processes start more than a hundred. Every process
+is still one of its own, with its own environment, directory and standard streams; it is only not begun from nothing.
+
+`serve` is the process that forks. The file that stands for Python is a script, `CLIENT`, that hands its arguments and
+streams over and then lives as long as what was forked for it: it passes signals on, and has the same exit status. What
+is not known to be safe here is run by the Python that runs the tests.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import gc
+import importlib
+import io
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import types
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+
+import pytest
+
+IMPORTED = ("tests.conftest", "joblib", "safetensors.torch", "sklearn.linear_model", "sklearn.preprocessing")
+"""The first imports most of it. Not Ray, which reads the environment of its process while it is imported."""
+
+BOOTSTRAP = "import sys;exec(eval(sys.stdin.readline()))"
+"""What pytest-xdist has its workers begin with."""
+
+CLIENT = """#!{python} -IS
+import array, json, os, signal, socket, sys
+
+arguments = ["-m", "pytest", *sys.argv[2:]] if sys.argv[1:2] == ["-mpytest"] else sys.argv[1:]
+flags = [each for each in arguments[:2] if each in ("-u", "-B")]
+rest = arguments[len(flags) :]
+script = os.path.basename(rest[0]) if rest else ""
+if script == "setup_worker.py":  # of Ray; where nothing is to be set up, it only starts what is named next
+    rest = rest[1:]
+    script = os.path.basename(rest[0])
+known = rest[:2] in (["-m", "pytest"], ["-c", {bootstrap!r}]) or script == "default_worker.py"
+more = os.environ.get("PYTHONPATH", "").removesuffix({path!r}).split(os.pathsep)
+try:
+    if not known or any(os.path.exists(os.path.join(each, "sitecustomize.py")) for each in more if each):
+        raise OSError
+    server = socket.socket(socket.AF_UNIX)
+    server.connect({address!r})
+except OSError:
+    os.execv({python!r}, [{python!r}, *arguments])
+said = json.dumps([__file__, flags, rest, dict(os.environ), os.getcwd(), [each for each in more if each]]).encode()
+streams = array.array("i", [0, 1, 2])
+server.sendmsg([len(said).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
+server.sendall(said)
+for each in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(each, lambda number, _: server.send(bytes([number])))
+status = int.from_bytes(server.recv(4, socket.MSG_WAITALL), "big", signed=True)
+if status < 0:
+    signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+os._exit(status)
+"""
+
+
+@pytest.fixture(scope="session")
+def _warm_python() -> Iterator[str]:
+    """The path of a file that can be started like Python."""
+    if not hasattr(os, "pidfd_open"):  # which not every system has
+        yield sys.executable
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        address, client = Path(folder, "socket"), Path(folder, "python")
+        path = os.environ.get("PYTHONPATH", "")
+        client.write_text(CLIENT.format(python=sys.executable, bootstrap=BOOTSTRAP, path=path, address=str(address)))
+        client.chmod(0o755)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm", str(address)],
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # with one thread it may fork
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        try:
+            assert server.stdout.readline() == b"ready\n"
+            yield str(client)
+        finally:
+            server.stdin.close()  # at which it ends
+            server.wait()
+            server.stdout.close()
+
+
+@pytest.fixture
+def from_nothing() -> None:
+    """What this test starts begins from nothing, as it does for users."""
+
+
+@pytest.fixture
+def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this test starts has torch already, unless it asks for `from_nothing`."""
+    if "from_nothing" not in request.fixturenames:
+        monkeypatch.setattr(sys, "executable", request.getfixturevalue("_warm_python"))
+
+
+def serve(address: str) -> list[str]:
+    """Fork for every client. Returns in processes that were forked only: the arguments to run with."""
+    with redirect_stdout(io.StringIO()):
+        pytest.main(["--help"])  # plugins first, because pytest rewrites their assertions
+    with suppress(ImportError):
+        importlib.import_module("xdist.remote")
+    for name in IMPORTED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(64)
+    selector = selectors.DefaultSelector()
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    selector.register(listener, selectors.EVENT_READ)
+    children: dict[socket.socket, int] = {}
+    print("ready", flush=True)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is sys.stdin:
+                for child in children.values():
+                    os.kill(child, signal.SIGKILL)
+                os._exit(0)
+            elif key.fileobj is listener:
+                client, _ = listener.accept()
+                said, streams = heard(client)
+                child = os.fork()
+                if child == 0:
+                    for held in (selector, listener, client, *children):
+                        held.close()
+                    return become(*said, streams)
+                for stream in streams:
+                    os.close(stream)
+                children[client] = child
+                selector.register(client, selectors.EVENT_READ)
+                selector.register(os.pidfd_open(child), selectors.EVENT_READ, client)
+            elif key.data is None:  # a client passes a signal on, or has been killed
+                if key.fileobj in children:
+                    numbers = key.fileobj.recv(16) or [signal.SIGKILL]
+                    for number in numbers:
+                        os.kill(children[key.fileobj], number)
+                    if signal.SIGKILL in numbers:
+                        selector.unregister(key.fileobj)
+            else:  # a child has ended
+                client = key.data
+                _, status = os.waitpid(children.pop(client), 0)
+                with suppress(OSError):
+                    client.sendall(os.waitstatus_to_exitcode(status).to_bytes(4, "big", signed=True))
+                with suppress(KeyError):
+                    selector.unregister(client)
+                client.close()
+                selector.unregister(key.fileobj)
+                os.close(key.fileobj)
+
+
+def heard(client: socket.socket) -> tuple[list, list[int]]:
+    """What a client says, and its standard streams."""
+    head, [(_, _, sent)], *_ = client.recvmsg(4, socket.CMSG_SPACE(12))
+    streams = array.array("i")
+    streams.frombytes(sent)
+    with client.makefile("rb") as file:
+        return json.loads(file.read(int.from_bytes(head, "big"))), list(streams)
+
+
+def become(
+    executable: str,
+    flags: list[str],
+    rest: list[str],
+    environment: dict[str, str],
+    directory: str,
+    more: list[str],
+    streams: list[int],
+) -> list[str]:
+    """Be as a process that has just been started."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    unbuffered = "-u" in flags
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        raw = open(number, mode + "b", buffering=-1 if mode == "r" or not unbuffered else 0, closefd=False)
+        stream = io.TextIOWrapper(
+            raw,
+            encoding=environment.get("PYTHONIOENCODING", "utf-8"),
+            errors="backslashreplace" if name == "stderr" else "strict",
+            line_buffering=name == "stderr" or raw.isatty(),
+            write_through=unbuffered and mode == "w",
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(directory)
+    sys.executable = executable
+    sys.dont_write_bytecode = "-B" in flags or bool(environment.get("PYTHONDONTWRITEBYTECODE"))
+    sys.path[:1] = ["" if rest[0] == "-c" else directory if rest[0] == "-m" else os.path.dirname(rest[0]), *more]
+    return rest
+
+
+def run(rest: list[str]) -> None:
+    """As Python does with these arguments."""
+    if rest[0] == "-m":
+        sys.argv = rest[1:]
+        runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
+    elif rest[0] == "-c":
+        sys.argv = ["-c", *rest[2:]]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(rest[1], vars(sys.modules["__main__"]))
+    else:
+        sys.argv = rest
+        runpy.run_path(rest[0], run_name="__main__")
+
+
+def ended(rest: list[str]) -> int:
+    """The exit status of a run. What Python does at its end is done, but for taking torch apart, which takes long."""
+    try:
+        run(rest)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    return status
+
+
+if __name__ == "__main__":
+    os._exit(ended(serve(sys.argv[1])))
