@@ -19,7 +19,6 @@ from typing import Any
 from probebench import _files
 from probebench._files import relative
 from probebench._format import counted, signed
-from probebench._hardware import choose_device, usable_memory
 from probebench._progress import Progress
 from probebench.catalog import Catalog
 from probebench.catalog.cases import Case, Sweep
@@ -28,25 +27,21 @@ from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError, Unreachable
 from probebench.features.batching import out_of_memory
 from probebench.features.cache import FeatureCache
-from probebench.measure import prefetch
 from probebench.measure.entries import baseline_of, case_record, sweep_record
 from probebench.measure.environment import hardware
 from probebench.measure.options import Options
 from probebench.measure.outcome import SweepOutcome
 from probebench.measure.plan import SweepPlan
-from probebench.measure.prepare import prepare
 from probebench.measure.result import SweepResult
 from probebench.measure.resume import ResumeStore
 from probebench.measure.shift import References
-from probebench.measure.sweep import PrefetchedSweep, begin_sweep, run_sweep
+from probebench.measure.sweep import run_sweep
 from probebench.records import baselines, run_record
 from probebench.records.baselines import Baseline
 from probebench.records.tap_selection import select_tap
 from probebench.records.types import Record
 from probebench.records.verdicts import Judgement, judge
 from probebench.reporting import export, html
-
-Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]
 
 
 @dataclass
@@ -105,22 +100,11 @@ class Run:
         self._measuring: dict[Sweep, _Measuring] = {}
         self.cache = feature_cache(options)
         self._references = References(self.cache)
-        self._ahead = prefetch.Ahead()
         self._started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
-    def measure(
-        self,
-        sweep: Sweep,
-        taps: Sequence[Tap],
-        progress: Progress | None = None,
-        following: Following | None = None,
-    ) -> SweepOutcome:
-        """Run one sweep and judge its cases. Failures end up in the outcome; interruptions pass through.
-
-        Args:
-            following: finds the sweep that comes next and its taps, which may be read while this one is fitted
-        """
+    def measure(self, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> SweepOutcome:
+        """Run one sweep and judge its cases. Failures end up in the outcome; interruptions pass through."""
         if (done := self._over.get(sweep)) is not None:
             return done  # pytest comes back to a sweep when items were reordered, as --ff does
         if (before := self.recall(sweep)) is not None:
@@ -134,8 +118,8 @@ class Run:
 
         try:
             measured.baseline = self.baseline(sweep, taps)
-            if not self._fitted(sweep, taps, progress, keep, following, self.options.device_memory):
-                self._fitted(sweep, taps, progress, keep, None, 0)
+            if not self._fitted(sweep, taps, progress, keep, self.options.device_memory):
+                self._fitted(sweep, taps, progress, keep, 0)
             self._judge(measured)
             ended.complete = True
         except Unreachable as error:
@@ -158,10 +142,9 @@ class Run:
         taps: Sequence[Tap],
         progress: Progress | None,
         keep: Callable[[SweepResult], None],
-        following: Following | None,
         device_memory: int | None,
     ) -> bool:
-        """Run a sweep; False if memory ran out beside features on the device, or fits did beside another sweep."""
+        """Run a sweep; False if memory ran out while features stayed on the device."""
         options, settings = self.options, self._settings(sweep, taps)
         plans: list[SweepPlan] = []
         try:
@@ -178,16 +161,13 @@ class Run:
                 progress=progress,
                 on_plan=plans.append,
                 on_start=keep,
-                begun=self._ahead.take(sweep),
-                on_read=None if following is None else lambda plan: self._read_ahead(following, plan),
             )
         except RuntimeError as error:
             staying = any(plan.mode == "device" for plan in plans)
-            if not (out_of_memory(error) and (staying or self._ahead.busy)):
+            if not (staying and out_of_memory(error)):
                 raise
         else:
             return True
-        self._ahead.drop()
         return False
 
     def _settings(self, sweep: Sweep, taps: Sequence[Tap]) -> dict[str, Any]:
@@ -200,34 +180,6 @@ class Run:
             "taps": taps,
             "weights": self.options.weights.get(sweep.model),
         }
-
-    def _read_ahead(self, following: Following, plan: SweepPlan) -> None:
-        """Begin with a sweep where a device would be idle and memory allows, beside another one and its plan."""
-        options, device = self.options, choose_device(self.options.device)
-        if not prefetch.worthwhile(device, get_protocol(options.protocol)) or (found := following()) is None:
-            return
-        sweep, taps = found
-        if sweep in self._over or self.recall(sweep) is not None:
-            return
-        settings = self._settings(sweep, taps)
-        free = options.memory if options.memory is not None else usable_memory("cpu")
-
-        def begin(progress: Progress) -> PrefetchedSweep | None:
-            return begin_sweep(
-                prepare(**settings, download=False, device=device, progress=progress),
-                cache=self.cache,
-                memory=free - plan.memory,
-                device=device,
-                batch_size=options.batch_size,
-                jobs=options.jobs,
-                progress=progress,
-            )
-
-        self._ahead.start(sweep, begin)
-
-    def stop_reading(self) -> None:
-        """Give up what was read ahead."""
-        self._ahead.drop()
 
     def take(self, outcome: SweepOutcome) -> None:
         """Add a sweep that is over, wherever it was measured."""

@@ -50,25 +50,6 @@ class ExtractedFeatures:
     sets: Sequence[TrainingSet]
 
 
-@dataclass(frozen=True)
-class PrefetchedSweep:
-    """A sweep whose features are in memory, and whose probes are not fitted yet.
-
-    Attributes:
-        ready, plan: what it needs, and where its features lie
-        batch_size: where it has ended
-        train, test: features
-        seconds: that reading them took
-    """
-
-    ready: PreparedSweep
-    plan: SweepPlan
-    batch_size: BatchSize
-    train: Features
-    test: Features
-    seconds: float
-
-
 def run_sweep(
     model: str | ModelSpec,
     dataset: str | DatasetSpec,
@@ -89,8 +70,6 @@ def run_sweep(
     progress: Progress | None = None,
     on_plan: Callable[[SweepPlan], None] | None = None,
     on_start: Callable[[SweepResult], None] | None = None,
-    begun: PrefetchedSweep | None = None,
-    on_read: Callable[[SweepPlan], None] | None = None,
     screen: Callable[[ExtractedFeatures], Sequence[Tap]] | None = None,
 ) -> SweepResult:
     """Extract features once, fit a probe at every tap, score it on the test split.
@@ -118,8 +97,6 @@ def run_sweep(
         on_plan: called with the plan before anything is read
         on_start: called with the result object before its first tap is added, so that a caller has what is
             finished when the sweep is interrupted
-        begun: what `begin_sweep` has read of this sweep before
-        on_read: called with the plan when all features have been read and fits come next
         screen: given what was extracted, says which of the taps are worth a probe
 
     Returns:
@@ -134,24 +111,21 @@ def run_sweep(
         raise ProbebenchError(f"a batch must be at least 1 image, got {batch_size}")
     progress = progress or NullProgress()
     device = choose_device(device)
-    if begun is not None:
-        ready, plan, batch = begun.ready, begun.plan, begun.batch_size
-    else:
-        ready = prepare(
-            model,
-            dataset,
-            protocol=protocol,
-            taps=taps,
-            clean=clean,
-            weights=weights,
-            download=download,
-            device=device,
-            progress=progress,
-        )
-        if screen is not None:  # it is given arrays
-            device_memory = 0
-        plan = ready.plan(memory=memory, device_memory=device_memory, cache=cache, jobs=jobs or available_cores())
-        batch = BatchSize.for_network(ready.model.net, device, batch_size)
+    ready = prepare(
+        model,
+        dataset,
+        protocol=protocol,
+        taps=taps,
+        clean=clean,
+        weights=weights,
+        download=download,
+        device=device,
+        progress=progress,
+    )
+    if screen is not None:  # it is given arrays
+        device_memory = 0
+    plan = ready.plan(memory=memory, device_memory=device_memory, cache=cache, jobs=jobs or available_cores())
+    batch = BatchSize.for_network(ready.model.net, device, batch_size)
     if screen is not None and plan.mode == "passes":
         raise FeatureError(
             f"features of all taps ({human(ready.demand.feature_bytes)}) must be there at once for this, and fit "
@@ -180,13 +154,10 @@ def run_sweep(
     )
     passes = plan.groups if plan.mode == "passes" else (tuple(ready.taps),)
     for wanted in passes:
-        if begun is not None:
-            train, test, seconds = begun.train, begun.test, begun.seconds
-        else:
-            start = time.perf_counter()
-            progress.start("extract", ready.images)
-            train, test = _extracted(ready, wanted, cache, batch, device, progress, plan.mode)
-            seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        progress.start("extract", ready.images)
+        train, test = _extracted(ready, wanted, cache, batch, device, progress, plan.mode)
+        seconds = time.perf_counter() - start
         result.images += train.images + test.images
         result.batch_size = batch.now
         result.extract_seconds += seconds
@@ -203,8 +174,6 @@ def run_sweep(
             )
             if on_start is not None:
                 on_start(result)
-        if on_read is not None and wanted is passes[-1]:
-            on_read(plan)
         if screen is not None:
             arrays = {tap: on_host(values) for tap, values in train.items()}  # where they are already
             wanted = tuple(sorted(set(screen(ExtractedFeatures(ready.model, ready.data, arrays, ready.sets)))))
@@ -218,34 +187,6 @@ def run_sweep(
         del train, test  # before the next ones are there
     result.taps = {tap: result.taps[tap] for tap in ready.taps if tap in result.taps}
     return result
-
-
-def begin_sweep(
-    ready: PreparedSweep,
-    *,
-    cache: FeatureCache | None,
-    memory: int,
-    device: str,
-    batch_size: int | None,
-    jobs: int | None,
-    progress: Progress,
-) -> PrefetchedSweep | None:
-    """Read the features of a sweep before its turn; None if they and its probes do not fit into the memory.
-
-    Args:
-        device: of the network of `ready`
-        cache, memory, batch_size, jobs, progress: as of `run_sweep`
-
-    Raises:
-        FeatureError, LayoutError: see `probebench.errors`
-    """
-    # The memory of the device is left to the fits that it is at.
-    plan = ready.plan(memory=memory, device_memory=0, cache=None, jobs=jobs or available_cores())
-    if plan.mode != "memory":
-        return None
-    batch, start = BatchSize.for_network(ready.model.net, device, batch_size), time.perf_counter()
-    train, test = _extracted(ready, ready.taps, cache, batch, device, progress, plan.mode)
-    return PrefetchedSweep(ready, plan, batch, train, test, time.perf_counter() - start)
 
 
 def _extracted(

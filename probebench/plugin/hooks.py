@@ -16,8 +16,7 @@ from probebench.plugin.options import add_options, parse_options
 from probebench.plugin.session import STATE, ProbeSession
 
 if TYPE_CHECKING:
-    from probebench.catalog.cases import Case, Sweep
-    from probebench.catalog.taps import Tap
+    from probebench.catalog.cases import Case
     from probebench.measure.availability import SkippedSweep
     from probebench.measure.outcome import SweepOutcome
     from probebench.plugin.fixture import Probe
@@ -221,12 +220,9 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[SweepOutcome | None
         yield state.worker.measure(run, sweep, taps)
         return
 
-    def following() -> tuple[Sweep, list[Tap]] | None:
-        return _following(request.session, sweep)
-
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or not reporter.isatty or reporter.verbosity < 0:
-        yield run.measure(sweep, taps, following=following)
+        yield run.measure(sweep, taps)
         return
     from probebench.reporting.terminal.progress import bar
 
@@ -234,20 +230,8 @@ def _probe_sweep(request: pytest.FixtureRequest) -> Iterator[SweepOutcome | None
     reporter.ensure_newline()
     uncaptured = nullcontext() if capture is None else capture.global_and_fixture_disabled()  # -p no:capture
     with uncaptured, bar(reporter._tw._file, sweep.id) as progress:
-        outcome = run.measure(sweep, taps, progress, following)
+        outcome = run.measure(sweep, taps, progress)
     yield outcome
-
-
-def _following(session: pytest.Session, sweep: Sweep) -> tuple[Sweep, list[Tap]] | None:
-    """The sweep whose cases come next, and its taps."""
-    state = session.config.stash[STATE]
-    cases = cases_of(session.items)
-    order = list(dict.fromkeys(case.sweep for case in cases))
-    later = order[order.index(sweep) + 1 :]
-    if not later:
-        return None
-    taps = sorted({case.tap for case in cases if case.sweep == later[0]})
-    return None if state.preflight.withhold(later[0], len(taps)) is not None else (later[0], taps)
 
 
 @pytest.fixture
@@ -325,7 +309,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash[STATE]
     if state.run is None:
         return
-    state.run.stop_reading()
     if state.worker is not None:
         state.worker.finish(state.run)
         return
