@@ -33,7 +33,7 @@ from probebench.catalog.taps import Tap
 from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.features.cache import FeatureCache
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
 from probebench.measure.cost import OPERATIONS, fit_parts, matrix_rate, path_operations, ridge_operations
 from probebench.models.build import build_model
 from probebench.probes import get_probe
@@ -224,7 +224,7 @@ def images_per_second(architecture: str, size: int, batch: int, rounds: int = 5)
     """Of a network without training, all its taps read; the median over batches."""
     torch.manual_seed(0)
     net = timm.create_model(architecture, num_classes=0, img_size=size).eval()
-    reader = Taps(net, all_taps(len(net.blocks)), "mean")
+    reader = TapReader(net, all_taps(len(net.blocks)), "mean")
     images = torch.randn(batch, 3, size, size)
     times = []
     with torch.inference_mode(), reader.attached():

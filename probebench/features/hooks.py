@@ -69,7 +69,7 @@ class _Source:
     read: Read
 
 
-class Taps:
+class TapReader:
     """Hooks that pool the tokens of the chosen taps while a network runs.
 
     The tap ``final`` is what the network's own head pools: tokens after the final norm; where timm has moved that norm
@@ -206,7 +206,7 @@ def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -
     Raises:
         LayoutError: if the network cannot be read
     """
-    reader = Taps(model.net, taps, pooling)
+    reader = TapReader(model.net, taps, pooling)
     size = model.spec.input_size
     with torch.inference_mode(), reader.attached():
         read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=dtype_of(model.precision)))

@@ -15,10 +15,10 @@ from probebench._progress import NullProgress
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap
-from probebench.datasets.views import pixel_statistics
 from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.forward import forward
+from probebench.features.settings import ExtractionSettings
 from probebench.measure.cost import fit_operations
 from probebench.measure.plan import SweepPlan
 from probebench.measure.prepare import PreparedSweep, prepare
@@ -90,22 +90,12 @@ def estimate(
 def images_per_second(ready: PreparedSweep, batch_size: int | None, device: str) -> float:
     """Of the network with its taps, decoding and resizing included: the second of two batches."""
     size = min(BatchSize.for_network(ready.model.net, device, batch_size).now, len(ready.test_views))
-    mean, std = pixel_statistics(ready.protocol, ready.model.spec)
     views = torch.utils.data.Subset(ready.test_views, [*range(size), *range(size)])
     ends: list[tuple[float, int]] = []  # more than two where memory suffices for less than a batch
 
     def put(features: Sequence[Array]) -> None:
         ends.append((time.perf_counter(), len(features[0])))
 
-    forward(
-        ready.model,
-        views,
-        ready.taps,
-        put,
-        pooling=ready.protocol.pooling,
-        mean=mean,
-        std=std,
-        batch_size=BatchSize(size),
-        device=device,
-    )
+    settings = ExtractionSettings.for_model(ready.protocol, ready.model.spec, BatchSize(size), device)
+    forward(ready.model, views, ready.taps, put, settings)
     return sum(images for _, images in ends[1:]) / (ends[-1][0] - ends[0][0])

@@ -18,11 +18,11 @@ from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.datasets import Dataset
-from probebench.datasets.views import pixel_statistics
 from probebench.errors import FeatureError, ProbebenchError
 from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
-from probebench.features.extraction import Features, features_of
+from probebench.features.extraction import Features, read_features
+from probebench.features.settings import ExtractionSettings
 from probebench.measure import shift
 from probebench.measure.plan import Mode, SweepPlan
 from probebench.measure.prepare import PreparedSweep, prepare
@@ -169,8 +169,7 @@ def run_sweep(
                 reference,
                 ready.protocol,
                 references,
-                batch_size=batch,
-                device=device,
+                ExtractionSettings.for_model(ready.protocol, ready.model.spec, batch, device),
             )
             if on_start is not None:
                 on_start(result)
@@ -199,26 +198,27 @@ def _extracted(
     mode: Mode,
 ) -> tuple[Features, Features]:
     """Features of the training and of the test images."""
-    mean, std = pixel_statistics(ready.protocol, ready.model.spec)
+    settings = ExtractionSettings.for_model(
+        ready.protocol,
+        ready.model.spec,
+        batch_size,
+        device,
+        stay=mode == "device",
+        keep=mode == "disk",
+        progress=progress,
+    )
     both = (
         (ready.train_views, taps, ready.clean.name, "train"),
         (ready.test_views, sorted({*taps, shift.WHERE}), ready.dataset.name, "test"),
     )
     train, test = (
-        features_of(
+        read_features(
             ready.model,
             views,
             read_taps,
+            settings,
             cache=cache,
             names={"model": ready.model.spec.name, "dataset": name, "part": part},
-            pooling=ready.protocol.pooling,
-            mean=mean,
-            std=std,
-            batch_size=batch_size,
-            device=device,
-            progress=progress,
-            keep=mode == "disk",
-            stay=mode == "device",
         )
         for views, read_taps, name, part in both
     )

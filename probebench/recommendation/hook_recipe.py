@@ -21,7 +21,7 @@ Recipe = dict[str, Any]
 
 
 def recipe(net: nn.Module, tap: Tap) -> Recipe:
-    """The features of a tap, as `probebench.features.hooks.Taps` reads them.
+    """The features of a tap, as `probebench.features.hooks.TapReader` reads them.
 
     Raises:
         LayoutError: if no layout describes the tap's block
