@@ -6,6 +6,7 @@ between the features of two sets of images (A. Gretton et al., JMLR 13, 2012), w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench import datasets
-from probebench._arrays import on_host
+from probebench._arrays import Array, on_host
 from probebench._progress import NullProgress
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.taps import FINAL, Tap
@@ -26,6 +27,7 @@ from probebench.fetch import local
 
 if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol
+    from probebench.measure.prepare import PreparedSweep
     from probebench.models.build import Model
 
 MEASURE = "kid"
@@ -177,32 +179,27 @@ def explain_no_reference(model: ModelSpec, reference: DatasetSpec | None) -> str
     return ""
 
 
-def shift_distance(
-    test: Features,
-    dataset: DatasetSpec,
-    built: Model,
-    reference: DatasetSpec | None,
-    protocol: Protocol,
-    references: References,
-    settings: ExtractionSettings,
+def measure_shift(
+    test: Mapping[Tap, Array], prepared: PreparedSweep, references: References, settings: ExtractionSettings
 ) -> ShiftDistance | Unavailable:
     """Measure how far test images are from a model's pretraining data. An error costs the number, not the sweep.
 
     Args:
-        test: features of the test images at `WHERE`, shape (n, width), before any scaling of rows
-        dataset: of the test images
-        reference: the dataset that stands for the pretraining data; None if none is known
+        test: features of the test images, of which those at `WHERE` are used, before any scaling of rows
+        settings: of the extraction of `test`
     """
+    built, reference = prepared.model, prepared.reference
     if why := explain_no_reference(built.spec, reference):
         return Unavailable(why)
     assert reference is not None
     try:
-        known = references.read(built, reference, protocol, settings)
-        drawn = draw(len(test))
-        if dataset == reference and len(test) < 2 * MOST:  # too few for two sides: a half for each
-            half = len(test) // 2
+        features = on_host(test[WHERE])
+        known = references.read(built, reference, prepared.protocol, settings)
+        drawn = draw(len(features))
+        if prepared.dataset == reference and len(features) < 2 * MOST:  # too few for two sides: a half for each
+            half = len(features) // 2
             drawn, known = drawn[-half:], known[:half]
-        value, error = kernel_distance(test[drawn], known)
+        value, error = kernel_distance(features[drawn], known)
     except (ProbebenchError, OSError, ValueError) as problem:
         return Unavailable(f"reference {reference.name}: {problem}")
     return ShiftDistance(reference.name, value, error)

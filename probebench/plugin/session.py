@@ -223,13 +223,14 @@ class ProbeSession:
             self.worker.check(self.options, cases)
         elif cases or self.withheld:
             from probebench.measure.run import Run
+            from probebench.plugin import finish
 
             if self.controller is None:
                 run = Run(self.options, self.catalog, self.family, journal=self.journal)
             else:
                 hardware = self.controller.hardware(cases)
                 run = Run(self.options, self.catalog, self.family, hardware, journal=self.journal)
-            run.check_writable()
+            finish.check_writable(run)
             if self.engine is not None:
                 if cases:
                     self.engine.begin(cases)

@@ -13,10 +13,10 @@ import pytest
 @pytest.fixture(autouse=True, scope="session")
 def full():
     import torch
-    import probebench.measure.prepare, probebench.measure.sweep as sweep
+    import probebench.measure.prepare, probebench.measure.probe as stage
     from probebench.features import extraction, forward
     from probebench._arrays import allocate
-    probe_taps, monkeypatch = sweep.probe_taps, pytest.MonkeyPatch()
+    probe_taps, monkeypatch = stage.probe_taps, pytest.MonkeyPatch()
 
     def full(seen, *args, **kwargs):
         if any(isinstance(values, torch.Tensor) for values in seen.values()):
@@ -29,7 +29,7 @@ def full():
         return allocate(widths, n)
 
     if WHERE == "fit":
-        monkeypatch.setattr(sweep, "probe_taps", full)
+        monkeypatch.setattr(stage, "probe_taps", full)
     else:
         monkeypatch.setattr(extraction, "allocate", no_room)
         monkeypatch.setattr(forward, "allocate", no_room)
