@@ -215,9 +215,9 @@ class ProbeSession:
             for name in dict.fromkeys([*self.options.weights, *(case.sweep.model for case in cases)]):
                 own_file(self.catalog.model(name), self.options.weights.get(name))
         if cases:
-            from probebench.measure.resume import ResumeStore, described
+            from probebench.measure.resume import ResumeStore, digest_specs
 
-            self.specs = self.specs or described(self.catalog, cases)
+            self.specs = self.specs or digest_specs(self.catalog, cases)
             self.journal = ResumeStore(self.options, cases, self.specs, resume=self.options.resume)
         if self.worker is not None:
             self.worker.check(self.options, cases)
