@@ -45,7 +45,7 @@ nitpick_ignore_regex = [
     ("py:obj", ".*"),
     ("py:class", r"(np|npt|numpy|torch|_?pytest|pd|pathlib|collections|RenderableType)\b.*"),
     # Internal classes, which the pages describe in words.
-    ("py:class", r"(probebench\.measure\.sweep\.)?PrefetchedSweep|(probebench\.models\.build\.)?Model"),
+    ("py:class", r"(probebench\.models\.build\.)?Model"),
     ("py:class", r"(probebench\._arrays\.)?(Host)?Array"),
     ("py:class", r"(probebench\.recommendation\.export\.)?Export"),
 ]

@@ -194,7 +194,7 @@ def become(
         os.close(stream)
     unbuffered = "-u" in flags
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        raw = open(number, mode + "b", buffering=-1 if mode == "r" or not unbuffered else 0, closefd=False)
+        raw = open(number, mode + "b", buffering=-1 if mode == "r" or not unbuffered else 0, closefd=False)  # noqa: SIM115
         stream = io.TextIOWrapper(
             raw,
             encoding=environment.get("PYTHONIOENCODING", "utf-8"),

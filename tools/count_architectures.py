@@ -19,7 +19,7 @@ import torch
 
 from probebench.catalog.taps import all_taps
 from probebench.errors import LayoutError
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
 from probebench.models.layouts import blocks_of, find_layout
 from probebench.models.timm_spec import without_weights
 
@@ -80,7 +80,7 @@ def examine(module: str, architecture: str) -> Finding:
     net = build(architecture)
     try:
         blocks = blocks_of(net)
-        Taps(net, all_taps(len(blocks))[::-1], "mean")
+        TapReader(net, all_taps(len(blocks))[::-1], "mean")
     except LayoutError as error:
         return Finding(module, architecture, "", str(error))
     (layout,) = {find_layout(block).name for block in blocks}

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from probebench.catalog.taps import SITES, Tap, all_taps
 from probebench.errors import LayoutError
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
 from probebench.models.layouts import blocks_of
 from tools.count_architectures import MODULES
 
@@ -74,7 +74,7 @@ def facts(architecture: str, checkpoints: int = 0, **kwargs: object) -> Facts:
         net = timm.create_model(architecture, num_classes=0, **kwargs).eval()
         size = int(kwargs.get("img_size", 0) or net.pretrained_cfg["input_size"][1])
         depth = len(blocks_of(net))
-        reader = Taps(net, all_taps(depth), "mean")
+        reader = TapReader(net, all_taps(depth), "mean")
         image = torch.zeros(1, 3, size, size)
     # Fused attention is one operation that is not counted on every device.
     with (

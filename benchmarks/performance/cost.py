@@ -33,7 +33,7 @@ from probebench.catalog.taps import Tap
 from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.features.cache import FeatureCache
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
 from probebench.measure.cost import matrix_rate
 from probebench.models.build import build_model
 from probebench.probes import get_probe
@@ -226,7 +226,7 @@ def images_per_second(architecture: str, size: int, batch: int, rounds: int = 5)
     """Measure the speed of an untrained network with all taps read; the median over batches."""
     torch.manual_seed(0)
     net = timm.create_model(architecture, num_classes=0, img_size=size).eval()
-    reader = Taps(net, all_taps(len(net.blocks)), "mean")
+    reader = TapReader(net, all_taps(len(net.blocks)), "mean")
     images = torch.randn(batch, 3, size, size)
     times = []
     with torch.inference_mode(), reader.attached():

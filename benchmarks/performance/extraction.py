@@ -23,8 +23,8 @@ from timm.models.vision_transformer import VisionTransformer
 from probebench.catalog import builtin_models
 from probebench.catalog.taps import all_taps
 from probebench.features.batching import BatchSize
-from probebench.features.forward import Arriving, Store
-from probebench.features.hooks import Taps
+from probebench.features.forward import HostCopy, Store
+from probebench.features.hooks import TapReader
 from probebench.models.build import build_model
 
 
@@ -52,7 +52,7 @@ def measure(name: str, rounds: int, device: str, batch: int | None, stay: bool) 
     batch = batch or BatchSize.for_network(net, device).now
     images = torch.randn(batch, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device, dtype)
     taps = all_taps(12)
-    reader = Taps(net, taps, "mean")
+    reader = TapReader(net, taps, "mean")
     # As sweeps over eight batches would, one after the other.
     where = device if stay else None
     stores = (store for _ in count() for store in [Store(taps, 8 * batch, where)] * (1 if on_gpu else 8))
@@ -61,19 +61,19 @@ def measure(name: str, rounds: int, device: str, batch: int | None, stay: bool) 
 
     def once(tapped: bool) -> float:
         store = next(stores) if tapped else None
-        arriving = Arriving(store.put, device) if store is not None and on_gpu and not stay else None
+        copy = HostCopy(store.put, device) if store is not None and on_gpu and not stay else None
         with torch.inference_mode(), reader.attached() if tapped else nullcontext():
             if on_gpu:
                 torch.cuda.synchronize()
             start = time.perf_counter()
             for _ in range(batches):
                 net.forward_features(images)
-                if arriving is not None:
-                    arriving.send(reader.collect())
+                if copy is not None:
+                    copy.send(reader.collect())
                 elif store is not None:
                     store.put(reader.collect() if stay else [values.numpy() for values in reader.collect()])
-            if arriving is not None:
-                arriving.arrive()
+            if copy is not None:
+                copy.finish()
             if on_gpu:
                 torch.cuda.synchronize()
             return (time.perf_counter() - start) / batches

@@ -34,6 +34,7 @@ from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.features.batching import BatchSize
 from probebench.features.forward import extract
+from probebench.features.settings import ExtractionSettings
 from probebench.models import build
 from probebench.models.build import build_model
 from probebench.probes.lbfgs import solve_path
@@ -64,11 +65,7 @@ def features(net: build.Model, splits: Sequence[Split], taps: Sequence[Tap]) -> 
             net,
             Views(split, np.arange(len(split)), "resize_center_crop", 32, 0),
             taps,
-            pooling="mean",
-            mean=mean,
-            std=std,
-            batch_size=BatchSize(256),
-            device="cpu",
+            ExtractionSettings("mean", mean, std, BatchSize(256), "cpu"),
         )
         for split in splits
     ]

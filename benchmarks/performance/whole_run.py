@@ -21,9 +21,10 @@ from probebench import Tap, all_taps, datasets, run_sweep
 from probebench.catalog import Catalog
 from probebench.catalog.protocols import PAPER
 from probebench.datasets.splits import training_sets
-from probebench.datasets.views import Views, pixel_statistics
+from probebench.datasets.views import Views
 from probebench.features.batching import BatchSize
 from probebench.features.forward import extract
+from probebench.features.settings import ExtractionSettings
 from probebench.models.build import build_model
 from probebench.probes.sklearn_logistic import make_classifier
 
@@ -36,14 +37,13 @@ def obvious(model: str, dataset: str, tap: Tap) -> float:
     spec = catalog.model(model)
     net, data = build_model(spec), datasets.load(catalog.dataset(dataset))
     (chosen,) = training_sets(data.train, PAPER)
-    mean, std = pixel_statistics(PAPER, spec)
-    settings = {"pooling": "mean", "mean": mean, "std": std, "batch_size": BatchSize(256), "device": "cpu"}
+    settings = ExtractionSettings.for_model(PAPER, spec, BatchSize(256), "cpu")
     features = []
     for split, indices, kind in (
         (data.train, chosen, PAPER.train_view),
         (data.test, np.arange(len(data.test)), PAPER.test_view),
     ):
-        values = extract(net, Views(split, indices, kind, spec.input_size, PAPER.seed), [tap], **settings)[tap]
+        values = extract(net, Views(split, indices, kind, spec.input_size, PAPER.seed), [tap], settings)[tap]
         features.append(values / np.linalg.norm(values, axis=1, keepdims=True))
     classifier = make_classifier(PAPER).fit(features[0], data.train.labels[chosen])
     return float(classifier.score(features[1], data.test.labels))

@@ -18,14 +18,16 @@ from dataclasses import replace
 
 from tabulate import tabulate
 
-from probebench import run_sweep
+from probebench._arrays import on_host
 from probebench._hardware import available_cores
 from probebench.catalog import Catalog
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import Tap
 from probebench.errors import DataError
+from probebench.measure.extract import extract
+from probebench.measure.prepare import prepare
+from probebench.measure.probe import probe
 from probebench.measure.result import SweepResult
-from probebench.measure.sweep import ExtractedFeatures
 from probebench.recommendation import screening
 from probebench.recommendation.recommendation import as_cases, correct_of
 from probebench.records.tap_selection import select_tap
@@ -45,16 +47,18 @@ SHARES = (1.0, 0.2)
 
 
 def measure(dataset: str, share: float, seed: int, jobs: int) -> tuple[dict[Tap, float], SweepResult]:
-    """The screening's score of every tap, and the full result."""
-    scored: dict[Tap, float] = {}
+    """Measure the screening's score of every tap, and the full result."""
     protocol = replace(DEFAULT, train_fraction=share, seed=seed)
-
-    def look(seen: ExtractedFeatures) -> list[Tap]:
-        scored.update(screening.scores(seen.train, seen.sets[0], protocol, "cpu", jobs))
-        return list(seen.train)
-
     model = replace(Catalog.default().model(MODEL), reference="")
-    return scored, run_sweep(model, dataset, protocol=protocol, screen=look, device="cpu", jobs=jobs)
+    prepared = prepare(model, dataset, protocol=protocol, device="cpu")
+    plan = prepared.plan(jobs=jobs)
+    features = extract(prepared, prepared.taps, prepared.settings(plan))
+    train = {tap: on_host(values) for tap, values in features.train.items()}
+    scored = screening.scores(train, prepared.sets[0], protocol, "cpu", jobs)
+    result = SweepResult.begin(prepared, plan)
+    result.taps = {found.tap: found for found in probe(prepared, plan, features)}
+    result.sort()
+    return scored, result
 
 
 def after(scored: dict[Tap, float], result: SweepResult, size: int) -> tuple[bool, bool, float]:

@@ -33,6 +33,7 @@ from probebench.datasets.splits import held_out_part, training_sets
 from probebench.datasets.views import Views, pixel_statistics
 from probebench.features.batching import BatchSize
 from probebench.features.forward import extract
+from probebench.features.settings import ExtractionSettings
 from probebench.models.build import build_model
 from probebench.probes import get_probe
 from tools.damage_weights import damaged
@@ -124,11 +125,7 @@ def measure(setting: Setting, dataset: str, work: Path) -> None:
             built,
             Views(split, indices, protocol.test_view, spec.input_size, protocol.seed, protocol.resizing(spec)),
             taps,
-            pooling=protocol.pooling,
-            mean=mean,
-            std=std,
-            batch_size=BatchSize(setting.batch_size),
-            device="cpu",
+            ExtractionSettings(protocol.pooling, mean, std, BatchSize(setting.batch_size), "cpu"),
         )
         for split, indices in ((data.train, chosen), (data.test, np.arange(len(data.test))))
     )

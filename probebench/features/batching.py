@@ -1,8 +1,8 @@
 """Batches of views for a network, made by several threads.
 
-Decoding and resizing release Python's lock, so threads use all cores without a process to start or images to copy. On a
-CPU the network takes all cores when its turn comes, so a batch is made when the one before is done with: cores that
-do both at once wait for each other. A GPU is fed ahead.
+Decoding and resizing release Python's lock, so threads use all cores without starting processes or copying images. On a
+CPU the network uses all cores in its turn, so each batch is made after the network has finished the one before: cores
+that do both at once wait for each other. For a GPU the next batches are made while it works.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch.utils.data import Dataset
 
+from probebench.errors import ProbebenchError
+
 TOKENS_ON_CPU, TOKENS_ON_GPU = 2**14, 2**17
 """Tokens per batch: on a CPU speed hardly depends on it and memory does; a GPU needs that many to be busy."""
 
-MOST = 1024  # images per batch that nobody asked for
+MOST = 1024  # images per batch, unless the user gives a batch size
 _PIECE = 16  # images that one thread makes at a time
 _SMALL = 64 * 64  # pixels
 _AHEAD = 2  # batches that are made while a GPU works on another
 
 
 class BatchSize:
-    """How many images go through a network at a time: smaller once memory has run out, for the rest of the sweep.
+    """The number of images that go through a network at a time. Once memory has run out, it stays smaller.
 
     Attributes:
-        asked: how many at first
-        now: how many it is
+        asked: at first
+        now: at present
     """
 
     def __init__(self, images: int) -> None:
@@ -36,8 +38,8 @@ class BatchSize:
 
     @classmethod
     def for_network(cls, net: torch.nn.Module, device: str, asked: int | None = None) -> BatchSize:
-        """What was asked for, or else suits a network: a power of two that depends on its number of patches and the
-        type of the device only, so that it is the same tomorrow."""
+        """The batch size `asked`, or else one that suits the network: a power of two that depends only on its number of
+        patches and the type of the device, so that it can be reproduced."""
         if asked is not None:
             return cls(asked)
         patches = getattr(getattr(net, "patch_embed", None), "num_patches", None) or 256
@@ -45,31 +47,41 @@ class BatchSize:
         return cls(min(MOST, 2 ** max(0, (tokens // int(patches)).bit_length() - 1)))
 
     def halve(self) -> bool:
-        """Whether there is anything to halve."""
+        """Halve the batch size; return False if it is one image already."""
         self.now, before = max(1, self.now // 2), self.now
         return self.now < before
 
 
+def check_batch_size(images: int | None) -> None:
+    """Refuse a batch size that was given by the user and is not positive.
+
+    Raises:
+        ProbebenchError: for fewer images than one
+    """
+    if images is not None and images < 1:
+        raise ProbebenchError(f"a batch must be at least 1 image, got {images}")
+
+
 def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch says that memory, of a device or of the host, has run out."""
+    """Return True if an error of torch says that memory, of a device or of the host, has run out."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def batches(views: Dataset[torch.Tensor], size: int, device: str) -> Iterator[torch.Tensor]:
-    """All views in their order, uint8 of shape (size, 3, height, width); the last batch may have fewer.
+    """Yield all views in their order, uint8 of shape (size, 3, height, width); the last batch may have fewer.
 
-    They are on the host, in pinned memory where the device is a GPU.
+    Batches are on the host, in pinned memory if the device is a GPU.
     """
     n = len(views)  # type: ignore[arg-type]
     if n == 0:
         return
     on_gpu = torch.device(device).type == "cuda"
     first = views[0]
-    # Of small images most of the work holds Python's lock: threads would only stand in each other's way.
+    # For small images most of the work holds Python's lock, and several threads would only wait for each other.
     threads = torch.get_num_threads() if first[0].numel() > _SMALL else 1
 
     def begin(start: int) -> tuple[torch.Tensor, list[Future[None]]]:
-        with torch.inference_mode(False):  # a mode of the caller's thread, and others are to write here
+        with torch.inference_mode(False):  # the caller's thread may be in that mode, and other threads write here
             batch = torch.empty((min(size, n - start), *first.shape), dtype=first.dtype, pin_memory=on_gpu)
 
         def fill(piece: int) -> None:

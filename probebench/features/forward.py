@@ -1,4 +1,4 @@
-"""Send views through a network, batch by batch, and have the pooled features of all taps."""
+"""Send views through a network, batch by batch, and collect the pooled features of all taps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from probebench.catalog.taps import Tap
 from probebench.datasets.views import Views
 from probebench.errors import FeatureError
 from probebench.features.batching import BatchSize, batches, out_of_memory
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
+from probebench.features.settings import ExtractionSettings
 from probebench.models.build import Model
 from probebench.models.precision import dtype_of, use_precision
 
@@ -41,16 +42,16 @@ class Store:
         self._row += len(features[0])
 
 
-class Arriving:
-    """Features on their way from a GPU to the host: copied beside the work on the next batch, in their order."""
+class HostCopy:
+    """Copies features from a GPU to the host while the GPU works on the next batch. Batches keep their order."""
 
     def __init__(self, put: Callable[[Sequence[Array]], None], device: str) -> None:
         self._put = put
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._on_the_way: tuple[torch.cuda.Event, torch.Tensor, list[int]] | None = None
+        self._pending: tuple[torch.cuda.Event, torch.Tensor, list[int]] | None = None
 
     def send(self, features: Sequence[torch.Tensor]) -> None:
-        """Start to copy a batch, and hand over the one before."""
+        """Start to copy a batch, and hand over the one before it."""
         # One copy for all taps: a hundred small ones would each wait for their turn.
         joined = torch.cat(list(features), dim=1)
         there = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True)
@@ -60,14 +61,14 @@ class Arriving:
             joined.record_stream(self._stream)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(self._stream)
-        self.arrive()
-        self._on_the_way = copied, there, [values.shape[1] for values in features]
+        self.finish()
+        self._pending = copied, there, [values.shape[1] for values in features]
 
-    def arrive(self) -> None:
-        """Hand over what is on its way."""
-        if self._on_the_way is not None:
-            copied, there, widths = self._on_the_way
-            self._on_the_way = None
+    def finish(self) -> None:
+        """Wait for the pending copy, and hand it over."""
+        if self._pending is not None:
+            copied, there, widths = self._pending
+            self._pending = None
             copied.synchronize()
             self._put([part.numpy() for part in torch.split(there, widths, dim=1)])
 
@@ -77,50 +78,42 @@ def forward(
     views: Dataset[torch.Tensor],
     taps: Sequence[Tap],
     put: Callable[[Sequence[Array]], None],
-    *,
-    pooling: str,
-    mean: torch.Tensor,
-    std: torch.Tensor,
-    batch_size: BatchSize,
-    device: str,
-    stay: bool = False,
+    settings: ExtractionSettings,
 ) -> None:
     """Send views through the network, batch by batch, in their order.
 
     Args:
         put: called with the pooled features of each batch: per tap float32 of shape (batch, width). From a GPU they
             come one batch late
-        mean, std: of the pixels, float32 of shape (3, 1, 1)
-        batch_size: made smaller where memory runs out
-        stay: leave the features on the device
 
     Raises:
         FeatureError: if memory does not suffice for a single image
         LayoutError: if the network cannot be read
     """
-    reader = Taps(model.net, taps, pooling)
-    mean, std = mean.to(device), std.to(device)
-    arriving = Arriving(put, device) if torch.device(device).type == "cuda" and not stay else None
+    device, stay, size = settings.device, settings.stay, settings.batch_size
+    reader = TapReader(model.net, taps, settings.pooling)
+    mean, std = settings.mean.to(device), settings.std.to(device)
+    copy = HostCopy(put, device) if torch.device(device).type == "cuda" and not stay else None
 
     def read(images: torch.Tensor) -> list[torch.Tensor]:
         pixels = images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
         return reader.read(pixels.to(dtype_of(model.precision)))
 
     with torch.inference_mode(), reader.attached(), use_precision(model.precision):
-        for batch in batches(views, batch_size.now, device):
-            for features in _in_parts(batch, read, batch_size, model.spec.name):
-                if arriving is not None:
-                    arriving.send(features)
+        for batch in batches(views, size.now, device):
+            for features in _read_in_parts(batch, read, size, model.spec.name):
+                if copy is not None:
+                    copy.send(features)
                 else:
                     put(features if stay else [values.numpy() for values in features])
-        if arriving is not None:
-            arriving.arrive()
+        if copy is not None:
+            copy.finish()
 
 
-def _in_parts(
+def _read_in_parts(
     images: torch.Tensor, read: Callable[[torch.Tensor], list[torch.Tensor]], size: BatchSize, model: str
 ) -> Iterator[list[torch.Tensor]]:
-    """The features of a batch: of all of it at once, or of as many images at a time as there is memory for."""
+    """Yield the features of a batch: all of it at once, or as many images at a time as there is memory for."""
     done = 0
     while done < len(images):
         part = images[done : done + size.now]
@@ -144,22 +137,14 @@ def extract(
     model: Model,
     views: Views,
     taps: Sequence[Tap],
-    *,
-    pooling: str,
-    mean: torch.Tensor,
-    std: torch.Tensor,
-    batch_size: BatchSize,
-    device: str,
-    stay: bool = False,
-    progress: Callable[[int], None] | None = None,
+    settings: ExtractionSettings,
+    advance: Callable[[int], None] | None = None,
 ) -> dict[Tap, Array]:
-    """Pooled features of every view at every tap, from one pass over the views.
+    """Pooled features of every view at every tap, from one pass over the views, without a cache.
 
     Args:
-        mean, std: of the pixels, float32 of shape (3, 1, 1)
-        batch_size: made smaller where memory runs out
-        stay: leave the features on the device
-        progress: called with the number of images of each finished batch
+        advance: called with the number of images of each finished batch; by default the progress of `settings` is
+            advanced
 
     Returns:
         for each tap float32 of shape (len(views), width of the tap): an array, or a tensor on the device
@@ -168,31 +153,24 @@ def extract(
         FeatureError: if a feature is NaN or infinite; the message names the taps
         LayoutError: if the network cannot be read
     """
-    store = Store(taps, len(views), device if stay else None)
+    store = Store(taps, len(views), settings.device if settings.stay else None)
+    advance = advance or settings.progress.advance
 
     def put(features: Sequence[Array]) -> None:
         store.put(features)
-        if progress is not None:
-            progress(len(features[0]))
+        advance(len(features[0]))
 
-    forward(
-        model,
-        views,
-        taps,
-        put,
-        pooling=pooling,
-        mean=mean,
-        std=std,
-        batch_size=batch_size,
-        device=device,
-        stay=stay,
-    )
+    forward(model, views, taps, put, settings)
     refuse_non_finite(model, store.arrays)
     return store.arrays
 
 
 def refuse_non_finite(model: Model, store: Mapping[Tap, Array]) -> None:
-    """Raises FeatureError if there is a NaN or an infinity among the features of some images."""
+    """Refuse features that are not finite.
+
+    Raises:
+        FeatureError: if there is a NaN or an infinity; the message names the first and the last tap
+    """
     bad = {tap: count for tap, values in store.items() if (count := count_rows_not_finite(values))}
     if bad:
         first, *rest = sorted(bad)

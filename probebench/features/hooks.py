@@ -25,7 +25,8 @@ from probebench.models.precision import dtype_of
 Pool = Callable[[torch.Tensor], torch.Tensor]
 
 EXTRACTION = 2
-"""Raised whenever features come out differently for the same network, tap and images: kept ones are then not used."""
+"""Version of the extraction code. Increment it whenever a change alters extracted features: cached features of other
+versions are not used."""
 
 
 def make_pool(net: nn.Module, pooling: str) -> Pool:
@@ -65,11 +66,11 @@ def _checked(tokens: torch.Tensor) -> torch.Tensor:
 class _Source:
     """One pooled vector that hooks fill in during a forward pass."""
 
-    block: int  # index from 0; -1 for what lies outside the blocks
+    block: int  # index from 0; -1 outside the blocks
     read: Read
 
 
-class Taps:
+class TapReader:
     """Hooks that pool the tokens of the chosen taps while a network runs.
 
     The tap ``final`` is what the network's own head pools: tokens after the final norm; where timm has moved that norm
@@ -81,7 +82,7 @@ class Taps:
         pooling: see `make_pool`
 
     Attributes:
-        definitions: for each tap what is read there, in words that change when that does
+        definitions: for each tap a text that changes whenever what is read there does
 
     Raises:
         LayoutError: if no layout describes a block that is to be read, or if the network is in training mode, where
@@ -120,7 +121,7 @@ class Taps:
                 self.definitions.append(f"{tap.id} {site!r}")
 
     def _value(self, index: int, site: Site) -> Callable[[], torch.Tensor]:
-        """What gives the pooled vectors of a site after a forward pass, float32 of shape (batch, width)."""
+        """Make the function that returns the pooled vectors of a site after a forward pass, float32 (batch, width)."""
         if isinstance(site, Read):
             source = _Source(index, site)
             self._sources[source] = None
@@ -146,7 +147,7 @@ class Taps:
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Hooks are on the network inside this block and gone after it."""
+        """Attach the hooks to the network inside a with block."""
         handles: list[Any] = []
         try:
             for source in self._sources:
@@ -188,7 +189,7 @@ class Taps:
 
 
 def _apply(module: nn.Module, vector: torch.Tensor, part: Literal["whole", "first", "rest"]) -> torch.Tensor:
-    """An affine module on float32 vectors, also where the network's own weights are of other precision."""
+    """Apply an affine module to float32 vectors, whatever the precision of the network's own weights."""
     if not isinstance(module, nn.Linear):
         return module(vector).float()  # type: ignore[no-any-return]
     weight, width = module.weight.float(), module.out_features
@@ -201,12 +202,12 @@ def _apply(module: nn.Module, vector: torch.Tensor, part: Literal["whole", "firs
 
 
 def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -> dict[Tap, int]:
-    """How many features each tap has, from sending an empty image through the network.
+    """Measure the number of features of each tap by sending an empty image through the network.
 
     Raises:
         LayoutError: if the network cannot be read
     """
-    reader = Taps(model.net, taps, pooling)
+    reader = TapReader(model.net, taps, pooling)
     size = model.spec.input_size
     with torch.inference_mode(), reader.attached():
         read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=dtype_of(model.precision)))

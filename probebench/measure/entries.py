@@ -1,4 +1,4 @@
-"""What a sweep measured, as entries of the run record and as a baseline."""
+"""Convert the result of a sweep to entries of the run record and to a baseline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgement) -> Record:
-    """One case of the record."""
+    """Make the record's entry of one case."""
     measured = result.taps[tap]
     return {
         "id": f"{sweep.id}-{tap.id}",
@@ -47,7 +47,7 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
 
 
 def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Record:
-    """One sweep of the record."""
+    """Make the record's entry of one sweep."""
     return {
         "model": sweep.model,
         "dataset": sweep.dataset,
@@ -73,7 +73,7 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Reco
 
 
 def baseline_of(sweep: Sweep, result: SweepResult) -> Baseline:
-    """What a sweep measured, as a baseline."""
+    """Make a baseline of the result of a sweep."""
     correct = {tap: tap_result.correct for tap, tap_result in result.taps.items()}
     fingerprint, weights = result.protocol.fingerprint, result.weights_digest
     return Baseline(sweep, fingerprint, result.test_set, result.n_test, weights, correct)

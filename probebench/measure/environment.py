@@ -1,4 +1,4 @@
-"""The hardware of this process, as run records have it."""
+"""Describe the hardware of this process for run records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from probebench.records.types import Record
 
 
 def hardware(devices: list[str]) -> Record:
-    """Of this process.
+    """Describe the hardware of this process.
 
     Args:
         devices: torch devices of the forward passes; GPUs that are another machine's have no name here

@@ -1,4 +1,4 @@
-"""What a sweep would take on this machine."""
+"""Estimate the time and the memory of a sweep on this machine, without running it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from probebench._arrays import Array
-from probebench._hardware import available_cores, choose_device
-from probebench._progress import NullProgress
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap
-from probebench.datasets.views import pixel_statistics
 from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.forward import forward
+from probebench.features.settings import ExtractionSettings
 from probebench.measure.cost import fit_operations
 from probebench.measure.plan import SweepPlan
 from probebench.measure.prepare import PreparedSweep, prepare
@@ -30,10 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a sweep would take.
+    """The estimated cost of a sweep.
 
     Attributes:
-        images: that go through the network, once for each pass
+        plan: where features are kept, and in how many passes they are extracted
+        taps: their number
+        images: number of images that go through the network, counted once for each pass
+        feature_bytes: of all taps
         extract_seconds, fit_seconds: on this machine
     """
 
@@ -48,64 +49,49 @@ class Estimate:
 def estimate(
     sweep: Sweep, taps: Sequence[Tap], catalog: Catalog, options: Options, cache: FeatureCache | None, speed: float
 ) -> Estimate:
-    """What one sweep takes.
+    """Estimate the cost of one sweep.
 
     Args:
         speed: of a core of this machine, see `probebench.measure.cost.matrix_rate`
 
     Raises:
-        ProbebenchError: if its model or data are not here or cannot be used, or it does not fit
+        ProbebenchError: if its model or data are not on this machine or cannot be used, or memory does not suffice
     """
-    device = choose_device(options.device)
-    dataset = catalog.dataset(sweep.dataset)
-    ready = prepare(
-        catalog.model(sweep.model),
+    model, dataset = catalog.model(sweep.model), catalog.dataset(sweep.dataset)
+    prepared = prepare(
+        model,
         dataset,
         protocol=get_protocol(sweep.protocol),
         taps=taps,
         clean=catalog.clean(dataset),
+        reference=catalog.reference(model),
         weights=options.weights.get(sweep.model),
         download=False,
-        device=device,
-        progress=NullProgress(),
+        device=options.device,
     )
-    plan = ready.plan(
-        memory=options.memory,
-        device_memory=options.device_memory,
-        cache=cache,
-        jobs=options.jobs or available_cores(),
-    )
-    images = ready.images * plan.passes
-    rate = images_per_second(ready, options.batch_size, device)
+    plan = prepared.plan(memory=options.memory, device_memory=options.device_memory, cache=cache, jobs=options.jobs)
+    images = prepared.images * plan.passes
+    rate = measure_images_per_second(prepared, options.batch_size)
     return Estimate(
         plan,
         len(taps),
         images,
-        ready.demand.feature_bytes,
+        prepared.workload.feature_bytes,
         images / rate,
-        fit_operations(ready.demand) / speed / plan.jobs,
+        fit_operations(prepared.workload) / speed / plan.jobs,
     )
 
 
-def images_per_second(ready: PreparedSweep, batch_size: int | None, device: str) -> float:
-    """Of the network with its taps, decoding and resizing included: the second of two batches."""
-    size = min(BatchSize.for_network(ready.model.net, device, batch_size).now, len(ready.test_views))
-    mean, std = pixel_statistics(ready.protocol, ready.model.spec)
-    views = torch.utils.data.Subset(ready.test_views, [*range(size), *range(size)])
-    ends: list[tuple[float, int]] = []  # more than two where memory suffices for less than a batch
+def measure_images_per_second(prepared: PreparedSweep, batch_size: int | None) -> float:
+    """Measure the speed of the network with its taps, decoding and resizing included: on the second of two batches."""
+    size = BatchSize.for_network(prepared.model.net, prepared.device, batch_size).now
+    size = min(size, len(prepared.test_views))
+    views = torch.utils.data.Subset(prepared.test_views, [*range(size), *range(size)])
+    ends: list[tuple[float, int]] = []  # more than two if memory does not suffice for a whole batch
 
     def put(features: Sequence[Array]) -> None:
         ends.append((time.perf_counter(), len(features[0])))
 
-    forward(
-        ready.model,
-        views,
-        ready.taps,
-        put,
-        pooling=ready.protocol.pooling,
-        mean=mean,
-        std=std,
-        batch_size=BatchSize(size),
-        device=device,
-    )
+    settings = ExtractionSettings.for_model(prepared.protocol, prepared.model.spec, BatchSize(size), prepared.device)
+    forward(prepared.model, views, prepared.taps, put, settings)
     return sum(images for _, images in ends[1:]) / (ends[-1][0] - ends[0][0])

@@ -19,7 +19,7 @@ LEADERBOARD_LEVELS = ("none", "brief", "normal", "full")
 
 @dataclass(frozen=True)
 class Options:
-    """What one run was asked to do. Fields are the options of the same name; paths are absolute."""
+    """The options of one run. Fields are the options of the same name; paths are absolute."""
 
     models: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -58,12 +58,12 @@ class Options:
 
     @property
     def tests(self) -> str:
-        """What another command line needs to have the same tests and baselines."""
+        """The arguments that another command line needs for the same tests and baselines."""
         elsewhere = [f"--probe-baselines={self.baselines}"] if self.baselines != self.root / "baselines" else []
         return shlex.join([*self.paths, *elsewhere])
 
     @property
     def selected(self) -> str:
-        """The options that select cases, as they are written."""
+        """The options that select cases, as on a command line."""
         by = {"model": self.models, "dataset": self.datasets, "layer": self.layers, "site": self.sites}
         return " ".join(f"--probe-{name}={','.join(values)}" for name, values in by.items() if values)

@@ -1,4 +1,4 @@
-"""What is left of a sweep when it is over: plain data, which a file can keep and another process can read."""
+"""The outcome of a finished sweep, as plain data that can be saved and read by another process."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from probebench.records.types import Record
 
 @dataclass
 class SweepOutcome:
-    """One sweep of the run.
+    """The outcome of one sweep.
 
     Attributes:
         record: its entry in the run record; None if it failed before its first tap
         cases: the entries of the taps that were measured
         correct: by id of a case, bool of shape (n_test,), or (draws, n_test) for several draws
         complaints: by id of a case, why it fails
-        notes: what the run tells at its end
+        notes: lines for the end of the run's report
         stale: ids of baseline entries whose tap the model does not have
         complete: whether every selected tap was measured
         unreachable: the explanation if something had to be downloaded and there is no network
         error: the explanation if it failed, one line
         traceback: of a failure that is not one of probebench's own errors
-        explained_by: where the explanation of a failure was given
+        explained_by: id of the test that explained a failure
     """
 
     sweep: Sweep
@@ -54,7 +54,7 @@ class SweepOutcome:
         return next((entry for entry in self.cases if entry["id"] == case.id), None)
 
     def baseline(self) -> Baseline:
-        """What was measured, as a baseline. There must be a case."""
+        """Make a baseline of the measured cases, of which there must be one."""
         assert self.record is not None
         correct = {Tap(case["layer"], case["site"]): self.correct[case["id"]] for case in self.cases}
         first = self.cases[0]

@@ -1,4 +1,4 @@
-"""What a sweep needs before its first image goes through the network: data, a network, and a plan."""
+"""The first stage of a sweep: read the data, build the network, and plan the memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench import datasets
-from probebench._hardware import usable_memory
-from probebench._progress import Progress
+from probebench._hardware import available_cores, choose_device, usable_memory
+from probebench._progress import NullProgress, Progress
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import dataset_of
 from probebench.catalog.protocols import Protocol, get_protocol
@@ -20,8 +20,10 @@ from probebench.datasets.dataset import training_split_for
 from probebench.datasets.splits import held_out_part, training_sets
 from probebench.datasets.views import Views
 from probebench.errors import DataError, ProbebenchError, unknown
+from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.hooks import widths_of
+from probebench.features.settings import ExtractionSettings
 from probebench.fetch import fetch_dataset, local
 from probebench.fetch import hub as pretrained
 from probebench.measure.plan import SweepPlan, Workload, plan_sweep
@@ -35,41 +37,58 @@ from probebench.probes.evaluate import TrainingSet
 
 @dataclass(frozen=True)
 class PreparedSweep:
-    """A sweep that can begin.
+    """A sweep that is ready for extraction.
 
     Attributes:
-        dataset, clean: whose test split, and whose train split
+        model: the network, on `device`
+        dataset, clean: those that the test split and the train split are taken from
+        reference: the dataset that represents the model's pretraining data; None if none is known
+        taps: those to measure, in the order data meets them
         data: both splits, read
         sets: the training sets, one a draw, as rows of `train_views`
-        train_views, test_views: what goes through the network
-        demand: how much that will be
+        train_views, test_views: the images that go through the network
+        workload: the sizes that decide memory and time
+        device: a torch device
     """
 
     model: Model
     dataset: DatasetSpec
     clean: DatasetSpec
+    reference: DatasetSpec | None
     protocol: Protocol
     taps: list[Tap]
     data: datasets.Dataset
     sets: list[TrainingSet]
     train_views: Views
     test_views: Views
-    demand: Workload
+    workload: Workload
+    device: str
 
     @property
     def images(self) -> int:
-        """How many images one pass sends through the network."""
+        """Number of images that one pass sends through the network."""
         return len(self.train_views) + len(self.test_views)
 
     def plan(
-        self, *, memory: int | None, device_memory: int | None, cache: FeatureCache | None, jobs: int
+        self,
+        *,
+        memory: int | None = None,
+        device_memory: int | None = None,
+        cache: FeatureCache | None = None,
+        jobs: int | None = None,
     ) -> SweepPlan:
-        """See `probebench.measure.plan.plan_sweep`.
+        """Plan the sweep by the memory of this machine, see `probebench.measure.plan.plan_sweep`.
 
         Args:
             memory: bytes; None for most of what is free
             device_memory: bytes on a GPU, of which no more than what is free is taken; None for most of that
+            cache: its free room bounds the features that go to the disk
+            jobs: processor cores for the probes; None for all
+
+        Raises:
+            FeatureError: if not even one tap fits into the memory
         """
+        jobs = jobs or available_cores()
         free = usable_memory("cpu") if memory is None else memory
         on_gpu = 0
         if find_probe(self.protocol.probe).on_device:
@@ -78,16 +97,38 @@ class PreparedSweep:
         if device_memory is not None:
             on_gpu = min(on_gpu, device_memory)
         if cache is not None and cache.always:
-            on_gpu = 0  # all features are on their way to the disk
-        return plan_sweep(self.demand, memory=free, disk=_room(cache), jobs=jobs, device=on_gpu)
+            on_gpu = 0  # all features go to the disk
+        return plan_sweep(self.workload, memory=free, disk=_room(cache), jobs=jobs, device=on_gpu)
+
+    def passes(self, plan: SweepPlan) -> tuple[tuple[Tap, ...], ...]:
+        """The taps of each pass over the images."""
+        return plan.groups if plan.mode == "passes" else (tuple(self.taps),)
+
+    def settings(
+        self, plan: SweepPlan, batch_size: int | None = None, progress: Progress | None = None
+    ) -> ExtractionSettings:
+        """The settings of its extraction.
+
+        Args:
+            batch_size: images per forward pass; None for what suits the network and the device
+        """
+        return ExtractionSettings.for_model(
+            self.protocol,
+            self.model.spec,
+            BatchSize.for_network(self.model.net, self.device, batch_size),
+            self.device,
+            stay=plan.mode == "device",
+            keep=plan.mode == "disk",
+            progress=progress,
+        )
 
 
 def model_of(model: str | ModelSpec, catalog: Catalog) -> ModelSpec:
     """The complete spec of a model.
 
     Raises:
-        UnknownName: for a name that there is not
-        ProbebenchError: for something else than a name or a spec
+        UnknownName: for a name that the catalog does not have
+        ProbebenchError: for anything that is neither a name nor a spec
     """
     if isinstance(model, str):
         return catalog.model(model)
@@ -100,8 +141,8 @@ def model_of(model: str | ModelSpec, catalog: Catalog) -> ModelSpec:
     return model if model.complete else complete_spec(model)
 
 
-def _taps_of(taps: Sequence[Tap | str], spec: ModelSpec) -> list[Tap]:
-    """In the order data meets them."""
+def _parse_taps(taps: Sequence[Tap | str], spec: ModelSpec) -> list[Tap]:
+    """Parse taps, and sort them in the order data meets them."""
     given = [taps] if isinstance(taps, str | Tap) else taps
     found = sorted({tap if isinstance(tap, Tap) else Tap.parse(str(tap)) for tap in given})
     if not found:
@@ -116,23 +157,24 @@ def prepare(
     model: str | ModelSpec,
     dataset: str | DatasetSpec,
     *,
-    protocol: str | Protocol,
-    taps: Sequence[Tap | str] | None,
-    clean: DatasetSpec | None,
-    weights: str | Path | None,
-    download: bool,
-    device: str,
-    progress: Progress,
+    protocol: str | Protocol = "default@1",
+    taps: Sequence[Tap | str] | None = None,
+    clean: DatasetSpec | None = None,
+    reference: DatasetSpec | None = None,
+    weights: str | Path | None = None,
+    download: bool = True,
+    device: str = "auto",
+    progress: Progress | None = None,
 ) -> PreparedSweep:
-    """Read the data, build the network, and see how much there is to do; arguments as of `probebench.run_sweep`.
+    """Read the data, build the network, and compute the workload; arguments as for `probebench.run_sweep`.
 
     Raises:
         UnknownName, WeightsError, LayoutError, DataError, FetchError: see `probebench.errors`
     """
-    catalog = default_catalog()
+    device, progress, catalog = choose_device(device), progress or NullProgress(), default_catalog()
     model_spec, dataset_spec = model_of(model, catalog), dataset_of(dataset, catalog)
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
-    chosen_taps = all_taps(model_spec.depth) if taps is None else _taps_of(taps, model_spec)
+    chosen_taps = all_taps(model_spec.depth) if taps is None else _parse_taps(taps, model_spec)
     if protocol.train_on != "clean":
         clean = dataset_spec
     elif clean is None:
@@ -153,7 +195,7 @@ def prepare(
     chosen = training_sets(data.train, protocol)
     for indices in chosen:
         _refuse_missing_classes(data, data.train.labels[indices], protocol)
-    # Images that several draws have in common go through the network once.
+    # Images that several draws share go through the network once.
     read = chosen[0] if len(chosen) == 1 else np.unique(np.concatenate(chosen))
     sets = [
         TrainingSet(
@@ -170,13 +212,14 @@ def prepare(
         model=built,
         dataset=dataset_spec,
         clean=clean,
+        reference=reference or catalog.reference(model_spec),
         protocol=protocol,
         taps=chosen_taps,
         data=data,
         sets=sets,
         train_views=Views(data.train, read, protocol.train_view, size, seed, resizing),
         test_views=Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing),
-        demand=Workload(
+        workload=Workload(
             protocol,
             widths_of(built, chosen_taps, pooling=protocol.pooling, device=device),
             n_read=len(read),
@@ -186,11 +229,12 @@ def prepare(
             draws=len(chosen),
             narrow=int(getattr(built.net, "embed_dim", 0)) or None,
         ),
+        device=device,
     )
 
 
 def _usable_on_gpu(device: str) -> int:
-    """Bytes that features and probes may take there; 0 for other devices."""
+    """Bytes that features and probes may take on a GPU; 0 for other devices."""
     return usable_memory(device) if device.startswith("cuda") else 0
 
 

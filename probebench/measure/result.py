@@ -1,9 +1,9 @@
-"""What a sweep measured."""
+"""The result of a sweep."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from probebench._format import interval, percent
 from probebench.catalog import DatasetSpec, ModelSpec
@@ -15,10 +15,14 @@ from probebench.models.checkpoint import PLAIN
 from probebench.probes.evaluate import TapResult
 from probebench.records.ranking import chosen
 
+if TYPE_CHECKING:
+    from probebench.measure.extract import ExtractedFeatures
+    from probebench.measure.prepare import PreparedSweep
+
 
 @dataclass
 class SweepResult:
-    """What one sweep measured. Taps are added as they finish, so after an interruption it holds those that did.
+    """The result of one sweep. Taps are added as they finish, so after an interruption it has those that did.
 
     Attributes:
         model, dataset, protocol: what was measured
@@ -27,12 +31,12 @@ class SweepResult:
         weights_entry, weights_prefix, weights_made_for: see `probebench.models.build.Model`
         test_set: digest of the test images and labels
         n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
-        images: how many images went through the network; none of those whose features were in the cache
+        images: number of images that went through the network, without those whose features were in the cache
         extract_seconds: wall time of the forward passes, loading included
         device: torch device of the forward passes
         batch_size: images per forward pass, at the end: memory may have run out
-        plan: where features lay, and how many passes it took
-        shift_distance: how far the test images are from what the model was pretrained on; None if it was not asked
+        plan: where features were kept, and the number of passes
+        shift_distance: of the test images from the model's pretraining data; None if it was not measured
         taps: results by tap
     """
 
@@ -55,9 +59,40 @@ class SweepResult:
     shift_distance: ShiftDistance | Unavailable | None = None
     taps: dict[Tap, TapResult] = field(default_factory=dict)
 
+    @classmethod
+    def begin(cls, prepared: PreparedSweep, plan: SweepPlan) -> SweepResult:
+        """The result of a sweep before anything is extracted: without taps."""
+        return cls(
+            model=prepared.model.spec,
+            dataset=prepared.dataset,
+            protocol=prepared.protocol,
+            trained_on=prepared.clean.name,
+            weights_digest=prepared.model.weights_digest,
+            test_set=prepared.data.test.digest,
+            n_train=prepared.workload.n_train,
+            n_test=prepared.workload.n_test,
+            images=0,
+            extract_seconds=0.0,
+            device=prepared.device,
+            weights_entry=prepared.model.entry,
+            weights_prefix=prepared.model.prefix,
+            weights_made_for=prepared.model.made_for,
+            plan=plan,
+        )
+
+    def add_extraction(self, features: ExtractedFeatures) -> None:
+        """Add the cost of one pass over the images."""
+        self.images += features.images
+        self.batch_size = features.batch_size
+        self.extract_seconds += features.seconds
+
+    def sort(self) -> None:
+        """Bring the taps into the order in which data meets them."""
+        self.taps = dict(sorted(self.taps.items()))
+
     @property
     def weights_notes(self) -> list[str]:
-        """What a user should know of how the network was found in its weights file, a line each."""
+        """Notes for the user on how the network's weights were found in their file, a line each."""
         notes, start = [], f"weights of {self.model.name}:"
         if self.weights_entry not in ("", *PLAIN):
             notes.append(f"{start} those in the entry {self.weights_entry!r} of their file")
@@ -80,7 +115,7 @@ class SweepResult:
         Its keys: ``model``, ``dataset`` and ``protocol``, names; ``tap``, ``layer`` and ``site``; ``width``;
         ``accuracy``, ``low`` and ``high``, top-1 on the test split and its 95% interval; ``mean_per_class``;
         ``equal_width``, the accuracy at the width of the residual stream; ``held_out_accuracy``, ``C``, ``gap``,
-        ``iterations`` and ``seconds``, as in `TapResult`. Accuracies are in [0, 1]; what there is not is None.
+        ``iterations`` and ``seconds``, as in `TapResult`. Accuracies are in [0, 1]; missing values are None.
         """
         return [
             {
@@ -114,10 +149,10 @@ class SweepResult:
         if rows:
             best = chosen(rows)
             on = "test" if best["held_out_accuracy"] is None else "held-out"
-            lines += [f"  {_said(best)}, the best on {on} images"]
-            lines += [f"  {_said(row)}" for row in rows if row["tap"] == FINAL != best["tap"]]
+            lines += [f"  {_format_row(best)}, the best on {on} images"]
+            lines += [f"  {_format_row(row)}" for row in rows if row["tap"] == FINAL != best["tap"]]
         return "\n".join(lines) + ">"
 
 
-def _said(row: dict[str, Any]) -> str:
+def _format_row(row: dict[str, Any]) -> str:
     return f"{row['tap']}: {percent(row['accuracy'])}% ({interval((row['low'], row['high']))})"

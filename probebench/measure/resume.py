@@ -1,4 +1,4 @@
-"""Sweeps that are over, kept until their run is: what a run that was killed leaves, and `--probe-resume` goes on from.
+"""On-disk store of finished sweeps, from which `--probe-resume` continues an interrupted run.
 
 A sweep is taken from here only by a run of the same cases under the same options that decide a number or a verdict,
 with the same specs of models and datasets, baselines, weights files of one's own and versions of libraries. Images and
@@ -40,7 +40,7 @@ class ResumeStore:
 
     Args:
         cases: all of the run, whichever process measures them
-        specs: as `described` has them
+        specs: digests, as `digest_specs` returns them
         resume: whether sweeps are taken from it
 
     Attributes:
@@ -57,7 +57,7 @@ class ResumeStore:
         self.recalled: list[Sweep] = []
 
     def keep(self, ended: SweepOutcome) -> None:
-        """Keep a sweep of which every case was measured; others are measured again."""
+        """Store a sweep if all its cases were measured; other sweeps are measured again."""
         if not ended.complete or ended.sweep in self.recalled:
             return
         with suppress(StoreError):  # the run goes on without, as it does without a place for its record
@@ -68,11 +68,11 @@ class ResumeStore:
 
     @property
     def holds(self) -> bool:
-        """Whether there is something here to go on from."""
+        """True if there is a finished sweep to continue from."""
         return any(self._folder.glob("*.json"))
 
     def why_none(self) -> str:
-        """Why there is nothing to go on from: what differs from the run that was last left unfinished, if one was."""
+        """Explain why there is nothing to continue from: name what differs from the latest unfinished run."""
         found = self._folder.parent.glob(f"*/{_SETTINGS}")
         # A run that was killed before its first sweep was kept leaves its settings alone.
         others = [path for path in found if path.parent != self._folder]
@@ -87,7 +87,7 @@ class ResumeStore:
         return f"{text}; the one that was left last differs in {', '.join(differs)}" if differs else text
 
     def recall(self, sweep: Sweep) -> SweepOutcome | None:
-        """A sweep that an earlier run has finished, if that is asked for; damaged files are as none."""
+        """Read a sweep that an earlier run has finished; None without --probe-resume or if its file is damaged."""
         path = self._path(sweep)
         if not self._resume or not path.exists():
             return None
@@ -99,7 +99,7 @@ class ResumeStore:
         return found
 
     def remove(self) -> None:
-        """The run is over, and so is every other one that nobody has gone on with for long."""
+        """Remove the finished sweeps of this run, and of others that have not been continued for a long time."""
         shutil.rmtree(self._folder, ignore_errors=True)
         with suppress(OSError):
             for other in self._folder.parent.iterdir():
@@ -111,10 +111,10 @@ class ResumeStore:
         return self._folder / f"{sweep.id}.json"
 
 
-def described(catalog: Catalog, cases: Collection[Case]) -> dict[str, str]:
-    """Digests of the models of a run, with their checkpoints as they are now, and of its datasets.
+def digest_specs(catalog: Catalog, cases: Collection[Case]) -> dict[str, str]:
+    """Compute digests of the models of a run, with their checkpoints as they are now, and of its datasets.
 
-    By the process that has collected cases: another one may not know all of their specs.
+    Only the process that has collected the cases can: another one may not know all specs.
     """
     models = [catalog.model(name) for name in sorted({case.sweep.model for case in cases})]
     return {

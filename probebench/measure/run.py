@@ -1,63 +1,54 @@
-"""One run: measure sweeps as they are asked for, judge their cases, write the record and the baselines.
+"""One run: measure sweeps in the order in which they are requested, judge their cases, and make the run record.
 
-This is what the pytest plugin does, less pytest.
+Nothing here knows pytest or writes files: `probebench.plugin.finish` does.
 """
 
 from __future__ import annotations
 
 import copy
-import secrets
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from probebench import _files
-from probebench._files import relative
 from probebench._format import counted, signed
-from probebench._hardware import choose_device, usable_memory
 from probebench._progress import Progress
 from probebench.catalog import Catalog
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
-from probebench.errors import Note, ProbebenchError, StoreError, Unreachable
+from probebench.errors import Note, ProbebenchError, Unreachable
 from probebench.features.batching import out_of_memory
 from probebench.features.cache import FeatureCache
-from probebench.measure import prefetch
 from probebench.measure.entries import baseline_of, case_record, sweep_record
 from probebench.measure.environment import hardware
+from probebench.measure.extract import extract
 from probebench.measure.options import Options
 from probebench.measure.outcome import SweepOutcome
 from probebench.measure.plan import SweepPlan
-from probebench.measure.prepare import prepare
+from probebench.measure.prepare import PreparedSweep, prepare
+from probebench.measure.probe import probe
 from probebench.measure.result import SweepResult
 from probebench.measure.resume import ResumeStore
-from probebench.measure.shift import References
-from probebench.measure.sweep import PrefetchedSweep, begin_sweep, run_sweep
+from probebench.measure.shift import References, measure_shift
 from probebench.records import baselines, run_record
 from probebench.records.baselines import Baseline
 from probebench.records.tap_selection import select_tap
 from probebench.records.types import Record
 from probebench.records.verdicts import Judgement, judge
-from probebench.reporting import export, html
-
-Following = Callable[[], tuple[Sweep, Sequence[Tap]] | None]
 
 
 @dataclass
 class _Measuring:
-    """A sweep as it is measured.
+    """A sweep that is being measured.
 
     Attributes:
-        sweep: which one
-        result: None until its first tap is about to be probed
-        baseline: what it is compared with
-        judgements: per tap of `result`
+        result: None until its first features are extracted
+        baseline: that it is compared with; None if nothing is stored
+        judgements: of the taps of `result`; None until it is complete or interrupted
         wall_seconds: from start to finish
     """
 
@@ -69,7 +60,7 @@ class _Measuring:
 
 
 def feature_cache(options: Options) -> FeatureCache | None:
-    """The cache that a run uses; None if it does without."""
+    """The feature cache of a run; None if it is off."""
     if options.cache == "off":
         return None
     return FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
@@ -80,12 +71,13 @@ class Run:
 
     Args:
         family: number of cases that share the error level of the verdicts
-        hardware: what the record says of the hardware that differs from this process; may be added to
-        stored: baselines by sweep, where they are not read from the files
-        journal: where sweeps are kept that are over
+        hardware: entries of the record's hardware that differ from this process
+        stored: baselines by sweep; by default they are read from their files
+        journal: keeps finished sweeps on disk for `--probe-resume`
 
     Attributes:
-        cache: of features; None if this run does without
+        cache: of features; None if it is off
+        started: when, in UTC
     """
 
     def __init__(
@@ -105,168 +97,119 @@ class Run:
         self._measuring: dict[Sweep, _Measuring] = {}
         self.cache = feature_cache(options)
         self._references = References(self.cache)
-        self._ahead = prefetch.Ahead()
-        self._started = datetime.now(UTC)
+        self.started = datetime.now(UTC)
         self._clock = time.perf_counter()
 
-    def measure(
-        self,
-        sweep: Sweep,
-        taps: Sequence[Tap],
-        progress: Progress | None = None,
-        following: Following | None = None,
-    ) -> SweepOutcome:
-        """Run one sweep and judge its cases. Failures end up in the outcome; interruptions pass through.
-
-        Args:
-            following: finds the sweep that comes next and its taps, which may be read while this one is fitted
-        """
-        if (done := self._over.get(sweep)) is not None:
-            return done  # pytest comes back to a sweep when items were reordered, as --ff does
-        if (before := self.recall(sweep)) is not None:
-            return before
-        measured = self._measuring[sweep] = _Measuring(sweep)
-        ended = SweepOutcome(sweep)
+    def measure(self, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> SweepOutcome:
+        """Measure one sweep and judge its cases. Failures end up in the outcome; interruptions pass through."""
+        if (known := self._over.get(sweep)) is not None:
+            return known  # pytest comes back to a sweep when items were reordered, as --ff does
+        if (recalled := self.recall(sweep)) is not None:
+            return recalled
+        measuring = self._measuring[sweep] = _Measuring(sweep)
+        outcome = SweepOutcome(sweep)
         start = time.perf_counter()
-
-        def keep(result: SweepResult) -> None:
-            measured.result = result
-
         try:
-            measured.baseline = self.baseline(sweep, taps)
-            if not self._fitted(sweep, taps, progress, keep, following, self.options.device_memory):
-                self._fitted(sweep, taps, progress, keep, None, 0)
-            self._judge(measured)
-            ended.complete = True
+            measuring.baseline = self.baseline(sweep, taps)
+            self._measure(measuring, taps, progress)
+            self._judge(measuring)
+            outcome.complete = True
         except Unreachable as error:
-            ended.unreachable = str(error)
+            outcome.unreachable = str(error)
         except ProbebenchError as error:
-            ended.error = f"{type(error).__name__}: {error}"
+            outcome.error = f"{type(error).__name__}: {error}"
         except Exception as error:
-            # Not one of ours: out of memory, or a bug. The explanation needs its traceback, once.
-            ended.error = f"{type(error).__name__}: {error}"
-            ended.traceback = traceback.format_exc()
+            # Not one of probebench's own errors: out of memory, or a bug. The explanation needs its traceback, once.
+            outcome.error = f"{type(error).__name__}: {error}"
+            outcome.traceback = traceback.format_exc()
         finally:
-            measured.wall_seconds = time.perf_counter() - start
-        self.take(self._described(ended, measured))
+            measuring.wall_seconds = time.perf_counter() - start
+        self.take(self._describe(outcome, measuring))
         del self._measuring[sweep]
-        return ended
+        return outcome
 
-    def _fitted(
-        self,
-        sweep: Sweep,
-        taps: Sequence[Tap],
-        progress: Progress | None,
-        keep: Callable[[SweepResult], None],
-        following: Following | None,
-        device_memory: int | None,
-    ) -> bool:
-        """Run a sweep; False if memory ran out beside features on the device, or fits did beside another sweep."""
-        options, settings = self.options, self._settings(sweep, taps)
-        plans: list[SweepPlan] = []
+    def _measure(self, measuring: _Measuring, taps: Sequence[Tap], progress: Progress | None) -> None:
+        """Measure a sweep; once more with features on the host if memory runs out while they are on the device."""
+        options, sweep = self.options, measuring.sweep
+        model, dataset = self.catalog.model(sweep.model), self.catalog.dataset(sweep.dataset)
+        prepared = prepare(
+            model,
+            dataset,
+            protocol=get_protocol(sweep.protocol),
+            taps=taps,
+            clean=self.catalog.clean(dataset),
+            reference=self.catalog.reference(model),
+            weights=options.weights.get(sweep.model),
+            device=options.device,
+            progress=progress,
+        )
+        plan = self._plan(prepared, options.device_memory)
         try:
-            run_sweep(
-                **settings,
-                reference=self.catalog.reference(settings["model"]),
-                references=self._references,
-                cache=self.cache,
-                memory=options.memory,
-                device_memory=device_memory,
-                device=options.device,
-                batch_size=options.batch_size,
-                jobs=options.jobs,
-                progress=progress,
-                on_plan=plans.append,
-                on_start=keep,
-                begun=self._ahead.take(sweep),
-                on_read=None if following is None else lambda plan: self._read_ahead(following, plan),
-            )
+            self._extract_and_probe(measuring, prepared, plan, progress)
+            return
         except RuntimeError as error:
-            staying = any(plan.mode == "device" for plan in plans)
-            if not (out_of_memory(error) and (staying or self._ahead.busy)):
+            if plan.mode != "device" or not out_of_memory(error):
                 raise
-        else:
-            return True
-        self._ahead.drop()
-        return False
+        # Outside of the except block, where the error would keep the features on the device.
+        self._extract_and_probe(measuring, prepared, self._plan(prepared, 0), progress)
 
-    def _settings(self, sweep: Sweep, taps: Sequence[Tap]) -> dict[str, Any]:
-        """What a sweep is prepared from, in its turn or before."""
-        return {
-            "model": self.catalog.model(sweep.model),
-            "dataset": self.catalog.dataset(sweep.dataset),
-            "clean": self.catalog.clean(self.catalog.dataset(sweep.dataset)),
-            "protocol": get_protocol(sweep.protocol),
-            "taps": taps,
-            "weights": self.options.weights.get(sweep.model),
-        }
+    def _plan(self, prepared: PreparedSweep, device_memory: int | None) -> SweepPlan:
+        options = self.options
+        return prepared.plan(memory=options.memory, device_memory=device_memory, cache=self.cache, jobs=options.jobs)
 
-    def _read_ahead(self, following: Following, plan: SweepPlan) -> None:
-        """Begin with a sweep where a device would be idle and memory allows, beside another one and its plan."""
-        options, device = self.options, choose_device(self.options.device)
-        if not prefetch.worthwhile(device, get_protocol(options.protocol)) or (found := following()) is None:
-            return
-        sweep, taps = found
-        if sweep in self._over or self.recall(sweep) is not None:
-            return
-        settings = self._settings(sweep, taps)
-        free = options.memory if options.memory is not None else usable_memory("cpu")
-
-        def begin(progress: Progress) -> PrefetchedSweep | None:
-            return begin_sweep(
-                prepare(**settings, download=False, device=device, progress=progress),
-                cache=self.cache,
-                memory=free - plan.memory,
-                device=device,
-                batch_size=options.batch_size,
-                jobs=options.jobs,
-                progress=progress,
-            )
-
-        self._ahead.start(sweep, begin)
-
-    def stop_reading(self) -> None:
-        """Give up what was read ahead."""
-        self._ahead.drop()
+    def _extract_and_probe(
+        self, measuring: _Measuring, prepared: PreparedSweep, plan: SweepPlan, progress: Progress | None
+    ) -> None:
+        settings = prepared.settings(plan, self.options.batch_size, progress)
+        result = SweepResult.begin(prepared, plan)
+        for group in prepared.passes(plan):
+            features = extract(prepared, group, settings, self.cache)
+            result.add_extraction(features)
+            if result.shift_distance is None:
+                result.shift_distance = measure_shift(features.test, prepared, self._references, settings)
+            measuring.result = result  # from here on an interruption keeps the taps that have finished
+            for found in probe(prepared, plan, features, progress=progress):
+                result.taps[found.tap] = found
+            del features  # before the next ones are there
 
     def take(self, outcome: SweepOutcome) -> None:
-        """Add a sweep that is over, wherever it was measured."""
+        """Add a finished sweep, wherever it was measured."""
         self._over[outcome.sweep] = outcome
         if self._journal is not None:
             self._journal.keep(outcome)
 
     def recall(self, sweep: Sweep) -> SweepOutcome | None:
-        """A sweep that an earlier run has finished, if this one goes on with what that has left."""
+        """Take over a sweep that an earlier run has finished, if `--probe-resume` is on and there is one."""
         found = self._journal.recall(sweep) if self._journal is not None else None
         if found is not None:
             self.take(found)
         return found
 
     def over(self, sweep: Sweep) -> SweepOutcome | None:
-        """A sweep that is over; None if it is not."""
+        """The outcome of a sweep; None if it has not finished."""
         return self._over.get(sweep)
 
     def outcomes(self) -> list[SweepOutcome]:
-        """Of all sweeps so far, the unfinished included, which may have finished some taps."""
+        """The outcomes of all sweeps so far, including unfinished ones, some taps of which may have finished."""
         return [*self._over.values(), *self.unfinished()]
 
     def unfinished(self) -> list[SweepOutcome]:
-        """Of sweeps that were interrupted."""
-        return [self._described(SweepOutcome(sweep), measured) for sweep, measured in self._measuring.items()]
+        """The outcomes of sweeps that were interrupted."""
+        return [self._describe(SweepOutcome(sweep), measuring) for sweep, measuring in self._measuring.items()]
 
     def sort(self, order: Iterable[Sweep]) -> None:
-        """Bring the sweeps that are over into an order."""
+        """Bring the finished sweeps into an order."""
         self._over = {sweep: self._over.pop(sweep) for sweep in order if sweep in self._over} | self._over
 
     def baseline(self, sweep: Sweep, taps: Sequence[Tap]) -> Baseline | None:
-        """What a sweep is compared with; None if nothing is stored.
+        """The baseline that a sweep is compared with; None if nothing is stored.
 
         Raises:
             StoreError: if it is damaged, and not about to be replaced
         """
         if self._stored is not None:
             return self._stored[sweep]
-        # A damaged baseline is replaced when all of it is measured anew on request, and only then.
+        # A damaged baseline is replaced only if all of it is measured again and --probe-update=all is given.
         whole = set(taps) == set(all_taps(self.catalog.model(sweep.model).depth))
         return baselines.read(self.options.baselines, sweep, damaged_is_none=whole and self.options.update == "all")
 
@@ -280,8 +223,8 @@ class Run:
             family=max(self._family, len(measured.result.taps)),
         )
 
-    def _described(self, outcome: SweepOutcome, measured: _Measuring) -> SweepOutcome:
-        """Fill in what was measured."""
+    def _describe(self, outcome: SweepOutcome, measured: _Measuring) -> SweepOutcome:
+        """Fill in the measured taps, their verdicts, and notes."""
         result = measured.result
         if result is None or not result.taps:
             return outcome
@@ -299,7 +242,7 @@ class Run:
         outcome.record["selection"] = select_tap(outcome.cases, outcome.correct)
         outcome.notes += [Note("info", text) for text in result.weights_notes]
         reasons = [each.reason for each in measured.judgements.values() if each.verdict == "not comparable"]
-        if reasons and self.options.update is None and not self.options.strict:  # which fails each case with it
+        if reasons and self.options.update is None and not self.options.strict:  # --probe-strict fails each case
             command = baselines.update_command(sweep, result.model, "all", self.options.tests)
             cases = f"{counted(len(reasons), 'case')} of {sweep.id} {'was' if len(reasons) == 1 else 'were'}"
             text = f"{cases} not compared with the baseline: {reasons[0]}. To store a new one: {command}"
@@ -310,7 +253,7 @@ class Run:
         return outcome
 
     def _complaint(self, case: Case, result: SweepResult, judgement: Judgement) -> str | None:
-        """Why a measured case fails, or None if it passes."""
+        """Explain why a measured case fails; None if it passes."""
         accuracy, accepted = result.taps[case.tap].accuracy, self.options.update == "all"
         if judgement.verdict == "regressed" and not accepted:
             assert judgement.baseline_accuracy is not None
@@ -324,13 +267,13 @@ class Run:
             how = "new" if judgement.verdict == "new" else "all"
             why = f" ({judgement.reason})" if judgement.reason else ""
             return (
-                f"{judgement.verdict}: {case.id} has no baseline to be checked against{why}. To store one: "
+                f"{judgement.verdict}: {case.id} has no baseline to be compared with{why}. To store one: "
                 f"{baselines.update_command(case.sweep, result.model, how, self.options.tests)}"
             )
         return None
 
     def complaints(self) -> list[str]:
-        """Everything that fails the run's cases, beside sweeps that could not be measured."""
+        """List everything that fails the run's cases, except sweeps that could not be measured."""
         outcomes = self.outcomes()
         found = [complaint for outcome in outcomes for complaint in outcome.complaints.values()]
         if self.options.strict and not self.options.prune:
@@ -338,17 +281,17 @@ class Run:
         return found
 
     def record(self, interrupted: bool, withheld: Sequence[Record] = ()) -> Record:
-        """The run record of all that was measured so far, unfinished sweeps included.
+        """Make the run record of all that was measured so far, including unfinished sweeps.
 
         Args:
-            withheld: what was not measured because it is not on this machine, see
-            `probebench.reporting.availability.skipped_entries`
+            withheld: entries of the sweeps that were skipped because something is not on this machine, see
+                `probebench.reporting.availability.skipped_entries`
         """
         outcomes = self.outcomes()
         sweeps = [outcome.record for outcome in outcomes if outcome.record is not None]
         record = run_record.run_record(
             hardware=hardware(sorted({sweep["device"] for sweep in sweeps})),
-            started=self._started,
+            started=self.started,
             duration=time.perf_counter() - self._clock,
             command=list(sys.argv),
             sweeps=sweeps,
@@ -369,100 +312,3 @@ class Run:
         if withheld:
             record["withheld"] = list(withheld)
         return copy.deepcopy(record)  # plugins may change it
-
-    def check_writable(self) -> None:
-        """Before any work: can everything that this run was asked to write be written?
-
-        Raises:
-            ProbebenchError: naming the option to change
-        """
-        options = self.options
-        if options.json is not None:
-            _files.check_writable(options.json, "--probe-json")
-        for path in options.leaderboard_files:
-            _files.check_writable(path, "--probe-leaderboard-file")
-        if self.cache is not None and options.cache == "on":
-            self.cache.check("--probe-cache")
-        if options.report is not None:
-            html.check(options.report, "--probe-report")
-        if options.update is not None or options.prune:
-            option = "--probe-prune" if options.update is None else "--probe-update"
-            _files.check_writable(options.baselines / options.protocol / "any", f"{option} (see --probe-baselines)")
-
-    def save_record(self, record: Record) -> tuple[Path | None, list[str], list[str]]:
-        """Write the record, and which test examples were right, to .probebench/runs/ and where it was asked for.
-
-        Returns:
-            where it was written to; what could not be written though nobody asked for it by name; what could not be
-            written where it was asked for
-        """
-        home = self.options.root / ".probebench"
-        name = f"{self._started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.json"
-        warnings, problems, saved = [], [], None
-        correct = {name: bits for outcome in self.outcomes() for name, bits in outcome.correct.items()}
-        try:
-            _files.keep_out_of_git(home)
-            run_record.save(record, home / "runs" / name, correct)
-            saved = home / "runs" / name
-        except StoreError as error:
-            elsewhere = ", so that this run has no record; --probe-json=FILE writes one"
-            warnings.append(f"{error}{'' if self.options.json is not None else elsewhere}")
-        if self.options.json is not None:
-            try:
-                run_record.save(record, self.options.json, correct)
-                saved = self.options.json
-            except StoreError as error:
-                problems.append(str(error))
-        return saved, warnings, problems
-
-    def save_leaderboards(self, record: Record) -> list[str]:
-        """Write the leaderboard files that were asked for; returns what could not be written."""
-        problems = []
-        for path in self.options.leaderboard_files:
-            try:
-                _files.write(path, export.to_text(record, path.suffix.removeprefix(".")))
-            except StoreError as error:
-                problems.append(str(error))
-        return problems
-
-    def cache_notes(self) -> list[Note]:
-        """What the feature cache did, for people."""
-        return self.cache.notes() if self.cache is not None else []
-
-    def save_report(self, record: Record, saved: Path | None) -> list[str]:
-        """Write the HTML report if one was asked for; returns what could not be written.
-
-        Args:
-            saved: the file of the record, where it was written
-        """
-        if self.options.report is None:
-            return []
-        try:
-            html.write(record, self.options.report, relative(saved) if saved is not None else "")
-        except StoreError as error:
-            return [str(error)]
-        except Exception as error:
-            # The record may hold what a plugin made of it. It is saved, and the report can be made of it later.
-            return [f"{self.options.report} could not be made ({type(error).__name__}: {error})"]
-        return []
-
-    def update_baselines(self) -> tuple[list[Path], list[str]]:
-        """Store what complete sweeps measured, as --probe-update asks.
-
-        Returns:
-            the files written, and what could not be updated
-        """
-        written, problems = [], []
-        assert self.options.update is not None
-        for outcome in self._over.values():
-            if not outcome.complete:
-                continue
-            sweep = outcome.sweep
-            try:
-                model = self.catalog.model(sweep.model)
-                directory, how, tests = self.options.baselines, self.options.update, self.options.tests
-                if baselines.update(directory, outcome.baseline(), model, how, tests):
-                    written.append(baselines.paths(directory, sweep)[0])
-            except StoreError as error:
-                problems.append(str(error))
-        return written, problems

@@ -1,4 +1,4 @@
-"""How far a dataset is from what a model was pretrained on, as its features see it.
+"""The distance of a dataset from the pretraining data of a model, measured on the model's features.
 
 The kernel distance (KID: M. Bińkowski et al., ICLR 2018, arXiv 1801.01401): the squared maximum mean discrepancy
 between the features of two sets of images (A. Gretton et al., JMLR 13, 2012), without bias at any number of images.
@@ -6,47 +6,50 @@ between the features of two sets of images (A. Gretton et al., JMLR 13, 2012), w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from probebench import datasets
-from probebench._arrays import on_host
+from probebench._arrays import Array, on_host
+from probebench._progress import NullProgress
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.taps import FINAL, Tap
-from probebench.datasets.views import Views, pixel_statistics
+from probebench.datasets.views import Views
 from probebench.errors import ProbebenchError
-from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
-from probebench.features.extraction import features_of
+from probebench.features.extraction import read_features
+from probebench.features.settings import ExtractionSettings
 from probebench.fetch import local
 
 if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol
+    from probebench.measure.prepare import PreparedSweep
     from probebench.models.build import Model
 
 MEASURE = "kid"
 MOST = 1000
-"""Images of each side that are compared: random ones, if there are more."""
+"""Number of images of each side that are compared; of more, a random choice."""
 
 GROUPS = 10
-"""That are left out in turn for the standard error."""
+"""Number of groups of images that are left out in turn for the standard error."""
 
 WHERE = Tap(FINAL, FINAL)
-"""The features that are compared: what the network makes of an image in the end."""
+"""The tap whose features are compared."""
 
 Features = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ShiftDistance:
-    """How far the test images are from what the model was pretrained on, as its features see it.
+    """The distance of the test images from the pretraining data of a model, measured on its features.
 
     Attributes:
         reference: name of the dataset that stands for the pretraining data
-        value: squared maximum mean discrepancy; about zero, and may be below, for images like those
+        value: squared maximum mean discrepancy; about zero, and possibly negative, for images like the reference's
         standard_error: of the value
     """
 
@@ -60,7 +63,7 @@ class ShiftDistance:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """Why there is no distance, and what to do about it."""
+    """The reason why there is no distance, and what to do about it."""
 
     why: str
 
@@ -68,19 +71,19 @@ class Unavailable:
         return {"unavailable": self.why}
 
 
-def some(n: int, *, reference: bool = False) -> npt.NDArray[np.int64]:
-    """Places of at most `MOST` of n images, drawn by a fixed seed.
+def draw(n: int, *, reference: bool = False) -> npt.NDArray[np.int64]:
+    """Draw the indices of at most `MOST` of n images by a fixed seed.
 
     The two sides are taken from the two ends of one order, so that a dataset which is its own reference is compared
-    with others of its images: an image beside itself would pass for a likeness. Of fewer than twice `MOST`, some are
-    on both sides.
+    with others of its images: the same image on both sides would count as a likeness. Of fewer than twice `MOST`
+    images, some are on both sides.
     """
     order = np.random.default_rng(0).permutation(n)
     return order[:MOST] if reference else order[-MOST:]
 
 
 def kernel_distance(features: Features, reference: Features) -> tuple[float, float]:
-    """The squared maximum mean discrepancy under the kernel (x y / width + 1)^3, and its standard error.
+    """Compute the squared maximum mean discrepancy under the kernel (x y / width + 1)^3, and its standard error.
 
     Features are standardised by the reference's mean and deviation, so that models of any scale can be compared. The
     standard error is the jackknife's over `GROUPS` groups of images; it takes that mean and deviation, which datasets
@@ -97,7 +100,7 @@ def kernel_distance(features: Features, reference: Features) -> tuple[float, flo
     mean, scale = reference.mean(axis=0, dtype=np.float64), reference.std(axis=0, dtype=np.float64)
     scale[scale <= 1e-6 * np.abs(mean)] = 1.0  # constant but for rounding
     x, y = ((values - mean) / scale for values in (features, reference))
-    # Every tenth, for neighbours may be of one class.
+    # Every tenth image, because neighbours may be of one class.
     parts = [[np.arange(len(values))[group::GROUPS] for group in range(GROUPS)] for values in (x, y)]
     within = [_group_sums(values, values, part, part, same=True) for values, part in zip((x, y), parts, strict=True)]
     between = _group_sums(x, y, *parts, same=False)
@@ -129,10 +132,10 @@ def _group_sums(
 
 
 class References:
-    """The features of reference sets, kept while the same network goes on to the next dataset.
+    """Reads the features of reference sets, and remembers the latest for the next dataset of the same model.
 
     Args:
-        cache: where they are kept and looked for on disk
+        cache: where features are stored and looked up on disk
     """
 
     def __init__(self, cache: FeatureCache | None = None) -> None:
@@ -140,39 +143,32 @@ class References:
         self._key: tuple[str, ...] = ()
         self._features: Features | None = None
 
-    def features(
-        self, built: Model, spec: DatasetSpec, protocol: Protocol, *, batch_size: BatchSize, device: str
-    ) -> Features:
-        """Of at most `MOST` test images of a dataset, shape (n, width).
+    def read(self, built: Model, spec: DatasetSpec, protocol: Protocol, settings: ExtractionSettings) -> Features:
+        """Read the features of at most `MOST` test images of a dataset, float32 of shape (n, width).
 
         Raises:
-            ProbebenchError: if it cannot be read
+            ProbebenchError: if the dataset cannot be read
         """
-        key = (built.weights_digest, built.spec.architecture, protocol.fingerprint, spec.name, device)
+        key = (built.weights_digest, built.spec.architecture, protocol.fingerprint, spec.name, settings.device)
         if self._features is None or key != self._key:
             split = datasets.load(spec).test
-            mean, std = pixel_statistics(protocol, built.spec)
             resizing = protocol.resizing(built.spec)
             size, kind, seed = built.spec.input_size, protocol.test_view, protocol.seed
-            views = Views(split, some(len(split), reference=True), kind, size, seed, resizing)
-            found = features_of(
+            views = Views(split, draw(len(split), reference=True), kind, size, seed, resizing)
+            found = read_features(
                 built,
                 views,
                 [WHERE],
+                replace(settings, stay=False, keep=False, progress=NullProgress()),
                 cache=self._cache,
                 names={"model": built.spec.name, "dataset": spec.name, "part": "reference"},
-                pooling=protocol.pooling,
-                mean=mean,
-                std=std,
-                batch_size=batch_size,
-                device=device,
             )
             self._key, self._features = key, on_host(found[WHERE])
         return self._features
 
 
-def no_reference(model: ModelSpec, reference: DatasetSpec | None) -> str:
-    """Why a model has no reference set to compare with here; empty if it has."""
+def explain_no_reference(model: ModelSpec, reference: DatasetSpec | None) -> str:
+    """Explain why a model has no reference set on this machine; an empty string if it has one."""
     if model.weights == "random" and model.checkpoint is None:
         return "a network with random weights has no pretraining data"
     if reference is None:
@@ -183,34 +179,27 @@ def no_reference(model: ModelSpec, reference: DatasetSpec | None) -> str:
     return ""
 
 
-def shift_distance(
-    test: Features,
-    dataset: DatasetSpec,
-    built: Model,
-    reference: DatasetSpec | None,
-    protocol: Protocol,
-    references: References,
-    *,
-    batch_size: BatchSize,
-    device: str,
+def measure_shift(
+    test: Mapping[Tap, Array], prepared: PreparedSweep, references: References, settings: ExtractionSettings
 ) -> ShiftDistance | Unavailable:
-    """How far test images are from a model's pretraining data. What goes wrong here costs the number, not the sweep.
+    """Measure how far test images are from a model's pretraining data. An error costs the number, not the sweep.
 
     Args:
-        test: features of the test images at `WHERE`, shape (n, width), before any scaling of rows
-        dataset: whose they are
-        reference: the dataset that stands for the pretraining data; None if none is known
+        test: features of the test images, of which those at `WHERE` are used, before any scaling of rows
+        settings: of the extraction of `test`
     """
-    if why := no_reference(built.spec, reference):
+    built, reference = prepared.model, prepared.reference
+    if why := explain_no_reference(built.spec, reference):
         return Unavailable(why)
     assert reference is not None
     try:
-        known = references.features(built, reference, protocol, batch_size=batch_size, device=device)
-        drawn = some(len(test))
-        if dataset == reference and len(test) < 2 * MOST:  # which is too few for two sides: a half for each
-            half = len(test) // 2
+        features = on_host(test[WHERE])
+        known = references.read(built, reference, prepared.protocol, settings)
+        drawn = draw(len(features))
+        if prepared.dataset == reference and len(features) < 2 * MOST:  # too few for two sides: a half for each
+            half = len(features) // 2
             drawn, known = drawn[-half:], known[:half]
-        value, error = kernel_distance(test[drawn], known)
+        value, error = kernel_distance(features[drawn], known)
     except (ProbebenchError, OSError, ValueError) as problem:
         return Unavailable(f"reference {reference.name}: {problem}")
     return ShiftDistance(reference.name, value, error)

@@ -112,10 +112,10 @@ def collect_items(session: ProbeSession, items: Sequence[pytest.Item], *, incomp
     cases = {case: None for item in items if (case := case_of(item)) is not None}
     specs, folders = {}, []
     if cases and not session.config.option.collectonly:
-        from probebench.measure.resume import described
+        from probebench.measure.resume import digest_specs
         from probebench.plugin import unused_baselines
 
-        specs = described(session.catalog, cases)
+        specs = digest_specs(session.catalog, cases)
         files = dict.fromkeys(item.path for item in items if case_of(item) is not None)
         folders = unused_baselines.find(session.options, files)
     sharding = session.sharding

@@ -259,7 +259,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash[SESSION]
     if state.run is None:
         return
-    state.run.stop_reading()
     interrupted = state.interrupt.is_set or exitstatus in (
         pytest.ExitCode.INTERRUPTED,
         pytest.ExitCode.INTERNAL_ERROR,

@@ -48,12 +48,9 @@ class LocalEngine:
         run, plugins = self._session.run, self._session.config.pluginmanager
         assert run is not None
 
-        def following() -> tuple[Sweep, list[Tap]] | None:
-            return self._find_next(sweep)
-
         reporter: Any = plugins.get_plugin("terminalreporter")
         if reporter is None or not reporter.isatty or reporter.verbosity < 0:
-            return run.measure(sweep, taps, following=following)
+            return run.measure(sweep, taps)
         from probebench.plugin import terminal
         from probebench.reporting.terminal.progress import bar
 
@@ -61,13 +58,4 @@ class LocalEngine:
         reporter.ensure_newline()
         uncaptured = nullcontext() if capture is None else capture.global_and_fixture_disabled()  # -p no:capture
         with uncaptured, bar(terminal.output_file(reporter), sweep.id) as progress:
-            return run.measure(sweep, taps, progress, following)
-
-    def _find_next(self, sweep: Sweep) -> tuple[Sweep, list[Tap]] | None:
-        """The sweep whose cases come next, and its taps; None if there is none, or it is skipped."""
-        taps = self._session.collected.taps
-        order = list(taps)
-        for later in order[order.index(sweep) + 1 :]:
-            skipped = self._session.availability.decide(later, len(taps[later]))
-            return None if skipped is not None else (later, taps[later])
-        return None
+            return run.measure(sweep, taps, progress)

@@ -232,8 +232,10 @@ class ProbeSession:
             self.resume_store = ResumeStore(options, cases, collected.specs, resume=options.resume)
         run = None
         if self.worker is None:
+            from probebench.plugin import finish
+
             run = self.make_run(options)
-            run.check_writable()
+            finish.check_writable(run)
         self.engine.begin(cases)
         self.run = run
 

@@ -19,7 +19,7 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.datasets.views import pixel_statistics
 from probebench.errors import StoreError
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
 from probebench.fetch.hub import needs_download
 from probebench.models.build import Model, shipped
 from probebench.models.timm_spec import PLAIN_CLASS
@@ -138,7 +138,7 @@ def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
     image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
 
     def seen() -> torch.Tensor:
-        reader = Taps(net, [tap], protocol.pooling)
+        reader = TapReader(net, [tap], protocol.pooling)
         with torch.inference_mode(), reader.attached():
             return reader.read(image)[0]
 

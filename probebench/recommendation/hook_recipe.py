@@ -21,7 +21,7 @@ Recipe = dict[str, Any]
 
 
 def recipe(net: nn.Module, tap: Tap) -> Recipe:
-    """Return the recipe for the features of a tap, equal to those of `probebench.features.hooks.Taps`.
+    """Return the recipe for the features of a tap, equal to those of `probebench.features.hooks.TapReader`.
 
     Raises:
         LayoutError: if no layout describes the tap's block

@@ -1,23 +1,27 @@
-"""Probe one's own images, choose a tap, and keep its probe."""
+"""Probe all taps on a user's own images, choose one, and export its probe."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from probebench._arrays import HostArray, on_host
+from probebench._format import human
 from probebench._hardware import available_cores, choose_device
 from probebench._progress import Progress
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import FINAL, Tap
-from probebench.errors import ProbebenchError
+from probebench.errors import FeatureError, ProbebenchError
+from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
-from probebench.measure.prepare import model_of
+from probebench.measure.extract import extract
+from probebench.measure.prepare import PreparedSweep, model_of, prepare
+from probebench.measure.probe import probe
 from probebench.measure.result import SweepResult
-from probebench.measure.sweep import ExtractedFeatures, run_sweep
 from probebench.models import default_catalog
 from probebench.probes.logistic_path import solve
 from probebench.recommendation import screening
@@ -46,67 +50,72 @@ def recommend(
         model: a name of the built-in catalog, ``timm:`` and timm's name, or a spec
         data: a folder of images, see `probebench.recommendation.images.find_images`; or a name of the catalog, or a
         spec
-        budget: how many taps get the full probe, beside ``final``: the best of a screening by a ridge probe on the
-            held-out part of the training images. All taps, and no screening, by default and where there are no more
+        budget: number of taps that get the full probe besides ``final``: the best of a screening by a ridge probe on
+            the held-out part of the training images. By default, and if there are no more taps, all of them without a
+            screening
         weights: a file to load instead of the model's own
-        device, batch_size, jobs, progress: as of `probebench.run_sweep`
+        device, batch_size, jobs, progress: as for `probebench.run_sweep`
 
     Returns:
-        the tap, what is known about it, and its trained probe
+        the tap, its results, and its trained probe
 
     Raises:
-        UnknownName: for a name that there is not
+        UnknownName: for a name that the catalog does not have
         DataError: for images that cannot be read or probed
         ProbebenchError: see `probebench.errors`
     """
     if budget is not None and budget < 1:
         raise ProbebenchError(f"a budget must be at least 1 tap, got {budget}")
+    check_batch_size(batch_size)
     catalog = default_catalog()
-    spec = replace(model_of(model, catalog), reference="")  # a shift distance is not asked for
+    spec = replace(model_of(model, catalog), reference="")  # no shift distance is measured
     images = find_images(data, catalog)
     device = choose_device(device)
-    cores = jobs or available_cores()
-    seen: list[ExtractedFeatures] = []
-
-    def screen(extracted: ExtractedFeatures) -> Sequence[Tap]:
-        seen.append(extracted)
-        if budget is None or budget >= len(extracted.train):
-            return list(extracted.train)
-        return screening.best(screening.scores(extracted.train, extracted.sets[0], DEFAULT, device, cores), budget)
-
-    result = run_sweep(
-        spec,
-        images.spec,
-        protocol=DEFAULT,
-        weights=weights,
-        device=device,
-        batch_size=batch_size,
-        jobs=cores,
-        progress=progress,
-        cache=FeatureCache(always=False),
-        screen=screen,
-    )
-    return _Choice(result, seen[0], images, None if weights is None else Path(weights)).recommendation()
+    jobs = jobs or available_cores()
+    prepared = prepare(spec, images.spec, protocol=DEFAULT, weights=weights, device=device, progress=progress)
+    cache = FeatureCache(always=False)
+    plan = prepared.plan(device_memory=0, cache=cache, jobs=jobs)  # screening and export need arrays on the host
+    if plan.mode == "passes":
+        size = human(prepared.workload.feature_bytes)
+        raise FeatureError(
+            f"choosing a tap needs the features of all taps at once ({size}), which fit neither into memory nor into "
+            "the feature cache: make room on the disk, or use fewer training images"
+        )
+    features = extract(prepared, prepared.taps, prepared.settings(plan, batch_size, progress), cache)
+    train = {tap: on_host(values) for tap, values in features.train.items()}
+    taps = list(train)
+    if budget is not None and budget < len(taps):
+        taps = screening.best(screening.scores(train, prepared.sets[0], DEFAULT, prepared.device, jobs), budget)
+    result = SweepResult.begin(prepared, plan)
+    result.add_extraction(features)
+    result.taps = {found.tap: found for found in probe(prepared, plan, features, taps, progress)}
+    result.sort()
+    return _Choice(result, prepared, train, images, None if weights is None else Path(weights)).recommendation()
 
 
 @dataclass(frozen=True)
 class _Choice:
-    """What a sweep found, on the way to a recommendation."""
+    """The result of a sweep, from which the recommendation is made.
+
+    Attributes:
+        train: per tap features of the training images, float32 of shape (n, width)
+    """
 
     result: SweepResult
-    seen: ExtractedFeatures
+    prepared: PreparedSweep
+    train: Mapping[Tap, HostArray]
     images: Images
     weights: Path | None
 
     def recommendation(self) -> Recommendation:
-        result, seen = self.result, self.seen
+        result, prepared = self.result, self.prepared
         selection = select_tap(as_cases(result), correct_of(result))
         assert selection is not None
         tap, tied = Tap.parse(selection["tap"]), tuple(Tap.parse(one) for one in selection["tied"])
         chosen, final = result.taps[tap], result.taps[Tap(FINAL, FINAL)]
-        saved = saved_compute(seen.model.net, result.model.input_size, result.taps)
+        saved = saved_compute(prepared.model.net, result.model.input_size, result.taps)
         lost, gained = discordant(final.correct, chosen.correct)
-        labels, held_out = seen.sets[0].labels, seen.sets[0].held_out
+        labels, held_out = prepared.sets[0].labels, prepared.sets[0].held_out
         assert held_out is not None
         assert chosen.held_out_accuracy is not None
         table = tuple(
@@ -138,9 +147,9 @@ class _Choice:
             tied=tied,
             level=selection["level"],
             saved_compute=saved[tap],
-            budget=len(result.taps) - 1 if len(result.taps) < len(seen.train) else None,
-            taps=len(seen.train),
-            classes=tuple(seen.data.classes[label] for label in np.unique(labels)),
+            budget=len(result.taps) - 1 if len(result.taps) < len(self.train) else None,
+            taps=len(self.train),
+            classes=tuple(prepared.data.classes[label] for label in np.unique(labels)),
             n_train=len(labels),
             n_validation=int(held_out.sum()),
             n_test=result.n_test,
@@ -149,11 +158,11 @@ class _Choice:
         )
 
     def _export(self, tap: Tap) -> Export:
-        result, seen = self.result, self.seen
-        chosen, training = result.taps[tap], seen.sets[0]
-        features = seen.train[tap] if training.rows is None else seen.train[tap][training.rows]
+        result, prepared = self.result, self.prepared
+        chosen, training = result.taps[tap], prepared.sets[0]
+        features = self.train[tap] if training.rows is None else self.train[tap][training.rows]
         assert chosen.C is not None
-        probe = solve(features, training.labels, chosen.C, result.protocol, result.device)
+        solved = solve(features, training.labels, chosen.C, result.protocol, result.device)
         measured = {
             "data": self.images.spec.name,
             "n_train": result.n_train,
@@ -162,4 +171,4 @@ class _Choice:
             "validation": chosen.held_out_accuracy,
             "test": chosen.metrics.accuracy.to_json(),
         }
-        return export(seen.model, self.weights, tap, probe, seen.data.classes, result.protocol, measured)
+        return export(prepared.model, self.weights, tap, solved, prepared.data.classes, result.protocol, measured)

@@ -10,7 +10,7 @@ import timm
 from probebench.catalog import Catalog, ModelSpec
 from probebench.catalog.taps import all_taps
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
 from probebench.fetch.hub import needs_download
 from probebench.models import default_catalog
 from probebench.models.timm_spec import complete_spec, is_timm_id, without_weights
@@ -118,7 +118,7 @@ def test_a_table_says_what_timm_says_and_its_network_can_be_read(name):
     assert spec.pretraining
     with without_weights():
         net = timm.create_model(spec.architecture, pretrained=False, **spec.kwargs).eval()
-    Taps(net, all_taps(spec.depth), "mean")  # refuses a network that no layout fits
+    TapReader(net, all_taps(spec.depth), "mean")  # refuses a network that no layout fits
 
 
 def test_the_catalog_has_the_families_that_people_use():

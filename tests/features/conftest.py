@@ -15,8 +15,9 @@ from probebench.datasets import Split
 from probebench.datasets.views import Views
 from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
-from probebench.features.extraction import Features, features_of
+from probebench.features.extraction import Features, read_features
 from probebench.features.forward import extract
+from probebench.features.settings import ExtractionSettings
 from probebench.models.build import Model, build_model
 
 KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0}
@@ -62,28 +63,17 @@ class Asked:
         return Views(self.split, indices, self.kind, self.size, self.seed, self.interpolation)
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> ExtractionSettings:
         mean, std = (torch.full((3, 1, 1), value) for value in (self.mean, self.std))
-        return {"pooling": self.pooling, "mean": mean, "std": std, "device": "cpu"}
+        return ExtractionSettings(self.pooling, mean, std, BatchSize(self.batch_size), "cpu")
 
-    def __call__(
-        self, cache: FeatureCache | None, taps: list[Tap] = TAPS, progress: Any = None, **more: Any
-    ) -> Features:
-        return features_of(
-            self.model,
-            self.views,
-            taps,
-            cache=cache,
-            names=NAMES,
-            batch_size=BatchSize(self.batch_size),
-            progress=progress,
-            **self.settings,
-            **more,
-        )
+    def __call__(self, cache: FeatureCache | None, taps: list[Tap] = TAPS, **changes: Any) -> Features:
+        settings = replace(self.settings, **changes)
+        return read_features(self.model, self.views, taps, settings, cache=cache, names=NAMES)
 
     def plain(self, taps: list[Tap] = TAPS) -> dict[Tap, Any]:
         """Without a cache, by the function that has nothing to do with it."""
-        return extract(self.model, self.views, taps, batch_size=BatchSize(self.batch_size), **self.settings)
+        return extract(self.model, self.views, taps, self.settings)
 
     def but(self, **changes: Any) -> Asked:
         return replace(self, **changes)

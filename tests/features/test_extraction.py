@@ -182,7 +182,7 @@ def test_a_full_disk_costs_the_cache_and_not_the_run(asked, cache, monkeypatch, 
     assert same(found, asked.plain())
     assert found.images == 40
     assert list(cache.ledger.warnings) == [
-        "features of tiny noise test are not kept: No space left on device (features)"
+        "features of tiny noise test are not cached: No space left on device (features)"
     ]
     monkeypatch.undo()
     assert files(cache) == []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from probebench.datasets.views import Views
 from probebench.errors import FeatureError
 from probebench.features.batching import BatchSize
 from probebench.features.forward import extract
+from probebench.features.settings import ExtractionSettings
 from probebench.models.build import Model
 from tests.features.test_hooks import DEPTH, make_net
 
@@ -23,17 +26,17 @@ def model_and_views(n=20, **kwargs):
     return Model(spec, make_net(**kwargs), ""), Views(split, np.arange(n), "resize_center_crop", 16, 0)
 
 
-def run_extract(model, views, taps, **more):
+def run_extract(model, views, taps, advance=None, **changes):
     half = torch.full((3, 1, 1), 0.5)
-    settings = {"pooling": "mean", "mean": half, "std": half, "batch_size": BatchSize(8), "device": "cpu"}
-    return extract(model, views, taps, **(settings | more))
+    settings = ExtractionSettings("mean", half, half, BatchSize(8), "cpu")
+    return extract(model, views, taps, replace(settings, **changes), advance)
 
 
 def test_extract_gives_one_row_per_image_whatever_the_batch_size():
     model, views = model_and_views()
     done = []
     whole = run_extract(model, views, all_taps(DEPTH), batch_size=BatchSize(64))
-    parts = run_extract(model, views, all_taps(DEPTH), batch_size=BatchSize(3), progress=done.append)
+    parts = run_extract(model, views, all_taps(DEPTH), batch_size=BatchSize(3), advance=done.append)
     assert done == [3] * 6 + [2]
     for tap, values in whole.items():
         assert values.dtype == np.float32
@@ -102,7 +105,7 @@ def test_batches_get_smaller_where_memory_runs_out(error):
     model, views = model_and_views(30)
     expected = run_extract(model, views, all_taps(DEPTH))
     memory, size, done = Small(model.net, 5, error), BatchSize(16), []
-    found = run_extract(model, views, all_taps(DEPTH), batch_size=size, progress=done.append)
+    found = run_extract(model, views, all_taps(DEPTH), batch_size=size, advance=done.append)
     assert memory.seen == done == [4] * 4 + [4, 4, 4, 2]
     assert (size.asked, size.now) == (16, 4)
     for tap, values in expected.items():
@@ -145,7 +148,7 @@ def test_many_batches_come_from_a_gpu_in_their_order():
     on_gpu = Model(model.spec, model.net.cuda(), "")
     whole = run_extract(on_gpu, views, all_taps(DEPTH), device="cuda", batch_size=BatchSize(101))
     done = []
-    parts = run_extract(on_gpu, views, all_taps(DEPTH), device="cuda", batch_size=BatchSize(4), progress=done.append)
+    parts = run_extract(on_gpu, views, all_taps(DEPTH), device="cuda", batch_size=BatchSize(4), advance=done.append)
     assert done == [4] * 25 + [1]
     for tap, values in whole.items():
         np.testing.assert_allclose(parts[tap], values, rtol=1e-3, atol=1e-4, err_msg=tap.id)

@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from probebench.catalog.taps import SITES, Tap, all_taps
 from probebench.errors import LayoutError
-from probebench.features.hooks import Taps, make_pool
+from probebench.features.hooks import TapReader, make_pool
 
 DEPTH = 3
 KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": DEPTH, "num_heads": 2, "num_classes": 0}
@@ -53,7 +53,7 @@ def recompute(net, images):
 
 
 def pooled(net, images, taps, pooling):
-    reader = Taps(net, taps, pooling)
+    reader = TapReader(net, taps, pooling)
     with torch.inference_mode(), reader.attached():
         net.forward_features(images)
         return dict(zip(reader.taps, reader.collect(), strict=True))
@@ -98,7 +98,7 @@ def test_a_bfloat16_network_gives_float32_features_close_to_the_exact_ones():
 
 def test_hooks_are_gone_afterwards_also_after_an_error():
     net = make_net()
-    with pytest.raises(RuntimeError, match="stop"), Taps(net, all_taps(DEPTH), "mean").attached():
+    with pytest.raises(RuntimeError, match="stop"), TapReader(net, all_taps(DEPTH), "mean").attached():
         raise RuntimeError("stop")
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
@@ -112,7 +112,7 @@ def test_final_needs_a_final_norm():
     net = make_net()
     del net.norm
     with pytest.raises(LayoutError, match="VisionTransformer has no final norm"):
-        Taps(net, [Tap("final", "final")], "mean")
+        TapReader(net, [Tap("final", "final")], "mean")
 
 
 def test_tokens_in_a_grid_are_refused():
@@ -124,18 +124,18 @@ def test_tokens_in_a_grid_are_refused():
 
 def test_a_network_in_training_mode_is_refused():
     with pytest.raises(LayoutError, match="training mode"):
-        Taps(make_net(patch_drop_rate=0.5).train(), all_taps(DEPTH), "mean")
+        TapReader(make_net(patch_drop_rate=0.5).train(), all_taps(DEPTH), "mean")
 
 
 def test_a_layer_that_the_network_does_not_have_is_refused():
     with pytest.raises(LayoutError, match="L09-act: the network has 3 layers"):
-        Taps(make_net(), [Tap(9, "act")], "mean")
+        TapReader(make_net(), [Tap(9, "act")], "mean")
 
 
 PEAK = """
 import os, resource, torch
 from timm.models.vision_transformer import VisionTransformer
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
 from probebench.catalog.taps import all_taps
 torch.set_num_threads(1)
 net = VisionTransformer(img_size=256, patch_size=8, embed_dim=64, depth=12, num_heads=1, num_classes=0).eval()
@@ -143,7 +143,7 @@ for name, taps in (("one", all_taps(12)[-1:]), ("all", all_taps(12))):
     if os.fork():  # which with one thread is safe
         os.wait()
         continue
-    reader = Taps(net, taps, "mean")
+    reader = TapReader(net, taps, "mean")
     with torch.inference_mode(), reader.attached():
         for _ in range(2):
             net.forward_features(torch.zeros(8, 3, 256, 256))

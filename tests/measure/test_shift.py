@@ -10,7 +10,7 @@ import pytest
 from probebench import Tap, run_sweep
 from probebench.catalog import Catalog, DatasetSpec
 from probebench.catalog.protocols import DEFAULT, PAPER
-from probebench.measure.shift import MOST, References, ShiftDistance, Unavailable, kernel_distance, some
+from probebench.measure.shift import MOST, References, ShiftDistance, Unavailable, draw, kernel_distance
 
 CATALOG = Catalog.default()
 FINAL, RC2 = Tap("final", "final"), Tap(2, "rc2")
@@ -86,11 +86,11 @@ def test_too_few_images_are_refused():
 
 
 def test_of_many_images_some_are_drawn_and_never_the_same_on_both_sides():
-    assert sorted(some(7)) == sorted(some(7, reference=True)) == list(range(7))
-    drawn = [set(some(2 * MOST + 3, reference=side).tolist()) for side in (False, True)]
+    assert sorted(draw(7)) == sorted(draw(7, reference=True)) == list(range(7))
+    drawn = [set(draw(2 * MOST + 3, reference=side).tolist()) for side in (False, True)]
     assert [len(each) for each in drawn] == [MOST, MOST]
     assert not drawn[0] & drawn[1]
-    assert np.array_equal(some(5 * MOST), some(5 * MOST))
+    assert np.array_equal(draw(5 * MOST), draw(5 * MOST))
 
 
 def test_a_small_dataset_that_is_its_own_reference_is_compared_half_with_half():

@@ -16,7 +16,7 @@ import torch
 from timm.models.vitamin import VitCfg, VitConvCfg
 
 from probebench.catalog.taps import Tap, all_taps
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
 from tests.models.by_hand import recompute
 from tools.count_architectures import MODULES, architectures, report, survey
 
@@ -80,7 +80,7 @@ def run(net, images, pooling):
         block.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
         for block in net.blocks
     ]
-    reader = Taps(net, all_taps(DEPTH), pooling)
+    reader = TapReader(net, all_taps(DEPTH), pooling)
     with torch.inference_mode(), reader.attached():
         tokens = net.forward_features(images)
         features = dict(zip(reader.taps, reader.collect(), strict=True))

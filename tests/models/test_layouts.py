@@ -21,7 +21,7 @@ from torch import nn
 
 from probebench.catalog.taps import SITES, all_taps
 from probebench.errors import LayoutError
-from probebench.features.hooks import Taps, make_pool
+from probebench.features.hooks import TapReader, make_pool
 from probebench.models.layouts import LAYOUTS, blocks_of, find_layout
 from tests.models.by_hand import recompute
 
@@ -54,7 +54,7 @@ def read(net, images, pooling="mean"):
     """Features at the sites of the only block, and the tokens that enter it."""
     entered = []
     handle = net.blocks[0].register_forward_pre_hook(lambda _, args: entered.append(args[0]))
-    reader = Taps(net, all_taps(1)[1:9], pooling)
+    reader = TapReader(net, all_taps(1)[1:9], pooling)
     with torch.inference_mode(), reader.attached():
         net.forward_features(images)
         features = dict(zip(SITES, reader.collect(), strict=True))
@@ -165,4 +165,4 @@ def test_blocks_whose_tokens_cannot_be_pooled_are_refused_for_the_reference_taps
     net = VisionTransformerSAM(img_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_classes=0).eval()
     for tap in all_taps(1):
         with pytest.raises(LayoutError, match=r"vision_transformer_sam\.Block\): tokens lie in a grid"):
-            Taps(net, [tap], "mean")
+            TapReader(net, [tap], "mean")

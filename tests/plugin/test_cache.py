@@ -82,7 +82,9 @@ def test_a_damaged_file_is_told_of_and_costs_its_extraction_only(record, project
 
 def test_a_bound_that_is_too_small_is_a_warning(record):
     result, _ = record("--probe-cache=./features", "--probe-cache-size=1kB")
-    result.stdout.fnmatch_lines(["WARNING: feature cache: features of tiny blobs train are not kept: * more would be*"])
+    result.stdout.fnmatch_lines(
+        ["WARNING: feature cache: features of tiny blobs train are not cached: * more would be*"]
+    )
 
 
 @pytest.mark.parametrize(

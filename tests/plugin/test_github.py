@@ -38,7 +38,7 @@ def test_a_strict_run_without_baselines_leaves_one_error(run, step_summary):
     assert line.count("%0Anew: ") == 4
     text = step_summary.read_text()
     assert text.startswith("before\n## probebench")
-    assert "new: tiny-blobs-final has no baseline to be checked against" in text
+    assert "new: tiny-blobs-final has no baseline to be compared with" in text
     (line,) = annotations(run("--probe-update=all", "--probe-strict", "--probe-site=final"))
     assert line.startswith("::notice")
 

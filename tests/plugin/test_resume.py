@@ -21,9 +21,9 @@ import os, pathlib, pytest, signal
 @pytest.fixture(autouse=True, scope="session")
 def ending(request):
     import probebench.measure.run as run
-    original, monkeypatch, root, begun = run.run_sweep, pytest.MonkeyPatch(), request.config.rootpath, []
+    original, monkeypatch, root, begun = run.prepare, pytest.MonkeyPatch(), request.config.rootpath, []
 
-    def run_sweep(model, dataset, **more):
+    def prepare(model, dataset, **more):
         begun.append(f"{model.name}-{dataset.name}")
         with (root / "begun").open("a") as file:
             file.write(begun[-1] + chr(10))
@@ -34,7 +34,7 @@ def ending(request):
             os.kill(os.getpid(), getattr(signal, how))
         return original(model, dataset, **more)
 
-    monkeypatch.setattr(run, "run_sweep", run_sweep)
+    monkeypatch.setattr(run, "prepare", prepare)
     yield
     monkeypatch.undo()
 """

@@ -59,13 +59,13 @@ def test_each_sweep_is_extracted_once_also_across_files(project, run, monkeypatc
     from probebench.measure import run as run_module
 
     calls = []
-    original = run_module.run_sweep
+    original = run_module.prepare
 
     def counting(model, dataset, **kwargs):
         calls.append((model.name, dataset.name, len(kwargs["taps"])))
         return original(model, dataset, **kwargs)
 
-    monkeypatch.setattr(run_module, "run_sweep", counting)
+    monkeypatch.setattr(run_module, "prepare", counting)
     project.makepyfile(test_more=(project.path / "test_tiny.py").read_text())
     run().assert_outcomes(passed=2 * TINY_COUNT)
     assert sorted(calls) == [(m, d, 18) for m in ("tiny", "tiny_other") for d in ("blobs", "blobs_dark")]
@@ -75,8 +75,8 @@ def test_reordered_items_do_not_measure_a_sweep_again(project, run, monkeypatch)
     from probebench.measure import run as run_module
 
     calls = []
-    original = run_module.run_sweep
-    monkeypatch.setattr(run_module, "run_sweep", lambda *a, **k: calls.append(a) or original(*a, **k))
+    original = run_module.prepare
+    monkeypatch.setattr(run_module, "prepare", lambda *a, **k: calls.append(a) or original(*a, **k))
     project.makeconftest(
         (project.path / "conftest.py").read_text()
         + "\nimport pytest\n@pytest.hookimpl(trylast=True)\ndef pytest_collection_modifyitems(items):\n"

@@ -78,7 +78,7 @@ def test_strict_fails_what_has_no_baseline_with_the_command_that_stores_one(run)
     result.assert_outcomes(failed=18)
     result.stdout.fnmatch_lines(
         [
-            "new: tiny-blobs-embed has no baseline to be checked against. To store one: "
+            "new: tiny-blobs-embed has no baseline to be compared with. To store one: "
             "pytest --probe-model=tiny --probe-dataset=blobs --probe-update=new"
         ]
     )
@@ -93,7 +93,7 @@ def test_the_command_that_stores_a_baseline_has_the_paths_and_the_folder_of_this
     case, other = "test_tiny.py::test_probe[tiny-blobs-final]", "test_tiny.py::test_probe[tiny-blobs-embed]"
     result = run("--probe-strict", f"--probe-baselines={where}", *workers, case, other, "./")
     command = f"pytest test_tiny.py ./ '--probe-baselines={where}' --probe-model=tiny --probe-dataset=blobs"
-    result.stdout.fnmatch_lines([f"*has no baseline to be checked against. To store one: {command} --probe-update=new"])
+    result.stdout.fnmatch_lines([f"*has no baseline to be compared with. To store one: {command} --probe-update=new"])
 
 
 def test_another_test_set_is_not_comparable(project, run, stored):
@@ -102,7 +102,9 @@ def test_another_test_set_is_not_comparable(project, run, stored):
     result = run("--probe-strict", "--probe-model=tiny", "--probe-dataset=blobs")
     result.assert_outcomes(failed=18)
     result.stdout.fnmatch_lines(["not comparable: tiny-blobs-embed has no baseline * test set *--probe-update=all"])
-    told = "WARNING: 18 cases of tiny-blobs were not compared with the baseline: *--probe-update=all"
+    told = (
+        "WARNING: 18 cases of tiny-blobs were not compared with the baseline: baseline has test set *--probe-update=all"
+    )
     result.stdout.no_fnmatch_line(told)
     result = run("--probe-model=tiny", "--probe-dataset=blobs")
     result.assert_outcomes(passed=18)

@@ -28,7 +28,7 @@ from probebench.catalog.taps import SITES
 from probebench.cli.main import main
 from probebench.datasets.files import decode
 from probebench.errors import StoreError
-from probebench.features.hooks import Taps
+from probebench.features.hooks import TapReader
 from probebench.fetch.hub import download
 from probebench.models.build import build_model
 from probebench.models.timm_spec import complete_spec
@@ -76,17 +76,16 @@ def in_process(found, images) -> list[str]:
     """Predictions of the exported probe on features as probebench extracts them, of the whole network."""
     from probebench.datasets import Split
     from probebench.datasets.files import ImageFiles
-    from probebench.datasets.views import Views, pixel_statistics
+    from probebench.datasets.views import Views
     from probebench.features.batching import BatchSize
     from probebench.features.forward import extract
+    from probebench.features.settings import ExtractionSettings
 
     built = build_model(Catalog.default().model("glyphvit"))
     split = Split(ImageFiles(Path("/"), [str(path) for path in images]), np.zeros(len(images), dtype=np.int64))
     views = Views(split, np.arange(len(images)), DEFAULT.test_view, 32, 0, DEFAULT.resizing(built.spec))
-    mean, std = pixel_statistics(DEFAULT, built.spec)
-    seen = extract(
-        built, views, [found.tap], pooling="mean", mean=mean, std=std, batch_size=BatchSize(16), device="cpu"
-    )[found.tap]
+    settings = ExtractionSettings.for_model(DEFAULT, built.spec, BatchSize(16), "cpu")
+    seen = extract(built, views, [found.tap], settings)[found.tap]
     return [found.classes[label] for label in found.export.probe.predict(seen)]
 
 
@@ -170,7 +169,7 @@ def test_the_script_reads_every_tap_as_probebench_does(architecture):
     built = build_model(complete_spec(spec))
     images = torch.rand(2, 3, built.spec.input_size, built.spec.input_size)
     taps = all_taps(3)
-    reader = Taps(built.net, taps, "mean")
+    reader = TapReader(built.net, taps, "mean")
     with torch.inference_mode(), reader.attached():
         built.net.forward_features(images)
         expected = reader.collect()

@@ -109,14 +109,13 @@ def test_photographs_are_turned_in_a_folder_that_is_split(tmp_path):
 
 def test_a_budget_probes_the_best_of_a_screening_and_final(folder, found, monkeypatch):
     asked = []
-    original = recommend.__globals__["run_sweep"]
+    original = recommend.__globals__["probe"]
 
-    def watched(*args, **kwargs):
-        result = original(*args, **kwargs)
-        asked.append(list(result.taps))
-        return result
+    def watched(prepared, plan, features, taps, progress):
+        asked.append(taps)
+        return original(prepared, plan, features, taps, progress)
 
-    monkeypatch.setitem(recommend.__globals__, "run_sweep", watched)
+    monkeypatch.setitem(recommend.__globals__, "probe", watched)
     few = recommend("glyphvit", folder, budget=3, device="cpu", jobs=1)
     assert asked == [[Tap.parse(row.tap) for row in few.table]]
     assert len(few.table) in (3, 4)  # final may be among the three

@@ -1,4 +1,4 @@
-"""The files of one entry of the feature cache: what is whole, what is not yet, and whether it can be trusted.
+"""The files of one entry of the feature cache: complete taps, unfinished ones, and their checksums.
 
 ::
 
@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from probebench import _files
 
 FORMAT = 1
-"""Of the files below; part of every key."""
+"""Version of the file format; part of every key."""
 
 MANIFEST, JOURNAL, WRITE_LOCK, USERS = "manifest.json", "journal", "write.lock", "users"
 _CHUNK = 1 << 20
@@ -75,7 +75,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an entry is and what of it is whole.
+    """The description of an entry and of its complete taps.
 
     Attributes:
         key: everything that decides the features, as in `probebench.features.cache.key.Key`
@@ -96,7 +96,7 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
-        """Raises ValueError if it is not what `to_bytes` wrote."""
+        """Parse what `to_bytes` wrote. Raises ValueError for anything else."""
         try:
             body = json.loads(data)
             said = body.pop("sha256")
@@ -118,7 +118,7 @@ def _digest(value: Any) -> str:
 
 
 def _rows(file: str, width: int, shards: Iterable[tuple[int, str]]) -> Rows:
-    """Raises ValueError for a file outside the folder, or shards that do not follow one another."""
+    """Check the rows of a tap. Raises ValueError for a file outside the folder, or for shards with gaps."""
     if os.path.basename(file) != file or not file.endswith(".f32"):
         raise ValueError(f"it names the file {file!r}")
     found = tuple(Shard(int(end), str(sha256)) for end, sha256 in shards)
@@ -151,18 +151,18 @@ class Entry:
             return None
 
     def usable_manifest(self) -> Manifest | None:
-        """None where there is none, or one that is damaged. Raises OSError if it cannot be read."""
+        """The manifest; None if it is missing or damaged. Raises OSError if it cannot be read."""
         try:
             return self.manifest()
         except ValueError:
             return None
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Raises StoreError if it cannot be written; the old one is then still there."""
+        """Write the manifest. Raises StoreError if that fails; the old one is kept then."""
         _files.write(self.folder / MANIFEST, manifest.to_bytes())
 
     def unfinished(self) -> dict[str, Rows]:
-        """What the journal says of each tap, by address. A line that was cut off ends it; nothing is checked."""
+        """The rows of each tap by the journal, by address. It is read up to a truncated line; nothing is checked."""
         found: dict[str, Rows] = {}
         try:
             text = (self.folder / JOURNAL).read_bytes()
@@ -188,7 +188,7 @@ class Entry:
             file.write(line)
 
     def write_journal(self, unfinished: Mapping[str, Rows]) -> None:
-        """Replace the journal, or remove it where nothing is unfinished. Raises StoreError."""
+        """Replace the journal, or remove it if nothing is unfinished. Raises StoreError."""
         lines = [
             canonical({"start": start, "end": end, "taps": {address: [rows.file, rows.width, sha256]}}) + b"\n"
             for address, rows in unfinished.items()
@@ -200,7 +200,7 @@ class Entry:
             (self.folder / JOURNAL).unlink(missing_ok=True)
 
     def whole(self, rows: Rows, told: Callable[[int], None] | None = None) -> Rows:
-        """As much of some rows, from the first, as has the checksums that it should have.
+        """The longest run of rows, from the first, whose checksums are right.
 
         Args:
             told: called with the number of bytes of each piece that was read
@@ -217,7 +217,7 @@ class Entry:
         return replace(rows, shards=tuple(good))
 
     def is_whole(self, rows: Rows, images: int, told: Callable[[int], None] | None = None) -> bool:
-        """Whether a finished tap has its size and its checksums."""
+        """Return True if a finished tap has the right size and checksums."""
         try:
             size = (self.folder / rows.file).stat().st_size
         except OSError:
@@ -237,12 +237,12 @@ class Entry:
         return [path for path in _listed(self.folder) if path.name not in known]
 
     def is_empty(self) -> bool:
-        """Whether neither the manifest nor the journal has a tap. Raises ValueError if the manifest is damaged."""
+        """Return True if neither the manifest nor the journal has a tap. Raises ValueError for a damaged manifest."""
         manifest = self.manifest()
         return not (manifest is not None and manifest.taps) and not self.unfinished()
 
     def tidy(self) -> None:
-        """Remove strays. For the holder of the write lock, while nobody else reads."""
+        """Remove strays. Only the holder of the write lock may call it, while no other process reads."""
         for path in self.strays():
             with suppress(OSError):
                 path.unlink()
@@ -258,19 +258,19 @@ class Entry:
         return length, taken
 
     def last_used(self) -> float:
-        """Seconds since the epoch; 0 of an entry that never got as far as a manifest."""
+        """Time of the last use in seconds since the epoch; 0 if the entry has no manifest yet."""
         try:
             return (self.folder / MANIFEST).stat().st_mtime
         except OSError:
             return 0.0
 
     def touch(self) -> None:
-        """It is used now."""
+        """Record that the entry is used now."""
         with suppress(OSError):
             os.utime(self.folder / MANIFEST)
 
     def lock(self) -> FileLock | None:
-        """The lock for adding taps, if nobody has it."""
+        """Take the lock for adding taps; None if another process has it."""
         return _try_lock(self.folder / WRITE_LOCK)
 
     def mark(self) -> Use:
@@ -288,7 +288,7 @@ class Entry:
         return Use(lock, path)
 
     def read_by(self, besides: Use | None = None) -> bool:
-        """Whether a living process has marked the entry; marks of dead ones are removed.
+        """Return True if a living process has marked the entry; marks of dead ones are removed.
 
         Only inside the gate: a mark is a file before it is locked, and would be taken for one of a dead process.
 
@@ -308,7 +308,7 @@ class Entry:
         return found
 
     def in_use(self) -> bool:
-        """Whether a living process reads or writes. Only inside the gate, as `read_by`."""
+        """Return True if a living process reads or writes. Only inside the gate, as `read_by`."""
         if self.read_by():
             return True
         if not (self.folder / WRITE_LOCK).exists():
@@ -363,7 +363,7 @@ def _spans(rows: Rows) -> Iterator[tuple[int, int, str]]:
 
 
 def _sha256_of_next(file: Any, length: int, told: Callable[[int], None] | None) -> str:
-    """Of the next bytes of a file; of fewer if it ends."""
+    """Compute the checksum of the next bytes of a file; of fewer if it ends."""
     h = hashlib.sha256()
     buffer = memoryview(bytearray(min(length, _CHUNK)))
     while length:

@@ -1,6 +1,6 @@
-"""The feature cache as a folder of entries: where it lies, how large it may grow, what is evicted, who uses what.
+"""The feature cache as a folder of entries: its place and size, eviction, and which processes use which entry.
 
-What many processes do at once is kept apart by file locks, which the system takes back from a process that dies. The
+Processes exclude each other by file locks, which the system releases when a process dies. The
 gate (``.lock`` of the folder) is held for moments only: to mark an entry as used, to ask who uses it, to take the lock
 for writing, to find room and take it, to decide that an entry goes and move it out of the way. Whatever is removed is
 first renamed, so that no entry is ever seen in part.
@@ -25,10 +25,10 @@ from probebench.errors import Note, StoreError
 from probebench.features.cache.entry import Entry, Manifest, Rows, Use
 
 DEFAULT_SIZE = 50_000_000_000
-"""Bytes: one ViT-B at all taps on 60,000 images takes 31 GB."""
+"""Default limit in bytes. One ViT-B at all taps on 60,000 images takes 31 GB."""
 
 FREE_SHARE = 0.5
-"""Of the disk that is free or holds the cache, the cache takes at most this share."""
+"""Largest share that the cache takes of the disk space that is free or used by the cache."""
 
 _GATE, _TRASH = ".lock", ".trash-"
 _WAIT = 0.1  # seconds between two looks at a lock
@@ -40,12 +40,12 @@ def cache_root() -> Path:
 
 
 class NoRoom(OSError):
-    """Features that are larger than what the cache may take."""
+    """The features are larger than the limit of the cache."""
 
 
 @dataclass
 class Ledger:
-    """What the cache did for this process.
+    """A count of what the cache did for this process.
 
     Attributes:
         read, written: sets of features that came from the cache and went into it, and their bytes
@@ -66,7 +66,7 @@ class Ledger:
         self.warnings[text] = None
 
     def add(self, other: Ledger) -> None:
-        """Take over what it did for another process of the same run."""
+        """Add the counts of another process of the same run."""
         self.read += other.read
         self.read_bytes += other.read_bytes
         self.written += other.written
@@ -78,7 +78,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class About:
-    """An entry for people.
+    """A summary of an entry, for listings.
 
     Attributes:
         entry: its folder
@@ -123,14 +123,14 @@ class FeatureCache:
         return (self.root / str(name)).is_dir()
 
     def entries(self) -> list[Entry]:
-        """All entries, in no order."""
+        """All entries, in no particular order."""
         try:
             return [Entry(path) for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
         except FileNotFoundError:
             return []
 
     def about(self, entry: Entry) -> About:
-        """What is known of an entry; nothing of its features is read."""
+        """Summarise an entry without reading its features."""
         manifest, problem = None, ""
         try:
             manifest = entry.manifest()
@@ -144,17 +144,17 @@ class FeatureCache:
     # Reading.
 
     def use(self, name: str) -> Use:
-        """Mark an entry as used, which is made if it does not exist. Raises OSError."""
+        """Mark an entry as used, and make it if it does not exist. Raises OSError."""
         with self._gate():
             return Entry(self.root / name).mark()
 
     def in_use(self, entry: Entry) -> bool:
-        """Whether a living process reads or writes an entry. Raises OSError."""
+        """Return True if a living process reads or writes an entry. Raises OSError."""
         with self._gate():
             return entry.in_use()
 
     def read_by_others(self, entry: Entry, use: Use) -> bool:
-        """Whether a living process has marked an entry beside the mark of this one. Raises OSError."""
+        """Return True if another living process has marked an entry. Raises OSError."""
         with self._gate():
             return entry.read_by(besides=use)
 
@@ -166,7 +166,7 @@ class FeatureCache:
         addresses: Iterable[str],
         told: Callable[[int], None] | None = None,
     ) -> dict[str, Rows]:
-        """Those taps of an entry, by address, that are finished and have the checksums that they should have.
+        """Read which taps of an entry, by address, are finished and have the right checksums.
 
         A file is read and checked when a process first asks for it, and again if it has changed since. For a process
         that has marked the entry as used.
@@ -218,7 +218,7 @@ class FeatureCache:
     # Writing.
 
     def lock(self, name: str, waiting: Callable[[], None] | None) -> FileLock | None:
-        """The lock for adding taps to an entry that this process has marked.
+        """Take the lock for adding taps to an entry that this process has marked.
 
         Args:
             waiting: called once if another process has it, which is then waited for; None to do without it
@@ -273,7 +273,7 @@ class FeatureCache:
             self._empty(trash)
 
     def room(self) -> int:
-        """Bytes that it may take in all, if nothing in it were in use. Nothing is written. Raises OSError."""
+        """Bytes that the cache may take in all, if no entry is in use. Nothing is written. Raises OSError."""
         return self._most(sum(entry.size()[1] for entry in self.entries()))
 
     def _most(self, taken: int) -> int:
@@ -283,7 +283,7 @@ class FeatureCache:
     # Verifying.
 
     def verify(self, entry: Entry) -> list[str]:
-        """What is damaged in an entry: all its files are read. Of an extraction under way, what its journal has."""
+        """Read all files of an entry, and list the damaged ones. An extraction under way is checked by its journal."""
         try:
             manifest = entry.manifest()
         except (OSError, ValueError) as error:
@@ -342,11 +342,11 @@ class FeatureCache:
     # Removing.
 
     def remove(self, entry: Entry) -> bool:
-        """Remove an entry unless a living process uses it; whether it is gone. Raises OSError."""
+        """Remove an entry unless a living process uses it; return True if it is gone. Raises OSError."""
         return self._remove(entry, lambda: True)
 
     def remove_if_empty(self, name: str) -> None:
-        """Remove an entry that nothing was written into, unless somebody uses it."""
+        """Remove an entry that has no features, unless a process uses it."""
         entry = Entry(self.root / name)
         with suppress(OSError, ValueError):
             if entry.folder.is_dir():
@@ -376,7 +376,7 @@ class FeatureCache:
         return trash
 
     def _empty(self, trash: list[Path]) -> None:
-        """Remove what was moved to the trash, by this process or by one that was killed at it."""
+        """Empty the trash, including what a killed process has left there."""
         for path in {*trash, *self.root.glob(f"{_TRASH}*")}:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -390,7 +390,7 @@ class FeatureCache:
             yield
 
     def check(self, option: str) -> None:
-        """Find out before any work whether features can be kept.
+        """Check before any work that features can be stored.
 
         Raises:
             StoreError: naming the option to change
@@ -404,7 +404,7 @@ class FeatureCache:
             ) from error
 
     def notes(self) -> list[Note]:
-        """What it did for this process, in a line, and warnings; nothing if that is nothing."""
+        """A line about what the cache did for this process, if anything, and the warnings."""
         from probebench._format import counted  # which knows tables and statistics
 
         done, notes = self.ledger, list[Note]()

@@ -20,8 +20,8 @@ from probebench.features.cache.store import FeatureCache
 
 SHARD_BYTES = 64_000_000
 SHARD_SECONDS = 20.0
-"""A shard is written when so many bytes have come together, or so long after the last one; a killed run loses no more
-than that, or one batch where a batch takes longer."""
+"""A shard is written once the buffer has so many bytes, or so many seconds after the last shard. A killed run loses no
+more than that, or one batch if a batch takes longer."""
 
 Features = npt.NDArray[np.float32]
 
@@ -75,7 +75,7 @@ class Writer:
         self.done = {a: self._rows[a].count if a in self._rows else 0 for a in self._addresses}
 
     def _prepared(self, new: Manifest) -> Manifest:
-        """The manifest without the taps that are to be written, which are missing or damaged."""
+        """The manifest without the taps that will be written, which are missing or damaged."""
         old = self._entry.usable_manifest()
         if old is not None and (dict(old.key) != dict(new.key) or old.images != new.images):
             old = None
@@ -89,7 +89,7 @@ class Writer:
         return kept
 
     def _resumed(self) -> dict[str, Rows]:
-        """What an earlier process left unfinished, of the taps that are to be added as far as it is whole."""
+        """The undamaged rows that an earlier process has left of the taps that will be added."""
         left = {a: rows for a, rows in self._entry.unfinished().items() if a not in self._manifest.taps}
         for address in left.keys() & set(self._addresses):
             left[address] = self._entry.whole(left[address])
@@ -123,7 +123,7 @@ class Writer:
             self._flush()
 
     def _flush(self) -> None:
-        """Write what is in the buffer as a shard. It stays in the buffer until all of it is written."""
+        """Write the buffer as a shard. It is emptied only after all of it is written."""
         shard = self._joined()
         if not shard:
             return
@@ -172,7 +172,7 @@ class Writer:
         self._cache.make_room(sum(4 * width * self._images for width in new.values()), take)
 
     def finish(self) -> dict[str, Rows]:
-        """All rows are there: enter the taps into the manifest. They are returned by address.
+        """Enter the taps into the manifest once all rows are written, and return them by address.
 
         Raises:
             OSError, StoreError: if that cannot be written
@@ -215,5 +215,5 @@ class Writer:
         return found
 
     def release(self) -> None:
-        """Give the lock back. What is not finished waits for the next that wants it."""
+        """Release the lock. Unfinished taps are kept for the next writer."""
         self._lock.release()

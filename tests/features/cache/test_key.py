@@ -17,7 +17,7 @@ from tests.features.conftest import KWARGS, SPEC, TAPS, noise
 
 
 def key(asked):
-    return key_of(asked.model, asked.views, **asked.settings)
+    return key_of(asked.model, asked.views, asked.settings)
 
 
 def with_net(asked, **changes):

@@ -278,7 +278,7 @@ def test_a_disk_that_gives_no_locks_costs_the_cache_and_not_the_run(asked, cache
     monkeypatch.setattr(entry_module, "_try_lock", lambda path: None)
     assert same(asked(cache), asked.plain())
     (warning,) = cache.ledger.warnings
-    assert "are not kept: no lock could be had" in warning
+    assert "are not cached: no lock could be had" in warning
 
 
 def test_the_folder_is_the_variable_or_in_the_home(monkeypatch, tmp_path):

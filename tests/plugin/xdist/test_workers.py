@@ -29,8 +29,8 @@ import os, pathlib, pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def counting(request):
-    import probebench.measure.sweep as sweep
-    original, monkeypatch = sweep.features_of, pytest.MonkeyPatch()
+    import probebench.measure.extract as stage
+    original, monkeypatch = stage.read_features, pytest.MonkeyPatch()
 
     def extract(built, views, *args, **kwargs):
         line = f"{os.environ.get('PYTEST_XDIST_WORKER')} {os.environ['PYTEST_CURRENT_TEST'].split('-L')[0]}"
@@ -38,7 +38,7 @@ def counting(request):
             file.write(line.replace("-embed", "").replace("-final", "") + chr(10))
         return original(built, views, *args, **kwargs)
 
-    monkeypatch.setattr(sweep, "features_of", extract)
+    monkeypatch.setattr(stage, "read_features", extract)
     yield
     monkeypatch.undo()
 """
