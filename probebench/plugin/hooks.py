@@ -175,10 +175,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     try:
         state.collected = collected = collect_items(state, session.items, incomplete=ends_after_collection(session))
         if not collected.items and state.sweeps and config.option.markexpr:
-            from probebench.plugin.expressions import unmatched
+            from probebench.plugin.expressions import find_unmatched
 
             deepest = max(state.catalog.model(sweep.model).depth for sweep in state.sweeps)
-            state.notes += [Note("info", text) for text in unmatched(config.option.markexpr, state.sweeps, deepest)]
+            state.notes += [
+                Note("info", text) for text in find_unmatched(config.option.markexpr, state.sweeps, deepest)
+            ]
         if not problem:
             state.check_collected(collected)
         if not problem and not config.option.collectonly:
