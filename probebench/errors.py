@@ -40,7 +40,7 @@ class Unreachable(FetchError):
 
 
 class EngineError(ProbebenchError):
-    """What sweeps should run on cannot be used, or a machine of it lacks something."""
+    """The execution backend is unavailable, or one of its nodes is missing something required."""
 
 
 class StoreError(ProbebenchError):
