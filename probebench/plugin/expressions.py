@@ -29,7 +29,7 @@ def parse_requested_names(
     """
     ids = [part for argument in arguments for part in re.findall(r"\[([^\]]+)\]", argument)]
     exact = {"model": set(models), "dataset": set(datasets)}
-    for kind, name in re.findall(r"""(model|dataset)\s*=\s*["']([^"']+)["']""", _positive(mark)):
+    for kind, name in re.findall(r"""(model|dataset)\s*=\s*["']([^"']+)["']""", _strip_negated(mark)):
         exact[kind].add(name)
     for each in ids:
         parts = each.split("-")
@@ -38,14 +38,14 @@ def parse_requested_names(
                 names.update(parts)
     words = {
         part.lower()
-        for word in re.findall(r"[^\s()]+", _positive(keyword))
+        for word in re.findall(r"[^\s()]+", _strip_negated(keyword))
         if word not in ("and", "or")
         for part in word.strip("[]").split("-")
     }
     return RequestedNames(frozenset(exact["model"]), frozenset(exact["dataset"]), frozenset(filter(_is_a_name, words)))
 
 
-def unmatched(expression: str, sweeps: Collection[Sweep], deepest: int) -> list[str]:
+def find_unmatched(expression: str, sweeps: Collection[Sweep], deepest: int) -> list[str]:
     """Explain which parts of a -m expression match no case, one line each.
 
     Args:
@@ -76,12 +76,12 @@ def _is_a_name(word: str) -> bool:
     return len(word) >= _SHORT and word not in (*SITES, *REFERENCES) and not re.fullmatch(r"l\d+", word)
 
 
-def _positive(expression: str) -> str:
+def _strip_negated(expression: str) -> str:
     """Remove from an expression of -k or -m whatever stands under a ``not``."""
-    return "".join(_kept(expression))
+    return "".join(_keep_positive(expression))
 
 
-def _kept(expression: str) -> Iterator[str]:
+def _keep_positive(expression: str) -> Iterator[str]:
     depth, negated, skipping = 0, False, -1  # skipping: the depth of brackets that a negation covers, or -1
     for piece in re.findall(r"""(?!(?:not|and|or)\b)\w+\([^()]*\)|\(|\)|[^\s()]+|\s+""", expression):
         if piece == "(":

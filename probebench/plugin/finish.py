@@ -63,7 +63,7 @@ def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: 
         if not interrupted and saved is not None:
             state.resume_store.remove()
         elif state.resume_store.holds:
-            notes.append(Note("info", "to go on with this run: the same command with --probe-resume"))
+            notes.append(Note("info", "To continue this run, repeat the command with --probe-resume."))
     if run.options.report is not None and not unreported:
         notes.append(Note("info", f"report: {relative(run.options.report)}"))
     notes += run.cache.notes() if run.cache is not None else []

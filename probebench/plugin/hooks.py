@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from probebench.errors import Note, ProbebenchError
-from probebench.plugin.collected import ends_after_collection
+from probebench.plugin.collected import collect_items, ends_after_collection
 from probebench.plugin.items import SWEEP, UNMEASURED, param_of, skipped_of
 from probebench.plugin.local_engine import LocalEngine
 from probebench.plugin.options import add_options, parse_options
@@ -167,18 +167,18 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Begin the run; before the first lines of the report, and before a worker reports that it has collected."""
-    from probebench.plugin.collected import collect_items
-
     config = session.config
     state = config.stash[SESSION]
     problem = "\n".join(state.errors)
     try:
         state.collected = collected = collect_items(state, session.items, incomplete=ends_after_collection(session))
         if not collected.items and state.sweeps and config.option.markexpr:
-            from probebench.plugin.expressions import unmatched
+            from probebench.plugin.expressions import find_unmatched
 
             deepest = max(state.catalog.model(sweep.model).depth for sweep in state.sweeps)
-            state.notes += [Note("info", text) for text in unmatched(config.option.markexpr, state.sweeps, deepest)]
+            state.notes += [
+                Note("info", text) for text in find_unmatched(config.option.markexpr, state.sweeps, deepest)
+            ]
         if not problem:
             state.check_collected(collected)
         if not problem and not config.option.collectonly:

@@ -45,12 +45,12 @@ _FILTERS = {
 def check_unfiltered(config: pytest.Config) -> None:
     """Raises pytest.UsageError if the command line may leave cases out."""
     found = [option for name, option in _FILTERS.items() if getattr(config.option, name, None)]
-    found += [part for argument in config.args if (part := _part(config, argument))]
+    found += [part for argument in config.args if (part := _describe_part(config, argument))]
     if found:
         raise pytest.UsageError(f"{_WHY}: leave out {', '.join(found)}")
 
 
-def _part(config: pytest.Config, argument: str) -> str:
+def _describe_part(config: pytest.Config, argument: str) -> str:
     """Describe an argument that names only a part of a project, and what to name instead; empty for other arguments."""
     path, root = (config.invocation_params.dir / argument.partition("::")[0]).resolve(), config.rootpath.resolve()
     if "::" in argument or path.is_file():

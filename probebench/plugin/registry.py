@@ -33,7 +33,7 @@ class ConftestSpecs:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._asked: dict[str, set[object]] = {_MODELS: set(), _DATASETS: set()}
+        self._called: dict[str, set[object]] = {_MODELS: set(), _DATASETS: set()}
         self._taken = 0, 0
         self.models: list[ModelSpec] = []
         self.datasets: list[DatasetSpec] = []
@@ -44,9 +44,9 @@ class ConftestSpecs:
         Raises:
             ProbebenchError: if a hook fails or returns anything but specs; it is called again the next time
         """
-        models, asked_for_models = self._new(_MODELS, ModelSpec)
-        datasets, asked_for_datasets = self._new(_DATASETS, DatasetSpec)
-        self._asked = {_MODELS: asked_for_models, _DATASETS: asked_for_datasets}
+        models, called_for_models = self._call_new(_MODELS, ModelSpec)
+        datasets, called_for_datasets = self._call_new(_DATASETS, DatasetSpec)
+        self._called = {_MODELS: called_for_models, _DATASETS: called_for_datasets}
         self.models += models
         self.datasets += datasets
         return self.models[self._taken[0] :], self.datasets[self._taken[1] :]
@@ -55,12 +55,12 @@ class ConftestSpecs:
         """Note that all specs collected so far are in a catalog."""
         self._taken = len(self.models), len(self.datasets)
 
-    def _new(self, hook: str, kind: type[Spec]) -> tuple[list[Spec], set[object]]:
-        asked = self._asked[hook]
+    def _call_new(self, hook: str, kind: type[Spec]) -> tuple[list[Spec], set[object]]:
+        called = self._called[hook]
         there: set[object] = {each.plugin for each in getattr(self._config.hook, hook).get_hookimpls()}
-        if there <= asked:
-            return [], asked
-        return _call(self._config, hook, kind, asked), there
+        if there <= called:
+            return [], called
+        return _call_hook(self._config, hook, kind, called), there
 
     def to_json(self, catalog: Catalog, sweeps: Iterable[Sweep]) -> dict[str, Any]:
         """The specs that another process needs to report on sweeps, without `kwargs`; `specs_from_json` reads them."""
@@ -80,10 +80,10 @@ class ConftestSpecs:
         }
 
 
-def _call(config: pytest.Config, hook: str, kind: type[Spec], asked: set[object]) -> list[Spec]:
+def _call_hook(config: pytest.Config, hook: str, kind: type[Spec], called: set[object]) -> list[Spec]:
     found: list[Spec] = []
     try:
-        for given in config.pluginmanager.subset_hook_caller(hook, remove_plugins=asked)(config=config):
+        for given in config.pluginmanager.subset_hook_caller(hook, remove_plugins=called)(config=config):
             found += [given] if isinstance(given, kind) else given
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)

@@ -79,7 +79,7 @@ class ProbeSession:
     run: Run | None = None
     record: Record | None = None
     _prepared: tuple[Catalog, Selection] | None = None
-    _registered: ConftestSpecs | None = None
+    _conftest_specs: ConftestSpecs | None = None
     _availability: Availability | None = None
 
     # The catalog, which grows as pytest loads conftest files
@@ -93,20 +93,20 @@ class ProbeSession:
         Raises:
             ProbebenchError: if a conftest file gives an invalid spec; for layers and sites that do not exist
         """
-        models, datasets = self.registered.collect_new()
+        models, datasets = self.conftest_specs.collect_new()
         if self._prepared is None or models or datasets:
             self.extend(models, datasets)
         assert self._prepared is not None
         return self._prepared
 
     @property
-    def registered(self) -> ConftestSpecs:
+    def conftest_specs(self) -> ConftestSpecs:
         """The specs that conftest files and plugins have added."""
-        if self._registered is None:
+        if self._conftest_specs is None:
             from probebench.plugin.registry import ConftestSpecs
 
-            self._registered = ConftestSpecs(self.config)
-        return self._registered
+            self._conftest_specs = ConftestSpecs(self.config)
+        return self._conftest_specs
 
     def extend(self, models: Sequence[ModelSpec], datasets: Sequence[DatasetSpec]) -> None:
         """Add to the catalog.
@@ -119,7 +119,7 @@ class ProbeSession:
         catalog = (self._prepared[0] if self._prepared else default_catalog()).extended(models, datasets)
         self.options = replace(self.options, weights=_name_weights(self.options.weights, catalog))
         self._prepared = catalog, self._select(catalog, partial=True)
-        self.registered.mark_taken()
+        self.conftest_specs.mark_taken()
         if self._availability is not None:
             self._availability.extend(catalog, self.options.weights, self.requested)
 

@@ -1,4 +1,4 @@
-"""Which sweeps are withheld, what is said about them, and how images are prepared."""
+"""Which sweeps are skipped, how that is reported, and how images are prepared."""
 
 from __future__ import annotations
 
@@ -33,55 +33,55 @@ def nothing_is_here(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "cached", lambda spec: tmp_path if spec.name == "mae_b16" else None)
 
 
-def withheld(model, dataset, keyword="", offline=False, licences=(), own=()):
-    asked = parse_requested_names((), (), keyword, "", ())
-    preflight = Availability(CATALOG, dict.fromkeys(own), asked, offline, licences)
-    return preflight.decide(Sweep(model, dataset, "default@1"), 98)
+def decide(model, dataset, keyword="", offline=False, licences=(), own=()):
+    requested = parse_requested_names((), (), keyword, "", ())
+    availability = Availability(CATALOG, dict.fromkeys(own), requested, offline, licences)
+    return availability.decide(Sweep(model, dataset, "default@1"), 98)
 
 
 @pytest.mark.parametrize("model", ["glyphvit", "glyphvit_random", "mae_b16", "mae_b16_random"])
 def test_what_is_here_runs(model):
-    assert withheld(model, "here") is None
-    assert withheld(model, "here", offline=True) is None
+    assert decide(model, "here") is None
+    assert decide(model, "here", offline=True) is None
 
 
-def test_what_is_not_here_is_withheld_from_a_bare_run():
-    found = withheld("vit_b16", "gone")
+def test_what_is_not_here_is_skipped_in_a_bare_run():
+    found = decide("vit_b16", "gone")
     assert (found.missing_weights, found.missing_datasets, found.requested, found.cases) == (True, ("gone",), False, 98)
-    assert withheld("vit_b16", "here").missing_datasets == ()
-    assert withheld("mae_b16", "gone").missing_weights is False
+    assert decide("vit_b16", "here").missing_datasets == ()
+    assert decide("mae_b16", "gone").missing_weights is False
 
 
 def test_a_control_runs_by_itself_only_where_its_model_is():
-    assert withheld("vit_b16_random", "here").missing_weights
-    assert withheld("vit_b16_random", "here", "vit_b16_random") is None
+    assert decide("vit_b16_random", "here").missing_weights
+    assert decide("vit_b16_random", "here", "vit_b16_random") is None
 
 
-def test_what_is_asked_for_by_name_may_be_downloaded():
-    assert withheld("vit_b16", "gone", "vit_b16") is None
-    assert withheld("mae_b16", "gone", "gone") is None
+def test_what_is_requested_by_name_may_be_downloaded():
+    assert decide("vit_b16", "gone", "vit_b16") is None
+    assert decide("mae_b16", "gone", "gone") is None
 
 
 def test_a_dataset_by_name_downloads_no_weights():
-    found = withheld("vit_b16", "gone", "gone")
+    found = decide("vit_b16", "gone", "gone")
     assert (found.missing_weights, found.requested) == (True, True)
 
 
 def test_offline_downloads_nothing(monkeypatch):
-    assert withheld("vit_b16", "gone", "vit_b16", offline=True).requested
+    assert decide("vit_b16", "gone", "vit_b16", offline=True).requested
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert withheld("vit_b16", "here", "vit_b16").missing_weights
+    assert decide("vit_b16", "here", "vit_b16").missing_weights
 
 
-def test_what_no_program_can_fetch_is_withheld_though_asked_for():
-    assert withheld("mae_b16", "by_hand", "by_hand").missing_datasets == ("by_hand",)
+def test_what_no_program_can_fetch_is_skipped_though_requested():
+    assert decide("mae_b16", "by_hand", "by_hand").missing_datasets == ("by_hand",)
 
 
 def test_weights_of_ones_own_need_no_download():
-    assert withheld("vit_b16", "here", own=["vit_b16"]) is None
+    assert decide("vit_b16", "here", own=["vit_b16"]) is None
     spec = replace(SPEC, name="tuned", checkpoint="tuned.safetensors")
-    preflight = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ())
-    assert preflight.decide(Sweep("tuned", "here", "default@1"), 1) is None
+    availability = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ())
+    assert availability.decide(Sweep("tuned", "here", "default@1"), 1) is None
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_weights_of_ones_own_need_no_download():
     ],
 )
 def test_licences_can_be_refused(model, licences, refused):
-    found = withheld(model, "here", "mae_b16", licences=licences)
+    found = decide(model, "here", "mae_b16", licences=licences)
     assert (found is not None) == refused
     if refused:
         assert found.reason == f"licence cc-by-nc-4.0, refused by --probe-licence={','.join(sorted(licences))}"
@@ -104,17 +104,17 @@ def test_licences_can_be_refused(model, licences, refused):
 
 def test_an_unknown_licence_is_not_a_permission():
     spec = ModelSpec("nameless", "vit_base_patch16_224.mae", 12, "timm", 224, (0.5,) * 3, (0.5,) * 3)
-    preflight = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ("commercial",))
-    assert preflight.decide(Sweep("nameless", "here", "default@1"), 1).reason.startswith("licence unknown")
+    availability = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ("commercial",))
+    assert availability.decide(Sweep("nameless", "here", "default@1"), 1).reason.startswith("licence unknown")
 
 
 def test_a_dead_host_is_not_taken_for_a_dead_network():
     live = replace(GONE, name="live", archives=(replace(ARCHIVE, url="https://other.example.org/b.zip", makes="b"),))
-    asked = parse_requested_names((), (), "glyphvit", "", ())
-    preflight = Availability(CATALOG.extended(datasets=[live]), {}, asked, False, ())
-    preflight.skip_unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
-    assert preflight.decide(Sweep("glyphvit", "gone", "default@1"), 1) is not None
-    assert preflight.decide(Sweep("glyphvit", "live", "default@1"), 1) is None
+    requested = parse_requested_names((), (), "glyphvit", "", ())
+    availability = Availability(CATALOG.extended(datasets=[live]), {}, requested, False, ())
+    availability.skip_unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
+    assert availability.decide(Sweep("glyphvit", "gone", "default@1"), 1) is not None
+    assert availability.decide(Sweep("glyphvit", "live", "default@1"), 1) is None
 
 
 def test_weights_of_ones_own_that_are_not_there_are_found_before_images_are_read(tmp_path):
@@ -131,28 +131,41 @@ def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():
     (_, line) = skipped_lines([found], catalog)
     assert line.endswith("probebench fetch gone")
     # Asking for the shifted dataset by name gets the clean one.
-    asked = parse_requested_names((), (), "shifted", "", ())
-    assert Availability(catalog, {}, asked, False, (), clean=True).decide(sweep, 98) is None
+    requested = parse_requested_names((), (), "shifted", "", ())
+    assert Availability(catalog, {}, requested, False, (), clean=True).decide(sweep, 98) is None
 
 
 def test_no_network_once_means_no_further_tries():
-    preflight = Availability(CATALOG, {}, parse_requested_names((), (), "vit_b16", "", ()), False, ())
+    availability = Availability(CATALOG, {}, parse_requested_names((), (), "vit_b16", "", ()), False, ())
     sweep = Sweep("vit_b16", "here", "default@1")
-    assert preflight.decide(sweep, 98) is None
-    found = preflight.skip_unreachable(sweep, 98)
+    assert availability.decide(sweep, 98) is None
+    found = availability.skip_unreachable(sweep, 98)
     assert (found.missing_weights, found.missing_datasets, found.requested) == (True, (), True)
-    assert preflight.decide(sweep, 98) is not None
-    assert preflight.decide(Sweep("mae_b16", "here", "default@1"), 98) is None
+    assert availability.decide(sweep, 98) is not None
+    assert availability.decide(Sweep("mae_b16", "here", "default@1"), 98) is None
+
+
+def test_a_decision_is_kept_until_a_host_does_not_answer(monkeypatch, tmp_path):
+    availability = Availability(CATALOG, {}, parse_requested_names((), (), "gone", "", ()), False, ())
+    gone, other = Sweep("mae_b16", "gone", "default@1"), Sweep("glyphvit", "gone", "default@1")
+    here = Sweep("vit_b16", "here", "default@1")
+    assert availability.decide(gone, 98) is None
+    assert availability.decide(other, 98) is None
+    assert availability.decide(here, 98).cases == 98
+    monkeypatch.setattr(hub, "cached", lambda spec: tmp_path)
+    assert availability.decide(here, 8).cases == 8  # the weights have come since
+    assert availability.skip_unreachable(gone, 98).missing_datasets == ("gone",)
+    assert availability.decide(other, 98).missing_datasets == ("gone",)
 
 
 def test_the_summary_is_one_line_per_model():
-    preflight = Availability(CATALOG, {}, NOBODY, False, ("apache-2.0",))
+    availability = Availability(CATALOG, {}, NOBODY, False, ("apache-2.0",))
     paper = CATALOG.dataset_names("paper")
-    found = [preflight.decide(Sweep("vit_b16", name, "default@1"), 98) for name in paper]
-    found += [preflight.decide(Sweep("vit_b16_random", name, "default@1"), 98) for name in paper]
-    found.append(preflight.decide(Sweep("glyphvit", "gone", "default@1"), 98))
-    found.append(preflight.decide(Sweep("mae_b16", "gone", "default@1"), 98))
-    found.append(preflight.decide(Sweep("vit_l16", "here", "default@1"), 194))
+    found = [availability.decide(Sweep("vit_b16", name, "default@1"), 98) for name in paper]
+    found += [availability.decide(Sweep("vit_b16_random", name, "default@1"), 98) for name in paper]
+    found.append(availability.decide(Sweep("glyphvit", "gone", "default@1"), 98))
+    found.append(availability.decide(Sweep("mae_b16", "gone", "default@1"), 98))
+    found.append(availability.decide(Sweep("vit_l16", "here", "default@1"), 194))
     _, vit_b, embedded, refused, vit_l = skipped_lines(found, CATALOG)
     assert vit_b.startswith("  vit_b16 ")
     assert "2,156 cases" in vit_b
@@ -165,17 +178,17 @@ def test_the_summary_is_one_line_per_model():
     assert skipped_lines([], CATALOG) == []
 
 
-def test_of_models_that_nobody_asked_for_only_some_are_listed():
-    preflight = Availability(CATALOG, {}, parse_requested_names((), (), "", "", ()), False, ())
+def test_of_models_that_nobody_requested_only_some_are_listed():
+    availability = Availability(CATALOG, {}, parse_requested_names((), (), "", "", ()), False, ())
     names = [name for name in CATALOG.models if name.startswith("augreg")]
-    found = [preflight.decide(Sweep(name, "gone", "default@1"), 98) for name in names]
-    asked = replace(found[-1], requested=True, model_requested=True)
-    head, first, *others, last = skipped_lines([*found[:-1], asked], CATALOG)
+    found = [availability.decide(Sweep(name, "gone", "default@1"), 98) for name in names]
+    requested = replace(found[-1], requested=True, model_requested=True)
+    head, first, *others, last = skipped_lines([*found[:-1], requested], CATALOG)
     assert head.startswith("Skipped ")
-    assert first.startswith(f"  {names[-1]} ")  # what was asked for comes first
+    assert first.startswith(f"  {names[-1]} ")  # what was requested comes first
     assert [line.split()[0] for line in others] == names[:5]
     assert last == f"  and {len(names) - 6} more models: -v shows them, probebench models lists all known models"
-    assert len(skipped_lines([*found[:-1], asked], CATALOG, every=True)) == 1 + len(names)
+    assert len(skipped_lines([*found[:-1], requested], CATALOG, every=True)) == 1 + len(names)
     assert len(skipped_lines(found[:6], CATALOG)) == 7  # one more line would save none
 
 

@@ -80,7 +80,7 @@ def stopped(watched):
     (project.path / "end").write_text("ctrl-c")
     result = project.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["to go on with this run: the same command with --probe-resume"])
+    result.stdout.fnmatch_lines(["To continue this run, repeat the command with --probe-resume."])
     assert begun(project) == SWEEPS[:3]
     (project.path / "end").unlink()
     return project

@@ -166,7 +166,7 @@ class Worker:
                 "error": None,
                 "collected": collected.to_json(),
                 "models": sorted({session.catalog.model(sweep.model).typed for sweep in sweeps}),
-                "registered": session.registered.to_json(session.catalog, sweeps),
+                "registered": session.conftest_specs.to_json(session.catalog, sweeps),
                 "notes": [asdict(note) for note in session.notes],
                 "here": session.availability.here if collected.items else None,
             },
