@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
 
+from probebench._format import list_some
 from probebench.stats import Z95, wilson
 
 TOP = 5
@@ -227,8 +228,7 @@ def _columns(classes: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> n
     columns = order[np.minimum(place, len(classes) - 1)]
     missing = np.unique(labels[classes[columns] != labels])
     if len(missing):
-        names = ", ".join(str(label) for label in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise ValueError(f"labels without a column of scores: {names}")
+        raise ValueError(f"labels without a column of scores: {list_some(missing, most=5)}")
     return columns
 
 

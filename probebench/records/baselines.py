@@ -28,6 +28,7 @@ from safetensors.numpy import save as save_tensors
 
 from probebench import _files
 from probebench._files import relative
+from probebench._format import list_some
 from probebench.catalog import ModelSpec
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
@@ -408,7 +409,7 @@ def _remove_stale(directory: Path, sweep: Sweep, taps: Collection[Tap]) -> str:
     path, _ = paths(directory, sweep)
     if not taps:
         remove(directory, sweep)
-        return f"{relative(path)} and the file beside it, which had no case"
+        return f"{relative(path)} and its .safetensors file, which had no test case"
     old = read(directory, sweep)
     if old is None or not (gone := sorted(old.correct.keys() - set(taps))):
         return ""
@@ -417,8 +418,8 @@ def _remove_stale(directory: Path, sweep: Sweep, taps: Collection[Tap]) -> str:
         write(directory, replace(old, correct=kept))
     else:
         remove(directory, sweep)
-    names = ", ".join(tap.id for tap in gone[:3]) + (", ..." if len(gone) > 3 else "")
-    return f"{len(gone)} of {len(old.correct)} entries of {relative(path)}, which had no case: {names}"
+    names = list_some(tap.id for tap in gone)
+    return f"{len(gone)} of {len(old.correct)} entries of {relative(path)}, which had no test case: {names}"
 
 
 def incomparable(baseline: Baseline, now: Baseline) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from probebench._format import list_some
 from probebench.errors import UnknownName, unknown
 
 
@@ -33,7 +34,7 @@ def find_record(name: str, start: Path | None = None) -> Path:
     if len(matching) == 1:
         return matching[0]
     if matching:
-        names = ", ".join(file.stem for file in matching[:5]) + (", ..." if len(matching) > 5 else "")
+        names = list_some((file.stem for file in matching), most=5)
         raise UnknownName(f"{len(matching)} run records in {runs} start with {name!r}: {names}")
     known = [*(file.stem for file in found), "latest"]
     raise unknown("run record", name, known if found else ["a path to one"], f"`ls {runs}` lists them")

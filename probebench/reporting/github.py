@@ -9,7 +9,7 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from probebench._format import counted, interval, percent, signed
+from probebench._format import counted, first_lines, interval, percent, signed
 from probebench.catalog.taps import Tap
 from probebench.records.controls import controls
 from probebench.records.ranking import Row, best_taps, rank
@@ -34,9 +34,8 @@ def annotation(record: Record, complaints: Sequence[str], problems: Sequence[str
     bad = bool(lines) or record["interrupted"]
     if record["interrupted"]:
         lines.insert(0, "The run was interrupted; this is what had finished.")
-    left = len(lines) - LINES
-    shown = lines[:LINES] + ([f"and {left} more"] if left > 0 else [])
-    return command("error" if bad else "notice", "\n".join([tally(record), *shown]), title="probebench")
+    message = "\n".join([tally(record), *first_lines(lines, LINES)])
+    return command("error" if bad else "notice", message, title="probebench")
 
 
 def command(kind: str, message: str, title: str) -> str:
@@ -154,9 +153,7 @@ def _best(best: Sequence[Row], selected: Mapping[tuple[str, str], Record]) -> st
 
 
 def _list(lines: Sequence[str]) -> str:
-    left = len(lines) - LINES
-    shown = [*lines[:LINES], *([f"and {left} more"] if left > 0 else [])]
-    return "\n".join(f"- {html.escape(line, quote=False)}" for line in shown)
+    return "\n".join(f"- {html.escape(line, quote=False)}" for line in first_lines(lines, LINES))
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -168,8 +165,7 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _preformatted(lines: Sequence[str]) -> str:
-    left = len(lines) - FAILURES
-    shown = [line[:1000] for line in lines[:FAILURES]] + ([f"and {left} more"] if left > 0 else [])
+    shown = first_lines((line[:1000] for line in lines), FAILURES)
     # GitHub reads a blank line as the end of a block of HTML.
     text = "\n".join(line for line in "\n".join(shown).splitlines() if line.strip())
     return f"<pre>\n{html.escape(text)}\n</pre>"

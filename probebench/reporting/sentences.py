@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from probebench._format import counted, interval, percent, signed
+from probebench._format import counted, interval, list_some, percent, signed
 from probebench.catalog.taps import Tap
 from probebench.records.controls import Controls
 from probebench.records.trends import SMALL, ShiftTrend, Trend
@@ -100,12 +100,10 @@ def _trend(trend: Trend) -> str:
 
 def unavailable_lines(reasons: dict[str, list[tuple[str, str]]]) -> list[str]:
     """Why distances are missing, each reason once."""
-    lines = []
-    for reason, sweeps in reasons.items():
-        more = f" and {len(sweeps) - 2} more" if len(sweeps) > 2 else ""
-        names = ", ".join(f"{model} on {dataset}" for model, dataset in sweeps[:2])
-        lines.append(f"No distance for {names}{more}: {reason}")
-    return lines
+    return [
+        f"No distance for {list_some((f'{model} on {dataset}' for model, dataset in sweeps), most=2)}: {reason}"
+        for reason, sweeps in reasons.items()
+    ]
 
 
 def tally(record: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from probebench._format import percent
+from probebench._format import list_some, percent
 from probebench.catalog.taps import SITES
 from probebench.records.controls import controls
 from probebench.records.ranking import optimism, rank, tap_of
@@ -61,9 +61,9 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
     if (gap := optimism(record)) is not None:
         parts.append(
             Text(
-                f"Best taps and layers are chosen on held-out training images{_but(selected)}. Chosen on the test "
-                f"images they would look {100 * gap:.1f} points better, averaged over models and "
-                "datasets (optimism gap)."
+                f"Best taps and layers are chosen on held-out training images{_exceptions(selected)}. Chosen on the "
+                f"test images they would look {100 * gap:.1f} points better, averaged over models and datasets "
+                "(optimism gap)."
             )
         )
     parts.append(Text(tally(record)))
@@ -87,13 +87,12 @@ def _site_table(record: dict[str, Any], model: str, selected: Selections, ascii_
     return add_title(title, table(header, drawn, ascii_only))
 
 
-def _but(selected: Selections) -> str:
-    """Which sweeps of a record with held-out images had none."""
+def _exceptions(selected: Selections) -> str:
+    """The sweeps without held-out images, in a record where others have them."""
     without = [f"{model} on {dataset}" for (model, dataset), each in selected.items() if each["by"] != "held_out"]
     if not without:
         return ""
-    more = f" and {len(without) - 3} more" if len(without) > 3 else ""
-    return f", but for {', '.join(without[:3])}{more}, where none could be held out, on the test images"
+    return f" (on the test images for {list_some(without)}, where none could be held out)"
 
 
 def _regime(regime: ShiftTrend, ascii_only: bool) -> RenderableType:
