@@ -6,7 +6,7 @@ docs/statistics.md says what each interval covers and how often it did in simula
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from math import inf, log, sqrt
 from typing import Any
@@ -49,7 +49,7 @@ class Metrics:
             the fifth place, as among the classes without a vote in kNN, makes no guess of any of them
         mean_per_class: accuracy averaged over the classes that are tested: rare ones count as much as common ones
         nll: mean negative log-likelihood of the classes, in nats; None for a probe that gives no probabilities
-        ece: expected calibration error in [0, 1]; None likewise
+        ece: expected calibration error in [0, 1]; None for a probe that gives no probabilities
     """
 
     accuracy: Estimate
@@ -57,11 +57,6 @@ class Metrics:
     mean_per_class: Estimate
     nll: Estimate | None
     ece: Estimate | None
-
-    def to_json(self) -> dict[str, Any]:
-        """All but the accuracy, by name."""
-        others = [field.name for field in fields(self) if field.name != "accuracy"]
-        return {name: None if (found := getattr(self, name)) is None else found.to_json() for name in others}
 
 
 def measure(
@@ -184,7 +179,7 @@ def combine(draws: Sequence[Metrics]) -> Metrics:
         draws: at least one; one alone is returned as it is
 
     Raises:
-        ValueError: if there is no draw, or some have a metric that others lack
+        ValueError: if there is no draw, or only some have a metric
     """
 
     def over(name: str, most: float = 1.0) -> Estimate | None:
@@ -264,7 +259,7 @@ def _read(
 def _mean(losses: npt.NDArray[np.float64]) -> Estimate:
     """With the normal interval from the standard error, cut off at 0."""
     n, mean = len(losses), float(losses.mean())
-    # A single image tells nothing of the spread; that of an exponential distribution is as large as its mean.
+    # A single image has no spread; that of an exponential distribution is as large as its mean.
     spread = float(losses.std(ddof=1)) if n > 1 else mean
     half = Z95 * spread / sqrt(n)
     return Estimate(mean, (max(0.0, mean - half), mean + half))

@@ -13,7 +13,7 @@ from probebench.records.find import find_record
 
 if TYPE_CHECKING:
     from probebench.records.merge import Stored
-    from probebench.records.types import Record
+    from probebench.records.types import Record, SourceRecord
 
 OK, REGRESSED, TROUBLE = 0, 1, 2
 FORMATS = {"terminal": "", "github": "md", "latex": "tex", "csv": "csv", "json": ""}
@@ -180,20 +180,10 @@ def _provenance(run: Stored) -> list[str]:
     record = run.record
     took = f"started {record['started']}, took {record['duration_seconds']:.0f} s"
     lines = [f"run       {run.name}", f"when      {took}" + (" (interrupted)" if record["interrupted"] else "")]
-    for source in record.get("merged") or [record]:
-        if "merged" in record:
-            lines.append(f"\nmerged    {source['name']}, started {source['started']}")
-        hardware = source["hardware"]
-        cores = counted(hardware["cores"], "core")
-        cores += f" and {counted(hardware['workers'], 'worker')}" if "workers" in hardware else ""
-        nodes = hardware.get("nodes", 0)
-        cores += f" of {counted(nodes, 'Ray node')}" if nodes else ""
-        devices = ", ".join([*hardware["devices"], *hardware["gpus"]])
-        lines += [
-            f"command   {' '.join(source['command'])}",
-            f"versions  {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
-            f"hardware  {hardware['cpu']}, {cores}, {hardware['platform']}; {devices}",
-        ]
+    for source in record.get("merged", []):
+        lines += [f"\nmerged    {source['name']}, started {source['started']}", *_origin(source)]
+    if not record.get("merged"):
+        lines += _origin(record)
     fingerprints = {case["protocol"]: case["fingerprint"] for case in record["cases"]}
     lines += [f"protocol  {name} ({fingerprint})" for name, fingerprint in fingerprints.items()]
     for failure in record["failures"]:
@@ -203,6 +193,21 @@ def _provenance(run: Stored) -> list[str]:
             f"stale     {counted(len(record['stale']), 'baseline')} without a case, such as {record['stale'][0]}"
         )
     return lines
+
+
+def _origin(source: Record | SourceRecord) -> list[str]:
+    from probebench._format import counted
+
+    hardware = source["hardware"]
+    cores = counted(hardware["cores"], "core")
+    cores += f" and {counted(hardware['workers'], 'worker')}" if "workers" in hardware else ""
+    cores += f" of {counted(hardware['nodes'], 'Ray node')}" if hardware.get("nodes") else ""
+    return [
+        f"command   {' '.join(source['command'])}",
+        f"versions  {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
+        f"hardware  {hardware['cpu']}, {cores}, {hardware['platform']}; "
+        f"{', '.join([*hardware['devices'], *hardware['gpus']])}",
+    ]
 
 
 def _leaderboard(args: argparse.Namespace) -> int:

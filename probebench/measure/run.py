@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from probebench import _files
 from probebench._files import relative
@@ -42,7 +42,7 @@ from probebench.measure.sweep import PrefetchedSweep, begin_sweep, run_sweep
 from probebench.records import baselines, run_record
 from probebench.records.baselines import Baseline
 from probebench.records.tap_selection import select_tap
-from probebench.records.types import Record
+from probebench.records.types import HardwareRecord, Record, WithheldRecord
 from probebench.records.verdicts import Judgement, judge
 from probebench.reporting import export, html
 
@@ -338,7 +338,7 @@ class Run:
             found += [f"stale: baseline {name} has no case" for outcome in outcomes for name in outcome.stale]
         return found
 
-    def record(self, interrupted: bool, withheld: Sequence[Record] = ()) -> Record:
+    def record(self, interrupted: bool, withheld: Sequence[WithheldRecord] = ()) -> Record:
         """The run record of all that was measured so far, unfinished sweeps included.
 
         Args:
@@ -364,7 +364,7 @@ class Run:
             alpha=self.options.alpha,
             min_drop=self.options.min_drop,
         )
-        record["hardware"] |= self.hardware
+        record["hardware"] = cast(HardwareRecord, record["hardware"] | self.hardware)
         if self.options.shard is not None:
             record["shard"] = list(self.options.shard)
         if withheld:

@@ -7,7 +7,7 @@ between the features of two sets of images (A. Gretton et al., JMLR 13, 2012), w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.extraction import features_of
 from probebench.fetch import local
+from probebench.records.types import DistanceRecord, NoDistanceRecord
 
 if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol
@@ -54,8 +55,13 @@ class ShiftDistance:
     value: float
     standard_error: float
 
-    def to_json(self) -> dict[str, Any]:
-        return {"measure": MEASURE} | {name: getattr(self, name) for name in ("reference", "value", "standard_error")}
+    def to_json(self) -> DistanceRecord:
+        return {
+            "measure": MEASURE,
+            "reference": self.reference,
+            "value": self.value,
+            "standard_error": self.standard_error,
+        }
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Unavailable:
 
     why: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> NoDistanceRecord:
         return {"unavailable": self.why}
 
 

@@ -9,7 +9,7 @@ import pytest
 from probebench.catalog.cases import Case
 from probebench.measure.outcome import SweepOutcome
 from probebench.plugin.items import UNMEASURED
-from probebench.records.types import Record
+from probebench.records.types import CaseRecord
 
 
 class Probe:
@@ -48,11 +48,11 @@ class Probe:
         return low, high
 
     @property
-    def record(self) -> Record:
+    def record(self) -> CaseRecord:
         """A copy of everything that the run record has of this case, as an object of ``cases`` in run-1.json."""
         return copy.deepcopy(self._entry())
 
-    def _entry(self) -> Record:
+    def _entry(self) -> CaseRecord:
         """What was measured; fails the test if nothing was, with the explanation once a sweep."""
         __tracebackhide__ = True
         item, outcome = self._request.node, self._outcome
@@ -67,7 +67,7 @@ class Probe:
         item.user_properties.append(UNMEASURED)
         pytest.fail(f"not measured: the sweep failed, see {outcome.explained_by}", pytrace=False)
 
-    def _enter(self, entry: Record) -> None:
+    def _enter(self, entry: CaseRecord) -> None:
         """Enter the case into the report of its test."""
         self._request.node.user_properties += [
             ("probe_accuracy", entry["accuracy"]),
@@ -78,7 +78,7 @@ class Probe:
             self._request.node.user_properties.append(baseline)
         self._benchmark(entry)
 
-    def _benchmark(self, entry: Record) -> None:
+    def _benchmark(self, entry: CaseRecord) -> None:
         """Enter the attributed time into pytest-benchmark, if it is there and was not told to stay out."""
         config = self._request.config
         if not config.pluginmanager.has_plugin("benchmark") or getattr(config.option, "benchmark_skip", False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError
 from probebench.measure.result import SweepResult
 from probebench.metrics import Estimate
+from probebench.records.types import ScoredCase
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +153,7 @@ class Recommendation:
         return html(self)
 
 
-def as_cases(result: SweepResult) -> list[dict[str, Any]]:
+def as_cases(result: SweepResult) -> list[ScoredCase]:
     """The cases of a sweep as far as `probebench.records.tap_selection.select_tap` reads them."""
     return [
         {

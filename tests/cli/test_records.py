@@ -234,7 +234,7 @@ def test_damaged_bits_are_not_taken_for_absent_ones(folder, capsys):
     (folder / "a.correct.safetensors").write_bytes(b"")
     assert main(["show", "a.json"]) == 0
     assert main(["compare", "a.json", "a.json"]) == 2
-    assert "not of the same run" in capsys.readouterr().err
+    assert "not from the same run" in capsys.readouterr().err
 
 
 def test_reading_records_imports_no_torch(two, folder):
