@@ -21,7 +21,7 @@ from probebench.stats import Z95, wilson
 TOP = 5
 
 BINS = 15
-"""Of the top probability in the calibration error, the number that Guo et al. use."""
+"""Bins of the top probability in the calibration error, as many as Guo et al. use."""
 
 _DRAWS = 4000
 _CHUNK = 1 << 17  # scores held in float64 at once
@@ -40,11 +40,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good the predictions of a probe are.
+    """The metrics of a probe's predictions.
 
     Attributes:
         accuracy: top-1, in [0, 1]
-        top5: how often the true class is among five guesses, in [0, 1]; None where there are five classes or fewer.
+        top5: how often the true class is among five guesses, in [0, 1]; None if there are five classes or fewer.
             The guesses are the prediction and the classes that at most four others score as high as; so a tie across
             the fifth place, as among the classes without a vote in kNN, makes no guess of any of them
         mean_per_class: accuracy averaged over the classes that are tested: rare ones count as much as common ones

@@ -19,11 +19,11 @@ OK, REGRESSED, TROUBLE = 0, 1, 2
 FORMATS = {"terminal": "", "github": "md", "latex": "tex", "csv": "csv", "json": ""}
 OF_SUFFIX = {f".{kind or name}": name for name, kind in FORMATS.items()}
 LEVELS = ("brief", "normal", "full")
-RUN_HELP = "a run record: a file, or of those in .probebench/runs the start of its name or `latest`"
+RUN_HELP = "a run record: a file, `latest`, or the first characters of the name of one in .probebench/runs"
 
 
 def add_commands(commands: Any) -> None:
-    """Add them to the command's subparsers."""
+    """Add the subparsers of these commands."""
     show = commands.add_parser(
         "show", help="show a stored run", description="Show a stored run: its leaderboards, and where they come from."
     )
@@ -33,13 +33,13 @@ def add_commands(commands: Any) -> None:
     board = commands.add_parser(
         "leaderboard",
         help="the leaderboard of one or more stored runs",
-        description="The leaderboard of one or more runs, of one machine or of many. Of a case that several runs "
-        "measured, the newest counts. Runs of different protocols, test sets or weights are refused.",
+        description="The leaderboard of one or more runs, of one machine or of many. If several runs measured a "
+        "case, the newest counts. Runs of different protocols, test sets or weights are refused.",
     )
     board.set_defaults(run=_leaderboard)
     board.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
-    board.add_argument("--format", choices=list(FORMATS), help="default: what FILE ends in, else terminal")
-    board.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it here, not to the terminal")
+    board.add_argument("--format", choices=list(FORMATS), help="default: by the suffix of FILE, else terminal")
+    board.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to this file instead of the terminal")
 
     page = commands.add_parser(
         "report",
@@ -49,7 +49,7 @@ def add_commands(commands: Any) -> None:
     )
     page.set_defaults(run=_report)
     page.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
-    page.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to, such as report.html")
+    page.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the file, such as report.html")
 
     figures = commands.add_parser(
         "figures",
@@ -62,37 +62,49 @@ def add_commands(commands: Any) -> None:
     figures.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
     figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the directory to write to")
     figures.add_argument(
-        "--model", type=_names, action="extend", default=[], metavar="GLOB", help="only these models, such as 'vit_*'"
+        "--model",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="GLOB",
+        help="only these models, such as 'vit_*' (repeatable)",
     )
     figures.add_argument(
-        "--dataset", type=_names, action="extend", default=[], metavar="GLOB", help="only these datasets; both repeat"
+        "--dataset",
+        type=_names,
+        action="extend",
+        default=[],
+        metavar="GLOB",
+        help="only these datasets (repeatable)",
     )
-    figures.add_argument("--format", type=_names, default=[], metavar="LIST", help="of figures (default: pdf,svg,png)")
-    figures.add_argument("--site", metavar="SITE", help="shown by depth, instead of the best one of each layer")
+    figures.add_argument(
+        "--format", type=_names, default=[], metavar="LIST", help="file formats (default: pdf,svg,png)"
+    )
+    figures.add_argument("--site", metavar="SITE", help="show this site by depth, not the best one of each layer")
     figures.add_argument(
         "--tuned",
         type=_tuned,
         action="append",
         default=[],
         metavar="MODEL=BASE",
-        help="draw MODEL, fine-tuned from BASE, in the panel of BASE; repeats",
+        help="draw MODEL, fine-tuned from BASE, in the panel of BASE (repeatable)",
     )
     for command in (board, page, figures):
-        command.add_argument("--protocol", metavar="NAME", help="the one to show, where the runs have several")
+        command.add_argument("--protocol", metavar="NAME", help="the protocol to show, if the runs have several")
     for command in (show, board):
-        command.add_argument("--level", choices=LEVELS, default="normal", help="of detail (default: %(default)s)")
+        command.add_argument("--level", choices=LEVELS, default="normal", help="level of detail (default: %(default)s)")
 
     compare = commands.add_parser(
         "compare",
         help="compare two stored runs, or two models",
         description="Judge run B with run A as its baseline. A model that both have is compared with itself, tap by "
         "tap; two models at the taps that both have, and at the taps that each chose on held-out training images.",
-        epilog="exit codes: 0 nothing regressed, 1 something did, 2 wrong usage, or nothing could be compared",
+        epilog="exit codes: 0 nothing regressed, 1 something regressed, 2 usage error, or nothing could be compared",
     )
     compare.set_defaults(run=_compare)
     compare.add_argument("a", metavar="RUN_A", help=RUN_HELP)
-    compare.add_argument("b", metavar="RUN_B", help="likewise; it may be the same, to compare two of its models")
-    compare.add_argument("--models", nargs=2, metavar=("A", "B"), help="one of each run, to be compared")
+    compare.add_argument("b", metavar="RUN_B", help="another run record; or the same one, to compare two of its models")
+    compare.add_argument("--models", nargs=2, metavar=("A", "B"), help="compare model A of RUN_A with model B of RUN_B")
     compare.add_argument(
         "--alpha",
         type=_number(lambda alpha: 0 < alpha < 1, "a level between 0 and 1"),
@@ -113,7 +125,7 @@ def add_commands(commands: Any) -> None:
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names nothing")
+        raise argparse.ArgumentTypeError(f"{text!r} contains no name")
     return names
 
 
@@ -141,14 +153,14 @@ def _read(name: str, bits: str = "") -> Stored:
     """A record, and which test examples were right.
 
     Args:
-        bits: ``needed``; ``useful``, so that without them there is a warning; or nothing, so that they are not read
+        bits: ``needed``; ``useful``, which means a warning if they are missing; or empty: they are not read
     """
     from probebench.records.merge import Stored
     from probebench.records.run_record import load, load_correct
 
     path = find_record(name)
     if not Path(name).is_file() and path.parent != Path.cwd() / ".probebench" / "runs":
-        print(f"run record {path.stem} is from {path.parent.parent.parent}; here is none", file=sys.stderr)
+        print(f"run record {path.stem} is from {path.parent.parent.parent}; this folder has none", file=sys.stderr)
     record, correct = load(path), {}
     if bits:
         try:
@@ -156,8 +168,8 @@ def _read(name: str, bits: str = "") -> Stored:
         except StoreError as error:
             if bits == "needed":
                 raise
-            print(f"WARNING: {error}; which taps are tied may be left open", file=sys.stderr)
-    # Two runs of different folders often have one file name: messages need more than that.
+            print(f"WARNING: {error}; it may stay unknown which taps are tied", file=sys.stderr)
+    # Runs in different folders often have the same file name, so messages name the path.
     return Stored(str(path) if Path(name).is_file() else path.stem, record, correct)
 
 
@@ -217,12 +229,12 @@ def _leaderboard(args: argparse.Namespace) -> int:
 
     if args.format is None:
         args.format = OF_SUFFIX.get(args.output.suffix.lower(), "terminal") if args.output else "terminal"
-    # A whole record is written with its bits or not at all.
+    # A complete record is written with its bits or not at all.
     whole = args.format == "json" and args.output is not None
     runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
     record, correct = merge(runs, args.protocol)
     if missing := missing_shards(run.record for run in runs):
-        print(f"WARNING: shard {', '.join(missing)} is not among them", file=sys.stderr)
+        print(f"WARNING: shard {', '.join(missing)} is missing", file=sys.stderr)
     if not record["cases"]:
         raise ProbebenchError(f"no case in {', '.join(args.records)}")
     if whole:
@@ -288,7 +300,7 @@ def _compare(args: argparse.Namespace) -> int:
         models = tuple(args.models) if args.models else None
         found = compare(a, b, models=models, alpha=args.alpha, min_drop=args.min_drop / 100)
     except ProbebenchError as error:
-        # Not 1: that would say that something regressed.
+        # Not 1, which means that something regressed.
         print(f"probebench: {error}", file=sys.stderr)
         return TROUBLE
     _print(render(found, (a.name, b.name), every=args.all, **output_style(sys.stdout)))

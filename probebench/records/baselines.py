@@ -79,7 +79,7 @@ class Baseline:
     schema: int = SCHEMA
 
     def accuracy(self, tap: Tap) -> float:
-        """The mean over draws, where there are several."""
+        """The mean over draws, if there are several."""
         return float(np.count_nonzero(self.correct[tap]) / self.correct[tap].size)
 
     @property
@@ -178,7 +178,7 @@ def _pair(path: Path, side_path: Path) -> tuple[int, Table, bytes] | None:
 
 
 def _ready(side_path: Path, digest: str) -> Path:
-    """Where the file with the correctness lies until the JSON file that names its digest is in place."""
+    """The temporary path of the correctness file, until the JSON file that names its digest is in place."""
     return side_path.with_name(f".{side_path.name}.{digest[:16]}")
 
 

@@ -22,7 +22,7 @@ class Controls:
         equal_width: the same, of probes that read no more features than the residual stream is wide
         random: the gain of the same taps of the random control over the control's ``final``
         survived: the part that both controls leave (`Row.survived`)
-        survived_by_shift: the same over the datasets of each shift, where there are several
+        survived_by_shift: the same over the datasets of each shift, if there are several
     """
 
     model: str

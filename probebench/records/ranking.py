@@ -18,12 +18,12 @@ class Row:
         rank: from 1 within the dataset; cases of equal accuracy share the better rank
         case: the case of the run record
         tap: its tap
-        gain_final: accuracy minus that of the same model's ``final``; None where that was not measured
+        gain_final: accuracy minus that of the same model's ``final``; None if that was not measured
         gain_rc2: the same against the block output of the last layer
         gain_equal_width: as `gain_final`, of probes that read no more features than the residual stream is wide; None
             where the record does not have those
-        gain_random: what the same tap of the model's random control gains over the control's own ``final``, at equal
-            width where the record has that, averaged over controls where there are several; None without any
+        gain_random: the gain of the same tap of the model's random control over the control's own ``final``, at equal
+            width if the record has that, averaged over controls if there are several; None without any
     """
 
     rank: int
@@ -41,7 +41,7 @@ class Row:
 
     @property
     def survived(self) -> float | None:
-        """The part of the gain over ``final`` that both controls leave; None where one is missing.
+        """The part of the gain over ``final`` that both controls leave; None if one is missing.
 
         It is the gain at equal width minus the gain of the random control, if that is positive.
         """
@@ -122,7 +122,7 @@ def _gain_equal_width(case: CaseRecord, final: CaseRecord | None) -> float | Non
 
 
 def selection_score(case: TapScore) -> float:
-    """The score that taps are chosen by: accuracy on held-out training images where there is one, else on test."""
+    """The score that taps are chosen by: accuracy on held-out training images if there is one, else on test."""
     held_out = case.get("held_out_accuracy")
     return case["accuracy"] if held_out is None else held_out
 

@@ -36,8 +36,8 @@ class DatasetPoint:
         distance, standard_error: from the pretraining data, as measured
         tap: the chosen tap
         depth: of that tap, as a fraction: 0 for ``embed``, 1 for ``final``
-        accuracy: by site, of its best layer, chosen as a tap is; None where the site was not measured
-        gain: of the chosen tap over ``final``; None where that was not measured
+        accuracy: by site, of its best layer, chosen as a tap is; None if the site was not measured
+        gain: of the chosen tap over ``final``; None if that was not measured
     """
 
     name: str
@@ -61,7 +61,7 @@ class Trend:
     Attributes:
         of: the name of the other quantity
         n: datasets that have it
-        rho: the correlation; None where it is not defined: too few datasets, or all alike
+        rho: the correlation; None if it is undefined: too few datasets, or all equal
         p: two-sided p-value, exact for up to `EXACT` datasets
     """
 
@@ -156,7 +156,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> tuple[float | None, floa
     which is exact with ties, too; for more pairs it is scipy's, by Student's t.
 
     Returns:
-        rho and p; None for both of fewer than `FEWEST` pairs, or where all of `x` or all of `y` are equal
+        rho and p; None for both if there are fewer than `FEWEST` pairs, or if all of `x` or all of `y` are equal
     """
     import numpy as np
     from scipy.stats import rankdata, spearmanr

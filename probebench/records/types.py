@@ -98,7 +98,7 @@ class SelectionRecord(TypedDict):
 
 
 class PlanRecord(TypedDict):
-    """Where features were kept, and the memory and disk that a sweep was planned to take."""
+    """The memory plan of a sweep: the place of features, and the memory and disk it was planned to take."""
 
     mode: Literal["device", "memory", "disk", "passes"]
     passes: int

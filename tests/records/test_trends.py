@@ -63,8 +63,8 @@ def test_trends_of_depth_of_act_over_ln2_and_of_the_gain():
     ]
     assert trends_line(found) == (
         "Spearman's rank correlation with distance: depth of the chosen tap -1.00 (n = 3, p = 0.33); best act minus "
-        "best ln2 +1.00 (n = 3, p = 0.33); gain of the chosen tap over final +1.00 (n = 3, p = 0.33). n is small: with 3 "
-        "datasets only a strong trend can be distinguished from chance."
+        "best ln2 +1.00 (n = 3, p = 0.33); gain of the chosen tap over final +1.00 (n = 3, p = 0.33). n is small: "
+        "with 3 datasets only a strong trend can be distinguished from chance."
     )
 
 

@@ -141,7 +141,7 @@ def test_a_summary_stays_below_the_limit_in_whole_lines(tmp_path, there):
     if data:
         lines = data.decode("utf-8").splitlines()
         assert set(lines[:-3]) <= {"å line", ""}
-        assert lines[-1].startswith("(cut: ")
+        assert lines[-1].startswith("(Cut: ")
 
 
 def test_a_summary_that_cannot_be_written_is_a_warning(tmp_path):

@@ -19,7 +19,7 @@ _SHAPES = MARKERS[1], MARKERS[3]  # their shapes, which can be recognised when h
 
 
 def by_depth(family: Family, site: str | None) -> Figure | None:
-    """One panel; None where fewer than two layers were measured.
+    """One panel; None if fewer than two layers were measured.
 
     Args:
         site: the one to show; None for the best one of each layer

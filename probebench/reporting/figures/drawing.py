@@ -78,7 +78,7 @@ def figures(contents: RecordView, wanted: FigureOptions) -> tuple[dict[str, Figu
 
 
 def _by_model(contents: RecordView, wanted: FigureOptions) -> dict[str, list[SweepView]]:
-    """The sweeps that were asked for, by model, datasets in the order to show them."""
+    """The selected sweeps by model, datasets in the order to show them."""
     models = matching("model", wanted.models, contents.models)
     datasets = matching("dataset", wanted.datasets, list(contents.datasets))
     groups = {

@@ -70,7 +70,7 @@ class BoardColumn:
 
     @property
     def descending(self) -> bool:
-        """Whether a first click sorts from the largest value down."""
+        """True if the first click sorts from the largest value down."""
         return self.column.numeric and self.column.key != "rank"
 
     def text(self, row: Row, sweep: SweepView) -> str:

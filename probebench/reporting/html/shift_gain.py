@@ -23,7 +23,7 @@ class Point:
     Attributes:
         number: from 1 within the model; beside the mark and in the table
         x, y: position of the mark
-        error: left and right end of the distance plus and minus its standard error, where there is one
+        error: left and right end of the distance plus and minus its standard error, if there is one
         distance: as text, with its standard error; empty if there is none
         why: the reason why there is no distance; empty if there is one or no reason is known
         mark: of the chosen tap's site; None for ``embed`` and ``final``

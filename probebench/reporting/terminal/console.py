@@ -16,7 +16,7 @@ from probebench.records.types import Verdict
 
 
 class OutputStyle(TypedDict):
-    """How to write to a stream.
+    """The way to write to a stream.
 
     Attributes:
         width: of the terminal in characters, None for as wide as the tables are
