@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def counted(number: int, noun: str) -> str:
@@ -23,6 +23,23 @@ def signed(value: float | None) -> str:
 def interval(ci95: Sequence[float]) -> str:
     """85.1-89.4 of [0.851, 0.894]."""
     return f"{100 * ci95[0]:.1f}-{100 * ci95[1]:.1f}"
+
+
+def list_some(items: Iterable[object], most: int = 3, separator: str = ", ") -> str:
+    """``a, b, c and 4 more``: the first items, and how many others there are."""
+    shown, rest = _split([str(item) for item in items], most)
+    return " ".join([separator.join(shown), *rest])
+
+
+def first_lines(lines: Iterable[str], most: int) -> list[str]:
+    """The first lines, and a last one that counts the others: ``and 4 more``."""
+    shown, rest = _split(list(lines), most)
+    return shown + rest
+
+
+def _split(items: list[str], most: int) -> tuple[list[str], list[str]]:
+    left = len(items) - most
+    return items[:most], [f"and {left} more"] if left > 0 else []
 
 
 def human(size: int) -> str:

@@ -6,7 +6,7 @@ docs/statistics.md says what each interval covers and how often it did in simula
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from math import inf, log, sqrt
 from typing import Any
@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, stdtrit
 
+from probebench._format import list_some
 from probebench.stats import Z95, wilson
 
 TOP = 5
 
 BINS = 15
-"""Of the top probability in the calibration error, the number that Guo et al. use."""
+"""Bins of the top probability in the calibration error, as many as Guo et al. use."""
 
 _DRAWS = 4000
 _CHUNK = 1 << 17  # scores held in float64 at once
@@ -39,16 +40,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How good the predictions of a probe are.
+    """The metrics of a probe's predictions.
 
     Attributes:
         accuracy: top-1, in [0, 1]
-        top5: how often the true class is among five guesses, in [0, 1]; None where there are five classes or fewer.
+        top5: how often the true class is among five guesses, in [0, 1]; None if there are five classes or fewer.
             The guesses are the prediction and the classes that at most four others score as high as; so a tie across
             the fifth place, as among the classes without a vote in kNN, makes no guess of any of them
         mean_per_class: accuracy averaged over the classes that are tested: rare ones count as much as common ones
         nll: mean negative log-likelihood of the classes, in nats; None for a probe that gives no probabilities
-        ece: expected calibration error in [0, 1]; None likewise
+        ece: expected calibration error in [0, 1]; None for a probe that gives no probabilities
     """
 
     accuracy: Estimate
@@ -56,11 +57,6 @@ class Metrics:
     mean_per_class: Estimate
     nll: Estimate | None
     ece: Estimate | None
-
-    def to_json(self) -> dict[str, Any]:
-        """All but the accuracy, by name."""
-        others = [field.name for field in fields(self) if field.name != "accuracy"]
-        return {name: None if (found := getattr(self, name)) is None else found.to_json() for name in others}
 
 
 def measure(
@@ -183,7 +179,7 @@ def combine(draws: Sequence[Metrics]) -> Metrics:
         draws: at least one; one alone is returned as it is
 
     Raises:
-        ValueError: if there is no draw, or some have a metric that others lack
+        ValueError: if there is no draw, or only some have a metric
     """
 
     def over(name: str, most: float = 1.0) -> Estimate | None:
@@ -227,8 +223,7 @@ def _columns(classes: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> n
     columns = order[np.minimum(place, len(classes) - 1)]
     missing = np.unique(labels[classes[columns] != labels])
     if len(missing):
-        names = ", ".join(str(label) for label in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise ValueError(f"labels without a column of scores: {names}")
+        raise ValueError(f"labels without a column of scores: {list_some(missing, most=5)}")
     return columns
 
 
@@ -264,7 +259,7 @@ def _read(
 def _mean(losses: npt.NDArray[np.float64]) -> Estimate:
     """With the normal interval from the standard error, cut off at 0."""
     n, mean = len(losses), float(losses.mean())
-    # A single image tells nothing of the spread; that of an exponential distribution is as large as its mean.
+    # A single image has no spread; that of an exponential distribution is as large as its mean.
     spread = float(losses.std(ddof=1)) if n > 1 else mean
     half = Z95 * spread / sqrt(n)
     return Estimate(mean, (max(0.0, mean - half), mean + half))

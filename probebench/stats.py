@@ -1,4 +1,4 @@
-"""Intervals and tests for accuracies: paired where it is known which examples were right, else of two proportions."""
+"""Intervals and tests for accuracies: paired if it is known which examples were right, else of two proportions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def mcnemar_two_sided(lost: Sequence[int], gained: Sequence[int]) -> npt.NDArray
 
 
 def discordant(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> tuple[int, int]:
-    """How many examples were lost and gained.
+    """The numbers of examples that were lost and gained.
 
     Args:
         before, now: bool, shape (n,), which examples were right; or (draws, n) for several probes fitted on different
@@ -81,12 +81,12 @@ def fisher(before: int, now: int, n: int) -> float:
 
 @dataclass(frozen=True)
 class Move:
-    """How one case moved between two measurements on the same test examples.
+    """The change of one case between two measurements on the same test examples.
 
     Attributes:
         before, now: how many examples were right, over all draws
         n_test: of how many, likewise
-        lost, gained: examples that changed sides; None where it is not known which were right
+        lost, gained: examples that changed sides; None if it is not known which were right
         p_down, p_up: one-sided p-values of a drop and of a rise
     """
 
@@ -116,7 +116,7 @@ def unpaired(before: int, now: int, n: int) -> Move:
 
 
 def holm(p_values: Sequence[float], alpha: float, family: int | None = None) -> list[bool]:
-    """Which hypotheses Holm's step-down procedure rejects at family-wise level `alpha` (Scand. J. Stat. 6, 1979).
+    """The hypotheses that Holm's step-down procedure rejects at family-wise level `alpha` (Scand. J. Stat. 6, 1979).
 
     Args:
         p_values: of the hypotheses at hand

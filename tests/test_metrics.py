@@ -171,14 +171,13 @@ def test_bad_input_is_refused():
             measure(scores, classes, predictions, labels, probabilities=False)
 
 
-def test_the_json_form_holds_all_but_the_accuracy():
+def test_values_are_what_json_can_hold():
     assert Estimate(0.5, (0.25, 0.75)).to_json() == {"value": 0.5, "ci95": [0.25, 0.75]}
     scores, classes, predictions, labels = scored(classes=5)
-    record = measure(scores, classes, predictions, labels, probabilities=True).to_json()
-    assert list(record) == ["top5", "mean_per_class", "nll", "ece"]
-    assert record["top5"] is None
-    for name in ("mean_per_class", "nll", "ece"):
-        assert {type(x) for x in (record[name]["value"], *record[name]["ci95"])} == {float}
+    found = measure(scores, classes, predictions, labels, probabilities=True)
+    assert found.top5 is None
+    for estimate in (found.mean_per_class, found.nll, found.ece):
+        assert {type(x) for x in (estimate.value, *estimate.ci95)} == {float}
 
 
 # The mean per class

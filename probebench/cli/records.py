@@ -14,7 +14,7 @@ from probebench.records.find import find_record
 
 if TYPE_CHECKING:
     from probebench.records.merge import Stored
-    from probebench.records.types import Record
+    from probebench.records.types import Record, SourceRecord
 
 FORMATS = {"terminal": "", "github": "md", "latex": "tex", "csv": "csv", "json": ""}
 FORMAT_OF_SUFFIX = {f".{kind or name}": name for name, kind in FORMATS.items()}
@@ -157,14 +157,14 @@ def _read(name: str, bits: str = "") -> Stored:
     """A record, and which test examples were right.
 
     Args:
-        bits: ``needed``; ``useful``, so that without them there is a warning; or nothing, so that they are not read
+        bits: ``needed``; ``useful``, which means a warning if they are missing; or empty: they are not read
     """
     from probebench.records.merge import Stored
     from probebench.records.run_record import load, load_correct
 
     path = find_record(name)
     if not Path(name).is_file() and path.parent != Path.cwd() / ".probebench" / "runs":
-        print(f"run record {path.stem} is from {path.parent.parent.parent}; here is none", file=sys.stderr)
+        print(f"run record {path.stem} is from {path.parent.parent.parent}; this folder has none", file=sys.stderr)
     record, correct = load(path), {}
     if bits:
         try:
@@ -172,8 +172,8 @@ def _read(name: str, bits: str = "") -> Stored:
         except StoreError as error:
             if bits == "needed":
                 raise
-            print(f"WARNING: {error}; which taps are tied may be left open", file=sys.stderr)
-    # Two runs of different folders often have one file name: messages need more than that.
+            print(f"WARNING: {error}; it may stay unknown which taps are tied", file=sys.stderr)
+    # Runs in different folders often have the same file name, so messages name the path.
     return Stored(str(path) if Path(name).is_file() else path.stem, record, correct)
 
 
@@ -196,20 +196,10 @@ def _provenance(run: Stored) -> list[str]:
     record = run.record
     took = f"started {record['started']}, took {record['duration_seconds']:.0f} s"
     lines = [f"run       {run.name}", f"when      {took}" + (" (interrupted)" if record["interrupted"] else "")]
-    for source in record.get("merged") or [record]:
-        if "merged" in record:
-            lines.append(f"\nmerged    {source['name']}, started {source['started']}")
-        hardware = source["hardware"]
-        cores = counted(hardware["cores"], "core")
-        cores += f" and {counted(hardware['workers'], 'worker')}" if "workers" in hardware else ""
-        nodes = hardware.get("nodes", 0)
-        cores += f" of {counted(nodes, 'Ray node')}" if nodes else ""
-        devices = ", ".join([*hardware["devices"], *hardware["gpus"]])
-        lines += [
-            f"command   {' '.join(source['command'])}",
-            f"versions  {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
-            f"hardware  {hardware['cpu']}, {cores}, {hardware['platform']}; {devices}",
-        ]
+    for source in record.get("merged", []):
+        lines += [f"\nmerged    {source['name']}, started {source['started']}", *_origin(source)]
+    if not record.get("merged"):
+        lines += _origin(record)
     fingerprints = {case["protocol"]: case["fingerprint"] for case in record["cases"]}
     lines += [f"protocol  {name} ({fingerprint})" for name, fingerprint in fingerprints.items()]
     for failure in record["failures"]:
@@ -219,6 +209,21 @@ def _provenance(run: Stored) -> list[str]:
             f"stale     {counted(len(record['stale']), 'baseline')} without a case, such as {record['stale'][0]}"
         )
     return lines
+
+
+def _origin(source: Record | SourceRecord) -> list[str]:
+    from probebench._format import counted
+
+    hardware = source["hardware"]
+    cores = counted(hardware["cores"], "core")
+    cores += f" and {counted(hardware['workers'], 'worker')}" if "workers" in hardware else ""
+    cores += f" of {counted(hardware['nodes'], 'Ray node')}" if hardware.get("nodes") else ""
+    return [
+        f"command   {' '.join(source['command'])}",
+        f"versions  {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
+        f"hardware  {hardware['cpu']}, {cores}, {hardware['platform']}; "
+        f"{', '.join([*hardware['devices'], *hardware['gpus']])}",
+    ]
 
 
 def _leaderboard(args: argparse.Namespace) -> int:
@@ -233,7 +238,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
     runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
     record, correct = merge(runs, args.protocol)
     if missing := missing_shards(run.record for run in runs):
-        print(f"WARNING: shard {', '.join(missing)} is not among them", file=sys.stderr)
+        print(f"WARNING: shard {', '.join(missing)} is missing", file=sys.stderr)
     if not record["cases"]:
         raise ProbebenchError(f"no case in {', '.join(args.records)}")
     if whole:

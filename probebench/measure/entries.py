@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from probebench.records.baselines import Baseline
-from probebench.records.types import Record
+from probebench.records.types import (
+    CaseRecord,
+    DistanceRecord,
+    EstimateRecord,
+    NoDistanceRecord,
+    PlanRecord,
+    SelectionRecord,
+    SweepRecord,
+    WidthMatchedRecord,
+)
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
     from probebench.measure.result import SweepResult
+    from probebench.metrics import Estimate
+    from probebench.probes.evaluate import WidthMatched
     from probebench.records.verdicts import Judgement
 
 
-def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgement) -> Record:
+def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgement) -> CaseRecord:
     """Make the record's entry of one case."""
     measured = result.taps[tap]
     return {
@@ -31,8 +42,13 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
         "draws": measured.draws,
         "accuracy": measured.accuracy,
         "ci95": list(measured.ci95),
-        "metrics": measured.metrics.to_json(),
-        "width_matched": None if measured.width_matched is None else measured.width_matched.to_json(),
+        "metrics": {
+            "top5": _estimate(measured.metrics.top5),
+            "mean_per_class": _estimate(measured.metrics.mean_per_class),
+            "nll": _estimate(measured.metrics.nll),
+            "ece": _estimate(measured.metrics.ece),
+        },
+        "width_matched": None if measured.width_matched is None else _width_matched(measured.width_matched),
         "verdict": judgement.verdict,
         "baseline_accuracy": judgement.baseline_accuracy,
         "lost": judgement.lost,
@@ -46,8 +62,29 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
     }
 
 
-def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Record:
-    """Make the record's entry of one sweep."""
+def _estimate(estimate: Estimate | None) -> EstimateRecord | None:
+    return None if estimate is None else {"value": estimate.value, "ci95": list(estimate.ci95)}
+
+
+def _width_matched(matched: WidthMatched) -> WidthMatchedRecord:
+    return {"width": matched.width, "accuracy": matched.accuracy.value, "ci95": list(matched.accuracy.ci95)}
+
+
+class _Optional(TypedDict, total=False):
+    """The keys of a sweep's entry that not every sweep has."""
+
+    tuned_from: str
+    plan: PlanRecord
+    shift_distance: DistanceRecord | NoDistanceRecord
+    selection: SelectionRecord | None
+
+
+def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> SweepRecord:
+    """Make the record's entry of one sweep, without its selection."""
+    tuned: _Optional = {} if result.model.tuned_from is None else {"tuned_from": result.model.tuned_from}
+    planned: _Optional = {} if result.plan is None else {"plan": result.plan.to_json()}
+    if result.shift_distance is not None:
+        planned["shift_distance"] = result.shift_distance.to_json()
     return {
         "model": sweep.model,
         "dataset": sweep.dataset,
@@ -55,10 +92,9 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Reco
         "protocol": sweep.protocol,
         "depth": result.model.depth,
         "control_of": result.model.control_of,
-        **({} if result.model.tuned_from is None else {"tuned_from": result.model.tuned_from}),
+        **tuned,
         "shift": result.dataset.shift,
-        **({} if result.plan is None else {"plan": result.plan.to_json()}),
-        **({} if result.shift_distance is None else {"shift_distance": result.shift_distance.to_json()}),
+        **planned,
         "metric": result.dataset.metric,
         "weights": result.weights_digest,
         "test_set": result.test_set,

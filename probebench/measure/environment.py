@@ -6,10 +6,10 @@ import os
 import platform
 from pathlib import Path
 
-from probebench.records.types import Record
+from probebench.records.types import HardwareRecord
 
 
-def hardware(devices: list[str]) -> Record:
+def hardware(devices: list[str]) -> HardwareRecord:
     """Describe the hardware of this process.
 
     Args:

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.catalog.cases import Case, Sweep
-from probebench.catalog.taps import Tap
 from probebench.errors import Note, StoreError
 from probebench.records import run_record
 from probebench.records.baselines import Baseline
-from probebench.records.types import Record
+from probebench.records.cases import tap_of
+from probebench.records.types import CaseRecord, SweepRecord
 
 
 @dataclass
@@ -37,8 +37,8 @@ class SweepOutcome:
     """
 
     sweep: Sweep
-    record: Record | None = None
-    cases: list[Record] = field(default_factory=list)
+    record: SweepRecord | None = None
+    cases: list[CaseRecord] = field(default_factory=list)
     correct: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict, repr=False)
     complaints: dict[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
@@ -49,14 +49,14 @@ class SweepOutcome:
     traceback: str = ""
     explained_by: str | None = None
 
-    def case(self, case: Case) -> Record | None:
+    def case(self, case: Case) -> CaseRecord | None:
         """The entry of a case, or None if it was not measured."""
         return next((entry for entry in self.cases if entry["id"] == case.id), None)
 
     def baseline(self) -> Baseline:
         """Make a baseline of the measured cases, of which there must be one."""
         assert self.record is not None
-        correct = {Tap(case["layer"], case["site"]): self.correct[case["id"]] for case in self.cases}
+        correct = {tap_of(case): self.correct[case["id"]] for case in self.cases}
         first = self.cases[0]
         return Baseline(
             self.sweep, first["fingerprint"], self.record["test_set"], first["n_test"], self.record["weights"], correct

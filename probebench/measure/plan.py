@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from probebench._format import human
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
+from probebench.records.types import PlanRecord
 
 if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol
@@ -116,7 +117,7 @@ class SweepPlan:
     disk: int
     device: int = 0
 
-    def to_json(self) -> dict[str, str | int]:
+    def to_json(self) -> PlanRecord:
         """Return the entry in the run record."""
         return {
             "mode": self.mode,

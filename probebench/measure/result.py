@@ -13,7 +13,7 @@ from probebench.measure.plan import SweepPlan
 from probebench.measure.shift import ShiftDistance, Unavailable
 from probebench.models.checkpoint import PLAIN
 from probebench.probes.evaluate import TapResult
-from probebench.records.ranking import chosen
+from probebench.records.ranking import choose
 
 if TYPE_CHECKING:
     from probebench.measure.extract import ExtractedFeatures
@@ -145,9 +145,9 @@ class SweepResult:
             f"<SweepResult {self.model.name} on {self.dataset.name}, {self.protocol.name}: {len(self.taps)} taps, "
             f"{self.n_train} training and {self.n_test} test images"
         ]
-        rows = self.to_rows()
+        rows: list[Any] = self.to_rows()
         if rows:
-            best = chosen(rows)
+            best = choose(rows)
             on = "test" if best["held_out_accuracy"] is None else "held-out"
             lines += [f"  {_format_row(best)}, the best on {on} images"]
             lines += [f"  {_format_row(row)}" for row in rows if row["tap"] == FINAL != best["tap"]]

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from probebench._format import counted, signed
 from probebench._progress import Progress
@@ -37,7 +37,7 @@ from probebench.measure.shift import References, measure_shift
 from probebench.records import baselines, run_record
 from probebench.records.baselines import Baseline
 from probebench.records.tap_selection import select_tap
-from probebench.records.types import Record
+from probebench.records.types import HardwareRecord, Record, WithheldRecord
 from probebench.records.verdicts import Judgement, judge
 
 
@@ -280,7 +280,7 @@ class Run:
             found += [f"stale: baseline {name} has no case" for outcome in outcomes for name in outcome.stale]
         return found
 
-    def record(self, interrupted: bool, withheld: Sequence[Record] = ()) -> Record:
+    def record(self, interrupted: bool, withheld: Sequence[WithheldRecord] = ()) -> Record:
         """Make the run record of all that was measured so far, including unfinished sweeps.
 
         Args:
@@ -306,7 +306,7 @@ class Run:
             alpha=self.options.alpha,
             min_drop=self.options.min_drop,
         )
-        record["hardware"] |= self.hardware
+        record["hardware"] = cast(HardwareRecord, record["hardware"] | self.hardware)
         if self.options.shard is not None:
             record["shard"] = list(self.options.shard)
         if withheld:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from probebench.features.cache import FeatureCache
 from probebench.features.extraction import read_features
 from probebench.features.settings import ExtractionSettings
 from probebench.fetch import local
+from probebench.records.types import DistanceRecord, NoDistanceRecord
 
 if TYPE_CHECKING:
     from probebench.catalog.protocols import Protocol
@@ -57,8 +58,13 @@ class ShiftDistance:
     value: float
     standard_error: float
 
-    def to_json(self) -> dict[str, Any]:
-        return {"measure": MEASURE} | {name: getattr(self, name) for name in ("reference", "value", "standard_error")}
+    def to_json(self) -> DistanceRecord:
+        return {
+            "measure": MEASURE,
+            "reference": self.reference,
+            "value": self.value,
+            "standard_error": self.standard_error,
+        }
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Unavailable:
 
     why: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> NoDistanceRecord:
         return {"unavailable": self.why}
 
 

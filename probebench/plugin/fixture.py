@@ -9,7 +9,7 @@ import pytest
 from probebench.catalog.cases import Case
 from probebench.measure.outcome import SweepOutcome
 from probebench.plugin.items import UNMEASURED
-from probebench.records.types import Record
+from probebench.records.types import CaseRecord
 
 
 class Probe:
@@ -48,11 +48,11 @@ class Probe:
         return low, high
 
     @property
-    def record(self) -> Record:
+    def record(self) -> CaseRecord:
         """A copy of this case's entry in the run record, as an object of ``cases`` in run-1.json."""
         return copy.deepcopy(self._entry())
 
-    def _entry(self) -> Record:
+    def _entry(self) -> CaseRecord:
         """Return the entry of the case. Fails the test if there is none, and explains why once a sweep."""
         __tracebackhide__ = True
         item, outcome = self._request.node, self._outcome
@@ -67,7 +67,7 @@ class Probe:
         item.user_properties.append(UNMEASURED)
         pytest.fail(f"not measured: the sweep failed, see {outcome.explained_by}", pytrace=False)
 
-    def _report(self, entry: Record) -> None:
+    def _report(self, entry: CaseRecord) -> None:
         """Add the case to the report of its test."""
         self._request.node.user_properties += [
             ("probe_accuracy", entry["accuracy"]),
@@ -78,7 +78,7 @@ class Probe:
             self._request.node.user_properties.append(baseline)
         self._report_time(entry)
 
-    def _report_time(self, entry: Record) -> None:
+    def _report_time(self, entry: CaseRecord) -> None:
         """Report the attributed time to pytest-benchmark, unless it is not installed or is disabled."""
         config = self._request.config
         if not config.pluginmanager.has_plugin("benchmark") or getattr(config.option, "benchmark_skip", False):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,9 +46,6 @@ class WidthMatched:
 
     width: int
     accuracy: Estimate
-
-    def to_json(self) -> dict[str, Any]:
-        return {"width": self.width, "accuracy": self.accuracy.value, "ci95": list(self.accuracy.ci95)}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from probebench.errors import ProbebenchError
 from probebench.measure.result import SweepResult
 from probebench.metrics import Estimate
 from probebench.recommendation.screening import measured
+from probebench.records.types import ScoredCase
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -239,7 +240,7 @@ class Recommendation:
         return html(self.lines(), COLUMNS, self.rows())
 
 
-def as_cases(result: SweepResult) -> list[dict[str, Any]]:
+def as_cases(result: SweepResult) -> list[ScoredCase]:
     """Return the cases of a sweep with the keys that `probebench.records.tap_selection.select_tap` reads."""
     return [
         {

@@ -111,6 +111,7 @@ class _Choice:
         result, prepared = self.result, self.prepared
         selection = select_tap(as_cases(result), correct_of(result))
         assert selection is not None
+        assert selection["tied"] is not None
         tap, tied = Tap.parse(selection["tap"]), tuple(Tap.parse(one) for one in selection["tied"])
         chosen, final = result.taps[tap], result.taps[Tap(FINAL, FINAL)]
         saved = saved_compute(prepared.model.net, result.model.input_size, result.taps)

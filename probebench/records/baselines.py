@@ -1,16 +1,15 @@
-"""Baselines: what a case is expected to score, and the verdict on what it scored.
+"""Baselines: the stored scores that cases are compared with.
 
-One JSON file per protocol, model and dataset, sorted and with one line per case so that a diff can be read, and
-beside it a safetensors file with one bit per case and test example: which were right. The JSON names the SHA-256 of
-the other file, so that halves of different updates are never taken for a whole.
+There is one JSON file per protocol, model and dataset, sorted and with one line per case so that a diff can be read,
+and beside it a safetensors file with one bit per case and test example, set if the example was right. The JSON names
+the SHA-256 of the other file, so that files of two different updates are never read as a pair.
 
-Writing the JSON is what makes an update valid: the other file lies ready beside it by then, under a name made of its
-digest, and takes its own name afterwards. Whenever a writer dies, what is read is the old pair or the new one.
+Writing the JSON is what makes an update valid: by then the other file is already on disk under a name made of its
+digest, and it is renamed afterwards. If a writer dies at any moment, readers get either the old pair or the new one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,27 +23,28 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
 from probebench import _files
 from probebench._files import relative
+from probebench._format import list_some
 from probebench.catalog import ModelSpec
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError
+from probebench.records import correct_bits
 
 Table = dict[str, Any]
 
 SCHEMA = 1
 UPGRADERS: dict[int, Callable[[Table], Table]] = {}
-"""By schema number, what turns the JSON of that schema into the next one's; its number is set by the reader."""
+"""By schema number, the function that turns the JSON of that schema into the next one's; the reader sets the number."""
 
 _HEAD = ("schema", "model", "dataset", "protocol", "fingerprint", "test_set", "n_test", "weights", "correct_sha256")
 _CASE = ("accuracy", "correct")
-# Weights are kept out of many repositories, and what lies beside the JSON must not be.
+# Many repositories ignore *.safetensors because of model weights; baselines need theirs.
 _GITIGNORE = "# made by probebench\n.lock\n!*.safetensors\n"
-_ADVICE = "Restore both files from version control, or measure them anew with --probe-update=all"
+_ADVICE = "Restore both files from version control, or measure them again with --probe-update=all"
 _PAUSES = (
     0.0,
     0.02,
@@ -67,7 +67,7 @@ class Baseline:
         weights: digest of the network's parameters
         correct: per tap bool of shape (n_test,), which test examples were right; (draws, n_test) for several draws of
             the training set
-        schema: of the files that it was read from; any update of older ones writes the present one
+        schema: of the files that it was read from; any update writes the present one
     """
 
     sweep: Sweep
@@ -79,7 +79,7 @@ class Baseline:
     schema: int = SCHEMA
 
     def accuracy(self, tap: Tap) -> float:
-        """The mean over draws, where there are several."""
+        """The mean over draws, if there are several."""
         return float(np.count_nonzero(self.correct[tap]) / self.correct[tap].size)
 
     @property
@@ -94,15 +94,15 @@ def paths(directory: Path, sweep: Sweep) -> tuple[Path, Path]:
 
 
 class NewerBaseline(StoreError):
-    """Files of a schema that only a newer probebench knows: not damaged, so never replaced."""
+    """The files have a schema that only a newer probebench knows. They are not damaged, so they are never replaced."""
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keep other processes from changing any baseline in a directory, which is made, with the lock kept out of git.
+    """Lock a directory of baselines against other processes. It is created if needed, with the lock ignored by git.
 
     Raises:
-        StoreError: if another process does not let go, or the lock cannot be made
+        StoreError: if another process holds the lock for too long, or the lock cannot be created
     """
     # The lock file stays: removing one splits those who wait for it from those who come later.
     lock = FileLock(directory / ".lock")
@@ -112,7 +112,7 @@ def locked(directory: Path) -> Iterator[None]:
         lock.acquire(timeout=_PATIENCE)
     except Timeout:
         raise StoreError(
-            f"baselines in {directory} are being written by another process, for more than {_PATIENCE:.0f} seconds; "
+            f"another process has been writing baselines in {directory} for more than {_PATIENCE:.0f} seconds; "
             "run this update again when it has ended"
         ) from None
     except OSError as error:
@@ -124,10 +124,10 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def read(directory: Path, sweep: Sweep, *, damaged_is_none: bool = False) -> Baseline | None:
-    """The baseline of a sweep, or None where there is none.
+    """The baseline of a sweep, or None if there is none.
 
     Args:
-        damaged_is_none: give None for a damaged one, too, for a caller who replaces all of it
+        damaged_is_none: return None for a damaged one, too, for a caller that replaces all of it
 
     Raises:
         StoreError: if it is damaged or was edited by hand, or its two files do not belong together
@@ -160,14 +160,14 @@ def _pair(path: Path, side_path: Path) -> tuple[int, Table, bytes] | None:
                 return None
             if pause == _PAUSES[-1]:
                 raise
-            continue  # another process may be at removing both
+            continue  # another process may be removing both
         schema, table = _upgraded(path, json.loads(text))
         for candidate in (side_path, _ready(side_path, table["correct_sha256"])):
             try:
                 side = candidate.read_bytes()
             except FileNotFoundError:
                 continue
-            digest = hashlib.sha256(side).hexdigest()
+            digest = correct_bits.sha256(side)
             if digest == table["correct_sha256"]:
                 return schema, table, side
             found = f"has SHA-256 {digest[:16]}"
@@ -178,7 +178,7 @@ def _pair(path: Path, side_path: Path) -> tuple[int, Table, bytes] | None:
 
 
 def _ready(side_path: Path, digest: str) -> Path:
-    """Where the file with the correctness lies until the JSON file that names its digest is in place."""
+    """The temporary path of the correctness file, until the JSON file that names its digest is in place."""
     return side_path.with_name(f".{side_path.name}.{digest[:16]}")
 
 
@@ -198,7 +198,7 @@ def _upgraded(path: Path, table: Any) -> tuple[int, Table]:
 
 
 def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) -> Baseline:
-    """A baseline from the contents of its files, each statement in the one checked against the other."""
+    """A baseline from the contents of its files, after checking that they agree."""
 
     def refuse(what: str) -> StoreError:
         return StoreError(f"baseline {path}: {what}; was it edited by hand? {_ADVICE}")
@@ -206,7 +206,7 @@ def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) ->
     def check_keys(what: str, keys: Mapping[str, Any], known: tuple[str, ...]) -> None:
         for key in known:
             if key not in keys:
-                raise refuse(f"{what} lacks {key!r}")
+                raise refuse(f"{what} has no {key!r}")
         for key in keys:
             if key not in known:
                 raise refuse(f"{what} has an entry {key!r}, which probebench does not write")
@@ -229,10 +229,7 @@ def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) ->
     taps = [Tap.parse(name) for name in cases]
     if taps != sorted(taps):
         raise refuse("its cases are not in order")
-    bits = np.unpackbits(packed, axis=1, count=n_test * draws).astype(bool)
-    if draws > 1:
-        bits = bits.reshape(len(cases), draws, n_test)
-    correct = dict(zip(taps, bits, strict=True))
+    correct = dict(zip(taps, correct_bits.unpack(packed, n_test, draws), strict=True))
     baseline = Baseline(sweep, table["fingerprint"], table["test_set"], n_test, table["weights"], correct, schema)
     for tap, (name, case) in zip(taps, cases.items(), strict=True):
         check_keys(f"case {name}", case, _CASE)
@@ -253,9 +250,7 @@ def write(directory: Path, baseline: Baseline) -> None:
         StoreError: if it cannot be written
     """
     taps = sorted(baseline.correct)
-    packed = np.packbits(np.stack([baseline.correct[tap].ravel() for tap in taps]), axis=1)
-    side = save_tensors({"correct": packed})
-    digest = hashlib.sha256(side).hexdigest()
+    side, digest = correct_bits.encode({"correct": np.stack([baseline.correct[tap].ravel() for tap in taps])})
     sweep = baseline.sweep
     values = (SCHEMA, sweep.model, sweep.dataset, sweep.protocol, baseline.fingerprint, baseline.test_set)
     head = list(zip(_HEAD, (*values, baseline.n_test, baseline.weights, digest), strict=True))
@@ -271,7 +266,7 @@ def write(directory: Path, baseline: Baseline) -> None:
     try:
         ready.replace(side_path)
         for name in (path.name, side_path.name):
-            for pattern in (f".{name}.*", f"..{name}.*"):  # of writers that died: what was ready, what was to become so
+            for pattern in (f".{name}.*", f"..{name}.*"):  # complete and partial files of writers that died
                 for left in path.parent.glob(pattern):
                     left.unlink(missing_ok=True)
     except OSError as error:
@@ -292,8 +287,9 @@ def remove(directory: Path, sweep: Sweep) -> None:
 
 
 def update(directory: Path, new: Baseline, model: ModelSpec, how: Literal["new", "all"], tests: str = "") -> bool:
-    """Bring what a sweep measured into its stored baseline, as it is now: other processes may have changed it since
-    the sweep was compared with it.
+    """Merge the measured cases of a sweep into its stored baseline.
+
+    The baseline is read again: other processes may have changed it since the sweep was compared with it.
 
     Args:
         tests: see `update_command`
@@ -302,19 +298,19 @@ def update(directory: Path, new: Baseline, model: ModelSpec, how: Literal["new",
         whether anything changed
 
     Raises:
-        StoreError: see `merged`, `read` and `write`; the files are then what they were
+        StoreError: see `merge`, `read` and `write`; the files are then unchanged
     """
     whole = set(new.correct) == set(all_taps(model.depth))
     with locked(directory):
         old = read(directory, new.sweep, damaged_is_none=how == "all" and whole)
-        joined = merged(old, new, model, how, tests)
+        joined = merge(old, new, model, how, tests)
         if joined is not None:
             write(directory, joined)
     return joined is not None
 
 
 def update_command(sweep: Sweep, model: ModelSpec, how: str, tests: str) -> str:
-    """What stores the baselines of all cases of a sweep.
+    """The command that stores the baselines of all cases of a sweep.
 
     Args:
         tests: see `probebench.measure.options.Options.tests`
@@ -324,15 +320,15 @@ def update_command(sweep: Sweep, model: ModelSpec, how: str, tests: str) -> str:
     return " ".join(filter(None, ["pytest", tests, names, protocol, f"--probe-update={how}"]))
 
 
-def merged(
+def merge(
     old: Baseline | None, new: Baseline, model: ModelSpec, how: Literal["new", "all"], tests: str = ""
 ) -> Baseline | None:
-    """The baseline after an update with what a sweep measured, or None if nothing changes.
+    """The baseline after an update with the measured cases of a sweep, or None if nothing changes.
 
-    Cases that were not measured keep their entry. Under ``new``, so do all that have one.
+    Cases that were not measured keep their entry. With ``new``, so do all cases that have one.
 
     Raises:
-        StoreError: if entries of another fingerprint, another test set or other weights would stay beside new ones
+        StoreError: if entries of another fingerprint, another test set or other weights would stay among new ones
     """
     if old is None:
         return new
@@ -366,7 +362,7 @@ def prune(
     withheld: Collection[Sweep],
     keeps: Callable[[str], bool],
 ) -> tuple[list[str], list[str]]:
-    """Remove the baselines of a protocol that have no case: whole files, and entries of files that stay.
+    """Remove the stale baselines of a protocol, those without a case: whole files, and entries of other files.
 
     Args:
         cases: the taps of every sweep that has cases
@@ -374,7 +370,7 @@ def prune(
         keeps: whether the baselines of a model of that name stay as they are
 
     Returns:
-        what was removed, and what could not be, a line each
+        a line for each thing that was removed, and a line for each that could not be
     """
     removed: list[str] = []
     problems: list[str] = []
@@ -397,7 +393,7 @@ def prune(
 
 
 def stored_sweeps(directory: Path, protocol: str) -> list[Sweep]:
-    """Every sweep with a file of a baseline."""
+    """Every sweep that has a baseline file."""
     found = set()
     for path in (directory / protocol).iterdir():
         model, dash, dataset = path.stem.partition("-")
@@ -407,11 +403,11 @@ def stored_sweeps(directory: Path, protocol: str) -> list[Sweep]:
 
 
 def _remove_stale(directory: Path, sweep: Sweep, taps: Collection[Tap]) -> str:
-    """Remove what a stored sweep has besides `taps`; what that was, or nothing."""
+    """Remove the entries of a stored sweep other than `taps`; returns what was removed, empty for nothing."""
     path, _ = paths(directory, sweep)
     if not taps:
         remove(directory, sweep)
-        return f"{relative(path)} and the file beside it, which had no case"
+        return f"{relative(path)} and its .safetensors file, which had no test case"
     old = read(directory, sweep)
     if old is None or not (gone := sorted(old.correct.keys() - set(taps))):
         return ""
@@ -420,12 +416,12 @@ def _remove_stale(directory: Path, sweep: Sweep, taps: Collection[Tap]) -> str:
         write(directory, replace(old, correct=kept))
     else:
         remove(directory, sweep)
-    names = ", ".join(tap.id for tap in gone[:3]) + (", ..." if len(gone) > 3 else "")
-    return f"{len(gone)} of {len(old.correct)} entries of {relative(path)}, which had no case: {names}"
+    names = list_some(tap.id for tap in gone)
+    return f"{len(gone)} of {len(old.correct)} entries of {relative(path)}, which had no test case: {names}"
 
 
 def incomparable(baseline: Baseline, now: Baseline) -> str:
-    """Why the two cannot be compared: empty if they can."""
+    """The reason why the two cannot be compared; empty if they can."""
     if baseline.fingerprint != now.fingerprint:
         return f"protocol fingerprint {baseline.fingerprint}, not {now.fingerprint}"
     if baseline.test_set != now.test_set or baseline.n_test != now.n_test:

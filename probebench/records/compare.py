@@ -1,15 +1,16 @@
-"""Two runs, or two models, against each other: the same test as against a baseline."""
+"""Compare two runs, or two models, by the test that cases are compared with their baseline by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError, unknown
+from probebench.records.cases import key_of, tap_of
 from probebench.records.merge import Stored
-from probebench.records.ranking import chosen
+from probebench.records.ranking import choose
+from probebench.records.types import CaseRecord
 from probebench.records.verdicts import Judgement, judge_moves
 from probebench.stats import Move, paired, unpaired
 
@@ -23,10 +24,10 @@ class Pair:
     Attributes:
         dataset: its name
         models: of A and of B; equal where two runs of one model are compared
-        taps: of A and of B; they differ where each model stands with the tap it chose
+        taps: of A and of B; they differ if these are the taps that two models chose
         chosen: whether each tap is the one that its model chose on held-out training images
         accuracies: of A and of B
-        move: from A to B; None where they cannot be compared
+        move: from A to B; None if they cannot be compared
         judgement: B against A as its baseline
     """
 
@@ -45,11 +46,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What became of every case.
+    """All compared cases.
 
     Attributes:
         pairs: the largest drop first; those that cannot be compared last
-        only_a, only_b: how many cases of the compared models have no counterpart
+        only_a, only_b: the number of cases of the compared models that have no counterpart
     """
 
     pairs: list[Pair]
@@ -77,7 +78,7 @@ def compare(
 
     Raises:
         UnknownName: for a model that its run does not have
-        ProbebenchError: if it is open which models are meant, or no case has a counterpart that it can be compared with
+        ProbebenchError: if the models to compare are ambiguous, or no case has a counterpart to be compared with
     """
     of_a, of_b = _cases(a), _cases(b)
     pairs: list[Pair] = []
@@ -98,7 +99,7 @@ def compare(
     moves = {index: pair.move for index, pair in enumerate(pairs) if pair.move is not None}
     if not moves:
         reasons = sorted({pair.judgement.reason for pair in pairs})
-        why = f": {'; '.join(reasons)}" if reasons else ", for they have no protocol, dataset and tap in common"
+        why = f": {'; '.join(reasons)}" if reasons else ": they have no protocol, dataset and tap in common"
         raise ProbebenchError(f"no case of {a.name} can be compared with one of {b.name}{why}")
     for index, judgement in judge_moves(moves, alpha=alpha, min_drop=min_drop, family=len(moves)).items():
         pairs[index] = replace(pairs[index], judgement=judgement)
@@ -107,22 +108,27 @@ def compare(
 
 
 _Key = tuple[str, str, Tap]  # protocol, dataset, tap
-_Case = dict[str, Any]
+
+
+class _Case(CaseRecord):
+    """A case with the digest of its test set."""
+
+    test_set: str
 
 
 def _cases(run: Stored) -> dict[str, dict[_Key, _Case]]:
-    """Cases by model; each with the digest of its test set."""
-    test_sets = {(s["model"], s["dataset"], s["protocol"]): s["test_set"] for s in run.record["sweeps"]}
+    """Cases by model."""
+    test_sets = {(*key_of(sweep), sweep["protocol"]): sweep["test_set"] for sweep in run.record["sweeps"]}
     found: dict[str, dict[_Key, _Case]] = {}
     for case in run.record["cases"]:
-        key = case["protocol"], case["dataset"], Tap(case["layer"], case["site"])
-        test_set = test_sets[case["model"], case["dataset"], case["protocol"]]
-        found.setdefault(case["model"], {})[key] = case | {"test_set": test_set}
+        test_set = test_sets[*key_of(case), case["protocol"]]
+        key = case["protocol"], case["dataset"], tap_of(case)
+        found.setdefault(case["model"], {})[key] = {**case, "test_set": test_set}
     return found
 
 
 def _model_pairs(
-    a: Stored, b: Stored, of_a: Mapping[str, Any], of_b: Mapping[str, Any], models: tuple[str, str] | None
+    a: Stored, b: Stored, of_a: Collection[str], of_b: Collection[str], models: tuple[str, str] | None
 ) -> list[tuple[str, str]]:
     if models is not None:
         for name, run, known in zip(models, (a, b), (of_a, of_b), strict=True):
@@ -140,26 +146,30 @@ def _model_pairs(
 
 
 def _chosen(cases: Iterable[_Case]) -> dict[str, _Case]:
-    """By dataset, the case that is best on held-out training images; none where a tap is chosen on the test images."""
+    """The case with the best held-out accuracy, by dataset; datasets without held-out accuracies are left out."""
     with_score: dict[str, list[_Case]] = {}
     for case in cases:
         if case["held_out_accuracy"] is not None:
             with_score.setdefault(case["dataset"], []).append(case)
-    return {dataset: chosen(own) for dataset, own in with_score.items()}
+    return {dataset: choose(own) for dataset, own in with_score.items()}
 
 
 def _pair(a: Stored, b: Stored, before: _Case, now: _Case) -> Pair:
     pair = Pair(
         dataset=before["dataset"],
         models=(before["model"], now["model"]),
-        taps=(Tap(before["layer"], before["site"]), Tap(now["layer"], now["site"])),
+        taps=(tap_of(before), tap_of(now)),
         chosen=False,
         accuracies=(before["accuracy"], now["accuracy"]),
         move=None,
     )
-    for field, what in (("fingerprint", "protocol fingerprint"), ("test_set", "test set"), ("n_test", "test set of")):
-        if before[field] != now[field]:
-            reason = f"{what} {before[field]} in {a.name}, {now[field]} in {b.name}"
+    for what, of_a, of_b in (
+        ("protocol fingerprint", before["fingerprint"], now["fingerprint"]),
+        ("test set", before["test_set"], now["test_set"]),
+        ("test set of", before["n_test"], now["n_test"]),
+    ):
+        if of_a != of_b:
+            reason = f"{what} {of_a} in {a.name}, {of_b} in {b.name}"
             return replace(pair, judgement=Judgement("not comparable", reason=reason))
     n_test, right = now["n_test"], (a.correct.get(before["id"]), b.correct.get(now["id"]))
     if right[0] is not None and right[1] is not None:

@@ -1,12 +1,12 @@
-"""How much of what the chosen taps gain over ``final`` is left at equal width and beside a random network."""
+"""Controls: the part of the chosen taps' gain over ``final`` that equal width and a random network leave."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from probebench.records.ranking import Row, best_taps
+from probebench.records.types import Record
 
 SHIFTS = ("none", "shift", "strong")
 
@@ -17,12 +17,12 @@ class Controls:
 
     Attributes:
         model: its name
-        datasets: how many were averaged over: those that have the gain and every control below that is not None
+        datasets: the number averaged over: those that have the gain and every control below that is not None
         gain: over ``final``
         equal_width: the same, of probes that read no more features than the residual stream is wide
-        random: what the same taps of the random control gain over the control's ``final``
-        survived: what both controls leave (`Row.survived`)
-        survived_by_shift: the same over the datasets of each shift, where there are several
+        random: the gain of the same taps of the random control over the control's ``final``
+        survived: the part that both controls leave (`Row.survived`)
+        survived_by_shift: the same over the datasets of each shift, if there are several
     """
 
     model: str
@@ -34,8 +34,8 @@ class Controls:
     survived_by_shift: dict[str, float]
 
 
-def controls(record: dict[str, Any], ranking: dict[str, list[Row]]) -> list[Controls]:
-    """One entry for each model of which a control was measured; none for the random controls themselves."""
+def controls(record: Record, ranking: dict[str, list[Row]]) -> list[Controls]:
+    """The controls of each model that has any; random controls themselves have no entry."""
     shift_of = {sweep["dataset"]: sweep["shift"] for sweep in record["sweeps"]}
     random = {sweep["model"] for sweep in record["sweeps"] if sweep["control_of"]}
     by_model: dict[str, list[Row]] = {}

@@ -9,7 +9,7 @@ from probebench._version import __version__
 
 
 def versions() -> dict[str, str]:
-    """Of Python, probebench and the packages that numbers depend on."""
+    """The versions of Python, probebench and the packages that numbers depend on, as far as they are installed."""
     names = ("torch", "torchvision", "timm", "scikit-learn", "numpy", "scipy", "pytest", "pytest-benchmark")
     found = {"python": platform.python_version(), "probebench": __version__}
     for name in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from probebench._format import list_some
 from probebench.errors import UnknownName, unknown
 
 
@@ -11,12 +12,12 @@ def find_record(name: str, start: Path | None = None) -> Path:
     """The file of a run record.
 
     Args:
-        name: a path; or, of the records in the nearest ``.probebench/runs`` of `start` and the folders above it, the
-            start of the name of just one, or ``latest``
+        name: a path, ``latest``, or the first characters of a record's name. Names are looked up in the nearest
+            ``.probebench/runs`` of `start` and the folders above it, and must fit just one record
         start: a folder, the current one by default
 
     Raises:
-        UnknownName: if there is none, or several have a name that starts so
+        UnknownName: if no record fits, or several do
     """
     path = Path(name)
     if path.is_file():
@@ -26,14 +27,14 @@ def find_record(name: str, start: Path | None = None) -> Path:
         if (runs := folder / ".probebench" / "runs").is_dir():
             break
     else:
-        raise UnknownName(f"there is no file {name!r}, and no .probebench/runs here or in a folder above")
+        raise UnknownName(f"there is no file {name!r}, and no .probebench/runs in this folder or one above it")
     # Names begin with the second of the start; within one, the file that was written last is the latest.
     found = sorted(runs.glob("*.json"), key=lambda file: (file.name[:16], file.stat().st_mtime_ns))
     matching = found[-1:] if name == "latest" else [file for file in found if file.name.startswith(name)]
     if len(matching) == 1:
         return matching[0]
     if matching:
-        names = ", ".join(file.stem for file in matching[:5]) + (", ..." if len(matching) > 5 else "")
+        names = list_some((file.stem for file in matching), most=5)
         raise UnknownName(f"{len(matching)} run records in {runs} start with {name!r}: {names}")
     known = [*(file.stem for file in found), "latest"]
     raise unknown("run record", name, known if found else ["a path to one"], f"`ls {runs}` lists them")

@@ -1,26 +1,38 @@
-"""One run record from several: runs of many machines, or of one machine at several times."""
+"""Merge run records: of several machines, or of one machine at several times."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from probebench.errors import ProbebenchError, unknown
+from probebench.records.cases import SweepKey, group_by_sweep, key_of
 from probebench.records.run_record import throughput
-from probebench.records.tap_selection import by_sweep, select_tap
-from probebench.records.types import Correct, Record
+from probebench.records.tap_selection import select_tap
+from probebench.records.types import (
+    CaseRecord,
+    Correct,
+    FailureRecord,
+    HardwareRecord,
+    Record,
+    SourceRecord,
+    SweepRecord,
+    WithheldRecord,
+)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A run record as it was found.
+    """A run record that was read from a file.
 
     Attributes:
-        name: what messages call it by
+        name: its name in messages
         record: the record
-        correct: which test examples were right, where that is known
+        correct: which test examples were right, by id of a case, as far as that is known
     """
 
     name: str
@@ -33,13 +45,13 @@ class Stored:
 
 
 def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, Correct]:
-    """Join the cases of several runs; of a case that several have, the newest counts.
+    """Join the cases of several runs; if several runs have a case, the newest counts.
 
-    Where a sweep's cases come from several runs, its tap is chosen anew, and compared with the others as far as it is
-    known which test examples were right.
+    If the cases of a sweep come from several runs, its tap is selected again, and compared with the others as far as
+    it is known which test examples were right.
 
     Args:
-        runs: at least one; of two that started in the same second the later one in the sequence is the newer
+        runs: at least one; of two that started in the same second, the later one in the sequence is the newer
         protocol: the name of the protocol to keep; by default that of all cases
 
     Returns:
@@ -55,31 +67,38 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
     kept = [Stored(run.name, _of_protocol(run.record, protocol), run.correct) for run in runs]
     kept = [run for run in kept if run.record["sweeps"]] or kept
     _refuse_mixtures(kept)
-    sweeps: dict[tuple[str, str], Record] = {}
-    cases: dict[str, Record] = {}
+    sweeps: dict[SweepKey, SweepRecord] = {}
+    cases: dict[str, CaseRecord] = {}
     came_from: dict[str, int] = {}
-    correct: dict[str, Any] = {}
+    correct: dict[str, npt.NDArray[np.bool_]] = {}
     for number, run in enumerate(kept):
         for sweep in run.record["sweeps"]:
-            sweeps[sweep["model"], sweep["dataset"]] = sweep
+            sweeps[key_of(sweep)] = sweep
         for case in run.record["cases"]:
             cases[case["id"]] = case
             came_from[case["id"]] = number
             correct.pop(case["id"], None)
             if case["id"] in run.correct:
                 correct[case["id"]] = run.correct[case["id"]]
+    for key, own in group_by_sweep(cases.values()).items():
+        # A selection that one run made from all of these cases holds even if their bits are not at hand.
+        if "selection" not in sweeps[key] or len({came_from[case["id"]] for case in own}) > 1:
+            sweeps[key] = sweeps[key] | {"selection": select_tap(own, correct)}
     newest = kept[-1].record
-    hardware = newest["hardware"] | {
-        key: sorted({name for run in kept for name in run.record["hardware"][key]}) for key in ("devices", "gpus")
+    hardware: HardwareRecord = newest["hardware"] | {
+        "devices": sorted({name for run in kept for name in run.record["hardware"]["devices"]}),
+        "gpus": sorted({name for run in kept for name in run.record["hardware"]["gpus"]}),
     }
-    merged: Record = {key: value for key, value in newest.items() if key not in ("correct", "shard")} | {
+    images, rate = throughput(list(sweeps.values()))
+    merged: Record = newest | {
         "started": kept[0].record["started"],
         "duration_seconds": sum(run.record["duration_seconds"] for run in kept),
         "interrupted": any(run.record["interrupted"] for run in kept),
         "hardware": hardware,
         "precision": sorted({sweep["precision"] for sweep in sweeps.values()}),
         "seeds": sorted({sweep["seed"] for sweep in sweeps.values()}),
-        **throughput(list(sweeps.values())),
+        "images": images,
+        "images_per_second": rate,
         "sweeps": list(sweeps.values()),
         "cases": list(cases.values()),
         "failures": _failures(kept),
@@ -88,16 +107,13 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
         "extra": {key: value for run in kept for key, value in run.record["extra"].items()},
         "merged": [source for run in kept for source in _sources(run)],
     }
-    for key, own in by_sweep(merged).items():
-        # What the one run of all these cases says of them holds, also where its bits are not at hand.
-        if "selection" not in sweeps[key] or len({came_from[case["id"]] for case in own}) > 1:
-            sweeps[key] = sweeps[key] | {"selection": select_tap(own, correct)}
-    merged["sweeps"] = list(sweeps.values())
+    merged.pop("correct", None)
+    merged.pop("shard", None)
     return merged, correct
 
 
 def missing_shards(records: Iterable[Record]) -> list[str]:
-    """The parts of runs with ``--probe-shard`` that are not among some records, as in ``2/3``."""
+    """The parts of runs with ``--probe-shard`` that are missing among some records, such as ``2/3``."""
     found: dict[int, set[int]] = {}
     for record in records:
         if "shard" in record:
@@ -118,22 +134,23 @@ def _only_protocol(runs: Sequence[Stored], wanted: str | None) -> str | None:
     if len(found) > 1:
         which = ", ".join(f"{name} ({run})" for name, run in found.items())
         raise ProbebenchError(
-            f"results of different protocols do not share a leaderboard: {which}. Pick one with --protocol"
+            f"results of different protocols cannot share a leaderboard: {which}. Pick one with --protocol"
         )
     return next(iter(found), None)
 
 
 def _of_protocol(record: Record, protocol: str | None) -> Record:
     return record | {
-        key: [entry for entry in record[key] if protocol in (None, entry["protocol"])] for key in ("sweeps", "cases")
+        "sweeps": [sweep for sweep in record["sweeps"] if protocol in (None, sweep["protocol"])],
+        "cases": [case for case in record["cases"] if protocol in (None, case["protocol"])],
     }
 
 
 def _refuse_mixtures(runs: Sequence[Stored]) -> None:
-    said: dict[str, tuple[str, str]] = {}  # what must agree: its value, and the run that was the first to have it
+    values: dict[str, tuple[str, str]] = {}  # what must agree: its value, and the first run that has it
 
     def agree(run: Stored, what: str, value: object, remedy: str = "Leave one of the two out") -> None:
-        before, first = said.setdefault(what, (str(value), run.name))
+        before, first = values.setdefault(what, (str(value), run.name))
         if before != str(value):
             raise ProbebenchError(f"{what} differs: {before} in {first}, {value} in {run.name}. {remedy}")
 
@@ -143,13 +160,13 @@ def _refuse_mixtures(runs: Sequence[Stored]) -> None:
             agree(run, f"the number of training images of {case['dataset']}", case["n_train"])
         for sweep in run.record["sweeps"]:
             agree(run, f"the test set of {sweep['dataset']}", sweep["test_set"])
-            how = "One name stands for one set of weights here; `probebench compare` compares two"
-            agree(run, f"the weights digest of {sweep['model']}", sweep["weights"], how)
+            remedy = "In a leaderboard one name stands for one set of weights; `probebench compare` compares two"
+            agree(run, f"the weights digest of {sweep['model']}", sweep["weights"], remedy)
 
 
-def _failures(runs: Sequence[Stored]) -> list[Record]:
-    """Sweeps that failed, less those that a newer run has measured."""
-    failures: dict[str, Record] = {}
+def _failures(runs: Sequence[Stored]) -> list[FailureRecord]:
+    """The sweeps that failed and that no newer run has measured."""
+    failures: dict[str, FailureRecord] = {}
     for run in runs:
         for sweep in run.record["sweeps"]:
             failures.pop(f"{sweep['model']}-{sweep['dataset']}", None)
@@ -157,14 +174,21 @@ def _failures(runs: Sequence[Stored]) -> list[Record]:
     return list(failures.values())
 
 
-def _withheld(runs: Sequence[Stored]) -> list[Record]:
-    """What no run has measured, by model, as the newest run says."""
+def _withheld(runs: Sequence[Stored]) -> list[WithheldRecord]:
+    """The models that no run has measured, each as in the newest run."""
     measured = {sweep["model"] for run in runs for sweep in run.record["sweeps"]}
     found = {each["model"]: each for run in runs for each in run.record.get("withheld", ())}
     return [each for model, each in found.items() if model not in measured]
 
 
-def _sources(run: Stored) -> list[Record]:
-    own = {key: run.record[key] for key in ("started", "command", "versions", "hardware")}
-    already: list[Record] = run.record.get("merged") or [{"name": run.name} | own]
-    return already
+def _sources(run: Stored) -> list[SourceRecord]:
+    record = run.record
+    return record.get("merged") or [
+        {
+            "name": run.name,
+            "started": record["started"],
+            "command": record["command"],
+            "versions": record["versions"],
+            "hardware": record["hardware"],
+        }
+    ]

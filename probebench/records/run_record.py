@@ -1,13 +1,12 @@
 """The run record: everything one pytest session measured, as one JSON document.
 
-Its shape is described by ``probebench/records/schema/run-1.json``. Beside it lies a safetensors file with one bit per
-case and test example, which were right, so that two runs can be compared in pairs; the record names its SHA-256. No
-torch is imported to read either.
+Its shape is described by ``probebench/records/schema/run-1.json``. A safetensors file beside it has one bit per case
+and test example, set if the example was right, so that two runs can be compared in pairs; the record names its
+SHA-256. Neither needs torch to be read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -19,12 +18,13 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
 from probebench import _files
+from probebench._format import list_some
 from probebench.errors import StoreError
+from probebench.records import correct_bits
 from probebench.records.environment import versions
-from probebench.records.types import Correct, Record
+from probebench.records.types import CaseRecord, Correct, FailureRecord, HardwareRecord, Record, SweepRecord
 
 SCHEMA = 1
 
@@ -36,33 +36,34 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
-def throughput(sweeps: Sequence[Record]) -> Record:
-    """How many images went through networks, and how many a second while some did."""
+def throughput(sweeps: Sequence[SweepRecord]) -> tuple[int, float | None]:
+    """The number of images that went through networks, and the rate per second while extracting; None without any."""
     images = sum(sweep["images"] for sweep in sweeps)
-    # What was read from the feature cache took time too, and says nothing of a network.
+    # Reading the feature cache takes time, too, but is no measure of a network.
     seconds = sum(sweep["extract_seconds"] for sweep in sweeps if sweep["images"])
-    return {"images": images, "images_per_second": images / seconds if seconds else None}
+    return images, images / seconds if seconds else None
 
 
 def run_record(
     *,
-    hardware: Record,
+    hardware: HardwareRecord,
     started: datetime,
     duration: float,
     command: list[str],
-    sweeps: list[Record],
-    cases: list[Record],
-    failures: list[Record],
+    sweeps: list[SweepRecord],
+    cases: list[CaseRecord],
+    failures: list[FailureRecord],
     stale: list[str],
     interrupted: bool,
     alpha: float,
     min_drop: float,
 ) -> Record:
-    """The whole record; see the schema for what the fields mean.
+    """The whole record; the schema describes the fields.
 
     Args:
         hardware: see `probebench.measure.environment.hardware`
     """
+    images, rate = throughput(sweeps)
     return {
         "schema": SCHEMA,
         "started": started.isoformat(timespec="seconds"),
@@ -73,7 +74,8 @@ def run_record(
         "hardware": hardware,
         "precision": sorted({sweep["precision"] for sweep in sweeps}),
         "seeds": sorted({sweep["seed"] for sweep in sweeps}),
-        **throughput(sweeps),
+        "images": images,
+        "images_per_second": rate,
         "alpha": alpha,
         "min_drop": min_drop,
         "sweeps": sweeps,
@@ -88,13 +90,13 @@ def to_json(record: Mapping[str, Any]) -> str:
     """A record as the text of its file.
 
     Raises:
-        TypeError, ValueError: if a plugin added something that JSON does not have
+        TypeError, ValueError: if a plugin added something that JSON cannot represent
     """
     return json.dumps(record, indent=1, allow_nan=False) + "\n"
 
 
 def save(record: Mapping[str, Any], path: Path, correct: Correct | None = None) -> None:
-    """Write a record and, where it is known, which test examples were right.
+    """Write a record and, if `correct` has any, the correctness bits of its cases.
 
     Raises:
         StoreError: if it cannot be written
@@ -102,11 +104,11 @@ def save(record: Mapping[str, Any], path: Path, correct: Correct | None = None) 
     text = {key: value for key, value in record.items() if key != "correct"}
     if correct:
         known = [case["id"] for case in record["cases"] if case["id"] in correct]
-        side = save_tensors({name: np.packbits(correct[name]) for name in known})
-        # Not run.safetensors: that may well be the checkpoint which was measured.
+        side, digest = correct_bits.encode({name: correct[name].ravel() for name in known})
+        # Not run.safetensors: that may be the checkpoint that was measured.
         file = path.with_name(f"{path.name.removesuffix('.json')}.correct.safetensors")
-        text["correct"] = {"file": file.name, "sha256": hashlib.sha256(side).hexdigest()}
-        # The side file first: a crash between the two leaves a record that refuses its neighbour, not a wrong one.
+        text["correct"] = {"file": file.name, "sha256": digest}
+        # The bits first: after a crash between the two writes the digest of the old record does not match them.
         _files.write(file, side)
     _files.write(path, to_json(text))
 
@@ -115,7 +117,7 @@ def load(path: Path) -> Record:
     """Read a record.
 
     Raises:
-        StoreError: if it cannot be read, is no run record or has another schema version
+        StoreError: if it cannot be read, is not a run record or has another schema version
     """
     try:
         record: Record = json.loads(path.read_text(encoding="utf-8"))
@@ -123,27 +125,28 @@ def load(path: Path) -> Record:
         if found != SCHEMA:
             raise StoreError(f"run record {path} has schema {found}, this probebench reads {SCHEMA}")
         required = _required()
-        lacking = [key for key in required["run"] if key not in record]
-        for kind in () if lacking else ("sweep", "case"):
-            lacking += [f"{kind} {key}" for one in record[f"{kind}s"] for key in required[kind] if key not in one]
+        missing = [key for key in required["run"] if key not in record]
+        if not missing:
+            entries = [("sweep", sweep) for sweep in record["sweeps"]] + [("case", case) for case in record["cases"]]
+            missing = [f"{kind} {key}" for kind, entry in entries for key in required[kind] if key not in entry]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"run record {path} cannot be read ({type(error).__name__}: {error})") from error
-    if lacking:
-        which = "a baseline of one sweep, and no run record" if {"correct_sha256", "cases"} <= record.keys() else ""
+    if missing:
+        kind = "a baseline of one sweep, not a run record" if {"correct_sha256", "cases"} <= record.keys() else ""
         raise StoreError(
-            f"{path} is {which or 'no run record'}: it lacks {', '.join(list(dict.fromkeys(lacking))[:5])}"
+            f"{path} is {kind or 'not a run record'}: it has no {list_some(dict.fromkeys(missing), most=5)}"
         )
     return record
 
 
 @cache
 def _required() -> dict[str, list[str]]:
-    described = schema()
-    return {"run": described["required"]} | {kind: described["$defs"][kind]["required"] for kind in ("sweep", "case")}
+    loaded = schema()
+    return {"run": loaded["required"]} | {kind: loaded["$defs"][kind]["required"] for kind in ("sweep", "case")}
 
 
-def load_correct(record: Record, path: Path) -> Correct:
-    """Which test examples were right, by id of a case; nothing for a record that does not have it.
+def load_correct(record: Mapping[str, Any], path: Path) -> Correct:
+    """The correctness bits by id of a case; empty for a record without them.
 
     Raises:
         StoreError: if the file beside the record is missing, damaged or another run's
@@ -155,23 +158,23 @@ def load_correct(record: Record, path: Path) -> Correct:
     try:
         file = path.with_name(record["correct"]["file"])
         side = file.read_bytes()
-        if (found := hashlib.sha256(side).hexdigest()) != record["correct"]["sha256"]:
+        if (found := correct_bits.sha256(side)) != record["correct"]["sha256"]:
             raise StoreError(
                 f"{file} has SHA-256 {found[:16]}, {path.name} expects {record['correct']['sha256'][:16]}: "
-                "the two are not of the same run"
+                "the two files are not from the same run"
             )
         for name, bits in load_tensors(side).items():
             n, draws, accuracy = known[name]["n_test"], known[name].get("draws", 1), known[name]["accuracy"]
-            unpacked = np.unpackbits(bits, count=n * draws).astype(bool)
-            correct[name] = unpacked if draws == 1 else unpacked.reshape(draws, n)
-            if round(accuracy * n * draws) != np.count_nonzero(unpacked):
+            correct[name] = correct_bits.unpack(bits, n, draws)
+            if round(accuracy * n * draws) != np.count_nonzero(correct[name]):
                 raise StoreError(f"{file} contradicts the accuracy of {name} in {path.name}")
     except FileNotFoundError as error:
         raise StoreError(
-            f"{file} is missing, which says what was right in {path.name}: copy it from where the run wrote both"
+            f"{file} is missing, which says which examples were right in {path.name}: copy it from where the run wrote "
+            "both"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise StoreError(
-            f"which examples were right in {path} cannot be read ({type(error).__name__}: {error})"
+            f"cannot read which examples were right in {path} ({type(error).__name__}: {error})"
         ) from error
     return correct

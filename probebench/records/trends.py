@@ -1,7 +1,7 @@
-"""Which site and which depth win as datasets lie farther from what a model was pretrained on.
+"""Trends with shift: how the chosen site and depth change as datasets get farther from the pretraining data.
 
-The paper's question (arXiv 2603.05280), asked of a run record: of each model the datasets whose distance was measured,
-and the rank correlation of distance with what was chosen there.
+This is the question of arXiv 2603.05280, answered from a run record: for each model the datasets whose distance was
+measured, and the rank correlation of distance with the choices made there.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from probebench.catalog.taps import EMBED, Tap
-from probebench.records.ranking import Row, best_taps, chosen
-from probebench.records.tap_selection import by_sweep
+from probebench.records.cases import SweepKey, group_by_sweep, key_of
+from probebench.records.ranking import Row, best_taps, choose
+from probebench.records.types import Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +36,8 @@ class DatasetPoint:
         distance, standard_error: from the pretraining data, as measured
         tap: the chosen tap
         depth: of that tap, as a fraction: 0 for ``embed``, 1 for ``final``
-        accuracy: by site, of its best layer, chosen as a tap is; None where the site was not measured
-        gain: of the chosen tap over ``final``; None where that was not measured
+        accuracy: by site, of its best layer, chosen as a tap is; None if the site was not measured
+        gain: of the chosen tap over ``final``; None if that was not measured
     """
 
     name: str
@@ -58,9 +59,9 @@ class Trend:
     """Spearman's rank correlation of distance with something else.
 
     Attributes:
-        of: what that is
+        of: the name of the other quantity
         n: datasets that have it
-        rho: the correlation; None where it is not defined: too few datasets, or all alike
+        rho: the correlation; None if it is undefined: too few datasets, or all equal
         p: two-sided p-value, exact for up to `EXACT` datasets
     """
 
@@ -78,8 +79,8 @@ class ShiftTrend:
         model: its name
         measure, reference: of the distances
         datasets: by growing distance
-        trends: with the depth of the chosen tap, with how much better the best ``act`` is than the best ``ln2``, and
-            with the gain of the chosen tap over ``final``
+        trends: of the depth of the chosen tap, of the accuracy of the best ``act`` minus that of the best ``ln2``,
+            and of the gain of the chosen tap over ``final``
     """
 
     model: str
@@ -89,14 +90,14 @@ class ShiftTrend:
     trends: list[Trend]
 
 
-def shift_trends(record: dict[str, Any], ranking: dict[str, list[Row]]) -> list[ShiftTrend]:
-    """One entry for each model, controls left out, of which at least `FEWEST` datasets have a comparable distance."""
-    cases = by_sweep(record)
-    rows = {(row.case["model"], row.case["dataset"]): row for row in best_taps(ranking)}
+def shift_trends(record: Record, ranking: dict[str, list[Row]]) -> list[ShiftTrend]:
+    """The trends of each model, controls left out, that has at least `FEWEST` datasets with comparable distances."""
+    cases = group_by_sweep(record["cases"])
+    rows = {row.key: row for row in best_taps(ranking)}
     measured: dict[tuple[str, str, str], list[DatasetPoint]] = {}
     for sweep in record["sweeps"]:
-        key, distance = (sweep["model"], sweep["dataset"]), sweep.get("shift_distance")
-        if sweep["control_of"] or key not in cases or not distance or "unavailable" in distance:
+        key, distance = key_of(sweep), sweep.get("shift_distance")
+        if sweep["control_of"] or key not in cases or distance is None or "unavailable" in distance:
             continue
         row, own = rows[key], cases[key]
         by_site = {site: [case for case in own if case["site"] == site] for site in TREND_SITES}
@@ -106,7 +107,7 @@ def shift_trends(record: dict[str, Any], ranking: dict[str, list[Row]]) -> list[
             standard_error=distance["standard_error"],
             tap=row.tap,
             depth=_depth(row.tap, sweep["depth"]),
-            accuracy={site: chosen(some)["accuracy"] if some else None for site, some in by_site.items()},
+            accuracy={site: choose(some)["accuracy"] if some else None for site, some in by_site.items()},
             gain=row.gain_final,
         )
         measured.setdefault((sweep["model"], distance["measure"], distance["reference"]), []).append(found)
@@ -123,13 +124,13 @@ def _depth(tap: Tap, layers: int) -> float:
     return 0.0 if tap.layer == EMBED else 1.0
 
 
-def unavailable(record: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    """By reason why a distance was not measured, the (model, dataset) it holds for; controls left out."""
-    found: dict[str, list[tuple[str, str]]] = {}
+def unavailable_distances(record: Record) -> dict[str, list[SweepKey]]:
+    """The sweeps without a measured distance, by reason; controls left out."""
+    found: dict[str, list[SweepKey]] = {}
     for sweep in record["sweeps"]:
-        reason = (sweep.get("shift_distance") or {}).get("unavailable")
-        if reason and not sweep["control_of"]:
-            found.setdefault(reason, []).append((sweep["model"], sweep["dataset"]))
+        distance = sweep.get("shift_distance")
+        if distance is not None and "unavailable" in distance and not sweep["control_of"]:
+            found.setdefault(distance["unavailable"], []).append(key_of(sweep))
     return found
 
 
@@ -141,7 +142,7 @@ def _trends(datasets: Sequence[DatasetPoint]) -> list[Trend]:
     }
     trends = []
     for name, values in of.items():
-        # Differences of accuracies that are equal but for rounding are ties.
+        # Differences of accuracies that are equal up to rounding are ties.
         pairs = [(d.distance, round(value, 9)) for d, value in zip(datasets, values, strict=True) if value is not None]
         rho, p = spearman([x for x, _ in pairs], [y for _, y in pairs])
         trends.append(Trend(name, len(pairs), rho, p))
@@ -152,10 +153,10 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> tuple[float | None, floa
     """Spearman's rank correlation and its two-sided p-value (C. Spearman, Am. J. Psychol. 15, 1904).
 
     For up to `EXACT` pairs the p-value is the share of all orders of `y` whose correlation is at least as far from 0,
-    which also holds with ties; beyond that it is scipy's, by Student's t.
+    which is exact with ties, too; for more pairs it is scipy's, by Student's t.
 
     Returns:
-        rho and p; None for both of fewer than `FEWEST` pairs, or where all of `x` or all of `y` are equal
+        rho and p; None for both if there are fewer than `FEWEST` pairs, or if all of `x` or all of `y` are equal
     """
     import numpy as np
     from scipy.stats import rankdata, spearmanr

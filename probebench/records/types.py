@@ -1,15 +1,230 @@
-"""The types that run records are made of."""
+"""The types of a run record: one TypedDict for each object of ``probebench/records/schema/run-1.json``.
+
+A test holds them to the schema: the same keys, the same ones required, and the same types. What the values mean is
+described there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
 
-Record = dict[str, Any]
+Verdict = Literal["same", "improved", "regressed", "new", "not comparable"]
 
+MetricName = Literal["top5", "mean_per_class", "nll", "ece"]
+
+
+class EstimateRecord(TypedDict):
+    """A metric on the test images with its 95% interval."""
+
+    value: float
+    ci95: list[float]
+
+
+class MetricsRecord(TypedDict, total=False):
+    """The metrics of a case besides its accuracy; None for one that it does not have."""
+
+    top5: EstimateRecord | None
+    mean_per_class: EstimateRecord | None
+    nll: EstimateRecord | None
+    ece: EstimateRecord | None
+
+
+class WidthMatchedRecord(TypedDict):
+    """The probe of a case at the width of the residual stream."""
+
+    width: int
+    accuracy: float
+    ci95: list[float]
+
+
+class TapScore(TypedDict):
+    """The part of a case by which the best tap of a sweep is chosen."""
+
+    layer: int | str
+    site: str
+    accuracy: float
+    held_out_accuracy: float | None
+
+
+class ScoredCase(TapScore):
+    """The part of a case by which it is also compared with the chosen one."""
+
+    id: str
+
+
+class CaseRecord(ScoredCase):
+    """One case: one tap of a sweep."""
+
+    model: str
+    dataset: str
+    protocol: str
+    fingerprint: str
+    width: int
+    n_train: int
+    n_test: int
+    draws: NotRequired[int]
+    ci95: list[float]
+    mean_per_class: NotRequired[float]
+    metrics: NotRequired[MetricsRecord]
+    width_matched: NotRequired[WidthMatchedRecord | None]
+    verdict: Verdict
+    baseline_accuracy: float | None
+    lost: int
+    gained: int
+    p_value: float | None
+    seconds: float
+    iterations: int
+    C: float | None
+    gap: float | None
+
+
+class SelectionRecord(TypedDict):
+    """The tap that a sweep chose, and the taps that are tied with it."""
+
+    tap: str
+    by: Literal["held_out", "test"]
+    score: float
+    accuracy: float
+    best: str
+    optimism: float
+    tied: list[str] | None
+    worse: int | None
+    better: int | None
+    level: float
+
+
+class PlanRecord(TypedDict):
+    """The memory plan of a sweep: the place of features, and the memory and disk it was planned to take."""
+
+    mode: Literal["device", "memory", "disk", "passes"]
+    passes: int
+    memory_bytes: int
+    disk_bytes: int
+    device_bytes: NotRequired[int]
+
+
+@final
+class DistanceRecord(TypedDict):
+    """The measured distance of the test images from the pretraining data."""
+
+    measure: str
+    reference: str
+    value: float
+    standard_error: float
+
+
+@final
+class NoDistanceRecord(TypedDict):
+    """The reason why a distance was not measured."""
+
+    unavailable: str
+
+
+class SweepRecord(TypedDict):
+    """One sweep: one model on one dataset."""
+
+    model: str
+    dataset: str
+    trained_on: NotRequired[str]
+    protocol: str
+    depth: int
+    control_of: str | None
+    tuned_from: NotRequired[str]
+    shift: str
+    plan: NotRequired[PlanRecord]
+    shift_distance: NotRequired[DistanceRecord | NoDistanceRecord]
+    metric: NotRequired[str]
+    weights: str
+    test_set: str
+    images: int
+    extract_seconds: float
+    wall_seconds: float
+    device: str
+    precision: str
+    batch_size: NotRequired[int]
+    seed: int
+    selection: NotRequired[SelectionRecord | None]
+
+
+class HardwareRecord(TypedDict):
+    """The machine or machines that measured."""
+
+    platform: str
+    cpu: str
+    cores: int
+    threads: int
+    workers: NotRequired[int]
+    engine: NotRequired[Literal["ray"]]
+    nodes: NotRequired[int]
+    devices: list[str]
+    gpus: list[str]
+
+
+class FailureRecord(TypedDict):
+    """A sweep that could not be measured."""
+
+    sweep: str
+    error: str
+
+
+class WithheldRecord(TypedDict):
+    """A model whose cases were skipped because its weights or images are not on this machine."""
+
+    model: str
+    cases: int
+    lacks: str
+    command: str
+
+
+class CorrectRecord(TypedDict):
+    """The file beside the record that says which test examples were right."""
+
+    file: str
+    sha256: str
+
+
+class SourceRecord(TypedDict):
+    """One of the runs that a record was merged from."""
+
+    name: str
+    started: str
+    command: list[str]
+    versions: dict[str, str]
+    hardware: HardwareRecord
+
+
+class Record(TypedDict):
+    """A run record."""
+
+    schema: int
+    started: str
+    duration_seconds: float
+    interrupted: bool
+    command: list[str]
+    versions: dict[str, str]
+    hardware: HardwareRecord
+    precision: list[str]
+    seeds: list[int]
+    images: int
+    images_per_second: float | None
+    alpha: float
+    min_drop: float
+    sweeps: list[SweepRecord]
+    cases: list[CaseRecord]
+    failures: list[FailureRecord]
+    withheld: NotRequired[list[WithheldRecord]]
+    stale: list[str]
+    shard: NotRequired[list[int]]
+    extra: dict[str, Any]
+    correct: NotRequired[CorrectRecord]
+    merged: NotRequired[list[SourceRecord]]
+
+
+Score = TypeVar("Score", bound=TapScore)
 
 Correct = Mapping[str, npt.NDArray[np.bool_]]
 """By id of a case: bool of shape (n_test,), which test examples were right; (draws, n_test) for several draws."""

@@ -1,19 +1,17 @@
-"""Verdicts: what a case scored against what it is expected to score."""
+"""Verdicts: the score of a case compared with its baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from probebench.catalog.taps import Tap
 from probebench.records.baselines import Baseline, incomparable
+from probebench.records.types import Verdict
 from probebench.stats import Move, holm, paired
 
 Key = TypeVar("Key")
-
-
-Verdict = Literal["same", "improved", "regressed", "new", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +20,10 @@ class Judgement:
 
     Attributes:
         verdict: see docs/statistics.md
-        baseline_accuracy: None where there is no comparable baseline
+        baseline_accuracy: None if there is no comparable baseline
         lost, gained: test examples that were right and are wrong now, and the reverse
         p_value: one-sided exact McNemar, of the direction in which the accuracy moved
-        reason: for ``not comparable``
+        reason: why the case is ``not comparable``; else empty
     """
 
     verdict: Verdict
@@ -46,7 +44,7 @@ def judge(
 
     Args:
         now: what the sweep measured
-        stored: what it is compared with; None if there is none
+        stored: the baseline; None if there is none
         alpha: family-wise error level of each direction over the whole run
         min_drop: smallest accuracy change that counts, as a fraction
         family: number of cases in the run
@@ -61,10 +59,10 @@ def judge(
 
 
 def judge_moves(moves: Mapping[Key, Move], *, alpha: float, min_drop: float, family: int) -> dict[Key, Judgement]:
-    """The verdicts on cases that can be compared, whatever they are compared with.
+    """The verdicts on cases that can be compared, by the key of each.
 
     Args:
-        alpha, min_drop, family: as of `judge`
+        alpha, min_drop, family: see `judge`
     """
     worse = dict(zip(moves, holm([move.p_down for move in moves.values()], alpha, family), strict=True))
     better = dict(zip(moves, holm([move.p_up for move in moves.values()], alpha, family), strict=True))

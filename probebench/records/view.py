@@ -1,4 +1,4 @@
-"""A run record arranged as the report reads it: sweeps with their cases by tap, and the tap that each chose."""
+"""A run record as every face reads it: rankings, sweeps with their cases by tap and the selected tap, and controls."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from probebench.catalog.taps import FINAL, Tap
-from probebench.records.ranking import Row, rank, selection_score
-from probebench.records.tap_selection import select_tap
-from probebench.records.types import Record
+from probebench.records.cases import SweepKey, key_of
+from probebench.records.controls import Controls, controls
+from probebench.records.ranking import Row, best_taps, optimism, rank
+from probebench.records.tap_selection import Selections, select_tap, stored_selection
+from probebench.records.trends import ShiftTrend, shift_trends, unavailable_distances
+from probebench.records.types import CaseRecord, Record, SelectionRecord, SweepRecord, Verdict
+
+VERDICTS: tuple[Verdict, ...] = ("regressed", "improved", "not comparable", "new", "same")
+"""All verdicts; those that need attention come first."""
+
+MOVED: tuple[Verdict, ...] = VERDICTS[:2]
+"""The verdicts on cases that changed."""
 
 
 @dataclass(frozen=True)
@@ -17,44 +26,54 @@ class SweepView:
     """One sweep of the record.
 
     Attributes:
-        number: its position in the record, which links and scripts go by
-        record: as the record has it
+        number: its position in the record, used by links and scripts
+        record: its entry in the record
         rows: its cases by tap, in the order data meets them
-        selection: as the schema describes it, always there
+        selection: as the record has it; chosen here, without ties, if the record has none of these cases
     """
 
     number: int
-    record: Record
+    record: SweepRecord
     rows: Mapping[Tap, Row] = field(repr=False)
-    selection: Record
+    selection: SelectionRecord
+
+    @property
+    def key(self) -> SweepKey:
+        """Model and dataset."""
+        return key_of(self.record)
 
     @property
     def model(self) -> str:
-        return str(self.record["model"])
+        return self.record["model"]
 
     @property
     def dataset(self) -> str:
-        return str(self.record["dataset"])
+        return self.record["dataset"]
 
     @property
     def depth(self) -> int:
-        return int(self.record["depth"])
+        return self.record["depth"]
 
     @property
     def control_of(self) -> str | None:
-        found: str | None = self.record["control_of"]
-        return found
+        return self.record["control_of"]
 
     @property
     def shift(self) -> str:
-        """``none``, ``shift`` or ``strong``, as the catalog has it; empty where it is not known."""
-        return str(self.record["shift"])
+        """``none``, ``shift`` or ``strong``, as the catalog has it; empty if it is not known."""
+        return self.record["shift"]
 
     @property
     def trained_on(self) -> str:
-        """Where the probe was fitted, if that is another dataset; else empty."""
-        name = str(self.record.get("trained_on") or self.dataset)
+        """The dataset that the probe was fitted on, if it is another one; else empty."""
+        name = self.record.get("trained_on") or self.dataset
         return "" if name == self.dataset else name
+
+    @property
+    def distance(self) -> tuple[float, float] | None:
+        """The distance from the pretraining data and its standard error; None if it was not measured."""
+        found = self.record.get("shift_distance")
+        return None if found is None or "unavailable" in found else (found["value"], found["standard_error"])
 
     @property
     def chosen(self) -> Row:
@@ -64,13 +83,13 @@ class SweepView:
     def final(self) -> Row | None:
         return self.rows.get(Tap(FINAL, FINAL))
 
-    def count(self, verdict: str) -> int:
+    def count(self, verdict: Verdict) -> int:
         return sum(row.case["verdict"] == verdict for row in self.rows.values())
 
 
 @dataclass(frozen=True)
 class RecordView:
-    """All that the sections of the report are made of.
+    """A run record with everything that is derived from it, each computed once.
 
     Attributes:
         record: the run record
@@ -78,39 +97,50 @@ class RecordView:
     """
 
     record: Record
-    name: str
+    name: str = ""
 
     @cached_property
     def ranking(self) -> dict[str, list[Row]]:
+        """The ranked cases of each dataset."""
         return rank(self.record)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The ranked cases of all datasets."""
+        return [row for rows in self.ranking.values() for row in rows]
 
     @cached_property
     def sweeps(self) -> list[SweepView]:
-        rows: dict[tuple[str, str], dict[Tap, Row]] = {}
-        for ranked in self.ranking.values():
-            for row in ranked:
-                rows.setdefault((row.case["model"], row.case["dataset"]), {})[row.tap] = row
+        """The sweeps that have a case."""
+        rows: dict[SweepKey, list[Row]] = {}
+        for row in self.rows:
+            rows.setdefault(row.key, []).append(row)
         found: list[SweepView] = []
         for record in self.record["sweeps"]:
-            key = record["model"], record["dataset"]
-            if key not in rows:
-                continue
-            its_rows = dict(sorted(rows[key].items()))
-            selection = _stored_selection(record, its_rows)
-            if selection is None:  # nothing is compared without bits, so at no level
-                selection = select_tap([row.case for row in its_rows.values()], {}) or {}
-                selection |= {"level": None}
-            found.append(SweepView(len(found), record, its_rows, selection))
+            own = sorted(rows.get(key_of(record), ()), key=lambda row: row.tap)
+            cases = [row.case for row in own]
+            if (selection := stored_selection(record, cases) or select_tap(cases, {})) is not None:
+                found.append(SweepView(len(found), record, {row.tap: row for row in own}, selection))
         return found
 
     @cached_property
-    def by_name(self) -> dict[tuple[str, str], SweepView]:
+    def by_key(self) -> dict[SweepKey, SweepView]:
         """Sweeps by model and dataset."""
-        return {(sweep.model, sweep.dataset): sweep for sweep in self.sweeps}
+        return {sweep.key: sweep for sweep in self.sweeps}
+
+    @property
+    def selections(self) -> Selections:
+        """Selections by model and dataset."""
+        return {sweep.key: sweep.selection for sweep in self.sweeps}
+
+    @cached_property
+    def best(self) -> list[Row]:
+        """The case of the chosen tap of each model on each dataset."""
+        return best_taps(self.ranking)
 
     @cached_property
     def datasets(self) -> dict[str, list[SweepView]]:
-        """Sweeps by dataset; a control follows its model where both were measured on it."""
+        """Sweeps by dataset; a control follows its model if both were measured on it."""
         groups: dict[str, list[SweepView]] = {}
         for sweep in self.sweeps:
             groups.setdefault(sweep.dataset, []).append(sweep)
@@ -126,27 +156,31 @@ class RecordView:
     def models(self) -> list[str]:
         return list(dict.fromkeys(sweep.model for sweep in self.sweeps))
 
+    def cases_with(self, verdict: Verdict) -> list[CaseRecord]:
+        """The cases that have a verdict, in the order of the record."""
+        return [case for case in self.record["cases"] if case["verdict"] == verdict]
+
     @cached_property
-    def counts(self) -> dict[str, int]:
-        """Cases by verdict, what needs attention first."""
-        every = ("regressed", "improved", "not comparable", "new", "same")
-        return {verdict: sum(sweep.count(verdict) for sweep in self.sweeps) for verdict in every}
+    def counts(self) -> dict[Verdict, int]:
+        """The number of cases of each of `VERDICTS`."""
+        return {verdict: len(self.cases_with(verdict)) for verdict in VERDICTS}
+
+    @cached_property
+    def controls(self) -> list[Controls]:
+        return controls(self.record, self.ranking)
+
+    @cached_property
+    def shift_trends(self) -> list[ShiftTrend]:
+        return shift_trends(self.record, self.ranking)
+
+    @cached_property
+    def unavailable_distances(self) -> dict[str, list[SweepKey]]:
+        return unavailable_distances(self.record)
+
+    @property
+    def optimism(self) -> float | None:
+        return optimism(self.record)
 
     def control(self, model: str, dataset: str) -> SweepView | None:
         """The sweep of a model's random control on a dataset."""
         return next((s for s in self.datasets[dataset] if s.control_of == model), None)
-
-
-def _stored_selection(sweep: Record, rows: Mapping[Tap, Row]) -> Record | None:
-    """The selection that the record has, unless it is of other cases: a merged sweep may have more than one run's."""
-    selection: Record | None = sweep.get("selection")
-    if selection is None:
-        return None
-    chosen, best = (rows.get(Tap.parse(selection[key])) for key in ("tap", "best"))
-    if chosen is None or best is None:
-        return None
-    outdone = any(
-        selection_score(row.case) > selection_score(chosen.case) or row.case["accuracy"] > best.case["accuracy"]
-        for row in rows.values()
-    )
-    return None if outdone else selection

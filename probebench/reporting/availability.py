@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from probebench._format import counted, human
 from probebench.catalog import Catalog, ModelSpec
@@ -11,12 +10,13 @@ from probebench.catalog.protocols import Protocol
 from probebench.fetch import hub, local
 from probebench.measure.availability import SkippedSweep
 from probebench.models.preprocessing import describe_preprocessing
+from probebench.records.types import WithheldRecord
 
 SHOWN = 5
 """Number of skipped models that the summary lists although the command line does not name them."""
 
 
-def skipped_entries(skipped: Iterable[SkippedSweep], catalog: Catalog) -> list[dict[str, Any]]:
+def skipped_entries(skipped: Iterable[SkippedSweep], catalog: Catalog) -> list[WithheldRecord]:
     """The skipped sweeps as entries of a run record, one a model: how many cases, what is missing, how to fetch it.
 
     Controls are counted with their models.
@@ -61,11 +61,11 @@ def skipped_lines(skipped: Iterable[SkippedSweep], catalog: Catalog, *, every: b
     ]
 
 
-def _skipped_entry(spec: ModelSpec, group: list[SkippedSweep], catalog: Catalog) -> dict[str, Any]:
-    entry = {"model": spec.name, "cases": sum(each.cases for each in group)}
+def _skipped_entry(spec: ModelSpec, group: list[SkippedSweep], catalog: Catalog) -> WithheldRecord:
+    cases = sum(each.cases for each in group)
     reasons = list(dict.fromkeys(each.reason for each in group if each.reason))
     if reasons:
-        return entry | {"lacks": "; ".join(reasons), "command": ""}
+        return {"model": spec.name, "cases": cases, "lacks": "; ".join(reasons), "command": ""}
     lacks, names = [], []
     if any(each.missing_weights for each in group):
         lacks.append(human(spec.download_size) if spec.download_size else "weights")
@@ -76,7 +76,8 @@ def _skipped_entry(spec: ModelSpec, group: list[SkippedSweep], catalog: Catalog)
         size = sum(archive.size for archive in archives.values())
         lacks.append(counted(len(datasets), "dataset") + (f" {human(size)}" if size else ""))
         names += _short(datasets, catalog)
-    return entry | {"lacks": " + ".join(lacks), "command": f"probebench fetch {' '.join(names)}" if names else ""}
+    command = f"probebench fetch {' '.join(names)}" if names else ""
+    return {"model": spec.name, "cases": cases, "lacks": " + ".join(lacks), "command": command}
 
 
 def _short(datasets: list[str], catalog: Catalog) -> list[str]:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from probebench._format import interval, percent, signed
-from probebench.records.controls import controls
-from probebench.records.ranking import Row, metric, rank
-from probebench.records.tap_selection import Selections, selections
-from probebench.records.trends import shift_trends, unavailable
+from probebench.records.types import Record
+from probebench.records.view import RecordView
+from probebench.reporting.columns import COLUMNS, FORMATS, Column
 from probebench.reporting.sentences import (
     chosen_on,
     controls_line,
@@ -21,129 +17,88 @@ from probebench.reporting.sentences import (
     trends_line,
     unavailable_lines,
 )
-from probebench.reporting.tables import best_per_site, models, trend_table
+from probebench.reporting.tables import best_per_site, trend_table
 
 _STYLES = {"md": "pipe", "tex": "latex_booktabs"}
 
-_EVERYWHERE = ("csv", "md", "tex")
-_NOT_ON_PAPER = ("csv", "md")
-"""A page is less wide than a screen."""
+_SCORES = ("accuracy", "interval", "final", "rc2", "equal_width", "random")
+_REST = ("width", "selection", "verdict", "baseline")
+_METRICS = ("per_class", "top5", "nll", "ece")
+_KEYS = {
+    "csv": (
+        *("dataset", "rank", "model", "layer", "site", *_SCORES, *_REST),
+        *(key for metric in _METRICS for key in (metric, f"{metric}_interval")),
+    ),
+    "md": ("dataset", "rank", "model", "layer", "site", *_SCORES, *_REST, *_METRICS),
+    "tex": ("dataset", "rank", "model", "tap", *_SCORES),  # a page is less wide than a screen
+}
+_OPTIONAL = ("equal_width", "random", *_METRICS)  # left out of tables if they are empty throughout
+_FORMATS = FORMATS | {"number": lambda value: f"{value:.3f}"}
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One column of the ranking.
-
-    Attributes:
-        name: its title; in CSV with underscores
-        value: as CSV has it, unrounded
-        text: that value as the other formats have it
-        kinds: the formats that have it
-        optional: left out of the other formats where it is empty throughout
-        align: of its texts
-    """
-
-    name: str
-    value: Callable[[Row], Any]
-    text: Callable[[Any], str] = str
-    kinds: tuple[str, ...] = _EVERYWHERE
-    optional: bool = False
-    align: str = "right"
-
-
-def _estimate(title: str, name: str, text: Callable[[Any], str]) -> list[_Column]:
-    def value(row: Row) -> float | None:
-        found = metric(row.case, name)
-        return None if found is None else found[0]
-
-    def bound(row: Row, which: int) -> float | None:
-        found = metric(row.case, name)
-        return None if found is None or found[1] is None else found[1][which]
-
-    return [
-        _Column(title, value, text, _NOT_ON_PAPER, optional=True),
-        _Column(f"{title} ci95 low", lambda row: bound(row, 0), kinds=("csv",)),
-        _Column(f"{title} ci95 high", lambda row: bound(row, 1), kinds=("csv",)),
-    ]
-
-
-def _columns(selected: Selections) -> list[_Column]:
-    def selection(row: Row) -> str:
-        own = selected[row.case["model"], row.case["dataset"]]
-        return "chosen" if row.tap.id == own["tap"] else "tied" if row.tap.id in (own["tied"] or ()) else ""
-
-    return [
-        _Column("dataset", lambda row: row.case["dataset"], align="left"),
-        _Column("rank", lambda row: row.rank),
-        _Column("model", lambda row: row.case["model"], align="left"),
-        _Column("tap", lambda row: row.tap.id, kinds=("tex",), align="left"),
-        _Column("layer", lambda row: row.case["layer"], kinds=_NOT_ON_PAPER),
-        _Column("site", lambda row: row.case["site"], kinds=_NOT_ON_PAPER, align="left"),
-        _Column("accuracy", lambda row: row.case["accuracy"], percent),
-        _Column("95% CI", lambda row: row.case["ci95"], interval, ("md", "tex")),
-        _Column("ci95 low", lambda row: row.case["ci95"][0], kinds=("csv",)),
-        _Column("ci95 high", lambda row: row.case["ci95"][1], kinds=("csv",)),
-        _Column("vs final", lambda row: row.gain_final, signed),
-        _Column("vs last rc2", lambda row: row.gain_rc2, signed),
-        _Column("equal width", lambda row: row.gain_equal_width, signed, optional=True),
-        _Column("random", lambda row: row.gain_random, signed, optional=True),
-        _Column("width", lambda row: row.case["width"], kinds=_NOT_ON_PAPER),
-        _Column("selection", selection, kinds=_NOT_ON_PAPER, align="left"),
-        _Column("verdict", lambda row: row.case["verdict"], kinds=_NOT_ON_PAPER, align="left"),
-        _Column("baseline", lambda row: row.case["baseline_accuracy"], percent, _NOT_ON_PAPER),
-        *_estimate("mean per class", "mean_per_class", percent),
-        *_estimate("top5", "top5", percent),
-        *_estimate("nll", "nll", lambda value: "" if value is None else f"{value:.3f}"),
-        *_estimate("ece", "ece", percent),
-    ]
-
-
-def to_text(record: dict[str, Any], kind: str) -> str:
-    """The whole ranking as one table, the chosen taps, the best layer per site, the controls and the regimes.
+def to_text(record: Record, kind: str) -> str:
+    """The whole ranking as one table, the chosen taps, the best layer per site, shift trends and controls.
 
     Args:
         kind: ``md``, ``tex`` or ``csv``; CSV has the ranking only, numbers unrounded, accuracies in [0, 1]
     """
-    ranking, selected = rank(record), selections(record)
-    rows = [row for dataset in ranking.values() for row in dataset]
-    columns = [column for column in _columns(selected) if kind in column.kinds]
-    values = [[column.value(row) for column in columns] for row in rows]
+    view = RecordView(record)
+    columns = [COLUMNS[key] for key in _KEYS[kind]]
     if kind == "csv":
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(column.name.replace(" ", "_") for column in columns)
-        writer.writerows(values)
-        return out.getvalue()
-    kept = [i for i, column in enumerate(columns) if not column.optional or any(row[i] is not None for row in values)]
-    header, align = [columns[i].name for i in kept], [columns[i].align for i in kept]
-    parts = [_drawn(header, [[columns[i].text(row[i]) for i in kept] for row in values], kind, align)]
-    if lines := _selection_lines(ranking, selected):
+        return _csv(view, columns)
+    texts = [[column.text(row, view.by_key[row.key], _FORMATS) for row in view.rows] for column in columns]
+    kept = [(column, cells) for column, cells in zip(columns, texts, strict=True) if _shown(column, cells)]
+    header = ["95% CI" if column.key == "interval" else column.name for column, _ in kept]
+    align = ["right" if column.numeric else "left" for column, _ in kept]
+    parts = [_drawn(header, list(zip(*(cells for _, cells in kept), strict=True)), kind, align)]
+    if lines := _selection_lines(view):
         parts.append(_lines("Chosen taps", lines, kind))
-    for model in models(record):
-        on = chosen_on([selection for (name, _), selection in selected.items() if name == model])
+    for model in view.models:
+        on = chosen_on(sweep.selection for sweep in view.sweeps if sweep.model == model)
         title = f"Best layer of each site, chosen on {on} images, accuracy averaged over datasets: {model}"
         parts.append(f"{_title(title, kind)}\n\n{_drawn(*best_per_site(record, model), kind)}")
-    for regime in shift_trends(record, ranking):
-        table = _drawn(*trend_table(regime), kind)
-        parts.append(f"{_title(trend_title(regime), kind)}\n\n{table}\n\n{_plain(trends_line(regime), kind)}")
-    if lines := unavailable_lines(unavailable(record)):
+    for trend in view.shift_trends:
+        table = _drawn(*trend_table(trend), kind)
+        parts.append(f"{_title(trend_title(trend), kind)}\n\n{table}\n\n{_plain(trends_line(trend), kind)}")
+    if lines := unavailable_lines(view.unavailable_distances):
         parts.append(_lines("Shift not measured", lines, kind))
-    if lines := [controls_line(found) for found in controls(record, ranking)]:
+    if lines := [controls_line(found) for found in view.controls]:
         parts.append(_lines("Controls", lines, kind))
     return "\n\n".join(parts) + "\n"
 
 
-def _selection_lines(ranking: dict[str, list[Row]], selected: Selections) -> list[str]:
-    lines = []
-    for (model, dataset), selection in selected.items():
-        own = [row for row in ranking[dataset] if row.case["model"] == model]
-        ci95 = next(row.case["ci95"] for row in own if row.tap.id == selection["tap"])
-        lines.append(f"{model} on {dataset}: {selection_line(selection, ci95, len(own))}")
-    return lines
+def _csv(view: RecordView, columns: Sequence[Column]) -> str:
+    """One column for each value, two for each interval."""
+    names: list[str] = []
+    for column in columns:
+        name = column.name.replace(" ", "_")
+        names += [f"{name}_low", f"{name}_high"] if column.kind == "interval" else [name]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    for row in view.rows:
+        cells: list[object] = []
+        for column in columns:
+            value = column.value(row, view.by_key[row.key])
+            cells += (value or (None, None)) if column.kind == "interval" else [value]
+        writer.writerow(cells)
+    return out.getvalue()
+
+
+def _shown(column: Column, cells: Sequence[str]) -> bool:
+    return column.key not in _OPTIONAL or any(cells)
+
+
+def _selection_lines(view: RecordView) -> list[str]:
+    return [
+        f"{sweep.model} on {sweep.dataset}: "
+        f"{selection_line(sweep.selection, sweep.chosen.case['ci95'], len(sweep.rows))}"
+        for sweep in view.sweeps
+    ]
 
 
 def _drawn(header: Sequence[str], body: Sequence[Sequence[str]], kind: str, align: Sequence[str] | None = None) -> str:
-    """A table; by default the first column is words and the others are numbers."""
+    """A table; by default the first column has words and the others have numbers."""
     from tabulate import tabulate
 
     align = align or ["left", *["right"] * (len(header) - 1)]
@@ -160,5 +115,5 @@ def _lines(title: str, lines: Sequence[str], kind: str) -> str:
 
 
 def _plain(text: str, kind: str) -> str:
-    # LaTeX gets what is not a table as comments: the words around a table are its author's.
+    # In LaTeX all text outside tables is a comment: the words of a paper are its author's.
     return f"% {text}" if kind == "tex" else text

@@ -1,6 +1,6 @@
-"""What a run leaves on GitHub: a step summary, and one annotation for all of its cases.
+"""Report a run on GitHub: a step summary, and one annotation for all of its cases.
 
-GitHub shows ten annotations of a kind, so that one for each case would hide most of them.
+GitHub shows at most ten annotations of a kind, so one per case would hide most of them.
 """
 
 from __future__ import annotations
@@ -9,35 +9,38 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from probebench._format import counted, interval, percent, signed
-from probebench.catalog.taps import Tap
+from probebench._format import counted, first_lines, percent, signed
 from probebench.errors import Note
-from probebench.records.controls import controls
-from probebench.records.ranking import Row, best_taps, rank
-from probebench.records.tap_selection import selections
-from probebench.records.trends import shift_trends
-from probebench.records.types import Record
-from probebench.reporting.sentences import controls_line, earliest, tally, trend_title, trends_line
+from probebench.records.cases import change_of, tap_of
+from probebench.records.types import CaseRecord, FailureRecord, Record
+from probebench.records.view import MOVED, RecordView
+from probebench.reporting.columns import COLUMNS
+from probebench.reporting.sentences import controls_line, tally, trend_title, trends_line
 
 LIMIT = 1024 * 1024  # bytes of a step's summary; GitHub drops a larger one whole
 ROWS, FAILURES, LINES = 100, 20, 10  # shown of each table, of failures and of an annotation's complaints
+
+_BEST = (
+    *("dataset", "model", "tap", "accuracy", "interval", "final", "rc2", "equal_width", "random"),
+    *("tied", "earliest"),
+)
+_TITLES = {"accuracy": "accuracy %", "earliest": "earliest tied"}  # other titles are those of all screens
 
 
 def annotation(record: Record, complaints: Sequence[str], problems: Sequence[str]) -> str:
     """The workflow command: an error if something fails the run, else a notice.
 
     Args:
-        complaints: what fails cases
-        problems: what else fails the run, such as a file that could not be written
+        complaints: reasons why cases fail
+        problems: other reasons why the run fails, such as a file that could not be written
     """
     failures = [f"could not be measured: {failure['sweep']}: {_first(failure)}" for failure in record["failures"]]
     lines = [*failures, *complaints, *problems]
     bad = bool(lines) or record["interrupted"]
     if record["interrupted"]:
         lines.insert(0, "The run was interrupted; this is what had finished.")
-    left = len(lines) - LINES
-    shown = lines[:LINES] + ([f"and {left} more"] if left > 0 else [])
-    return command("error" if bad else "notice", "\n".join([tally(record), *shown]), title="probebench")
+    message = "\n".join([tally(record), *first_lines(lines, LINES)])
+    return command("error" if bad else "notice", message, title="probebench")
 
 
 def command(kind: str, message: str, title: str) -> str:
@@ -53,11 +56,12 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
     """The step summary in markdown.
 
     Args:
-        complaints: what fails cases
-        notes: what the run says at its end, such as where its record lies
+        complaints: reasons why cases fail
+        notes: the notes that a run prints at its end, such as where its record is stored
     """
-    counts = {v: [case for case in record["cases"] if case["verdict"] == v] for v in ("regressed", "improved")}
-    found = [f"{len(cases)} {verdict}" for verdict, cases in counts.items() if cases]
+    view = RecordView(record)
+    moved = {verdict: cases for verdict in MOVED if (cases := view.cases_with(verdict))}
+    found = [f"{len(cases)} {verdict}" for verdict, cases in moved.items()]
     if record["failures"]:
         found.append(f"{counted(len(record['failures']), 'sweep')} could not be measured")
     compared = any(case["verdict"] not in ("new", "not comparable") for case in record["cases"])
@@ -69,21 +73,19 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
     ]
     if record["interrupted"]:
         parts.append("**The run was interrupted; this is what had finished.**")
-    for verdict, cases in counts.items():
-        if cases:
-            parts += [f"### {verdict.capitalize()}", _moved(cases)]
+    for verdict, cases in moved.items():
+        parts += [f"### {verdict.capitalize()}", _moved(cases)]
     if record["failures"]:
         texts = [f"{failure['sweep']}: {_first(failure)}" for failure in record["failures"]]
         parts += ["### Could not be measured", _preformatted(texts)]
     others = [complaint for complaint in complaints if not complaint.startswith("regressed")]
     if others:
         parts += ["### Fails with `--probe-strict`", _preformatted(others)]
-    ranking = rank(record)
-    if best := best_taps(ranking):
-        parts += ["### Best tap of each model", _best(best, selections(record))]
-    if lines := [controls_line(found) for found in controls(record, ranking)]:
+    if view.best:
+        parts += ["### Best tap of each model", _best(view)]
+    if lines := [controls_line(found) for found in view.controls]:
         parts += ["### Controls", _list(lines)]
-    if lines := [f"{trend_title(regime)}: {trends_line(regime)}" for regime in shift_trends(record, ranking)]:
+    if lines := [f"{trend_title(trend)}: {trends_line(trend)}" for trend in view.shift_trends]:
         parts += ["### As shift grows", _list(lines)]
     if notes:
         parts.append(_preformatted(notes))
@@ -91,7 +93,7 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
 
 
 def append(path: Path, text: str) -> None:
-    """Add to a step's summary what has room in it, at once and in whole lines.
+    """Append to a step's summary as many whole lines as it has room for, in one write.
 
     Raises:
         OSError: if it cannot be written
@@ -99,7 +101,7 @@ def append(path: Path, text: str) -> None:
     room = LIMIT - (path.stat().st_size if path.exists() else 0)
     data = text.encode("utf-8")
     if len(data) > room:
-        cut = "\n\n(cut: a summary has room for 1 MiB; the run record has everything)\n"
+        cut = "\n\n(Cut: a summary can hold 1 MiB. The run record has everything.)\n"
         data = data[: max(0, room - len(cut))]
         data = data[: data.rfind(b"\n") + 1]
         if not data:
@@ -116,48 +118,33 @@ def report(record: Record, complaints: Sequence[str], notes: Sequence[Note], env
         try:
             append(Path(where), summary(record, complaints, [str(note) for note in notes]))
         except OSError as error:
-            lines.append(f"WARNING: the step summary cannot be written ({error.strerror or error}): {where}")
+            lines.append(f"WARNING: cannot write the step summary ({error.strerror or error}): {where}")
     problems = [str(note) for note in notes if note.severity == "error"]
     return [*lines, annotation(record, complaints, problems)]
 
 
-def _moved(cases: Sequence[Record]) -> str:
-    cases = sorted(cases, key=lambda case: -abs(case["accuracy"] - case["baseline_accuracy"]))
+def _moved(cases: Sequence[CaseRecord]) -> str:
+    cases = sorted(cases, key=lambda case: -abs(change_of(case) or 0.0))
     rows = [
-        (case["dataset"], case["model"], Tap(case["layer"], case["site"]).id, percent(case["accuracy"]))
-        + (percent(case["baseline_accuracy"]), signed(case["accuracy"] - case["baseline_accuracy"]))
+        (case["dataset"], case["model"], tap_of(case).id, percent(case["accuracy"]))
+        + (percent(case["baseline_accuracy"]), signed(change_of(case)))
         + (case["lost"], case["gained"], f"{case['p_value']:.1e}")
         for case in cases
     ]
     return _table(("dataset", "model", "tap", "accuracy %", "baseline %", "change", "lost", "gained", "p"), rows)
 
 
-def _best(best: Sequence[Row], selected: Mapping[tuple[str, str], Record]) -> str:
-    columns: dict[str, list[str]] = {
-        "dataset": [row.case["dataset"] for row in best],
-        "model": [row.case["model"] for row in best],
-        "tap": [row.tap.id for row in best],
-        "accuracy %": [percent(row.case["accuracy"]) for row in best],
-        "95% CI": [interval(row.case["ci95"]) for row in best],
-        "vs final": [signed(row.gain_final) for row in best],
-        "vs rc2": [signed(row.gain_rc2) for row in best],
-        "equal width": [signed(row.gain_equal_width) for row in best],
-        "random": [signed(row.gain_random) for row in best],
+def _best(view: RecordView) -> str:
+    columns = {
+        _TITLES.get(key, COLUMNS[key].title): [COLUMNS[key].text(row, view.by_key[row.key]) for row in view.best]
+        for key in _BEST
     }
-    own = [selected[row.case["model"], row.case["dataset"]] for row in best]
-    columns |= {
-        "tied": ["" if selection["tied"] is None else str(len(selection["tied"])) for selection in own],
-        "earliest tied": [earliest(selection) for selection in own],
-    }
-    # What the record does not have takes no room.
-    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    columns = {title: cells for title, cells in columns.items() if any(cells)}  # those that the record has
     return _table(list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def _list(lines: Sequence[str]) -> str:
-    left = len(lines) - LINES
-    shown = [*lines[:LINES], *([f"and {left} more"] if left > 0 else [])]
-    return "\n".join(f"- {html.escape(line, quote=False)}" for line in shown)
+    return "\n".join(f"- {html.escape(line, quote=False)}" for line in first_lines(lines, LINES))
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -169,12 +156,11 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _preformatted(lines: Sequence[str]) -> str:
-    left = len(lines) - FAILURES
-    shown = [line[:1000] for line in lines[:FAILURES]] + ([f"and {left} more"] if left > 0 else [])
+    shown = first_lines((line[:1000] for line in lines), FAILURES)
     # GitHub reads a blank line as the end of a block of HTML.
     text = "\n".join(line for line in "\n".join(shown).splitlines() if line.strip())
     return f"<pre>\n{html.escape(text)}\n</pre>"
 
 
-def _first(failure: Record) -> str:
+def _first(failure: FailureRecord) -> str:
     return str(failure["error"]).partition("\n")[0]

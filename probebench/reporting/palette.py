@@ -20,16 +20,16 @@ COLOURS = ("#0b6fb8", "#8a6400", "#00795c", "#b01585", "#6f42c1", "#cf4a0a", "#6
 """On white; those of the dark page are in report.css."""
 
 DASHES = ((2, 3), (8, 3, 2, 3), (4, 3), (10, 3), (1, 3), (), (6, 3, 1, 3, 1, 3), ())
-"""Where a chart tells sites apart: strokes and gaps, in units of a line 1.9 wide; empty for an unbroken line."""
+"""Dashes of sites: strokes and gaps, in units of a line 1.9 wide; empty for an unbroken line."""
 
 OF_SITE = {site: index for index, site in enumerate(SITES)}
-"""Which of the eight marks a site has, on every chart that tells sites apart."""
+"""The index of the mark of each site, on every chart that distinguishes sites."""
 
 _FIRST_APART = (5, 0, 2, 3, 4, 1, 7, 6)  # marks whose colours differ most come first
 
 
 def of_model(index: int) -> int:
-    """Which mark the model at this place has, where a chart tells models apart; after eight they repeat."""
+    """The index of the mark of the model at this place, on charts that distinguish models; after eight they repeat."""
     return _FIRST_APART[index % len(_FIRST_APART)]
 
 

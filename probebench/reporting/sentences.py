@@ -1,38 +1,39 @@
-"""How results are said: the numbers and sentences that the terminal, files and GitHub share."""
+"""Results in words: the sentences that the terminal, files, pages and GitHub share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from probebench._format import counted, interval, percent, signed
+from probebench._format import counted, interval, list_some, percent, signed
 from probebench.catalog.taps import Tap
+from probebench.records.cases import SweepKey
 from probebench.records.controls import Controls
 from probebench.records.trends import SMALL, ShiftTrend, Trend
+from probebench.records.types import Record, SelectionRecord
 
 SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
-"""What is said of a dataset by the shift that the catalog gives it."""
+"""Descriptions of a dataset, by the shift that the catalog gives it."""
 
 
-def chosen_on(selections: Sequence[dict[str, Any]]) -> str:
-    """Which images taps and layers are chosen on: ``held-out``, ``test``, or both where some sweeps hold none out."""
+def chosen_on(selections: Iterable[SelectionRecord]) -> str:
+    """The images that taps and layers are chosen on: ``held-out``, ``test``, or both if some sweeps hold none out."""
     held_out = {selection["by"] == "held_out" for selection in selections}
     return "held-out" if held_out <= {True} else "test" if held_out == {False} else "held-out or, without any, on test"
 
 
-def earliest(selection: dict[str, Any]) -> str:
-    """The first tied tap, if data meets it before the chosen one: so far a network can be cut at no known loss."""
+def earliest(selection: SelectionRecord) -> str:
+    """The first tied tap, if data meets it before the chosen one: the network can be cut there at no known loss."""
     first = min((Tap.parse(tap) for tap in selection["tied"] or ()), default=None)
     return first.id if first is not None and first < Tap.parse(selection["tap"]) else ""
 
 
-def selection_line(selection: dict[str, Any], ci95: Sequence[float], taps: int) -> str:
-    """The chosen tap of a sweep, what is tied with it, and what would be better on test.
+def selection_line(selection: SelectionRecord, ci95: Sequence[float], taps: int) -> str:
+    """The chosen tap of a sweep, the taps that are tied with it, and those that are better on test.
 
     Args:
         selection: as the record has it
         ci95: of the accuracy of the chosen tap
-        taps: how many the sweep has
+        taps: the number of taps of the sweep
     """
     parts = [
         f"{selection['tap']} chosen on {chosen_on([selection])} images: "
@@ -46,11 +47,12 @@ def selection_line(selection: dict[str, Any], ci95: Sequence[float], taps: int) 
         if tied:
             first = earliest(selection)
             text += f", the earliest {first}" if first else ", none earlier"
-        if unknown := others - len(tied) - selection["worse"] - selection["better"]:
-            text += f", of {unknown} that is not known"
+        worse, better = selection["worse"] or 0, selection["better"] or 0
+        if unknown := others - len(tied) - worse - better:
+            text += f", for {unknown} of them it is unknown"
         parts.append(text)
-        if selection["better"]:
-            parts.append(f"{selection['better']} {'is' if selection['better'] == 1 else 'are'} better on test")
+        if better:
+            parts.append(f"{better} {'is' if better == 1 else 'are'} better on test")
     if selection["best"] != selection["tap"]:
         parts.append(f"best on test {selection['best']} {signed(selection['optimism'])}")
     return "; ".join(parts)
@@ -60,7 +62,7 @@ _SHIFT = {"none": "no shift", "shift": "shift", "strong": "strong shift"}
 
 
 def controls_line(found: Controls) -> str:
-    """What the chosen taps of a model gain, and what of it the controls leave."""
+    """The gain of the chosen taps of a model, and the part of it that the controls leave."""
     text = f"{found.model}, {counted(found.datasets, 'dataset')}: "
     text += f"the chosen taps gain {signed(found.gain)} points over final"
     if found.equal_width is not None:
@@ -78,38 +80,36 @@ def controls_line(found: Controls) -> str:
 _MEASURE = {"kid": "KID"}
 
 
-def trend_title(regime: ShiftTrend) -> str:
-    """What a table of `probebench.reporting.tables.trend_table` shows."""
-    measure = _MEASURE.get(regime.measure, regime.measure)
-    return f"{regime.model}: what wins as shift grows (distance: {measure} to {regime.reference})"
+def trend_title(found: ShiftTrend) -> str:
+    """The title of a table of `probebench.reporting.tables.trend_table`."""
+    measure = _MEASURE.get(found.measure, found.measure)
+    return f"{found.model}: what wins as shift grows (distance: {measure} to {found.reference})"
 
 
-def trends_line(regime: ShiftTrend) -> str:
-    """The rank correlations with distance, and how much they can say."""
-    text = f"Spearman's rank correlation with distance: {'; '.join(map(_trend, regime.trends))}"
-    if (n := len(regime.datasets)) < SMALL:
-        text += f". n is small: of {n} datasets only a strong trend can be told from chance"
+def trends_line(found: ShiftTrend) -> str:
+    """The rank correlations with distance, with a warning if there are few datasets."""
+    text = f"Spearman's rank correlation with distance: {'; '.join(map(_trend, found.trends))}"
+    if (n := len(found.datasets)) < SMALL:
+        text += f". n is small: with {n} datasets only a strong trend can be distinguished from chance"
     return text + "."
 
 
 def _trend(trend: Trend) -> str:
     if trend.rho is None:
-        return f"{trend.of}: none, for {trend.n} values that are too few or all alike"
+        return f"{trend.of}: undefined, as {counted(trend.n, 'value')} are too few or all equal"
     return f"{trend.of} {trend.rho:+z.2f} (n = {trend.n}, p = {trend.p:.2g})"
 
 
-def unavailable_lines(reasons: dict[str, list[tuple[str, str]]]) -> list[str]:
-    """Why distances are missing, each reason once."""
-    lines = []
-    for reason, sweeps in reasons.items():
-        more = f" and {len(sweeps) - 2} more" if len(sweeps) > 2 else ""
-        names = ", ".join(f"{model} on {dataset}" for model, dataset in sweeps[:2])
-        lines.append(f"No distance for {names}{more}: {reason}")
-    return lines
+def unavailable_lines(reasons: Mapping[str, Sequence[SweepKey]]) -> list[str]:
+    """The reasons why distances are missing, each once."""
+    return [
+        f"No distance for {list_some((f'{model} on {dataset}' for model, dataset in sweeps), most=2)}: {reason}"
+        for reason, sweeps in reasons.items()
+    ]
 
 
-def tally(record: dict[str, Any]) -> str:
-    """One line: how many cases have which verdict."""
+def tally(record: Record) -> str:
+    """One line: the number of cases of each verdict."""
     counts: dict[str, int] = {}
     for case in record["cases"]:
         counts[case["verdict"]] = counts.get(case["verdict"], 0) + 1

@@ -1,41 +1,37 @@
-"""The tables over datasets, as text: what the terminal and files both draw."""
+"""The tables over datasets, as text: the terminal and files both draw them."""
 
 from __future__ import annotations
 
 from math import floor, log10
-from typing import Any
 
 from probebench._format import percent, signed
 from probebench.catalog.taps import EMBED, FINAL, SITES
 from probebench.records.controls import SHIFTS
-from probebench.records.ranking import chosen
-from probebench.records.trends import TREND_SITES as REGIME_SITES
-from probebench.records.trends import ShiftTrend
+from probebench.records.ranking import choose
+from probebench.records.trends import TREND_SITES, ShiftTrend
+from probebench.records.types import CaseRecord, Record
 
 
-def models(record: dict[str, Any]) -> list[str]:
-    """The models of a record, in its order."""
-    return list(dict.fromkeys(sweep["model"] for sweep in record["sweeps"]))
-
-
-def best_per_site(record: dict[str, Any], model: str) -> tuple[list[str], list[list[str]]]:
+def best_per_site(record: Record, model: str) -> tuple[list[str], list[list[str]]]:
     """The paper's table: for each site the accuracy of its best layer, averaged over the datasets of each shift.
 
-    The layer is chosen per dataset as a tap is; in brackets the chosen depth in percent, averaged likewise.
+    The layer is chosen per dataset, by the same rule as a tap; the chosen depth in percent, averaged over the same
+    datasets, is in brackets.
 
     Returns:
         header and rows
     """
     shift_of = {sweep["dataset"]: sweep["shift"] for sweep in record["sweeps"]}
     depth = next(sweep["depth"] for sweep in record["sweeps"] if sweep["model"] == model)
-    of_site: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    of_site: dict[tuple[str, str], list[CaseRecord]] = {}
     for case in record["cases"]:
         if case["model"] == model:
             of_site.setdefault((case["site"], case["dataset"]), []).append(case)
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for key, cases in of_site.items():
-        case = chosen(cases)
-        best[key] = case["accuracy"], 100 * case["layer"] / depth if isinstance(case["layer"], int) else 0.0
+        case = choose(cases)
+        layer = case["layer"]
+        best[key] = case["accuracy"], 100 * layer / depth if isinstance(layer, int) else 0.0
     datasets = list(dict.fromkeys(dataset for _, dataset in best))
     groups = {s or "unknown": [d for d in datasets if shift_of[d] == s] for s in (*SHIFTS, "")}
     groups = {name: members for name, members in groups.items() if members}
@@ -58,25 +54,25 @@ def best_per_site(record: dict[str, Any], model: str) -> tuple[list[str], list[l
     return header, body
 
 
-def trend_table(regime: ShiftTrend) -> tuple[list[str], list[list[str]]]:
-    """The datasets of one model by growing distance: what was chosen, and the best layer of three sites.
+def trend_table(trend: ShiftTrend) -> tuple[list[str], list[list[str]]]:
+    """The datasets of one model by growing distance: the chosen tap, and the best layer of three sites.
 
     Returns:
         header and rows
     """
     # As many decimals as give the standard errors two digits.
-    errors = [dataset.standard_error for dataset in regime.datasets if dataset.standard_error > 0]
+    errors = [dataset.standard_error for dataset in trend.datasets if dataset.standard_error > 0]
     decimals = max(0, min(6, 1 - floor(log10(min(errors))))) if errors else 3
-    header = ["dataset", "distance", "tap", "depth %", *REGIME_SITES, "vs final"]
+    header = ["dataset", "distance", "tap", "depth %", *TREND_SITES, "vs final"]
     body = [
         [
             dataset.name,
             f"{dataset.distance:.{decimals}f} ± {dataset.standard_error:.{decimals}f}",
             dataset.tap.id,
             f"{100 * dataset.depth:.0f}",
-            *(percent(dataset.accuracy[site]) for site in REGIME_SITES),
+            *(percent(dataset.accuracy[site]) for site in TREND_SITES),
             signed(dataset.gain),
         ]
-        for dataset in regime.datasets
+        for dataset in trend.datasets
     ]
     return header, body

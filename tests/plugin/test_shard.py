@@ -90,7 +90,7 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, store
     assert all(np.array_equal(bits[name], whole_bits[name]) for name in bits)
 
     assert main(["leaderboard", paths[0], paths[2], paths[3]]) == 0
-    assert "WARNING: shard 2/4 is not among them" in capsys.readouterr().err
+    assert "WARNING: shard 2/4 is missing" in capsys.readouterr().err
 
 
 def test_an_update_touches_the_sweeps_of_its_part_only(project, run, baselines_dir):

@@ -104,11 +104,6 @@ def test_the_control_is_the_probe_on_the_leading_components():
     assert matched.width == 8
     assert matched.accuracy.value == reference.fit(wide[:400], labels[:400]).score(wide[400:], labels[400:])
     assert matched.accuracy.value < found[ACT].accuracy
-    assert matched.to_json() == {
-        "width": 8,
-        "accuracy": matched.accuracy.value,
-        "ci95": list(matched.accuracy.ci95),
-    }
 
 
 def test_a_wide_tap_of_few_dimensions_is_its_own_control():

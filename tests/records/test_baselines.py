@@ -65,7 +65,7 @@ def update(directory, measured, how):
 
 
 def merged(old, measured, how):
-    return baselines.merged(old, baseline_of(SWEEP, measured), measured.model, how)
+    return baselines.merge(old, baseline_of(SWEEP, measured), measured.model, how)
 
 
 def verdicts(taps, baseline, *, alpha=0.01, min_drop=0.005, family=1, **changes):
@@ -206,7 +206,7 @@ def not_a_table(path, side):
         (edit_digest, "do not belong together"),
         (extra_key, "the file has an entry 'note', which probebench does not write"),
         (extra_key_of_a_case, "case L06-act has an entry 'flaky'"),
-        (drop_a_key, "the file lacks 'fingerprint'"),
+        (drop_a_key, "the file has no 'fingerprint'"),
         (swap_cases, "not in order"),
         (of_another_model, "it is of model 'glyphvit_random', its path says 'glyphvit'"),
         (no_schema, "no schema number"),

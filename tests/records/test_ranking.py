@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from probebench.records.ranking import best_taps, chosen, metric, optimism, rank, selection_score
+from probebench.records.cases import metric_interval, metric_value
+from probebench.records.ranking import best_taps, choose, optimism, rank, selection_score
 
 
 def case(layer, site, accuracy, held_out=None, model="net", dataset="data"):
@@ -20,7 +21,10 @@ def case(layer, site, accuracy, held_out=None, model="net", dataset="data"):
 
 def record(*cases):
     sweeps = dict.fromkeys((c["model"], c["dataset"]) for c in cases)
-    return {"sweeps": [{"model": m, "dataset": d, "depth": 2} for m, d in sweeps], "cases": list(cases)}
+    return {
+        "sweeps": [{"model": m, "dataset": d, "depth": 2, "control_of": None} for m, d in sweeps],
+        "cases": list(cases),
+    }
 
 
 RECORD = record(
@@ -63,7 +67,7 @@ def test_of_equals_on_held_out_images_the_tap_met_first_is_chosen_whatever_is_be
         case(2, "ln2", 0.5, 0.7),
         case(1, "act", 0.9, 0.6),
     ]
-    assert chosen(cases) is cases[2]
+    assert choose(cases) is cases[2]
     (row,) = best_taps(rank(record(*cases)))
     assert row.case is cases[2]
     assert optimism(record(*cases)) == pytest.approx(0.4)
@@ -78,11 +82,13 @@ def test_each_models_best_tap_on_each_dataset():
 def test_metrics_are_read_from_their_place_and_from_the_former_one():
     nll = {"value": 0.7, "ci95": [0.6, 0.8]}
     new = {"metrics": {"top5": None, "mean_per_class": {"value": 0.5, "ci95": [0.4, 0.6]}, "nll": nll, "ece": None}}
-    assert metric(new, "nll") == (0.7, (0.6, 0.8))
-    assert metric(new, "top5") is None
-    assert metric(new | {"mean_per_class": 0.1}, "mean_per_class") == (0.5, (0.4, 0.6))
-    assert metric({"mean_per_class": 0.1}, "mean_per_class") == (0.1, None)
-    assert metric({}, "mean_per_class") is None
+    assert (metric_value(new, "nll"), metric_interval(new, "nll")) == (0.7, [0.6, 0.8])
+    assert metric_value(new, "top5") is metric_interval(new, "top5") is None
+    both = new | {"mean_per_class": 0.1}
+    assert (metric_value(both, "mean_per_class"), metric_interval(both, "mean_per_class")) == (0.5, [0.4, 0.6])
+    assert metric_value({"mean_per_class": 0.1}, "mean_per_class") == 0.1
+    assert metric_interval({"mean_per_class": 0.1}, "mean_per_class") is None
+    assert metric_value({}, "mean_per_class") is None
 
 
 def test_optimism_is_what_choosing_on_test_would_add():

@@ -92,7 +92,7 @@ def test_saving_a_loaded_record_without_bits_does_not_refer_to_them(tmp_path):
             lambda path, side: side.unlink(),
             "is missing, .*: copy it from where the run wrote both",
         ),
-        (lambda path, side: side.write_bytes(side.read_bytes()[:-1] + b"\xff"), "not of the same run"),
+        (lambda path, side: side.write_bytes(side.read_bytes()[:-1] + b"\xff"), "not from the same run"),
         (lambda path, side: path.write_text(path.read_text().replace("0.7,", "0.9,")), "contradicts the accuracy"),
         (lambda path, side: path.write_text(path.read_text().replace('"run.correct', '"../run.correct')), "ValueError"),
     ],
@@ -108,8 +108,8 @@ def test_damaged_bits_are_refused(tmp_path, damage, message):
     ("change", "message"),
     [
         (lambda record: record.update(schema=2), "has schema 2, this probebench reads 1"),
-        (lambda record: record.pop("hardware"), "lacks hardware"),
-        (lambda record: record["cases"][0].pop("ci95"), "lacks case ci95"),
+        (lambda record: record.pop("hardware"), "has no hardware"),
+        (lambda record: record["cases"][0].pop("ci95"), "has no case ci95"),
         (lambda record: record.update(cases=7), "cannot be read"),
     ],
 )
@@ -125,5 +125,5 @@ def test_other_json_is_refused(tmp_path, change, message):
 def test_a_baseline_is_told_from_a_record(tmp_path):
     path = tmp_path / "net-digits.json"
     path.write_text(json.dumps({"schema": run_record.SCHEMA, "cases": {"final": {}}, "correct_sha256": "0"}))
-    with pytest.raises(StoreError, match=r"net-digits.json is a baseline of one sweep, and no run record: it lacks"):
+    with pytest.raises(StoreError, match=r"net-digits.json is a baseline of one sweep, not a run record: it has no"):
         run_record.load(path)

@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import binomtest
 
 from probebench.records import run_record
-from probebench.records.tap_selection import select_tap, selections, with_selections
+from probebench.records.tap_selection import select_tap, with_selections
+from probebench.records.view import RecordView
 from tests.records.samples import N, right, stored
 
 NET = ("net", "digits")
@@ -174,6 +175,6 @@ def test_only_what_lacks_a_selection_gets_one():
 
 def test_a_record_without_selections_still_says_what_is_chosen():
     one = run({"L01-act": right(700), "final": right(600)})
-    assert selections(one.record)[NET]["tap"] == "L01-act"
-    assert selections(one.record)[NET]["tied"] is None
-    assert selections(with_selections(one.record, one.correct))[NET]["tied"] == []
+    assert RecordView(one.record).by_key[NET].selection["tap"] == "L01-act"
+    assert RecordView(one.record).by_key[NET].selection["tied"] is None
+    assert RecordView(with_selections(one.record, one.correct)).by_key[NET].selection["tied"] == []

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from probebench.records.ranking import rank
-from probebench.records.trends import Trend, shift_trends, spearman, unavailable
+from probebench.records.trends import Trend, shift_trends, spearman, unavailable_distances
 from probebench.reporting.sentences import trend_title, trends_line, unavailable_lines
 from probebench.reporting.tables import trend_table
 
@@ -63,15 +63,15 @@ def test_trends_of_depth_of_act_over_ln2_and_of_the_gain():
     ]
     assert trends_line(found) == (
         "Spearman's rank correlation with distance: depth of the chosen tap -1.00 (n = 3, p = 0.33); best act minus "
-        "best ln2 +1.00 (n = 3, p = 0.33); gain of the chosen tap over final +1.00 (n = 3, p = 0.33). n is small: of 3 "
-        "datasets only a strong trend can be told from chance."
+        "best ln2 +1.00 (n = 3, p = 0.33); gain of the chosen tap over final +1.00 (n = 3, p = 0.33). n is small: "
+        "with 3 datasets only a strong trend can be distinguished from chance."
     )
 
 
 def test_of_ten_datasets_it_is_not_said_that_they_are_few():
     (found,) = of(record({f"d{i}": i / 10 for i in range(10)}))
     assert "n is small" not in trends_line(found)
-    assert "depth of the chosen tap: none, for 10 values that are too few or all alike" in trends_line(found)
+    assert "depth of the chosen tap: undefined, as 10 values are too few or all equal" in trends_line(found)
 
 
 def test_what_was_not_measured_is_left_open():
@@ -122,7 +122,7 @@ def test_each_reason_why_a_distance_is_missing_is_said_once():
     for name in ("a", "b"):
         some["sweeps"].append(some["sweeps"][0] | {"dataset": name})
     some["sweeps"].append(some["sweeps"][0] | {"model": "control", "control_of": "net"})
-    assert unavailable_lines(unavailable(some)) == [
+    assert unavailable_lines(unavailable_distances(some)) == [
         "No distance for net on near, net on a and 1 more: no reference set",
         "No distance for net on far: one image",
     ]

@@ -21,7 +21,7 @@ def test_sweeps_come_with_their_cases_in_the_order_of_the_data():
 
 
 def test_the_recorded_selection_counts():
-    sweep = contents(full()).by_name["net", "easy"]
+    sweep = contents(full()).by_key["net", "easy"]
     assert sweep.chosen.tap.id == "L03-act"
     assert sweep.selection["tied"] == ["L03-fc2", "L03-rc2", "L04-act", "final"]
 
@@ -40,7 +40,7 @@ def test_without_one_the_tap_is_chosen_on_held_out_images_and_nothing_is_said_of
         "tied": None,
         "worse": None,
         "better": None,
-        "level": None,
+        "level": 0.05,
     }
 
 
@@ -63,7 +63,7 @@ def test_a_selection_of_other_cases_is_not_believed(change):
     sweep = record["sweeps"][0]
     cases = {f"L{c['layer']:02d}-{c['site']}": c for c in record["cases"][1:33]}
     change(sweep["selection"], cases)
-    assert contents(record).by_name["net", "easy"].selection["tied"] is None
+    assert contents(record).by_key["net", "easy"].selection["tied"] is None
 
 
 def test_a_control_follows_its_model():

@@ -60,7 +60,7 @@ def selected(some):
             "tap": "L02-act",
             "by": "held_out",
             "score": 0.9,
-            "best": "L01-act",
+            "best": "embed" if sweep["control_of"] else "L01-act",
             "level": 0.05,
             "accuracy": ACCURACY[sweep["model"], sweep["dataset"]][2, "act"],
             "optimism": 0.01,

@@ -142,12 +142,12 @@ def test_a_summary_stays_below_the_limit_in_whole_lines(tmp_path, there):
     if data:
         lines = data.decode("utf-8").splitlines()
         assert set(lines[:-3]) <= {"å line", ""}
-        assert lines[-1].startswith("(cut: ")
+        assert lines[-1].startswith("(Cut: ")
 
 
 def test_a_summary_that_cannot_be_written_is_a_warning(tmp_path):
     lines = report(record(), [], [], {"GITHUB_STEP_SUMMARY": str(tmp_path)})
     assert len(lines) == 2
-    assert lines[0].startswith("WARNING: the step summary cannot be written (Is a directory)")
+    assert lines[0].startswith("WARNING: cannot write the step summary (Is a directory)")
     assert lines[1].startswith("::notice")
     assert len(report(record(), [], [Note("error", "disk full")], {})) == 1

@@ -16,13 +16,13 @@ from probebench.reporting.figures.options import FORMATS, FigureOptions
 
 
 def check(directory: Path, formats: Sequence[str], option: str) -> None:
-    """Before any work: can figures be drawn and written there later?
+    """Check before any work that figures can be drawn and written there later.
 
     Args:
-        option: what named the directory
+        option: the option that named the directory
 
     Raises:
-        UnknownName: for a format that there is not
+        UnknownName: for an unknown format
         ProbebenchError: if matplotlib is not installed
         StoreError: if the directory cannot be written to
     """
@@ -43,14 +43,14 @@ def write(record: Record, directory: Path, wanted: FigureOptions) -> tuple[list[
         record: of one run, or of several as `probebench.records.merge.merge` joins them
 
     Returns:
-        the files in the order they were written, and a line for each thing that the record could not give
+        the files in the order they were written, and a line for each figure that the record has no data for
 
     Raises:
         UnknownName: for a model, dataset or site that the record does not have
         ProbebenchError: if the record has no case
-        StoreError: if a file cannot be written; those written before are whole
+        StoreError: if a file cannot be written; those written before are complete
     """
-    from probebench.reporting.figures.drawing import draw  # not before it is needed: matplotlib takes its time
+    from probebench.reporting.figures.drawing import draw  # imports matplotlib, which is slow
 
     contents, notes = draw(record, wanted)
     paths = [directory / name for name in contents]

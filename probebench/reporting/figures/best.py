@@ -20,7 +20,7 @@ _SPREAD = 0.76  # of a dataset's row that the marks of its sites take
 
 
 def best_of_sites(sweeps: Sequence[SweepView], *, by_distance: bool) -> Figure | None:
-    """A dot plot of one model, one row for each dataset; None where no layer was measured.
+    """A dot plot of one model, one row for each dataset; None if no layer was measured.
 
     Args:
         sweeps: from the top down

@@ -1,4 +1,4 @@
-"""Which sweeps of a record are drawn, in which order, and which models belong together."""
+"""Choose the sweeps of a record to draw, their order, and the models that are drawn together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Family:
     Attributes:
         base: the name of the model
         dataset: on which the sweeps were measured
-        pretrained: its sweep; None where that was not measured or not asked for
+        pretrained: its sweep; None if that was not measured or not selected
         tuned, controls: the sweeps of models that were tuned from it, and of its random controls
     """
 
@@ -45,10 +45,10 @@ def matching(kind: str, patterns: Sequence[str], known: Sequence[str]) -> list[s
 
 
 def bases(contents: RecordView, tuned: Mapping[str, str]) -> dict[str, str]:
-    """By model of the record, the model that it is drawn with: itself, or what it is a control of or was tuned from.
+    """By model, the model that it is drawn with: itself, or the one that it is a control of or was tuned from.
 
     Args:
-        tuned: what was tuned from what, beside what the record says
+        tuned: by model, the one that it was tuned from, in addition to what the record says
 
     Raises:
         UnknownName: if a name in `tuned` is no model of the record
@@ -77,12 +77,12 @@ def _farthest(model: str, near: Mapping[str, str | None]) -> str:
 def families(
     contents: RecordView, base_of: Mapping[str, str], models: Iterable[str], datasets: Iterable[str]
 ) -> list[Family]:
-    """The families on each dataset of which a model was asked for; a base brings its relatives."""
-    asked, found = set(models), []
+    """The families on each dataset that have a selected model; a base brings its relatives."""
+    selected, found = set(models), []
     for dataset in datasets:
         sweeps = contents.datasets[dataset]
         for base in dict.fromkeys(base_of[sweep.model] for sweep in sweeps):
-            own = [s for s in sweeps if base_of[s.model] == base and (s.model in asked or base in asked)]
+            own = [s for s in sweeps if base_of[s.model] == base and (s.model in selected or base in selected)]
             family = Family(
                 base=base,
                 dataset=dataset,
@@ -96,7 +96,7 @@ def families(
 
 
 def by_shift(contents: RecordView, sweeps: Sequence[SweepView]) -> list[SweepView]:
-    """Sweeps of one model by growing measured distance from the pretraining data; those without it behind.
+    """Sweeps of one model by growing measured distance from the pretraining data; those without a distance come last.
 
     A random control has no pretraining data: its datasets are in the order of its model's.
     """
@@ -109,7 +109,6 @@ def by_shift(contents: RecordView, sweeps: Sequence[SweepView]) -> list[SweepVie
 
 
 def distance(contents: RecordView, sweep: SweepView) -> float | None:
-    """The distance of a sweep's dataset, of a control as its model sees it; None where it was not measured."""
-    of = contents.by_name.get((sweep.control_of or sweep.model, sweep.dataset), sweep)
-    value: float | None = (of.record.get("shift_distance") or {}).get("value")
-    return value
+    """The distance of a sweep's dataset, for a control that of its model; None if it was not measured."""
+    of = contents.by_key.get((sweep.control_of or sweep.model, sweep.dataset), sweep)
+    return of.distance[0] if of.distance is not None else None

@@ -1,4 +1,4 @@
-"""The numbers that figures draw: accuracy by layer, and the best layer of each site."""
+"""The numbers of figures: accuracy by layer, and the best layer of each site."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Curve:
 
 
 def best_by_layer(sweep: SweepView) -> Curve:
-    """The best site of each layer, chosen as a protocol chooses its tap: on held-out images where there are some."""
+    """The best site of each layer, chosen as taps are: on held-out images if there are any."""
     rows: dict[int, list[Row]] = {}
     for tap, row in sweep.rows.items():
         if isinstance(tap.layer, int):
@@ -41,7 +41,7 @@ def of_site(sweep: SweepView, site: str) -> Curve:
 
 
 def best_by_site(sweep: SweepView) -> dict[str, Row]:
-    """The best layer of each site that was measured, chosen likewise, and ``final`` where there is one."""
+    """The best layer of each measured site, chosen in the same way, and ``final`` if it was measured."""
     found = {}
     for site in SITES:
         if own := [row for tap, row in sweep.rows.items() if tap.site == site]:

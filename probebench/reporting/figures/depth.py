@@ -14,12 +14,12 @@ from probebench.reporting.sentences import chosen_on
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_GREY = 6  # the mark of controls, but
-_SHAPES = MARKERS[1], MARKERS[3]  # in shapes that can be seen hollow
+_GREY = 6  # the mark whose colour controls have
+_SHAPES = MARKERS[1], MARKERS[3]  # their shapes, which can be recognised when hollow
 
 
 def by_depth(family: Family, site: str | None) -> Figure | None:
-    """One panel; None where fewer than two layers were measured.
+    """One panel; None if fewer than two layers were measured.
 
     Args:
         site: the one to show; None for the best one of each layer
@@ -28,7 +28,7 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
     curves = [(sweep, curve) for sweep, curve in curves if curve.layers]
     if max((len(curve.layers) for _, curve in curves), default=0) < 2:
         return None
-    drawn, axes = figure(2.4, *heading(family.base, family.members[0]), _what(family, site))
+    drawn, axes = figure(2.4, *heading(family.base, family.members[0]), _subtitle(family, site))
     depths = {sweep.depth for sweep, _ in curves}
     trained = [sweep.model for sweep in family.members if sweep.control_of is None]
     controls = [sweep.model for sweep in family.controls]
@@ -43,7 +43,7 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
         if sweep.final is not None:
             accuracy = 100 * sweep.final.case["accuracy"]
             final_line(axes, accuracy, style["color"], f"_final {sweep.model}")
-            # The mark at its end says whose it is where colours cannot.
+            # The mark at its end identifies the model without colour.
             axes.plot([1], [accuracy], transform=axes.get_yaxis_transform(), clip_on=False, zorder=5, **style)
     if len(depths) == 1:
         layer_axis(axes, depths.pop())
@@ -57,7 +57,7 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
     return drawn
 
 
-def _what(family: Family, site: str | None) -> str:
+def _subtitle(family: Family, site: str | None) -> str:
     if site:
         return f"{site} of each layer"
     on = chosen_on([sweep.selection for sweep in family.members])
@@ -65,19 +65,19 @@ def _what(family: Family, site: str | None) -> str:
 
 
 def heading(model: str, sweep: SweepView) -> list[str]:
-    """A model and the dataset of a sweep: one line where there is room, else two."""
+    """A model and the dataset of a sweep: one line if there is room, else two."""
     parts = [model, title(sweep)]
     line = ", ".join(parts)
     return [line] if len(line) <= LETTERS else parts
 
 
 def title(sweep: SweepView) -> str:
-    """The dataset, and where the probe was fitted if that is another one."""
+    """The dataset, and the one that the probe was fitted on if it is another."""
     return sweep.dataset + (f" (trained on {sweep.trained_on})" if sweep.trained_on else "")
 
 
 def _label(sweep: SweepView, family: Family) -> str:
-    """What a line is, with the model's name where there are several such."""
+    """The label of a line, with the model's name if there are several of its kind."""
     if sweep.model == family.base:
         return "pretrained"
     kind, like = ("random control", family.controls) if sweep.control_of else ("fine-tuned", family.tuned)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 
 def draw(record: Record, wanted: FigureOptions) -> tuple[dict[str, bytes | str], list[str]]:
-    """The files by name, and a line for each thing that the record could not give; see
-    `probebench.reporting.figures.write`."""
+    """The files by name, and a line for each figure that the record has no data for.
+
+    See `probebench.reporting.figures.write`.
+    """
     contents = RecordView(record, "")
     if not contents.sweeps:
         raise ProbebenchError("the record has no case to draw")
@@ -39,7 +41,7 @@ def draw(record: Record, wanted: FigureOptions) -> tuple[dict[str, bytes | str],
 
 
 def figures(contents: RecordView, wanted: FigureOptions) -> tuple[dict[str, Figure], list[str]]:
-    """The figures by what they are called, and the notes. To be called inside `style.paper`."""
+    """The figures by name, and the notes. To be called inside `style.paper`."""
     found: dict[str, Figure] = {}
     notes = []
     models = matching("model", wanted.models, contents.models)
@@ -76,7 +78,7 @@ def figures(contents: RecordView, wanted: FigureOptions) -> tuple[dict[str, Figu
 
 
 def _by_model(contents: RecordView, wanted: FigureOptions) -> dict[str, list[SweepView]]:
-    """The sweeps that were asked for, by model, datasets in the order to show them."""
+    """The selected sweeps by model, datasets in the order to show them."""
     models = matching("model", wanted.models, contents.models)
     datasets = matching("dataset", wanted.datasets, list(contents.datasets))
     groups = {

@@ -1,4 +1,4 @@
-"""What figures are wanted."""
+"""Options of figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORMATS = ("pdf", "svg", "png")
 
 @dataclass(frozen=True)
 class FigureOptions:
-    """What to draw.
+    """What to draw, and in which formats.
 
     Attributes:
         models, datasets: names and patterns such as ``vit_*``; empty for all

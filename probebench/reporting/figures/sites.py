@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def by_site(sweep: SweepView) -> Figure | None:
-    """One panel; None where fewer than two layers were measured."""
+    """One panel; None if fewer than two layers were measured."""
     curves = {site: of_site(sweep, site) for site in SITES}
     if max(len(curve.layers) for curve in curves.values()) < 2:
         return None

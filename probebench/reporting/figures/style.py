@@ -1,4 +1,4 @@
-"""How figures look: one column of a paper wide, readable without colour, fonts embedded, the same bytes each time."""
+"""The style of figures: one column of a paper wide, readable without colour, fonts embedded, reproducible bytes."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def final_line(axes: Axes, accuracy: float, colour: str, label: str) -> None:
 
 
 def final_look(colour: str) -> dict[str, Any]:
-    """How every line of a ``final`` is drawn."""
+    """The style of every line of a ``final``."""
     return {"color": colour, "linestyle": (0, (1, 1.4)), "linewidth": 0.9}
 
 
@@ -118,7 +118,7 @@ def to_bytes(drawn: Figure, kind: str) -> bytes:
 
 
 def look(mark: int, *, dashed: bool | None = None) -> dict[str, Any]:
-    """How the line of a mark is drawn.
+    """The style of the line of a mark.
 
     Args:
         mark: of `probebench.reporting.palette`

@@ -30,10 +30,10 @@ class Table:
 
     Attributes:
         model: its name
-        on: which images the layers were chosen on, as `probebench.reporting.sentences.chosen_on` says
+        on: the images that layers were chosen on, see `probebench.reporting.sentences.chosen_on`
         columns: sites in the order data meets them, and ``final``; those that were measured
-        rows: datasets with their accuracies, fractions by column; None where something was not measured
-        mean: the same, averaged over datasets; None for a column that lacks one. Empty for a single dataset.
+        rows: datasets with their accuracies, fractions by column; None for what was not measured
+        mean: the same, averaged over datasets; None for a column with a missing value. Empty for a single dataset.
     """
 
     model: str
@@ -84,7 +84,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """All tables as LaTeX floats for ``\\input``, likewise; they need the package booktabs and no other."""
+    """All tables as LaTeX floats for ``\\input``, marked in the same way; they need the package booktabs only."""
     return "% Needs \\usepackage{booktabs}.\n" + "\n".join(map(_float, tables))
 
 
@@ -113,7 +113,7 @@ def _float(each: Table) -> str:
 
 
 def _cells(values: Sequence[float | None], best: str, second: str, missing: str = "") -> list[str]:
-    """Numbers as text; what reads the same is equally good."""
+    """Numbers as text; numbers that round to the same text share their mark."""
     texts = [percent(value) for value in values]
     order = sorted({float(text) for text in texts if text}, reverse=True)
     forms = dict(zip(order, (best, second), strict=False))

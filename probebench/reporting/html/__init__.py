@@ -18,10 +18,10 @@ SUFFIXES = (".html", ".htm")
 
 
 def check(path: Path, option: str) -> None:
-    """Before any work: can a report be made and written there later?
+    """Check before any work that a report can be made and written there later.
 
     Args:
-        option: what named the path
+        option: the option that named the path
 
     Raises:
         UnknownName: if it has another suffix
@@ -54,8 +54,8 @@ def render(record: Record, name: str = "") -> str:
 
     Args:
         record: of one run, or of several as `probebench.records.merge.merge` joins them
-        name: what the record is called, such as the path of its file
+        name: a name for the record, such as the path of its file
     """
-    from probebench.reporting.html.page import page  # not before it is needed: jinja2 takes its time
+    from probebench.reporting.html.page import page  # imports jinja2, which is slow
 
     return page(record, name)

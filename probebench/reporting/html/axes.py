@@ -1,4 +1,4 @@
-"""Axes and paths of the report's charts: where a value lies on the drawing, in units of its SVG's view box."""
+"""Axes and paths of the report's charts, in units of their SVG's view box."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Tick:
-    """A value on an axis: where it lies, and how it is written."""
+    """A value on an axis: its position and its label."""
 
     at: float
     label: str

@@ -1,4 +1,4 @@
-"""What moved against the baselines: case by case where there is a verdict, and summed up for each sweep."""
+"""Changes against the baselines: the cases with a verdict, and a summary of each sweep."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probebench._format import counted, percent, signed
+from probebench.records.cases import change_of
 from probebench.records.ranking import Row
-from probebench.records.view import RecordView, SweepView
-from probebench.reporting.html.leaderboard import change
+from probebench.records.types import Verdict
+from probebench.records.view import MOVED, RecordView, SweepView
 from probebench.reporting.html.numbers import significant
 
 SHOWN = 50  # cases of a verdict; the leaderboard has the others
@@ -31,9 +32,9 @@ class Moved:
 
 @dataclass(frozen=True)
 class Group:
-    """The cases of one verdict, the largest change first, and how many more there are."""
+    """The cases of one verdict, the largest change first, and the number of those left out."""
 
-    verdict: str
+    verdict: Verdict
     moved: list[Moved]
     left: int
 
@@ -43,32 +44,32 @@ class Summary:
     """The changes of one sweep: cases by verdict, the mean change, and the largest either way with their taps."""
 
     sweep: SweepView
-    counts: dict[str, int]
+    counts: dict[Verdict, int]
     mean: str
     drop: str
     rise: str
 
 
 def groups(contents: RecordView) -> list[Group]:
-    """What regressed and what improved, with a group for each that there is."""
+    """The cases that regressed and those that improved, as far as there are any."""
     found = []
-    for verdict in ("regressed", "improved"):
+    for verdict in MOVED:
         pairs = [(s, row) for s in contents.sweeps for row in s.rows.values() if row.case["verdict"] == verdict]
-        pairs.sort(key=lambda pair: -abs(change(pair[1].case) or 0.0))
+        pairs.sort(key=lambda pair: -abs(change_of(pair[1].case) or 0.0))
         if pairs:
             found.append(Group(verdict, [_moved(*pair) for pair in pairs[:SHOWN]], max(0, len(pairs) - SHOWN)))
     return found
 
 
 def largest(contents: RecordView) -> list[Moved]:
-    """The largest changes that are no verdict: what a reader looks at before saying that nothing moved."""
+    """The largest changes that are no verdict, to be looked at before concluding that nothing moved."""
     pairs = [
         (sweep, row)
         for sweep in contents.sweeps
         for row in sweep.rows.values()
-        if row.case["verdict"] == "same" and change(row.case)
+        if row.case["verdict"] == "same" and change_of(row.case)
     ]
-    pairs.sort(key=lambda pair: -abs(change(pair[1].case) or 0.0))
+    pairs.sort(key=lambda pair: -abs(change_of(pair[1].case) or 0.0))
     return [_moved(*pair) for pair in pairs[:10]]
 
 
@@ -76,7 +77,7 @@ def summaries(contents: RecordView) -> list[Summary]:
     """One for each sweep, those with regressions first, then by their largest drop."""
     found = []
     for sweep in contents.sweeps:
-        moves = [(value, row) for row in sweep.rows.values() if (value := change(row.case)) is not None]
+        moves = [(value, row) for row in sweep.rows.values() if (value := change_of(row.case)) is not None]
         down = min(moves, key=lambda move: move[0], default=(0.0, None))
         up = max(moves, key=lambda move: move[0], default=(0.0, None))
         summary = Summary(
@@ -101,7 +102,7 @@ def _moved(sweep: SweepView, row: Row) -> Moved:
         tap=row.tap.id,
         baseline=percent(case["baseline_accuracy"]),
         accuracy=percent(case["accuracy"]),
-        change=signed(change(case)),
+        change=signed(change_of(case)),
         lost=case["lost"],
         gained=case["gained"],
         p=significant(case["p_value"]),
@@ -110,10 +111,10 @@ def _moved(sweep: SweepView, row: Row) -> Moved:
 
 
 def headline(contents: RecordView) -> Sequence[str]:
-    """What a reader must know first, a phrase each: ``3 regressed``, ``1 sweep failed``, ``interrupted``."""
+    """The phrases of the page's headline: ``3 regressed``, ``1 sweep failed``, ``interrupted``."""
     record, counts = contents.record, contents.counts
     failed = len(record["failures"])
-    phrases = [f"{counts[verdict]:,} {verdict}" for verdict in ("regressed", "improved") if counts[verdict]]
+    phrases = [f"{counts[verdict]:,} {verdict}" for verdict in MOVED if counts[verdict]]
     if failed:
         phrases.append(f"{counted(failed, 'sweep')} failed")
     if record["interrupted"]:

@@ -1,4 +1,4 @@
-"""What of a tap's gain is left beside a random network, and at equal width."""
+"""Controls: the part of a tap's gain that a random network and equal width leave."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from probebench.reporting.html.numbers import interval
 
 @dataclass(frozen=True)
 class Control:
-    """The chosen tap of one sweep and its controls, as text; empty where the record does not have one.
+    """The chosen tap of one sweep and its controls, as text; empty for those that the record does not have.
 
     Attributes:
         gain: of the tap over the model's ``final``, in points
         random, random_interval: accuracy of the same tap in the random control
-        random_gain: what that gains over the control's own ``final``
-        ahead: how far the tap is ahead of the same tap of the random control, in points
+        random_gain: its gain over the control's own ``final``
+        ahead: the lead of the tap over the same tap of the random control, in points
         width: of the tap
         matched_width, matched, matched_interval: of the probe at equal width, its features, accuracy and interval
-        matched_gain: what that gains over the model's ``final``
+        matched_gain: its gain over the model's ``final``
         narrow: whether the tap is no wider than the residual stream, so that its own accuracy counts
     """
 

@@ -20,7 +20,7 @@ class Series:
 
     Attributes:
         name: of the site or the model
-        mark: which of `probebench.reporting.palette.SHAPES` it has, and the colour of the same number
+        mark: the index of its shape in `probebench.reporting.palette.SHAPES` and of its colour in ``COLOURS``
         control: whether it is a random control, drawn in the colour of its model, dashed and hollow
         sweep: the number of the sweep
         line, band: SVG paths of the accuracies and of the 95% intervals
@@ -36,11 +36,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of accuracy by depth; `label` says in a sentence what a reader would see.
+    """A chart of accuracy by depth; `label` describes it in a sentence.
 
     Attributes:
         site: the one it is about, or empty
-        reference: the accuracy of ``final``, in percent, and where it lies; None where it was not measured
+        reference: the accuracy of ``final``, in percent, and its position; None if it was not measured
     """
 
     frame: Frame
@@ -70,7 +70,7 @@ class Comparison:
 
 
 def sites_by_depth(sweep: SweepView) -> Chart | None:
-    """All sites of one sweep in one chart; None where no layer was measured."""
+    """All sites of one sweep in one chart; None if no layer was measured."""
     layers = sorted({tap.layer for tap in sweep.rows if isinstance(tap.layer, int)})
     if not layers:
         return None
@@ -97,7 +97,7 @@ def sites_by_depth(sweep: SweepView) -> Chart | None:
 
 
 def compare_models(sweeps: Sequence[SweepView]) -> Comparison | None:
-    """All sweeps of a dataset against each other; None where no layer was measured."""
+    """All sweeps of a dataset against each other; None if no layer was measured."""
     sites = [site for site in SITES if any(tap.site == site for sweep in sweeps for tap in sweep.rows)]
     if not sites:
         return None
@@ -147,7 +147,7 @@ def _one_site(site: str, entries: Sequence[Entry], frame: Frame) -> Chart:
 
 
 def _family(sweep: SweepView, others: Sequence[SweepView]) -> str:
-    """The model that a control is drawn with: its own, where that was measured, too."""
+    """The model that a sweep is drawn with: for a control its model, if that was measured, too."""
     base = sweep.control_of
     return base if base is not None and any(other.model == base for other in others) else sweep.model
 

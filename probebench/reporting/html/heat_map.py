@@ -28,7 +28,7 @@ class HeatMap:
 
     Attributes:
         sites: of the columns
-        layers: number and cells of each row from the input on; a cell is None where nothing was measured
+        layers: number and cells of each row from the input on; a cell is None if nothing was measured
         references: the cells of ``embed`` and ``final``, where those were measured
         low, high: the accuracies of the first and the last colour, in percent
     """

@@ -1,4 +1,4 @@
-"""Numbers as the report shows them, beside those of `probebench.reporting.sentences`."""
+"""Format numbers for the report, in addition to `probebench._format`."""
 
 from __future__ import annotations
 

@@ -1,26 +1,26 @@
-"""Where the numbers come from."""
+"""Provenance: the runs, machines and versions that the numbers come from."""
 
 from __future__ import annotations
 
 import json
 import shlex
 from dataclasses import dataclass
-from typing import Any
 
+from probebench.records.types import Record, SourceRecord
 from probebench.records.view import RecordView
 from probebench.reporting.html.numbers import duration, significant
 
 
 @dataclass(frozen=True)
 class Source:
-    """One run that the record is of: names and texts, in the order to show them."""
+    """One run of the record: names and texts, in the order to show them."""
 
     title: str
     facts: list[tuple[str, str]]
 
 
 def summary(contents: RecordView) -> list[tuple[str, str]]:
-    """Names and texts of what all sources have in common."""
+    """Names and texts of the facts that all sources share."""
     record = contents.record
     fingerprints = {case["protocol"]: case["fingerprint"] for case in record["cases"]}
     rate = record["images_per_second"]
@@ -51,7 +51,7 @@ def sources(contents: RecordView) -> list[Source]:
     return [_source(source["name"], source, started=True) for source in merged]
 
 
-def _source(title: str, source: dict[str, Any], started: bool = False) -> Source:
+def _source(title: str, source: Record | SourceRecord, started: bool = False) -> Source:
     hardware = source["hardware"]
     devices = [*hardware.get("devices", ()), *hardware.get("gpus", ())]
     facts = [
@@ -90,6 +90,6 @@ def sweep_rows(contents: RecordView) -> list[list[str]]:
 
 
 def extra(contents: RecordView) -> str:
-    """What plugins added to the record, as JSON; empty if nothing."""
+    """The additions of plugins to the record, as JSON; empty if there are none."""
     found = contents.record["extra"]
     return json.dumps(found, indent=2, ensure_ascii=False) if found else ""

@@ -1,4 +1,4 @@
-"""Which tap each sweep chose, how much better its best tap looks, and which taps cannot be told from the choice."""
+"""Selections: the tap that each sweep chose, the optimism of its best tap, and the taps that are tied with it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Choice:
     """The choice of one sweep, as text.
 
     Attributes:
-        by: on which images it was chosen
-        tied: ids of the taps that tests cannot tell from it; None where that is not known
-        told_apart: how many taps are worse and better than it; empty where that is not known
+        by: the images that it was chosen on
+        tied: ids of the taps that tests cannot distinguish from it; None if that is not known
+        distinguished: the numbers of taps that are worse and better; empty if that is not known
     """
 
     sweep: SweepView
@@ -32,7 +32,7 @@ class Choice:
     best_accuracy: str
     optimism: str
     tied: list[str] | None
-    told_apart: str
+    distinguished: str
 
 
 def choices(contents: RecordView) -> list[Choice]:
@@ -41,14 +41,14 @@ def choices(contents: RecordView) -> list[Choice]:
 
 
 def mean_optimism(contents: RecordView) -> str:
-    """In points, over the sweeps whose tap was chosen on held-out images; empty where there is none."""
+    """The mean in points over the sweeps whose tap was chosen on held-out images; empty if there is none."""
     gaps = [s.selection["optimism"] for s in contents.sweeps if s.selection["by"] == "held_out"]
     return signed(sum(gaps) / len(gaps)) if gaps else ""
 
 
 def _choice(sweep: SweepView) -> Choice:
     selection, chosen = sweep.selection, sweep.chosen
-    worse, better = selection.get("worse"), selection.get("better")
+    worse, better = selection["worse"], selection["better"]
     best = next(row for tap, row in sweep.rows.items() if tap.id == selection["best"])
     return Choice(
         sweep=sweep,
@@ -61,6 +61,6 @@ def _choice(sweep: SweepView) -> Choice:
         best=best.tap.id,
         best_accuracy=percent(best.case["accuracy"]),
         optimism=signed(selection["optimism"]),
-        tied=selection.get("tied"),
-        told_apart="" if worse is None or better is None else f"{worse} worse, {better} better",
+        tied=selection["tied"],
+        distinguished="" if worse is None or better is None else f"{worse} worse, {better} better",
     )

@@ -1,4 +1,4 @@
-"""What the chosen tap gains over ``final``, against the shift of the dataset: measured, or as the catalog says."""
+"""The gain of the chosen tap over ``final`` against the shift of the dataset: measured, or as in the catalog."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Point:
 
     Attributes:
         number: from 1 within the model; beside the mark and in the table
-        x, y: where the mark lies
-        error: left and right end of the distance plus and minus its standard error, where there is one
-        distance: as text, with its standard error; empty without one
-        why: why there is no distance; empty with one
+        x, y: position of the mark
+        error: left and right end of the distance plus and minus its standard error, if there is one
+        distance: as text, with its standard error; empty if there is none
+        why: the reason why there is no distance; empty if there is one or no reason is known
         mark: of the chosen tap's site; None for ``embed`` and ``final``
-        control: what the same tap of the random control gains over its own ``final``, in points, where known
+        control: the gain of the same tap of the random control over its own ``final``, in points; empty if unknown
     """
 
     number: int
@@ -63,33 +63,33 @@ class Plot:
 
 
 def plots(contents: RecordView) -> list[Plot]:
-    """One plot a model, two where only some of its datasets have a measured distance; none for random controls.
+    """One plot a model, two if only some of its datasets have a measured distance; none for random controls.
 
-    Distances are those that the model's features see, so that two models have no common axis.
+    Distances are measured in the model's own features, so two models have no common axis.
     """
     found = []
     for model in contents.models:
         sweeps = [
             s for s in contents.sweeps if s.model == model and s.control_of is None and s.chosen.gain_final is not None
         ]
-        measured = [sweep for sweep in sweeps if _distance(sweep) is not None]
-        others = [sweep for sweep in sweeps if _distance(sweep) is None]
+        measured = [sweep for sweep in sweeps if sweep.distance is not None]
+        others = [sweep for sweep in sweeps if sweep.distance is None]
         numbers = {sweep.number: number for number, sweep in enumerate([*measured, *others], start=1)}
         found += [_plot(contents, model, group, numbers) for group in (measured, others) if group]
     return found
 
 
 def _plot(contents: RecordView, model: str, sweeps: Sequence[SweepView], numbers: dict[int, int]) -> Plot:
-    distances = [_distance(sweep) for sweep in sweeps]
+    distances = [sweep.distance for sweep in sweeps]
     measured = distances[0] is not None
     gains = [100 * (sweep.chosen.gain_final or 0.0) for sweep in sweeps]
     y_low, y_high = padded([0.0, *gains], 2.0)
     if measured:
         ends = [end for value, error in filter(None, distances) for end in (value - error, value + error)]
         x_low, x_high = padded(ends, max(1e-6, 0.1 * max(abs(end) for end in ends)))
-        axis = f"{_measure(sweeps[0])} to {_reference(sweeps[0])}"
+        axis = _distance_axis(sweeps[0])
     else:
-        x_low, x_high = -0.5, len(CLASSES) - 0.5 if any(s.record["shift"] == "" for s in sweeps) else len(CLASSES) - 1.5
+        x_low, x_high = -0.5, len(CLASSES) - 0.5 if any(s.shift == "" for s in sweeps) else len(CLASSES) - 1.5
         axis = "shift, as the catalog says"
     frame = Frame(360, 240, 44, 350, 12, 194, x_low, x_high, y_low, y_high)
     if measured:
@@ -97,7 +97,7 @@ def _plot(contents: RecordView, model: str, sweeps: Sequence[SweepView], numbers
         places = [value for value, _ in filter(None, distances)]
     else:
         x_ticks = [Tick(frame.x(i), label) for i, label in enumerate(_CLASS_LABELS) if i <= x_high]
-        places = _spread([CLASSES.index(sweep.record["shift"]) for sweep in sweeps])
+        places = _spread([CLASSES.index(sweep.shift) for sweep in sweeps])
     return Plot(
         model=model,
         measured=measured,
@@ -127,7 +127,7 @@ def _point(
         y=frame.y(100 * (chosen.gain_final or 0.0)),
         error=None if distance is None else (frame.x(distance[0] - distance[1]), frame.x(distance[0] + distance[1])),
         distance="" if distance is None else f"{significant(distance[0], 3)} ± {significant(distance[1], 1)}",
-        why="" if distance is not None else str((sweep.record.get("shift_distance") or {}).get("unavailable", "")),
+        why=_why_unavailable(sweep),
         mark=OF_SITE.get(chosen.tap.site),
         gain=signed(chosen.gain_final),
         gain_on_test=signed(best),
@@ -145,14 +145,11 @@ def _spread(classes: list[int]) -> list[float]:
     return placed
 
 
-def _distance(sweep: SweepView) -> tuple[float, float] | None:
-    found = sweep.record.get("shift_distance") or {}
-    return (found["value"], found["standard_error"]) if "value" in found else None
+def _distance_axis(sweep: SweepView) -> str:
+    found = sweep.record.get("shift_distance")
+    return "" if found is None or "unavailable" in found else f"{found['measure'].upper()} to {found['reference']}"
 
 
-def _measure(sweep: SweepView) -> str:
-    return str(sweep.record["shift_distance"]["measure"]).upper()
-
-
-def _reference(sweep: SweepView) -> str:
-    return str(sweep.record["shift_distance"]["reference"])
+def _why_unavailable(sweep: SweepView) -> str:
+    found = sweep.record.get("shift_distance")
+    return found["unavailable"] if found is not None and "unavailable" in found else ""

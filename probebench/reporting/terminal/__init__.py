@@ -1,1 +1,1 @@
-"""What is drawn in a terminal."""
+"""The terminal face: leaderboards, comparisons, plans and progress bars."""

@@ -11,10 +11,9 @@ from rich.text import Text
 
 from probebench._format import counted, signed
 from probebench.records.compare import Comparison, Pair
-from probebench.reporting.terminal.console import render_text
+from probebench.reporting.terminal.console import render_text, verdict_text
 
-SHOWN = 20  # rows of a comparison, unless more moved or all are asked for
-_STYLE = {"regressed": "bold red", "improved": "green", "not comparable": "yellow"}
+SHOWN = 20  # rows of a comparison, unless more moved or --all is given
 
 
 def render(
@@ -24,7 +23,7 @@ def render(
 
     Args:
         names: of run A and run B
-        every: show all rows; else those that moved, and the largest of the other changes
+        every: show all rows; by default those that moved, and the largest of the other changes
         width, color, ascii_only: see `probebench.reporting.terminal.console.OutputStyle`
     """
     pairs, left = _shown(comparison.pairs, every)
@@ -41,8 +40,9 @@ def render(
     if any(pair.move is not None and pair.move.lost is None for pair in comparison.pairs):
         parts.append(
             Text(
-                "Where lost and gained are empty, a record does not say which test images were right (it is old, or "
-                "was printed and not saved): those cases are tested unpaired, by Fisher's exact test, which finds less."
+                "If lost and gained are empty, a record does not say which test images were right (it is old, or "
+                "was printed and not saved). Those cases are tested unpaired, by Fisher's exact test, which is less "
+                "sensitive."
             )
         )
     parts.append(Text(summary(comparison)))
@@ -50,7 +50,7 @@ def render(
 
 
 def summary(comparison: Comparison) -> str:
-    """One line: how many cases have which verdict."""
+    """One line: the number of cases of each verdict."""
     compared = [pair for pair in comparison.pairs if pair.move is not None]
     counts = Counter(pair.judgement.verdict for pair in compared)
     verdicts = ", ".join(f"{counts[v]} {v}" for v in ("regressed", "improved", "same") if counts[v])
@@ -66,7 +66,7 @@ def _shown(pairs: list[Pair], every: bool) -> tuple[list[Pair], int]:
     comparable = [pair for pair in pairs if pair.move is not None]
     if every:
         return comparable, 0
-    # The others that changed most stand for the rest: what was chosen always, what moved always.
+    # Pairs that moved or were chosen are always shown, then those that changed most.
     first = [pair for pair in comparable if pair.judgement.verdict != "same" or pair.chosen]
     rest = sorted((pair for pair in comparable if pair not in first), key=lambda pair: -abs(pair.change))
     keep = {id(pair) for pair in first + rest[: max(0, SHOWN - len(first))]}
@@ -76,7 +76,7 @@ def _shown(pairs: list[Pair], every: bool) -> tuple[list[Pair], int]:
 
 def _table(pairs: list[Pair], ascii_only: bool) -> Table:
     table = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    # Of two models the names stand above the table.
+    # The names of two models are above the table.
     one_model = len(set(pairs[0].models)) == 1
     for name in ("dataset", "model") if one_model else ("dataset",):
         table.add_column(name, overflow="fold")
@@ -96,6 +96,6 @@ def _table(pairs: list[Pair], ascii_only: bool) -> Table:
             "" if move.lost is None else str(move.lost),
             "" if move.gained is None else str(move.gained),
             f"{judgement.p_value:.1e}",
-            Text(judgement.verdict, style=_STYLE.get(judgement.verdict, "")),
+            verdict_text(judgement.verdict),
         )
     return table

@@ -1,4 +1,4 @@
-"""Tables and text as a terminal, a log or a file takes them."""
+"""Render tables and text for a terminal, a log or a file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from probebench.records.types import Verdict
+
 
 class OutputStyle(TypedDict):
-    """How to write to a stream.
+    """The way to write to a stream.
 
     Attributes:
         width: of the terminal in characters, None for as wide as the tables are
@@ -28,7 +30,7 @@ class OutputStyle(TypedDict):
 
 
 def output_style(out: TextIO) -> OutputStyle:
-    """What a stream can show; colours only on a terminal, and not where NO_COLOR is set."""
+    """The style that a stream can show; colours only on a terminal, and not if NO_COLOR is set."""
     tty = out.isatty()
     encoding = (getattr(out, "encoding", None) or "ascii").lower()
     return OutputStyle(
@@ -38,14 +40,27 @@ def output_style(out: TextIO) -> OutputStyle:
     )
 
 
-# What is read as words; of these, what may break into lines where the terminal is narrow. Numbers never do.
+# Columns of words; of these, the ones that may wrap on a narrow terminal. Numbers never do.
 _WORDS = ("dataset", "model", "tap", "site", "verdict", "earliest", "shift")
 _FOLDED = ("dataset", "model", "verdict")
 _LEAST = 16  # characters of a name on one line, before columns are left out
 
 
+_VERDICT_STYLE: dict[Verdict, str] = {
+    "regressed": "bold red",
+    "improved": "green",
+    "new": "cyan",
+    "not comparable": "yellow",
+}
+
+
+def verdict_text(verdict: Verdict) -> Text:
+    """A verdict in its colour."""
+    return Text(verdict, style=_VERDICT_STYLE.get(verdict, ""))
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], ascii_only: bool) -> Table:
-    """A table as all of probebench's are drawn."""
+    """A table in probebench's style."""
     drawn = Table(box=box.ASCII if ascii_only else box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
         justify: JustifyMethod = "left" if name in _WORDS else "right"
@@ -67,10 +82,10 @@ def fit_table(
 
     Args:
         width: of the terminal in characters, None for as wide as the table is
-        spare: the columns that can be left out, first those that go first
+        spare: the columns that can be left out, in the order they go
 
     Returns:
-        the table, and what was left out
+        the table, and the columns that were left out
     """
     left_out: list[str] = []
     going = [name for name in spare if name in columns]

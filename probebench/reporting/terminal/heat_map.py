@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.style import Style
@@ -11,21 +9,20 @@ from rich.table import Table
 from rich.text import Text
 
 from probebench.catalog.taps import SITES
+from probebench.records.view import RecordView
 
 
-def heat_maps(record: dict[str, Any], dataset: str, controls: bool) -> RenderableType | None:
+def heat_maps(view: RecordView, dataset: str, controls: bool) -> RenderableType | None:
     """Layer x site, coloured from the lowest accuracy of the map to the highest."""
     maps = []
-    for sweep in record["sweeps"]:
-        if sweep["dataset"] != dataset or (sweep["control_of"] and not controls):
+    for sweep in view.sweeps:
+        if sweep.dataset != dataset or (sweep.control_of and not controls):
             continue
         cells = {
-            (case["layer"], case["site"]): case["accuracy"]
-            for case in record["cases"]
-            if (case["model"], case["dataset"]) == (sweep["model"], dataset) and isinstance(case["layer"], int)
+            (tap.layer, tap.site): row.case["accuracy"] for tap, row in sweep.rows.items() if isinstance(tap.layer, int)
         }
         if cells:
-            maps.append(_heat_map(sweep["model"], cells))
+            maps.append(_heat_map(sweep.model, cells))
     if not maps:
         return None
     return Group(Columns(maps, padding=(0, 3)), Text())

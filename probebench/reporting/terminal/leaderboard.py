@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from probebench._format import percent
+from probebench._format import list_some, percent
 from probebench.catalog.taps import SITES
-from probebench.records.controls import controls
-from probebench.records.ranking import optimism, rank, tap_of
-from probebench.records.tap_selection import Selections, selections
-from probebench.records.trends import ShiftTrend, shift_trends, unavailable
+from probebench.records.cases import change_of, tap_of
+from probebench.records.trends import ShiftTrend
+from probebench.records.types import Record
+from probebench.records.view import MOVED, RecordView
 from probebench.reporting.sentences import chosen_on, controls_line, tally, trend_title, trends_line, unavailable_lines
-from probebench.reporting.tables import best_per_site, models, trend_table
-from probebench.reporting.terminal.console import add_title, render_text, table
+from probebench.reporting.tables import best_per_site, trend_table
+from probebench.reporting.terminal.console import add_title, render_text, table, verdict_text
 from probebench.reporting.terminal.heat_map import heat_maps
-from probebench.reporting.terminal.ranking import best_table, ranking_table, verdict
+from probebench.reporting.terminal.ranking import best_table, ranking_table
 
 
-def render(record: dict[str, Any], *, level: str, width: int | None, color: bool, ascii_only: bool) -> str:
+def render(record: Record, *, level: str, width: int | None, color: bool, ascii_only: bool) -> str:
     """The leaderboards as the text to write to a terminal.
 
     Args:
         level: ``none``; ``brief`` (best tap of each model on each dataset, best tap per site); ``normal`` (the top of
-            each ranking, the chosen tap and what is tied with it, what wins as shift grows, and heat maps where there
+            each ranking, the chosen tap and the taps tied with it, what wins as shift grows, and heat maps if there
             is colour); ``full`` (every case and metric)
         width: of the terminal in characters, None for as wide as the tables are
         color: whether to write colours
@@ -33,45 +31,43 @@ def render(record: dict[str, Any], *, level: str, width: int | None, color: bool
     """
     if level == "none" or not record["cases"]:
         return ""
+    view = RecordView(record)
     parts: list[RenderableType] = []
-    if moved := _moved(record, ascii_only):
+    if moved := _moved(view, ascii_only):
         parts.append(moved)
-    ranking, selected = rank(record), selections(record)
     if level == "brief":
-        parts.append(best_table(ranking, selected, width=width, ascii_only=ascii_only))
+        parts.append(best_table(view, width=width, ascii_only=ascii_only))
     else:
         full = level == "full"
         left_out: set[str] = set()
-        for dataset, rows in ranking.items():
-            drawn, lacking = ranking_table(
-                record, dataset, rows, selected, full=full, width=width, ascii_only=ascii_only
-            )
+        for dataset in view.ranking:
+            drawn, without = ranking_table(view, dataset, full=full, width=width, ascii_only=ascii_only)
             parts.append(drawn)
-            left_out.update(lacking)
-            if color and (maps := heat_maps(record, dataset, controls=full)):
+            left_out.update(without)
+            if color and (maps := heat_maps(view, dataset, controls=full)):
                 parts.append(maps)
         if left_out:
             names = ", ".join(sorted(left_out))
-            parts.append(Text(f"(No room for the columns {names}: a wider terminal or a file has them.)\n"))
-    parts += [_site_table(record, model, selected, ascii_only) for model in models(record)]
+            parts.append(Text(f"(No room for the columns {names}: a wider terminal or a file shows them.)\n"))
+    parts += [_site_table(view, model, ascii_only) for model in view.models]
     if level != "brief":
-        parts += [_regime(regime, ascii_only) for regime in shift_trends(record, ranking)]
-        parts += map(Text, unavailable_lines(unavailable(record)))
-    parts += [Text(f"Controls: {controls_line(found)}") for found in controls(record, ranking)]
-    if (gap := optimism(record)) is not None:
+        parts += [_trend_table(trend, ascii_only) for trend in view.shift_trends]
+        parts += map(Text, unavailable_lines(view.unavailable_distances))
+    parts += [Text(f"Controls: {controls_line(found)}") for found in view.controls]
+    if (gap := view.optimism) is not None:
         parts.append(
             Text(
-                f"Best taps and layers are chosen on held-out training images{_but(selected)}. Chosen on the test "
-                f"images they would look {100 * gap:.1f} points better, averaged over models and "
-                "datasets (optimism gap)."
+                f"Best taps and layers are chosen on held-out training images{_exceptions(view)}. Chosen on the "
+                f"test images they would look {100 * gap:.1f} points better, averaged over models and datasets "
+                "(optimism gap)."
             )
         )
     parts.append(Text(tally(record)))
     return render_text(parts, width=width, color=color, ascii_only=ascii_only)
 
 
-def _site_table(record: dict[str, Any], model: str, selected: Selections, ascii_only: bool) -> RenderableType:
-    header, body = best_per_site(record, model)
+def _site_table(view: RecordView, model: str, ascii_only: bool) -> RenderableType:
+    header, body = best_per_site(view.record, model)
     # The best site of each column in bold.
     sites = [row for row in body if row[0] in SITES]
     drawn = []
@@ -82,22 +78,21 @@ def _site_table(record: dict[str, Any], model: str, selected: Selections, ascii_
             top = bool(row[column]) and row in sites and float(row[column].split()[0]) == max(values)
             cells.append(Text(row[column], style="bold" if top else ""))
         drawn.append(cells)
-    on = chosen_on([selection for (name, _), selection in selected.items() if name == model])
+    on = chosen_on(sweep.selection for sweep in view.sweeps if sweep.model == model)
     title = f"{model}: best layer of each site, chosen on {on} images; mean accuracy % [depth]"
     return add_title(title, table(header, drawn, ascii_only))
 
 
-def _but(selected: Selections) -> str:
-    """Which sweeps of a record with held-out images had none."""
-    without = [f"{model} on {dataset}" for (model, dataset), each in selected.items() if each["by"] != "held_out"]
+def _exceptions(view: RecordView) -> str:
+    """The sweeps without held-out images, in a record where others have them."""
+    without = [f"{sweep.model} on {sweep.dataset}" for sweep in view.sweeps if sweep.selection["by"] != "held_out"]
     if not without:
         return ""
-    more = f" and {len(without) - 3} more" if len(without) > 3 else ""
-    return f", but for {', '.join(without[:3])}{more}, where none could be held out, on the test images"
+    return f" (on the test images for {list_some(without)}, where none could be held out)"
 
 
-def _regime(regime: ShiftTrend, ascii_only: bool) -> RenderableType:
-    header, body = trend_table(regime)
+def _trend_table(trend: ShiftTrend, ascii_only: bool) -> RenderableType:
+    header, body = trend_table(trend)
     drawn = []
     for cells in body:
         # The best of the three sites in bold.
@@ -107,15 +102,15 @@ def _regime(regime: ShiftTrend, ascii_only: bool) -> RenderableType:
             if text.plain and float(text.plain) == best:
                 text.stylize("bold")
         drawn.append(texts)
-    return add_title(trend_title(regime), Group(table(header, drawn, ascii_only), Text(trends_line(regime) + "\n")))
+    return add_title(trend_title(trend), Group(table(header, drawn, ascii_only), Text(trends_line(trend) + "\n")))
 
 
-def _moved(record: dict[str, Any], ascii_only: bool) -> RenderableType | None:
-    """The cases whose verdict is regressed or improved."""
-    cases = [case for case in record["cases"] if case["verdict"] in ("regressed", "improved")]
+def _moved(view: RecordView, ascii_only: bool) -> RenderableType | None:
+    """The cases whose verdict is regressed or improved, the largest drop first."""
+    cases = [case for case in view.record["cases"] if case["verdict"] in MOVED]
     if not cases:
         return None
-    rows = [
+    rows: list[list[str | Text]] = [
         [
             case["dataset"],
             case["model"],
@@ -124,9 +119,9 @@ def _moved(record: dict[str, Any], ascii_only: bool) -> RenderableType | None:
             percent(case["baseline_accuracy"]),
             str(case["lost"]),
             str(case["gained"]),
-            verdict(case),
+            verdict_text(case["verdict"]),
         ]
-        for case in sorted(cases, key=lambda c: c["accuracy"] - c["baseline_accuracy"])
+        for case in sorted(cases, key=lambda case: change_of(case) or 0.0)
     ]
     header = ("dataset", "model", "tap", "acc %", "baseline", "lost", "gained", "verdict")
     return add_title("Changed against the baselines", table(header, rows, ascii_only))

@@ -1,4 +1,4 @@
-"""What --probe-plan prints: for every sweep where its features would lie, how many passes, memory and time."""
+"""The table of --probe-plan: for every sweep the place of its features, its passes, memory and time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> tuple[list[str], int]:
-    """The table, and what all sweeps take together. Networks are built and timed on two batches of empty images.
+    """The table, and the total of all sweeps. Networks are built and timed on two batches of empty images.
 
     Returns:
         the lines, and how many sweeps cannot be planned

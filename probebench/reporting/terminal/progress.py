@@ -78,7 +78,7 @@ class _TransferBar:
 
 
 class _TransferLines:
-    """The same where there is no terminal: a line at the start, and one for every quarter."""
+    """Progress without a terminal: a line at the start, and one for every quarter."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

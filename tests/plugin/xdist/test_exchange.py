@@ -70,7 +70,7 @@ def test_damage_is_found(folder, tmp_path):
     folder.end(measured())
     (side,) = tmp_path.rglob("*.safetensors")
     side.write_bytes(side.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(StoreError, match="not of the same run"):
+    with pytest.raises(StoreError, match="not from the same run"):
         folder.ended(SWEEP)
     (path,) = (path for path in tmp_path.rglob("*.json"))
     path.write_text(path.read_text()[:50])

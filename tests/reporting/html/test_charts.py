@@ -16,7 +16,7 @@ from tests.records.samples import N, right, stored
 from tests.reporting.html.records import count, full
 
 CONTENTS = RecordView(full(), "")
-NET = CONTENTS.by_name["net", "easy"]
+NET = CONTENTS.by_key["net", "easy"]
 
 
 def points(path):

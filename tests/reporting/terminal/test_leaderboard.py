@@ -38,7 +38,7 @@ def test_a_sweep_that_could_hold_nothing_out_is_named_beside_those_that_could():
         if case["dataset"] == "easy":
             case["held_out_accuracy"] = case["accuracy"]
     text = " ".join(show(some, level="brief", width=150).split())
-    assert "chosen on held-out training images, but for net on hard, where none could be held out, on the" in text
+    assert "chosen on held-out training images (on the test images for net on hard, where none could be held" in text
     assert "net: best layer of each site, chosen on held-out or, without any, on test images; mean" in text
 
 

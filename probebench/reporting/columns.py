@@ -1,0 +1,173 @@
+"""The columns of leaderboards: what each reads from a row, and its title.
+
+Every face picks the columns that it shows, and formats their cells for its readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from probebench._format import interval, percent, signed
+from probebench.records.cases import change_of, metric_interval, metric_value
+from probebench.records.ranking import Row
+from probebench.records.types import MetricName
+from probebench.records.view import SweepView
+from probebench.reporting.sentences import earliest
+
+Kind = Literal["word", "verdict", "tap", "count", "percent", "points", "interval", "number"]
+
+FORMATS: dict[Kind, Callable[[Any], str]] = {
+    "word": str,
+    "verdict": str,
+    "tap": str,
+    "count": str,
+    "percent": percent,
+    "points": signed,
+    "interval": interval,
+    "number": str,
+}
+"""The text of values that are not None."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: its name in code
+        name: its title in files
+        title: its title on screens, without the unit
+        about: an explanation
+        kind: how its values are written and sorted
+        value: of a row and its sweep: accuracies and gains are fractions, unrounded; None if the record has no value
+    """
+
+    key: str
+    name: str
+    title: str
+    about: str
+    kind: Kind
+    value: Callable[[Row, SweepView], Any]
+
+    @property
+    def numeric(self) -> bool:
+        return self.kind not in ("word", "verdict", "tap")
+
+    def text(self, row: Row, sweep: SweepView, formats: Mapping[Kind, Callable[[Any], str]] = FORMATS) -> str:
+        """The cell of a row; empty if the record has no value."""
+        value = self.value(row, sweep)
+        return "" if value is None else formats[self.kind](value)
+
+
+def _selection(row: Row, sweep: SweepView) -> str:
+    if row.tap.id == sweep.selection["tap"]:
+        return "chosen"
+    return "tied" if row.tap.id in (sweep.selection["tied"] or ()) else ""
+
+
+def _tied(row: Row, sweep: SweepView) -> int | None:
+    tied = sweep.selection["tied"]
+    return None if tied is None else len(tied)
+
+
+def _matched(row: Row, sweep: SweepView) -> float | None:
+    found = row.case.get("width_matched")
+    return None if found is None else found["accuracy"]
+
+
+def _metric(key: str, metric: MetricName, name: str, title: str, about: str, kind: Kind) -> list[Column]:
+    return [
+        Column(key, name, title, about, kind, lambda row, _: metric_value(row.case, metric)),
+        Column(
+            f"{key}_interval",
+            f"{name} ci95",
+            f"{title} 95% CI",
+            f"95% interval of {title}",
+            "interval",
+            lambda row, _: metric_interval(row.case, metric),
+        ),
+    ]
+
+
+_ALL = (
+    Column("rank", "rank", "#", "rank within the dataset", "count", lambda row, _: row.rank),
+    Column("dataset", "dataset", "dataset", "test images", "word", lambda row, _: row.case["dataset"]),
+    Column("model", "model", "model", "frozen network", "word", lambda row, _: row.case["model"]),
+    Column("tap", "tap", "tap", "layer and site", "tap", lambda row, _: row.tap.id),
+    Column("layer", "layer", "layer", "block number, embed or final", "count", lambda row, _: row.case["layer"]),
+    Column("site", "site", "site", "module of the layer", "word", lambda row, _: row.case["site"]),
+    Column("accuracy", "accuracy", "acc", "on the test images", "percent", lambda row, _: row.case["accuracy"]),
+    Column("interval", "ci95", "95% CI", "of the accuracy", "interval", lambda row, _: row.case["ci95"]),
+    Column(
+        "final",
+        "vs final",
+        "vs final",
+        "gain in points over the model's final",
+        "points",
+        lambda row, _: row.gain_final,
+    ),
+    Column(
+        "rc2",
+        "vs last rc2",
+        "vs rc2",
+        "the same over the last layer's block output",
+        "points",
+        lambda row, _: row.gain_rc2,
+    ),
+    Column(
+        "equal_width",
+        "equal width",
+        "equal width",
+        "gain over final at the width of the residual stream",
+        "points",
+        lambda row, _: row.gain_equal_width,
+    ),
+    Column(
+        "random",
+        "random",
+        "random",
+        "gain of the same tap of the random control",
+        "points",
+        lambda row, _: row.gain_random,
+    ),
+    Column("selection", "selection", "selection", "chosen, or tied with the chosen tap", "word", _selection),
+    Column("tied", "tied", "tied", "taps that are tied with it", "count", _tied),
+    Column(
+        "earliest",
+        "earliest tied",
+        "earliest",
+        "the first tied tap, if it comes before the chosen one",
+        "tap",
+        lambda _, sweep: earliest(sweep.selection),
+    ),
+    Column("verdict", "verdict", "verdict", "against the baseline", "verdict", lambda row, _: row.case["verdict"]),
+    Column("baseline", "baseline", "baseline", "accuracy", "percent", lambda row, _: row.case["baseline_accuracy"]),
+    Column("change", "change", "change", "points since the baseline", "points", lambda row, _: change_of(row.case)),
+    Column(
+        "held_out",
+        "held out",
+        "held out",
+        "on held-out images",
+        "percent",
+        lambda row, _: row.case.get("held_out_accuracy"),
+    ),
+    *_metric("per_class", "mean_per_class", "mean per class", "per class", "accuracy averaged over classes", "percent"),
+    *_metric("top5", "top5", "top5", "top 5", "the right class among the first five", "percent"),
+    *_metric("nll", "nll", "nll", "NLL", "negative log-likelihood of the right class, in nats", "number"),
+    *_metric("ece", "ece", "ece", "ECE", "expected calibration error", "percent"),
+    Column(
+        "matched",
+        "equal width accuracy",
+        "equal width",
+        "of as many features as the residual stream has",
+        "percent",
+        _matched,
+    ),
+    Column("width", "width", "width", "number of features", "count", lambda row, _: row.case["width"]),
+    Column("draws", "draws", "draws", "of the training set", "count", lambda row, _: row.case.get("draws", 1)),
+    Column("seconds", "seconds", "seconds", "attributed time", "number", lambda row, _: row.case["seconds"]),
+)
+
+COLUMNS = {column.key: column for column in _ALL}
