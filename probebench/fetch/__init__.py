@@ -1,8 +1,17 @@
-"""Published files: where they are on this machine, and how they get here."""
+"""Download published datasets and weights, and find them on this machine."""
 
 from probebench.errors import Unreachable
 from probebench.fetch.archives import Damaged, unpack
 from probebench.fetch.datasets import fetch_archive, fetch_dataset
 from probebench.fetch.http import Refused, download, offline
 
-__all__ = ["Damaged", "Refused", "Unreachable", "download", "fetch_archive", "fetch_dataset", "offline", "unpack"]
+__all__ = [
+    "Damaged",
+    "Refused",
+    "Unreachable",
+    "download",
+    "fetch_archive",
+    "fetch_dataset",
+    "offline",
+    "unpack",
+]

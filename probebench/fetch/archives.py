@@ -1,4 +1,4 @@
-"""Unpack an archive: nothing leaves its folder, and nothing appears before all of it is there."""
+"""Unpack archives safely: no member leaves the folder, and results appear only when they are complete."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from typing import IO, Any, cast
 
 from probebench._progress import Progress
 from probebench.errors import FetchError
-from probebench.fetch.http import storing
+from probebench.fetch.http import translate_os_errors
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
-# What the standard library raises for archives that are cut off or garbled; OSError without a number, too.
+# Raised by the standard library for truncated or corrupt archives; so is OSError without an errno.
 _BROKEN = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -31,51 +31,51 @@ _BROKEN = (
     lzma.LZMAError,
     EOFError,
     ValueError,
-    RuntimeError,  # a password; NotImplementedError, an unknown compression
+    RuntimeError,  # encrypted; its subclass NotImplementedError: unknown compression
 )
 
 
 class Damaged(FetchError):
-    """An archive that is cut off, garbled, unsafe, or without what it should hold."""
+    """An archive that is truncated, corrupt or unsafe, or does not contain what it should."""
 
 
 def unpack(archive: Path, folder: Path, makes: Path, progress: Progress | None = None) -> None:
-    """Unpack a tar, also compressed by gzip, bzip2 or xz, a zip, or one file compressed by gzip.
+    """Unpack a tar (plain or compressed by gzip, bzip2 or xz), a zip, or a single file compressed by gzip.
 
-    Members are first unpacked into a hidden folder inside `folder`, then moved into place, `makes` last. Folders that
-    are there already are merged with, files replaced.
+    Members are first unpacked into a hidden folder inside `folder`, then moved into place, `makes` last. Existing
+    folders are merged with, existing files are replaced.
 
     Args:
-        archive: its name says what it is
-        folder: where it is unpacked; made if need be
-        makes: what is there afterwards that was not before, inside `folder`
+        archive: its suffix decides the format
+        folder: the folder to unpack into; created if needed
+        makes: path inside `folder` that the archive creates
 
     Raises:
-        Damaged: if the archive is cut off or garbled, does not hold `makes`, or has a member that would lie outside
-            the folder, is a device, or is reached through a link; nothing is left behind
-        FetchError: if the disk is full or cannot be written to, nothing is left behind then, too; or if the file is no
-            archive, or `makes` not inside `folder`
+        Damaged: if the archive is truncated or corrupt, does not contain `makes`, or has a member that is outside
+            the folder, a device, or behind a link. Nothing is left behind
+        FetchError: if the disk is full or cannot be written to (nothing is left behind then either), if the file is
+            not an archive, or if `makes` is not inside `folder`
     """
     if not makes.is_relative_to(folder):
-        raise FetchError(f"{archive} is unpacked into {folder}, and cannot make {makes}: correct folder or makes")
+        raise FetchError(f"{archive} is unpacked into {folder} and cannot create {makes}: correct `folder` or `makes`")
     temporary = folder / f".{archive.name}.unpacking"
     last = PurePosixPath(makes.relative_to(folder).as_posix())
     extract = _extractor(archive)
-    with storing(folder):
-        if temporary.exists():  # of a process that was killed
+    with translate_os_errors(folder):
+        if temporary.exists():  # left by a killed process
             shutil.rmtree(temporary)
         temporary.mkdir(parents=True)
         try:
             _extract(extract, archive, temporary, last, progress)
             if not (temporary / last).exists():
-                raise _lacks(archive, last, os.listdir(temporary))
+                raise _missing_result(archive, last, os.listdir(temporary))
             _merge(temporary, folder, last)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a name says that `unpack` can unpack the file."""
+    """Return whether `unpack` supports the suffix of a file."""
     return path.name.lower().endswith((*_TARS, ".zip", ".gz"))
 
 
@@ -83,14 +83,14 @@ def _extractor(archive: Path) -> Callable[[Path, IO[bytes], Path], None]:
     name = archive.name.lower()
     if not is_archive(archive):
         endings = ", ".join((*_TARS, ".zip", ".gz"))
-        raise FetchError(f"{archive} is no archive that can be unpacked: its name ends in none of {endings}")
+        raise FetchError(f"{archive} cannot be unpacked: its name must end in one of {endings}")
     if name.endswith(_TARS):
         return _untar
     return _unzip if name.endswith(".zip") else _gunzip
 
 
 def _check_names(archive: Path, last: PurePosixPath) -> None:
-    """Raises Damaged for an archive without what it should make, before any work, where names are quickly read."""
+    """Raise Damaged if `last` is not in the archive. Only for formats whose member names are quick to read."""
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as zipped:
             names = zipped.namelist()
@@ -102,13 +102,13 @@ def _check_names(archive: Path, last: PurePosixPath) -> None:
     wanted = str(last)
     names = [name.replace("\\", "/").removeprefix("./").rstrip("/") for name in names]
     if not any(name == wanted or name.startswith(f"{wanted}/") for name in names):
-        raise _lacks(archive, last, {name.partition("/")[0] for name in names})
+        raise _missing_result(archive, last, {name.partition("/")[0] for name in names})
 
 
-def _lacks(archive: Path, last: PurePosixPath, found: Iterable[str]) -> Damaged:
+def _missing_result(archive: Path, last: PurePosixPath, found: Iterable[str]) -> Damaged:
     names = sorted(found)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return Damaged(f"{archive} should make {last}, and holds {', '.join(names[:3]) or 'nothing'}{more}")
+    return Damaged(f"{archive} should contain {last}, but contains {', '.join(names[:3]) or 'nothing'}{more}")
 
 
 def _extract(
@@ -120,18 +120,18 @@ def _extract(
 ) -> None:
     try:
         _check_names(archive, last)
-        with _Counted(archive, progress) as raw:
+        with _ProgressFile(archive, progress) as raw:
             extract(archive, raw, folder)
     except _BROKEN as error:
-        raise Damaged(f"{archive} is cut off or damaged ({error})") from error
+        raise Damaged(f"{archive} is truncated or damaged ({error})") from error
     except OSError as error:
         if error.errno is not None:
             raise
-        raise Damaged(f"{archive} is cut off or damaged ({error})") from error
+        raise Damaged(f"{archive} is truncated or damaged ({error})") from error
 
 
-class _Counted(io.FileIO):
-    """A file whose reading is progress."""
+class _ProgressFile(io.FileIO):
+    """A file that reports how far it has been read."""
 
     def __init__(self, path: Path, progress: Progress | None) -> None:
         super().__init__(path)
@@ -155,63 +155,63 @@ class _Counted(io.FileIO):
             self._progress.advance(more)
 
 
-class _Names:
-    """What members may be called, and what links may point to.
+class _MemberCheck:
+    """Refuse members and links that would leave the folder.
 
-    The extraction filters of the standard library are used as well; they let absolute names pass without the slash, and
-    those of older versions can be deceived by chains of links. Here nothing is written through a link, and ``..`` is
-    only allowed at the start of a link, where it means real folders: so no chain of links leads out.
+    The extraction filters of the standard library are used as well, but they accept absolute names without their slash,
+    and those of older versions can be deceived by chains of links. Here nothing is written through a link, and ``..``
+    is only allowed at the start of a link target, where it refers to real folders, so no chain of links leads out.
     """
 
     def __init__(self, archive: Path) -> None:
         self._archive = archive
         self._links: set[PurePosixPath] = set()
 
-    def member(self, name: str) -> PurePosixPath:
+    def resolve(self, name: str) -> PurePosixPath:
         parts = re.split(r"[/\\]", name)
         if not parts[0] or re.match("[A-Za-z]:", name) or ".." in parts or "\0" in name:
-            self.refuse(name, "lies outside the folder that it is unpacked into")
+            self.refuse(name, "is outside the folder it is unpacked into")
         path = PurePosixPath(*parts)
         if not self._links.isdisjoint(path.parents):
-            self.refuse(name, "lies behind a link")
+            self.refuse(name, "is behind a link")
         return path
 
-    def link(self, path: PurePosixPath, target: str, start: PurePosixPath) -> None:
-        """A link at `path` to `target`, which is read from `start`."""
+    def add_link(self, path: PurePosixPath, target: str, start: PurePosixPath) -> None:
+        """Check and record a link at `path` to `target`, a path relative to `start`."""
         parts = target.split("/")
         ups = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
         if not parts[0] or ".." in parts[ups:] or "\\" in target or ups > len(start.parts):
-            self.refuse(str(path), f"is a link to {target!r}, which leaves the folder that it is unpacked into")
+            self.refuse(str(path), f"is a link to {target!r}, which leaves the folder it is unpacked into")
         self._links.add(path)
 
     def refuse(self, name: str, why: str) -> None:
-        raise Damaged(f"{self._archive} is not safe: its member {name!r} {why}; nothing of it is unpacked")
+        raise Damaged(f"{self._archive} is not safe: its member {name!r} {why}; nothing was unpacked")
 
 
 def _untar(archive: Path, raw: IO[bytes], folder: Path) -> None:
     if not hasattr(tarfile, "data_filter"):
         raise FetchError("unpacking tar files safely needs Python 3.11.4 or newer")
-    names = _Names(archive)
-    with _plain(archive, raw) as plain:
-        last = _Last(plain)
+    check = _MemberCheck(archive)
+    with _decompress(archive, raw) as plain:
+        last = _LastBlockReader(plain)
         with tarfile.open(fileobj=cast(IO[bytes], last), mode="r:") as tar:
             for member in tar:
-                path = names.member(member.name)
+                path = check.resolve(member.name)
                 if member.issym():
-                    names.link(path, member.linkname, path.parent)
+                    check.add_link(path, member.linkname, path.parent)
                 elif member.islnk():
-                    names.link(path, member.linkname, PurePosixPath())
+                    check.add_link(path, member.linkname, PurePosixPath())
                 elif not (member.isreg() or member.isdir()):
-                    names.refuse(member.name, "is a device or a pipe")
+                    check.refuse(member.name, "is a device or a pipe")
                 tar.extract(member, folder, filter="data")
-        # tarfile takes whatever is no header for the end. The true end is a block of zeros.
+        # tarfile treats anything that is not a header as the end. The real end is a block of zeros.
         if last.block != bytes(tarfile.BLOCKSIZE):
-            raise EOFError("its end is missing")
-        while plain.read(1 << 20):  # to the checksum behind compressed data
+            raise EOFError("the end is missing")
+        while plain.read(1 << 20):  # read up to the checksum at the end of compressed data
             pass
 
 
-def _plain(archive: Path, raw: IO[bytes]) -> IO[bytes]:
+def _decompress(archive: Path, raw: IO[bytes]) -> IO[bytes]:
     name = archive.name.lower()
     if name.endswith("gz"):
         return cast(IO[bytes], gzip.GzipFile(fileobj=raw))
@@ -220,8 +220,8 @@ def _plain(archive: Path, raw: IO[bytes]) -> IO[bytes]:
     return cast(IO[bytes], lzma.LZMAFile(raw)) if name.endswith(".xz") else raw
 
 
-class _Last:
-    """A file that remembers what was read last."""
+class _LastBlockReader:
+    """A file that remembers the last block read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.block = file, b""
@@ -233,10 +233,10 @@ class _Last:
 
 
 def _unzip(archive: Path, raw: IO[bytes], folder: Path) -> None:
-    names = _Names(archive)
+    check = _MemberCheck(archive)
     with zipfile.ZipFile(raw) as zipped:
         for member in zipped.infolist():
-            path = names.member(member.orig_filename)
+            path = check.resolve(member.orig_filename)
             place = folder / path
             kind = stat.S_IFMT(member.external_attr >> 16)
             if member.is_dir():
@@ -245,15 +245,15 @@ def _unzip(archive: Path, raw: IO[bytes], folder: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             if kind == stat.S_IFLNK:
                 target = os.fsdecode(zipped.read(member))
-                names.link(path, target, path.parent)
+                check.add_link(path, target, path.parent)
                 place.symlink_to(target)
             elif os.path.lexists(place):
-                names.refuse(member.filename, "is in it twice")
+                check.refuse(member.filename, "occurs twice")
             elif kind in (0, stat.S_IFREG):
                 with zipped.open(member) as source, place.open("xb") as out:
                     shutil.copyfileobj(source, out, 1 << 20)
             else:
-                names.refuse(member.filename, "is a device or a pipe")
+                check.refuse(member.filename, "is a device or a pipe")
 
 
 def _gunzip(archive: Path, raw: IO[bytes], folder: Path) -> None:
@@ -262,10 +262,10 @@ def _gunzip(archive: Path, raw: IO[bytes], folder: Path) -> None:
 
 
 def _merge(source: Path, folder: Path, last: PurePosixPath) -> None:
-    """Move what is in `source` into `folder`, `last` at the end.
+    """Move the contents of `source` into `folder`.
 
     Args:
-        last: a path inside `source`; empty where the order does not matter
+        last: path inside `source` that is moved last; empty if the order does not matter
     """
     final = last.parts[0] if last.parts else ""
     for entry in sorted(source.iterdir(), key=lambda entry: (entry.name == final, entry.name)):
@@ -273,7 +273,7 @@ def _merge(source: Path, folder: Path, last: PurePosixPath) -> None:
         real = entry.is_dir() and not entry.is_symlink()
         if place.is_dir() and not (real and not place.is_symlink()):
             kind = "a link to a folder" if place.is_symlink() else "a folder"
-            raise FetchError(f"{place} is {kind}, and should be replaced by what is unpacked; move it away")
+            raise FetchError(f"{place} is {kind}, but the archive has a file of this name; move it away")
         inner = PurePosixPath(*last.parts[1:]) if entry.name == final else PurePosixPath()
         if place.is_dir():
             _merge(entry, place, inner)
@@ -285,4 +285,4 @@ def _merge(source: Path, folder: Path, last: PurePosixPath) -> None:
         except OSError:
             if not real or place.is_symlink() or not place.is_dir():
                 raise
-            _merge(entry, place, inner)  # another process has made it since, of another archive
+            _merge(entry, place, inner)  # created meanwhile by another process, from another archive

@@ -1,4 +1,4 @@
-"""Get what datasets are published in, and unpack it where their readers look."""
+"""Download the archives of datasets, and unpack them where the readers expect them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from probebench._progress import Progress
 from probebench.catalog import Archive, DatasetSpec
 from probebench.errors import FetchError, Unreachable
 from probebench.fetch.archives import Damaged, is_archive, unpack
-from probebench.fetch.http import TIMEOUT, Refused, check_md5, check_room, locked, offline, storing, transfer
+from probebench.fetch.http import (
+    TIMEOUT,
+    Refused,
+    check_md5,
+    check_room,
+    lock_target,
+    offline,
+    transfer,
+    translate_os_errors,
+)
 from probebench.fetch.local import missing
 
-# Inside the folder of a dataset, so that it is on the same disk where that folder is a link to another one.
+# Inside the folder of a dataset, to be on the same disk even if that folder is a link to another one.
 _DOWNLOADS = ".downloads"
 
 
@@ -23,16 +32,16 @@ def fetch_dataset(
     keep_archives: bool = False,
     no_network: bool | None = None,
 ) -> None:
-    """Fetch and unpack whatever of a dataset is not under `root` yet.
+    """Download and unpack the archives of a dataset whose results are not under `root` yet.
 
     Args:
         root: the data root
-        keep_archives: leave downloaded archives beside what they make
-        no_network: do without the network, which still unpacks archives put by hand; by default what `offline` says
+        keep_archives: keep downloaded archives after unpacking them
+        no_network: only unpack archives that were downloaded by hand; by default the value of `offline`
 
     Raises:
         Unreachable: if there is no network
-        FetchError: after all archives were tried, if there are some that could not be fetched: why, and what to do
+        FetchError: after all archives were tried, if some could not be fetched; the message has causes and remedies
     """
     errors: list[FetchError] = []
     for archive in missing(spec, root):
@@ -40,7 +49,7 @@ def fetch_dataset(
             fetch_archive(archive, root, progress, keep_archives, no_network)
         except Unreachable as error:
             errors.append(error)
-            break  # the others would each wait for the same network
+            break  # each of the others would wait for the same network
         except FetchError as error:
             errors.append(error)
     if errors:
@@ -55,43 +64,43 @@ def fetch_archive(
     keep: bool = False,
     no_network: bool | None = None,
 ) -> None:
-    """Fetch and unpack one archive, unless what it makes is there.
+    """Download and unpack one archive, unless its result exists.
 
-    An archive that somebody has put into its folder is used, and left there. Other processes that want the same one
+    An archive that was downloaded by hand into its folder is used and kept. Other processes that need the same archive
     wait.
 
     Raises:
-        FetchError: see `download` and `unpack`; and for an archive that only a person can get
+        FetchError: as in `download` and `unpack`, and for an archive that must be downloaded by hand
     """
     result, folder = root / archive.result, root / archive.folder
     by_hand = folder / archive.filename
     if result.exists():
         return
-    if not by_hand.exists():  # which is another path than the result: that is not there
+    if not by_hand.exists():
         if archive.manual:
             raise FetchError(
-                f"{archive.url} cannot be fetched by a program: {archive.manual}. {_by_hand(archive, root)}"
+                f"{archive.url} cannot be downloaded automatically: {archive.manual}. {_manual_steps(archive, root)}"
             )
         if offline() if no_network is None else no_network:
-            raise FetchError(f"{archive.url} is not on this machine, and the network is not to be used")
+            raise FetchError(f"{archive.url} is not on this machine, and downloads are disabled")
     waiting = folder / _DOWNLOADS / archive.filename
-    with locked(waiting, progress):
+    with lock_target(waiting, progress):
         if result.exists():  # by the process that had the lock
             return
         if by_hand.exists():
             _unpack_by_hand(archive, by_hand, result, progress)
             return
-        _get(archive, root, waiting, progress)
+        _download(archive, root, waiting, progress)
         if not archive.makes:
-            with storing(folder):
+            with translate_os_errors(folder):
                 os.replace(waiting, result)
             return
         try:
             unpack(waiting, folder, result, progress)
         except Damaged as error:
             waiting.unlink(missing_ok=True)
-            raise FetchError(f"{error}; it is deleted, fetch it again") from error
-        with storing(folder):
+            raise FetchError(f"{error}; it was deleted, fetch it again") from error
+        with translate_os_errors(folder):
             if keep:
                 os.replace(waiting, by_hand)
             else:
@@ -101,31 +110,31 @@ def fetch_archive(
 def _unpack_by_hand(archive: Archive, path: Path, result: Path, progress: Progress | None) -> None:
     if progress is not None:
         progress.start(f"check {path.name}", 0)
-    with storing(path.parent):
+    with translate_os_errors(path.parent):
         check_md5(path, archive.md5)
     try:
         unpack(path, path.parent, result, progress)
     except Damaged as error:
         more = f" ({archive.manual})" if archive.manual else ""
-        raise FetchError(f"{error}{more}; unpack it by hand, so that {result} is there, or get it again") from error
+        raise FetchError(f"{error}{more}; unpack it by hand to create {result}, or download it again") from error
 
 
-def _get(archive: Archive, root: Path, waiting: Path, progress: Progress | None) -> None:
+def _download(archive: Archive, root: Path, waiting: Path, progress: Progress | None) -> None:
     if not waiting.exists():
         part = waiting.with_name(f"{waiting.name}.part")
         arrived = part.stat().st_size if part.exists() else 0
-        # Images hardly compress: unpacked, an archive takes about its own size again.
+        # Images hardly compress: the unpacked files take about the size of the archive again.
         check_room(waiting.parent, max(0, archive.size - arrived) + (archive.size if archive.makes else 0))
     try:
         transfer(archive.url, waiting, md5=archive.md5, size=archive.size, progress=progress, timeout=TIMEOUT)
     except Refused as error:
-        raise FetchError(f"{error}. {_by_hand(archive, root)}") from error
+        raise FetchError(f"{error}. {_manual_steps(archive, root)}") from error
 
 
-def _by_hand(archive: Archive, root: Path) -> str:
+def _manual_steps(archive: Archive, root: Path) -> str:
     place, result = root / archive.folder / archive.filename, root / archive.result
     if not archive.makes:
-        return f"Get it by hand and put it at {place}"
+        return f"Download it by hand and save it as {place}"
     if not is_archive(place):
-        return f"Get it by hand, so that {result} is there"
-    return f"Get it by hand, put it at {place} and fetch again, or unpack it so that {result} is there"
+        return f"Download it by hand and create {result} from it"
+    return f"Download it by hand, save it as {place} and fetch again, or unpack it yourself to create {result}"

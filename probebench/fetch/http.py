@@ -1,4 +1,4 @@
-"""Download one file: resumed where it was cut off, checked, and put in place whole or not at all."""
+"""Download one file: resume after interruptions, check it, and put it in place only when it is complete."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ from probebench._version import __version__
 from probebench.errors import FetchError, Unreachable
 
 CONNECT = 5.0
-"""Seconds to reach a server: without a network, this is how long it takes to say so."""
+"""Seconds to connect to a server; without a network, the time until the error."""
 TIMEOUT = 30.0
-"""Seconds in which a server must send something."""
+"""Seconds without data after which a transfer is retried."""
 TRIES = 3
-"""How often in a row a server may send nothing new."""
+"""Consecutive attempts without new data before giving up."""
 ALL_TRIES = 20
+"""Attempts in total."""
 PATIENCE = 60.0
-"""The longest wait, in seconds, that is granted to a server that asks for one."""
+"""The longest wait in seconds that a server may request."""
 
-KEPT = "what has arrived is kept, and the next fetch goes on from there"
+RESUMES = "the next fetch resumes the download"
 
 
 class Refused(FetchError):
-    """A server that answers, and does not give the file: 401, 403, 404 and the like."""
+    """The server answers but does not serve the file: 401, 403, 404 and the like."""
 
 
 def download(
@@ -48,39 +49,39 @@ def download(
     progress: Progress | None = None,
     timeout: float = TIMEOUT,
 ) -> None:
-    """Fetch a file, unless it is there already.
+    """Download a file, unless it exists.
 
-    Bytes go to ``NAME.part`` beside the target, which is renamed when it is whole and checked. A part that an earlier
-    call has left is continued if the server still has the same file. Other processes that want the same target wait.
+    Data is written to ``NAME.part`` next to the target and renamed when it is complete and checked. A part left by an
+    earlier call is resumed if the server still has the same file. Other processes that need the same target wait.
 
     Args:
         url: http or https
-        target: where the file is put; its folder is made
-        md5: in hexadecimal digits; checked unless empty
-        size: in bytes, as published, perhaps rounded; 0 if unknown
-        timeout: seconds in which the server must send something
+        target: path of the file; its folder is created
+        md5: checksum in hexadecimal digits; not checked if empty
+        size: published size in bytes, perhaps rounded; 0 if unknown
+        timeout: seconds without data after which the transfer is retried
 
     Raises:
-        Unreachable: if there is no network, or no such host
-        Refused: if the server does not give the file
-        FetchError: for everything else: a time-out, a body that is cut off, another checksum, a disk that is full or
-            cannot be written to
+        Unreachable: if there is no network or no such host
+        Refused: if the server does not serve the file
+        FetchError: for all other failures: a timeout, a truncated body, a wrong checksum, or a disk that is full or
+            not writable
     """
-    with locked(target, progress):
+    with lock_target(target, progress):
         transfer(url, target, md5=md5, size=size, progress=progress, timeout=timeout)
 
 
 @contextmanager
-def locked(target: Path, progress: Progress | None = None) -> Iterator[None]:
-    """Makes the target's folder, and keeps other processes from the target."""
-    with storing(target.parent):
+def lock_target(target: Path, progress: Progress | None = None) -> Iterator[None]:
+    """Create the folder of a target and lock the target against other processes."""
+    with translate_os_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_name(f"{target.name}.lock"))
         try:
             lock.acquire(blocking=False)
         except Timeout:
             if progress is not None:
-                progress.start(f"{target.name}: another process is fetching it; waiting", 0)
+                progress.start(f"{target.name}: waiting for another process that downloads it", 0)
             lock.acquire()
     try:
         yield
@@ -89,69 +90,70 @@ def locked(target: Path, progress: Progress | None = None) -> Iterator[None]:
 
 
 def transfer(url: str, target: Path, *, md5: str, size: int, progress: Progress | None, timeout: float) -> None:
-    """`download`, for a caller that has locked the target."""
+    """`download` for a caller that has locked the target."""
     if target.exists():
-        with storing(target.parent):
+        with translate_os_errors(target.parent):
             check_md5(target, md5)
         return
-    part = _Part(target, url)
-    if not part.whole:
+    part = _PartialFile(target, url)
+    if not part.complete:
         _fetch(part, size, progress, timeout)
-    with storing(target.parent):
+    with translate_os_errors(target.parent):
         if md5 and (found := md5_of(part.path)) != md5:
             part.discard()
             raise FetchError(
-                f"{url} arrived with the MD5 {found}, the published one is {md5}; the file is deleted. Fetch it again; "
-                "if that does not help, its publisher has changed it"
+                f"{url}: the MD5 of the downloaded file is {found}, but the published one is {md5}; the file was "
+                "deleted. Fetch it again; if the error persists, the publisher has changed the file"
             )
         part.finish()
 
 
 def check_md5(path: Path, md5: str) -> None:
-    """Raises FetchError if a file, which is not ours to delete, has another MD5 than the published one, if any."""
+    """Raise FetchError if the MD5 of a user's file, which is not deleted, is not the published one, if any."""
     if md5 and (found := md5_of(path)) != md5:
         raise FetchError(
-            f"{path} is damaged or another file: its MD5 is {found}, the published one {md5}; delete it and fetch again"
+            f"{path} is damaged or a different file: its MD5 is {found}, the published one {md5}; delete it and fetch "
+            "again"
         )
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Raises FetchError if the disk of a folder, which need not exist yet, has fewer than `needed` bytes free."""
+    """Raise FetchError if the disk of a folder, which need not exist yet, has fewer than `needed` bytes free."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
-    with storing(folder):
+    with translate_os_errors(folder):
         free = shutil.disk_usage(place).free
     if free < needed:
         raise FetchError(
-            f"{human(needed)} are needed on the disk of {folder}, and {human(free)} are free; {_ELSEWHERE}"
+            f"{human(needed)} are needed on the disk of {folder}, but only {human(free)} are free; {_ELSEWHERE}"
         )
 
 
-_ELSEWHERE = "make room, or name a folder on another disk with PROBEBENCH_DATA"
+_ELSEWHERE = "free some space, or set PROBEBENCH_DATA to a folder on another disk"
 
 
 @contextmanager
-def storing(folder: Path, needed: Callable[[], int] = int) -> Iterator[None]:
-    """Turns what the file system says into FetchError: a full disk, and one that cannot be written to.
+def translate_os_errors(folder: Path, needed: Callable[[], int] = int) -> Iterator[None]:
+    """Turn OSError into FetchError: the disk is full, or the folder is not usable.
 
     Args:
-        needed: tells how many bytes are still to be written; 0 if that is unknown
+        needed: returns the number of bytes still to be written; 0 if unknown
     """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             more = f", {human(count)} more are needed" if (count := needed()) else ""
-            raise FetchError(f"the disk of {folder} is full{more}; {_ELSEWHERE}; {KEPT}") from error
+            raise FetchError(f"the disk of {folder} is full{more}; {_ELSEWHERE}; {RESUMES}") from error
         raise FetchError(
             f"{folder} cannot be used ({error.strerror or error}): "
-            "make it writable, or name another folder with PROBEBENCH_DATA"
+            "make it writable, or set PROBEBENCH_DATA to another folder"
         ) from error
 
 
-class _Part:
-    """A file on its way: its bytes so far, and beside them what tells whether a server still has the same file."""
+class _PartialFile:
+    """The part of a file downloaded so far, with the ETag or date that identifies its version on the server."""
 
     def __init__(self, target: Path, url: str) -> None:
         self.target, self.url = target, url
@@ -168,8 +170,8 @@ class _Part:
         return self.path.stat().st_size if self.path.exists() else 0
 
     @property
-    def whole(self) -> bool:
-        """Whether all has arrived, and only the checking and renaming was cut off."""
+    def complete(self) -> bool:
+        """All data is here; only checking and renaming was interrupted."""
         return self.total > 0 and self.size == self.total
 
     def begin(self, validator: str, total: int) -> None:
@@ -190,19 +192,19 @@ class _Part:
         self._about.unlink(missing_ok=True)
 
 
-class _Passing(Exception):
-    """Something that may pass.
+class _TransientError(Exception):
+    """A failure that is worth a retry.
 
     Attributes:
-        error: what to say if it does not
-        wait: seconds that the server asks for; None for the usual growing wait
+        error: raised if retries fail
+        wait: seconds to wait as requested by the server; None for the usual growing wait
     """
 
     def __init__(self, error: FetchError, wait: float | None = None) -> None:
         self.error, self.wait = error, wait
 
 
-def _fetch(part: _Part, size: int, progress: Progress | None, timeout: float) -> None:
+def _fetch(part: _PartialFile, size: int, progress: Progress | None, timeout: float) -> None:
     idle, reached = 0, False
     limits = httpx2.Timeout(timeout, connect=min(CONNECT, timeout))
     headers = {"User-Agent": f"probebench/{__version__}", "Accept-Encoding": "identity"}
@@ -212,11 +214,11 @@ def _fetch(part: _Part, size: int, progress: Progress | None, timeout: float) ->
             try:
                 return _attempt(client, part, size, progress, timeout)
             except Unreachable as error:
-                # A network that was there a moment ago may come back; one that was not is reported at once.
+                # Retry only if the server was reached before; otherwise report a missing network at once.
                 if not reached:
                     raise
-                passing = _Passing(error)
-            except _Passing as error:
+                passing = _TransientError(error)
+            except _TransientError as error:
                 passing, reached = error, True
             idle = 0 if part.size > before else idle + 1
             wait = 2.0**idle / 2 if passing.wait is None else passing.wait
@@ -225,9 +227,9 @@ def _fetch(part: _Part, size: int, progress: Progress | None, timeout: float) ->
             sleep(wait)
 
 
-def _attempt(client: httpx2.Client, part: _Part, size: int, progress: Progress | None, timeout: float) -> None:
+def _attempt(client: httpx2.Client, part: _PartialFile, size: int, progress: Progress | None, timeout: float) -> None:
     url, have = part.url, part.size
-    # Without a validator nothing tells whether the server still has the file that the part is of.
+    # Without a validator the server may have another file by now, so start again.
     ask = {"Range": f"bytes={have}-", "If-Range": part.validator} if have and part.validator else {}
     try:
         with client.stream("GET", url, headers=ask) as response:
@@ -241,84 +243,86 @@ def _attempt(client: httpx2.Client, part: _Part, size: int, progress: Progress |
             _check_size(url, total, size)
             if total:
                 check_room(part.path.parent, total - have)
-            with storing(part.path.parent, lambda: max(0, total - part.size)):
+            with translate_os_errors(part.path.parent, lambda: max(0, total - part.size)):
                 if not have:
                     part.begin(_validator(response), total)
                 _receive(response, part, total, have, progress)
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
         raise Unreachable(
-            f"{url} cannot be reached ({error}): there is no network here, or {_host(url)} is down; "
-            "try again later, or put the file here by other means"
+            f"{url} cannot be reached ({error}): this machine has no network, or {_host(url)} is down; "
+            "try again later, or copy the file here by other means"
         ) from error
     except httpx2.TimeoutException as error:
-        raise _Passing(FetchError(f"{url}: time-out, nothing came for {timeout:g} s; {KEPT}")) from error
+        raise _TransientError(FetchError(f"{url}: timeout, no data for {timeout:g} s; {RESUMES}")) from error
     except (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
         raise FetchError(f"{url} cannot be fetched ({error})") from error
     except httpx2.TransportError as error:
-        arrived = f"{human(part.size)} of {human(part.total)}" if part.total else human(part.size)
-        raise _Passing(FetchError(f"{url} was cut off after {arrived} ({error}); {KEPT}")) from error
+        received = f"{human(part.size)} of {human(part.total)}" if part.total else human(part.size)
+        raise _TransientError(FetchError(f"{url}: connection lost after {received} ({error}); {RESUMES}")) from error
     _check_size(url, part.size, size, part)
 
 
-def _receive(response: httpx2.Response, part: _Part, total: int, have: int, progress: Progress | None) -> None:
+def _receive(response: httpx2.Response, part: _PartialFile, total: int, have: int, progress: Progress | None) -> None:
     if progress is not None:
         progress.start(part.target.name, total)
         progress.advance(have)
     with part.path.open("ab") as file:
-        # Raw: some servers call the compression of a .tar.gz an encoding, and undoing it would change the checksum.
+        # Raw: some servers declare the compression of a .tar.gz as an encoding; decoding it would change the checksum.
         for chunk in response.iter_raw():
             file.write(chunk)
             if progress is not None:
                 progress.advance(len(chunk))
 
 
-def _continues(response: httpx2.Response, part: _Part, have: int) -> bool:
-    """Whether a partial answer starts where the part ends, and is of the same file: not every server heeds If-Range."""
+def _continues(response: httpx2.Response, part: _PartialFile, have: int) -> bool:
+    """Check that a partial response continues the part, of the same file: not every server respects If-Range."""
     start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
     return have > 0 and start == str(have) and _validator(response) in ("", part.validator)
 
 
 def _validator(response: httpx2.Response) -> str:
-    """What names this version of the file in If-Range: a strong ETag, else the date of its last change."""
+    """The value for If-Range that identifies this version of the file: a strong ETag, else Last-Modified."""
     etag = str(response.headers.get("ETag", ""))
     return etag if etag.startswith('"') else str(response.headers.get("Last-Modified", ""))
 
 
-def _check_size(url: str, found: int, size: int, part: _Part | None = None) -> None:
-    """A page that asks to log in is not the archive; 5%, for published sizes are rounded."""
+def _check_size(url: str, found: int, size: int, part: _PartialFile | None = None) -> None:
+    """Reject a login page in place of the file. 5% tolerance, because published sizes are rounded."""
     if found and size and abs(found - size) > size / 20:
         if part is not None:
             part.discard()
         raise FetchError(
-            f"{url} has {human(found)}, and {human(size)} are published: this is another file, "
-            "or a page that asks for something; open it in a browser"
+            f"{url} has {human(found)}, but the published size is {human(size)}: this is a different file, "
+            "or a page that asks to log in; open it in a browser"
         )
 
 
-def _start_again(part: _Part) -> None:
-    with storing(part.path.parent):
+def _start_again(part: _PartialFile) -> None:
+    with translate_os_errors(part.path.parent):
         part.discard()
-    raise _Passing(FetchError(f"{part.url}: the server has another file than it had, and sends parts of it"), wait=0)
+    raise _TransientError(FetchError(f"{part.url}: the file on the server has changed during the download"), wait=0)
 
 
 def _check_status(response: httpx2.Response, url: str) -> None:
     code = response.status_code
-    said = f"HTTP {code} {response.reason_phrase}".rstrip()
+    status = f"HTTP {code} {response.reason_phrase}".rstrip()
     if code in (200, 206, 416):
         return
     if code in (401, 403, 407, 451):
-        raise Refused(f"{url} is not given to everyone ({said}): it may need an account, or terms to agree to")
+        raise Refused(f"{url}: access denied ({status}): it may need an account, or terms to be accepted")
     if code in (404, 410):
-        raise Refused(f"{url} is not there ({said}): its publisher has moved or removed it")
+        raise Refused(f"{url} not found ({status}): the publisher has moved or removed it")
     if code == 429:
         wait = _retry_after(response)
-        when = f"in {wait:.0f} s" if wait else "in some minutes"
-        raise _Passing(FetchError(f"{_host(url)} has had too many requests ({said}): fetch again {when}; {KEPT}"), wait)
-    if code in (408, 500, 502, 503, 504):
-        raise _Passing(
-            FetchError(f"{url}: the server is in trouble ({said}); fetch again later; {KEPT}"), _retry_after(response)
+        when = f"in {wait:.0f} s" if wait else "in a few minutes"
+        raise _TransientError(
+            FetchError(f"{_host(url)}: too many requests ({status}); fetch again {when}; {RESUMES}"), wait
         )
-    raise Refused(f"{url} is answered with {said}")
+    if code in (408, 500, 502, 503, 504):
+        raise _TransientError(
+            FetchError(f"{url}: server error ({status}); fetch again later; {RESUMES}"), _retry_after(response)
+        )
+    raise Refused(f"{url}: unexpected response {status}")
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
@@ -335,6 +339,6 @@ def _host(url: str) -> str:
 
 
 def offline() -> bool:
-    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids the network, read as the hub's client reads them."""
+    """Return whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE disables the network, parsed as huggingface_hub does."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return value.upper() in ("1", "ON", "YES", "TRUE")

@@ -64,9 +64,9 @@ def test_the_others_are_fetched_when_one_fails(catalog, server, root, capsys):
     assert main(["fetch", "photos", "secret", "drawings"]) == 1
     out, err = capsys.readouterr()
     assert "probebench: could not fetch shared.tar.gz (for photos and drawings): http://127.0.0.1:" in err
-    assert "the file is deleted" in err
+    assert "the file was deleted" in err
     assert "probebench: could not fetch secret.tar (for secret): " in err
-    assert "cannot be fetched by a program: needs an account. Get it by hand" in err
+    assert "cannot be downloaded automatically: needs an account. Download it by hand" in err
     assert (root / "set" / "own" / "1").exists()
     assert "on this machine" not in out
     server.files["shared.tar.gz"] = KINDS["a.tar.gz"]
@@ -128,7 +128,7 @@ def test_a_host_that_cannot_be_reached_is_tried_once(catalog, monkeypatch, capsy
 def test_offline(catalog, server, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert main(["fetch", "both"]) == 1
-    assert capsys.readouterr().err.count("the network is not to be used") == 3
+    assert capsys.readouterr().err.count("downloads are disabled") == 3
     assert server.requests == []
 
 

@@ -157,7 +157,7 @@ def test_npy_files_of_python_objects_are_not_loaded(cifar10_c):
 
 
 def test_a_corruption_that_was_not_unpacked_is_named(cifar10_c):
-    with pytest.raises(NotOnDisk, match=r"'cifar10_c_snow' is not on this machine: .*CIFAR-10-C lacks snow\.npy"):
+    with pytest.raises(NotOnDisk, match=r"'cifar10_c_snow' is not on .*CIFAR-10-C is incomplete: snow\.npy not found"):
         read("cifar10_c_snow")
 
 

@@ -110,5 +110,7 @@ def test_a_list_that_is_no_text_is_named(pets):
 
 def test_images_without_annotations_are_not_enough(pets):
     (pets / "annotations" / "test.txt").unlink()
-    with pytest.raises(NotOnDisk, match=r"oxford-iiit-pet lacks annotations/test\.txt\. It should hold images, "):
+    with pytest.raises(
+        NotOnDisk, match=r"-pet is incomplete: annotations/test\.txt not found\. It should contain images, "
+    ):
         read("oxford_pet")

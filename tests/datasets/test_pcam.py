@@ -72,7 +72,7 @@ def test_files_that_are_damaged_or_hold_something_else_are_named(pcam):
     with pytest.raises(DataError, match=r"split_test_y\.h5 is not a whole HDF5 file"):
         read("pcam")
     path.unlink()
-    with pytest.raises(NotOnDisk, match=r"pcam lacks camelyonpatch_level_2_split_test_y\.h5"):
+    with pytest.raises(NotOnDisk, match=r"pcam is incomplete: camelyonpatch_level_2_split_test_y\.h5 not found"):
         read("pcam")
 
 

@@ -11,7 +11,7 @@ import pytest
 from probebench.catalog import DatasetSpec
 from probebench.catalog.catalog import parse
 from probebench.datasets import load
-from probebench.fetch.local import lacking
+from probebench.fetch.local import missing
 from tests.datasets.ondisk import encoded, fill, jpeg, parquet
 
 DOCS = Path(__file__).parents[2] / "docs" / "adding-a-dataset.md"
@@ -80,11 +80,11 @@ def test_a_hugging_face_dataset(follow, pytester, monkeypatch):
 
 def test_a_line_in_the_catalog(root):
     (spec,) = parse(DatasetSpec, files(SECTION["A line in the catalog"])["datasets.toml"], "datasets.toml").values()
-    assert lacking(spec) == "dataset leaves: 162 MB, needs an account at example.org, probebench fetch leaves"
+    assert missing(spec) == list(spec.archives)
     fill(root / "leaves", "train", ["green", "yellow"])
-    assert lacking(spec) == "dataset leaves: 19 MB, needs an account at example.org"
+    assert missing(spec) == [spec.archives[1]]
     fill(root / "leaves", "val", ["green", "yellow"])
-    assert lacking(spec) == ""
+    assert missing(spec) == []
     assert len(load(spec).test) == 4
 
 

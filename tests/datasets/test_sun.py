@@ -35,7 +35,7 @@ def test_sun397_by_its_first_official_partition(sun):
 
 def test_images_without_the_partitions_are_not_enough(sun):
     (sun / "Testing_01.txt").unlink()
-    with pytest.raises(NotOnDisk, match=r"SUN397 lacks Testing_01\.txt.*probebench fetch sun397"):
+    with pytest.raises(NotOnDisk, match=r"SUN397 is incomplete: Testing_01\.txt not found.*probebench fetch sun397"):
         read("sun397")
 
 

@@ -199,7 +199,7 @@ def test_fer2013_of_other_content_is_named(root, monkeypatch):
         read("fer2013")
     monkeypatch.undo()
     monkeypatch.setenv("PROBEBENCH_DATA", str(root))
-    with pytest.raises(NotOnDisk, match=r"finds no FER2013 in .*, or a damaged one\. Get https.*kaggle\.com"):
+    with pytest.raises(NotOnDisk, match=r"finds no FER2013 in .*, or a damaged one\. Download https.*kaggle\.com"):
         read("fer2013")
 
 

@@ -37,7 +37,7 @@ def test_a_single_compressed_file(tmp_path):
 def test_an_archive_that_is_cut_off_leaves_nothing(tmp_path, name, part):
     content = KINDS[name]
     archive = packed(tmp_path, name, content[: int(part * len(content))])
-    with pytest.raises(FetchError, match=rf"{name} is cut off or damaged"):
+    with pytest.raises(FetchError, match=rf"{name} is truncated or damaged"):
         unpack(archive, tmp_path / "out", tmp_path / "out" / "top")
     assert left(tmp_path / "out") == []
 
@@ -46,7 +46,7 @@ def test_a_tar_that_ends_between_two_members_is_cut_off(tmp_path):
     content = KINDS["a.tar"]
     for end in (tarfile.BLOCKSIZE * 11, tarfile.BLOCKSIZE * 11 + 100):
         archive = packed(tmp_path, "a.tar", content[:end])
-        with pytest.raises(FetchError, match=r"a\.tar is cut off or damaged"):
+        with pytest.raises(FetchError, match=r"a\.tar is truncated or damaged"):
             unpack(archive, tmp_path / "out", tmp_path / "out" / "top")
 
 
@@ -62,20 +62,20 @@ def test_a_flipped_bit_is_found(tmp_path, name):
 
 def test_what_is_no_archive(tmp_path):
     archive = packed(tmp_path, "a.txt", b"text")
-    with pytest.raises(FetchError, match=r"a\.txt is no archive .*\.tar\.xz, \.zip"):
+    with pytest.raises(FetchError, match=r"a\.txt cannot be unpacked: .*\.tar\.xz, \.zip"):
         unpack(archive, tmp_path / "out", tmp_path / "out" / "top")
     archive = packed(tmp_path, "a.zip", b"<html>")
-    with pytest.raises(FetchError, match=r"a\.zip is cut off or damaged"):
+    with pytest.raises(FetchError, match=r"a\.zip is truncated or damaged"):
         unpack(archive, tmp_path / "out", tmp_path / "out" / "top")
 
 
 TOP = {"top/first": b"1"}
 UNSAFE = {
-    "parent": (tar_of(TOP | {"../evil": b"x"}), "lies outside"),
-    "inner-parent": (tar_of(TOP | {"top/../../evil": b"x"}), "lies outside"),
-    "absolute": (tar_of(TOP | {"/tmp/evil": b"x"}), "lies outside"),
-    "drive": (tar_of(TOP | {"C:/evil": b"x"}), "lies outside"),
-    "backslash": (tar_of(TOP | {"top\\..\\..\\evil": b"x"}), "lies outside"),
+    "parent": (tar_of(TOP | {"../evil": b"x"}), "is outside"),
+    "inner-parent": (tar_of(TOP | {"top/../../evil": b"x"}), "is outside"),
+    "absolute": (tar_of(TOP | {"/tmp/evil": b"x"}), "is outside"),
+    "drive": (tar_of(TOP | {"C:/evil": b"x"}), "is outside"),
+    "backslash": (tar_of(TOP | {"top\\..\\..\\evil": b"x"}), "is outside"),
     "link-out": (tar_of(TOP, special("link", tarfile.SYMTYPE, "../out")), "leaves the folder"),
     "link-absolute": (tar_of(TOP, special("link", tarfile.SYMTYPE, "/etc")), "leaves the folder"),
     "link-detour": (tar_of(TOP, special("link", tarfile.SYMTYPE, "top/../..")), "leaves the folder"),
@@ -89,7 +89,7 @@ UNSAFE = {
 def test_unsafe_tars_are_refused(tmp_path, case):
     content, text = UNSAFE[case]
     folder = tmp_path / "deep" / "out"
-    with pytest.raises(FetchError, match=rf"a\.tar is not safe: .*{text}.*nothing of it is unpacked"):
+    with pytest.raises(FetchError, match=rf"a\.tar is not safe: .*{text}.*nothing was unpacked"):
         unpack(packed(tmp_path, "a.tar", content), folder, folder / "top")
     assert left(folder) == []
     assert not list(tmp_path.rglob("evil"))
@@ -99,8 +99,8 @@ def test_unsafe_tars_are_refused(tmp_path, case):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (zip_of(TOP | {"../evil": b"x"}), "lies outside"),
-        (zip_of(TOP | {"/tmp/evil": b"x"}), "lies outside"),
+        (zip_of(TOP | {"../evil": b"x"}), "is outside"),
+        (zip_of(TOP | {"/tmp/evil": b"x"}), "is outside"),
         (zip_of(TOP, {"link": "../.."}), "leaves the folder"),
         (zip_of(TOP, {"link": "/etc"}), "leaves the folder"),
     ],
@@ -119,7 +119,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
         tar.addfile(tarfile.TarInfo("top/first"))
         tar.addfile(special("link", tarfile.SYMTYPE, "top"))
         tar.addfile(tarfile.TarInfo("link/file"))
-    with pytest.raises(FetchError, match="'link/file' lies behind a link"):
+    with pytest.raises(FetchError, match="'link/file' is behind a link"):
         unpack(packed(tmp_path, "a.tar", out.getvalue()), tmp_path / "out", tmp_path / "out" / "top")
 
 
@@ -137,13 +137,15 @@ def test_an_archive_without_what_it_should_make(tmp_path, monkeypatch, name):
     if name != "a.tar.gz":  # whose names are not quickly read
         monkeypatch.setattr(shutil, "copyfileobj", lambda *_: pytest.fail("something was unpacked"))
         monkeypatch.setattr(tarfile, "copyfileobj", lambda *_: pytest.fail("something was unpacked"))
-    with pytest.raises(FetchError, match=rf"{name} should make top/other, and holds readme, top"):
+    with pytest.raises(FetchError, match=rf"{name} should contain top/other, but contains readme, top"):
         unpack(packed(tmp_path, name, KINDS[name]), tmp_path / "out", tmp_path / "out" / "top" / "other")
     assert left(tmp_path / "out") == []
 
 
 def test_what_it_makes_must_be_in_its_folder(tmp_path):
-    with pytest.raises(FetchError, match=r"is unpacked into .*/out, and cannot make .*/other: correct folder or makes"):
+    with pytest.raises(
+        FetchError, match=r"unpacked into .*/out and cannot create .*/other: correct `folder` or `makes`"
+    ):
         unpack(packed(tmp_path, "a.tar", KINDS["a.tar"]), tmp_path / "out", tmp_path / "other")
 
 
@@ -181,7 +183,7 @@ def test_a_folder_is_not_replaced_by_a_file_but_a_file_by_a_folder(tmp_path):
     out = tmp_path / "out"
     (out / "top").mkdir(parents=True)
     (out / "readme").mkdir()
-    with pytest.raises(FetchError, match=r"readme is a folder, and should be replaced .* move it away"):
+    with pytest.raises(FetchError, match=r"readme is a folder, but the archive has a file of this name; move it away"):
         unpack(packed(tmp_path, "a.tar", KINDS["a.tar"]), out, out / "top" / "deep")
     (out / "readme").rmdir()
     (out / "top").rmdir()

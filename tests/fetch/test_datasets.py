@@ -54,7 +54,7 @@ def test_an_archive_put_by_hand_is_used_and_left(server, tmp_path, monkeypatch):
     (tmp_path / "set").mkdir()
     place = tmp_path / "set" / "a.tar.gz"
     place.write_bytes(b"not it")
-    with pytest.raises(FetchError, match=rf"{place} is damaged or another file"):
+    with pytest.raises(FetchError, match=rf"{place} is damaged or a different file"):
         fetch_archive(archive, tmp_path)
     assert place.exists()
     place.write_bytes(KINDS["a.tar.gz"])
@@ -70,21 +70,21 @@ def test_an_archive_that_only_a_person_can_get(server, tmp_path):
     with pytest.raises(FetchError) as caught:
         fetch_dataset(spec, tmp_path)
     assert str(caught.value) == (
-        f"dataset 'd' could not be fetched: {server.url}/a.tar.gz cannot be fetched by a program: needs an account. "
-        f"Get it by hand, put it at {tmp_path}/set/a.tar.gz and fetch again, or unpack it so that "
-        f"{tmp_path}/set/top is there."
+        f"dataset 'd' could not be fetched: {server.url}/a.tar.gz cannot be downloaded automatically: needs an "
+        f"account. Download it by hand, save it as {tmp_path}/set/a.tar.gz and fetch again, or unpack it yourself to create "
+        f"{tmp_path}/set/top."
     )
     assert missing(spec, tmp_path) == [spec.archives[0]]  # the other one was fetched all the same
 
 
 def test_a_refusal_says_what_to_do_by_hand(server, tmp_path):
     server.usual = Answer(404)
-    text = rf"is not there .*\. Get it by hand, put it at {tmp_path}/set/a\.tar\.gz and fetch again"
+    text = rf"not found .*\. Download it by hand, save it as {tmp_path}/set/a\.tar\.gz and fetch again"
     with pytest.raises(FetchError, match=text):
         fetch_archive(archive_of(server), tmp_path)
-    with pytest.raises(FetchError, match=rf"is not there .*\. Get it by hand and put it at {tmp_path}/set/list\.txt$"):
+    with pytest.raises(FetchError, match=rf"not found .* by hand and save it as {tmp_path}/set/list\.txt$"):
         fetch_archive(archive_of(server, b"", "list.txt", makes=""), tmp_path)
-    with pytest.raises(FetchError, match=rf"is not there .*\. Get it by hand, so that {tmp_path}/set/top is there$"):
+    with pytest.raises(FetchError, match=rf"not found .*\. Download it by hand and create {tmp_path}/set/top from it$"):
         fetch_archive(archive_of(server, b"", "data"), tmp_path)
 
 
@@ -93,9 +93,7 @@ def test_an_archive_put_by_hand_that_must_be_unpacked_by_hand(server, tmp_path):
     (tmp_path / "set").mkdir()
     place = tmp_path / "set" / "a.tar.gz"
     place.write_bytes(KINDS["a.tar.gz"])
-    text = (
-        r"should make other, and holds readme, top \(is an archive in an archive\); unpack it by hand, so that .*/other"
-    )
+    text = r"should contain other, but contains readme, top \(is an archive in an archive\); unpack it by hand .*/other"
     with pytest.raises(FetchError, match=text):
         fetch_archive(archive, tmp_path)
     assert place.exists()
@@ -105,7 +103,7 @@ def test_an_archive_put_by_hand_that_must_be_unpacked_by_hand(server, tmp_path):
 def test_offline_is_refused_without_the_network(server, tmp_path, monkeypatch, how):
     if how == "variable":
         monkeypatch.setenv("HF_HUB_OFFLINE", "true")
-    with pytest.raises(FetchError, match="is not on this machine, and the network is not to be used"):
+    with pytest.raises(FetchError, match="is not on this machine, and downloads are disabled"):
         fetch_archive(archive_of(server), tmp_path, no_network=True if how == "parameter" else None)
     assert server.requests == []
     assert left(tmp_path) == []
@@ -128,7 +126,7 @@ def test_without_a_network_one_archive_is_tried(server, tmp_path, monkeypatch):
 def test_a_damaged_archive_without_a_checksum_is_fetched_again(server, tmp_path):
     content = KINDS["a.tar.gz"]
     archive = archive_of(server, content[:200], md5="", size=0)
-    with pytest.raises(FetchError, match=r"is cut off or damaged .*; it is deleted, fetch it again"):
+    with pytest.raises(FetchError, match=r"is truncated or damaged .*; it was deleted, fetch it again"):
         fetch_archive(archive, tmp_path)
     assert left(tmp_path / "set") == [".downloads"]
     assert left(tmp_path / "set" / ".downloads") == []

@@ -25,7 +25,10 @@ def path(name="model.safetensors", repo="timm/vit_base_patch16_224.orig_in21k"):
 def test_weights_are_downloaded_once_and_found_without_asking(hub):
     hub.files[path()] = CONTENT
     assert cached(SPEC) is None
-    with pytest.raises(WeightsError, match=r"model vit_b16 \(343 MB\): probebench fetch vit_b16"):
+    with pytest.raises(
+        WeightsError,
+        match=r"model 'vit_b16' \(343 MB\) are not on .*; run: probebench fetch vit_b16",
+    ):
         require(SPEC)
     found = download(SPEC)
     assert found.read_bytes() == CONTENT
@@ -76,11 +79,11 @@ def test_progress_is_told(hub):
 @pytest.mark.parametrize(
     ("status", "headers", "message"),
     [
-        (401, {}, "no timm/vit_base_patch16_224.orig_in21k, or does not show it to you .*401.*HF_TOKEN"),
-        (401, {"X-Error-Code": "GatedRepo"}, "only to those who agreed to its terms; agree at https://.*HF_TOKEN"),
-        (403, {}, "does not show it to you .*403"),
-        (404, {}, "does not show it to you .*404"),
-        (429, {}, "fewer requests .*429.*wait some minutes"),
+        (401, {}, "timm/vit_base_patch16_224.orig_in21k does not exist on the hub or is private .*401.*HF_TOKEN"),
+        (401, {"X-Error-Code": "GatedRepo"}, "requires its terms to be accepted; accept them at https://.*HF_TOKEN"),
+        (403, {}, "is private .*403"),
+        (404, {}, "is private .*404"),
+        (429, {}, "too many requests .*429.*wait a few minutes"),
         (500, {}, "status 500; try again later"),
     ],
 )
@@ -101,7 +104,7 @@ def test_a_repository_without_weights_is_explained(hub):
 def test_no_network_is_said_at_once(hub, monkeypatch):
     at(monkeypatch, "http://127.0.0.1:9")  # nobody listens at the discard port
     start = time.monotonic()
-    with pytest.raises(Unreachable, match="no network, it seems"):
+    with pytest.raises(Unreachable, match=r"no network \("):
         download(SPEC)
     assert time.monotonic() - start < 20  # its client by itself goes on trying for longer
 
@@ -115,7 +118,7 @@ def test_a_hub_that_does_not_answer_is_waited_for_shortly(hub, monkeypatch):
 
 def test_offline_asks_nobody(hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(Unreachable, match="HF_HUB_OFFLINE forbids the network"):
+    with pytest.raises(Unreachable, match="HF_HUB_OFFLINE disables downloads"):
         download(SPEC)
     assert hub.requests == []
 
@@ -123,9 +126,9 @@ def test_offline_asks_nobody(hub, monkeypatch):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        (errno.ENOSPC, "need 343 MB, and the disk of .* is full; HF_HOME names another"),
-        (errno.EROFS, "cannot be written to .*; HF_HOME names another"),
-        (errno.EACCES, "cannot be written to .*; HF_HOME names another"),
+        (errno.ENOSPC, "need 343 MB, but the disk of .* is full; set HF_HOME to another"),
+        (errno.EROFS, "cannot be written to .*; set HF_HOME to another"),
+        (errno.EACCES, "cannot be written to .*; set HF_HOME to another"),
     ],
 )
 def test_a_disk_that_refuses_is_explained(hub, monkeypatch, code, message):
