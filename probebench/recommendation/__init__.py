@@ -1,4 +1,4 @@
-"""Which tap of a model to use for one's own images, with the trained probe: the command `probebench recommend`."""
+"""Recommend a tap of a model for a user's images, and train and export its probe: `probebench recommend`."""
 
 from probebench.recommendation.recommendation import Recommendation, TapRow
 from probebench.recommendation.recommender import recommend

@@ -2,8 +2,8 @@
 
     python classify.py IMAGE...
 
-For each image a line: its path, the class and the probability, with tabs between. Needs torch, torchvision, timm,
-safetensors and Pillow, and probe.safetensors, whose metadata say which network to build and where to read it.
+Prints one line per image: path, class and probability, separated by tabs. Needs torch, torchvision, timm, safetensors
+and Pillow, and probe.safetensors, whose metadata describe the network and where its features are read.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Recipe = dict[str, Any]
 
 
 def load_probe(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors of a probe, and what is said about it."""
+    """Return the tensors and the metadata of a probe."""
     with safe_open(path, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["probebench"])  # noqa: SIM118
 
 
 def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
-    """The frozen network as far as the probe reads it, in evaluation mode."""
+    """Build the frozen network up to the block that the probe reads, in evaluation mode."""
     network = about["network"]
     if network["weights"] == "checkpoint" and checkpoint is None:
-        sys.exit(f"classify.py: the weights of {about['model']} are a file of their own: add --checkpoint FILE")
-    torch.manual_seed(network["seed"])  # which decides where weights are random
+        sys.exit(f"classify.py: the weights of {about['model']} are in a separate file: add --checkpoint FILE")
+    torch.manual_seed(network["seed"])  # matters for random weights only
     if network["architecture"] == "VisionTransformer":
         net: Any = VisionTransformer(depth=network["depth"], **network["kwargs"])
     else:
@@ -50,18 +50,18 @@ def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
     if checkpoint is not None:
         load_checkpoint(net, checkpoint, network["entry"], network["prefix"])
     net = net.float().eval().requires_grad_(False)
-    net.blocks = net.blocks[: network["blocks"]]  # nothing is read behind them
+    net.blocks = net.blocks[: network["blocks"]]  # no later block is read
     if digest(net) != network["digest"]:
         sys.exit(f"classify.py: these are not the weights of {about['model']} that the probe was trained on")
     return net
 
 
 def load_checkpoint(net: Any, path: Path, entry: str, prefix: str) -> None:
-    """Load what fits; whether it is what the probe was trained on is checked afterwards."""
+    """Load the tensors that fit. `build` then checks that they are those the probe was trained on."""
     if path.suffix == ".safetensors":
         state: Any = load_file(path)
     else:
-        torch.serialization.add_safe_globals([argparse.Namespace])  # a training script's arguments, plain data
+        torch.serialization.add_safe_globals([argparse.Namespace])  # arguments of a training script, plain data
         state = torch.load(path, map_location="cpu", weights_only=True)
     state = timm.models.clean_state_dict(state.get(entry, {}) if entry else state)
     state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -74,7 +74,7 @@ def load_checkpoint(net: Any, path: Path, entry: str, prefix: str) -> None:
 
 
 def digest(net: Any) -> str:
-    """Of all weights but the classifier's."""
+    """Return the SHA-256 of all weights except the classifier's, in hexadecimal digits."""
     h = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         if not name.startswith("head"):
@@ -84,7 +84,7 @@ def digest(net: Any) -> str:
 
 
 def reads(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """The modules that a recipe reads, and whether what goes in or what comes out."""
+    """Yield the modules that a recipe reads, each with ``input`` or ``output``."""
     if "read" in recipe:
         yield recipe["read"], recipe["what"]
     parts = [recipe["to"]] if "to" in recipe else recipe.get("sum") or recipe.get("concat") or []
@@ -93,7 +93,7 @@ def reads(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def follow(recipe: Recipe, net: Any, pooled: dict[tuple[str, str], torch.Tensor]) -> torch.Tensor:
-    """The features of a recipe, shape (images, width), from the averaged tokens that it reads."""
+    """Compute the features of a recipe, shape (images, width), from the averaged tokens that it reads."""
     if "read" in recipe:
         return pooled[recipe["read"], recipe["what"]]
     if "sum" in recipe:
@@ -110,7 +110,7 @@ def follow(recipe: Recipe, net: Any, pooled: dict[tuple[str, str], torch.Tensor]
 
 
 def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
-    """What the probe reads of images of shape (images, 3, size, size): shape (images, width)."""
+    """Compute the features, shape (images, width), of images of shape (images, 3, size, size)."""
     pooled: dict[tuple[str, str], torch.Tensor] = {}
 
     def keep(key: tuple[str, str], tokens: torch.Tensor) -> None:
@@ -132,17 +132,17 @@ def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
             handle.remove()
 
 
-def turned(image: Image.Image) -> Image.Image:
-    """An image as its EXIF orientation says it is seen; as it is where it says nothing that can be read."""
+def upright(image: Image.Image) -> Image.Image:
+    """Rotate or mirror an image according to its EXIF orientation, if that is readable."""
     image.load()
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF trips many kinds
+    except Exception:  # damaged EXIF raises many kinds
         return image
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """An image as RGB. Where it is transparent white shows, as in training."""
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB, transparent pixels on white as in training."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
@@ -150,12 +150,12 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: Path, about: dict[str, Any]) -> torch.Tensor:
-    """An image as the network reads it, shape (3, size, size)."""
+    """Read and normalise an image: float32, shape (3, size, size)."""
     pixels = about["preprocessing"]
     with Image.open(path) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"pixels of mode {image.mode}; convert it to 8 bits a channel")
-        seen = on_white(turned(image))
+        seen = to_rgb(upright(image))
     size, mode = pixels["size"], transforms.InterpolationMode(pixels["interpolation"])
     view = transforms.Compose([transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)])(seen)
     values = transforms.functional.pil_to_tensor(view).float().div_(255)
@@ -167,12 +167,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Classify images with a probe.")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--probe", type=Path, default=Path(__file__).with_name("probe.safetensors"), metavar="FILE")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the network's weights, where they are a file")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="weights of the network, if they are in a file of their own"
+    )
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     for file in (args.probe, args.checkpoint):
         if file is not None and not file.is_file():
-            sys.exit(f"classify.py: there is no file {file}")
+            sys.exit(f"classify.py: file {file} does not exist")
     probe, about = load_probe(args.probe)
     net = build(about, args.checkpoint).to(args.device)
     failed = 0

@@ -1,4 +1,4 @@
-"""The trained probe as a file, and a script beside it that needs no probebench."""
+"""Export the trained probe as a file, with a script that classifies images without probebench."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ PROBE, SCRIPT = "probe.safetensors", "classify.py"
 
 
 def check(folder: Path, option: str) -> None:
-    """Find out before any work whether `Export.write` could write into a folder.
+    """Check before the work that `Export.write` can write into a folder.
 
     Raises:
-        StoreError: naming the option to change
+        StoreError: if it cannot; the message has the option to change
     """
     for name in (PROBE, SCRIPT):
         _files.check_writable(folder / name, option)
     script = folder / SCRIPT
     if script.exists() and not script.read_bytes().startswith(_script().splitlines()[0].encode()):
-        raise StoreError(f"{option}: {script} is there and not from probebench; name another folder, or move it away")
+        raise StoreError(
+            f"{option}: {script} exists and is not from probebench; choose another folder, or move the file away"
+        )
 
 
 def _script() -> str:
@@ -50,12 +52,12 @@ def _script() -> str:
 
 @dataclass(frozen=True)
 class Export:
-    """What is written.
+    """The content of the exported files.
 
     Attributes:
         probe: the fitted probe
-        about: the metadata, JSON
-        checkpoint: the file of the network's weights, where the script has to be told it
+        about: the metadata, JSON-serialisable
+        checkpoint: the file with the network's weights, if the script needs --checkpoint
     """
 
     probe: Linear
@@ -63,7 +65,7 @@ class Export:
     checkpoint: Path | None
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """See `probebench.recommend.Recommendation.save`."""
+        """Write both files; see `Recommendation.save`."""
         check(folder, str(folder))
         arrays = {name: torch.from_numpy(getattr(self.probe, name)) for name in ("mean", "scale", "weight", "bias")}
         content = save(arrays, metadata={"probebench": json.dumps(self.about)})
@@ -81,13 +83,13 @@ def export(
     protocol: Protocol,
     measured: Mapping[str, Any],
 ) -> Export:
-    """The probe of a tap with all that is needed to use it. Cuts the network behind the tap, where it can be cut.
+    """Collect the probe of a tap and everything needed to use it. Drops the blocks after the tap if possible.
 
     Args:
-        built: the network, which is changed
-        weights: the file that replaced the weights of its spec, if one did
-        classes: names by label
-        measured: what was found, for the metadata
+        built: the network; modified in place
+        weights: the file that replaced the weights of the spec, if any
+        classes: class names by label
+        measured: scores and sizes, for the metadata
     """
     spec = built.spec
     blocks = _cut(built, tap, protocol)
@@ -126,7 +128,7 @@ def export(
 
 
 def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
-    """Drop the blocks behind a tap if the network reads the same without them; how many it has then."""
+    """Drop the blocks after a tap if the tap keeps its value without them. Returns the number of blocks left."""
     net: Any = built.net
     depth, needed = built.spec.depth, blocks_needed(tap, built.spec.depth)
     if needed == depth:
@@ -146,7 +148,7 @@ def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
         if torch.allclose(seen(), before, rtol=1e-4, atol=1e-6):
             return needed
     except (IndexError, AssertionError, RuntimeError, TypeError, ValueError):
-        pass  # a forward pass that counts on all of its blocks
+        pass  # the forward pass needs all blocks
     net.blocks = whole
     return depth
 
@@ -162,7 +164,7 @@ def _checkpoint(spec: ModelSpec, weights: Path | None) -> Path | None:
 
 
 def _overlay(spec: ModelSpec) -> dict[str, Any] | None:
-    """Where timm is to take weights from that it would take from elsewhere, as it takes it."""
+    """Return timm's `pretrained_cfg_overlay` for weights that timm would download from elsewhere; else None."""
     if not needs_download(spec) or not spec.source or spec.architecture == PLAIN_CLASS:
         return None
     if spec.source.startswith("https://"):

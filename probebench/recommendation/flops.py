@@ -1,4 +1,4 @@
-"""How much of a network's computation is saved when the blocks behind a tap are dropped."""
+"""Count the computation saved by dropping the blocks after a tap."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from probebench.models.layouts import blocks_of
 
 
 def blocks_needed(tap: Tap, depth: int) -> int:
-    """How many blocks a network needs for a tap: the tap's own is kept whole, and for ``embed`` the first."""
+    """Return the number of blocks needed for a tap, including the tap's own block; 1 for ``embed``."""
     if tap.layer == FINAL:
         return depth
     return 1 if tap.layer == EMBED else int(tap.layer)
 
 
 def saved_compute(net: nn.Module, size: int, taps: Iterable[Tap]) -> dict[Tap, float]:
-    """By tap, the share in [0, 1] of the floating-point operations of one image that the blocks behind it do.
+    """Return by tap the share in [0, 1] of the floating-point operations of one image in the blocks after it.
 
-    Counted are matrix products, convolutions and attention, of everything but the classifier.
+    Matrix products, convolutions and attention are counted, without the classifier.
 
     Args:
         net: a timm vision transformer in evaluation mode
-        size: side of its input in pixels
+        size: side of its input images in pixels
     """
     device = next(net.parameters()).device
     forward = getattr(net, "forward_features", net)
@@ -36,7 +36,7 @@ def saved_compute(net: nn.Module, size: int, taps: Iterable[Tap]) -> dict[Tap, f
         up_to: list[int] = []
         handles = [block.register_forward_hook(lambda *_: up_to.append(counter.get_total_flops())) for block in blocks]
         try:
-            # Fused attention is one operation, which not every device's kernels are counted of.
+            # Fused attention is a single kernel, which FlopCounterMode does not count on every device.
             with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
                 forward(torch.zeros(1, 3, size, size, device=device))
         finally:

@@ -1,4 +1,4 @@
-"""How to read a tap of a network with hooks, as plain data that a script can follow without probebench."""
+"""Describe how to read a tap with hooks, as plain data that a script can follow without probebench."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from probebench.models.layouts import Affine, Read, Site, Sum, blocks_of, find_l
 from probebench.recommendation.flops import blocks_needed
 
 Recipe = dict[str, Any]
-"""One of, with paths of modules in the network:
+"""One of the following, where a path names a module of the network:
 
-- ``{"read": path, "what": "input" or "output"}``: the tokens there, averaged
-- ``{"apply": path, "part": "whole", "first" or "rest", "to": Recipe}``: a module on a vector; of a linear layer's
-  inputs perhaps only the first ``out_features``, without the bias, or the rest
+- ``{"read": path, "what": "input" or "output"}``: the averaged tokens
+- ``{"apply": path, "part": "whole", "first" or "rest", "to": Recipe}``: the module applied to a vector; for a linear
+  layer ``first`` uses only the first ``out_features`` inputs, without the bias, and ``rest`` the others, with the bias
 - ``{"sum": [Recipe, ...]}`` and ``{"concat": [Recipe, ...]}``
 """
 
 
 def recipe(net: nn.Module, tap: Tap) -> Recipe:
-    """The features of a tap, as `probebench.features.hooks.Taps` reads them.
+    """Return the recipe for the features of a tap, equal to those of `probebench.features.hooks.Taps`.
 
     Raises:
         LayoutError: if no layout describes the tap's block
     """
     if tap.layer == FINAL:
         read: Recipe = {"read": "norm", "what": "output"}
-        # timm moves the norm behind the pooling for some networks.
+        # Some networks apply the norm after the pooling.
         after = submodule(net, "fc_norm")
         if after is None or isinstance(after, nn.Identity):
             return read

@@ -1,4 +1,4 @@
-"""What `--data` names: a folder of one's own images, split where it is not, or a dataset of the catalog."""
+"""Resolve `--data`: a folder of images, split if it has no split, or a dataset of the catalog."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from probebench.errors import DataError, UnknownName, unknown
 TEST_SHARE = 0.2
 SEED = 0
 LEAST_TRAIN = 2
-"""Training images of a class: one to fit on and one to choose the tap and the probe's strength on."""
+"""Minimum training images per class: one to fit on, one to choose the tap and the regularisation on."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """What is probed.
+    """A resolved dataset.
 
     Attributes:
-        spec: of the dataset
-        title: what it is called in the answer
-        note: what was done to it before, a sentence; empty if nothing was
+        spec: spec of the dataset
+        title: its name in the output
+        note: how a test split was made; empty if the data has one
     """
 
     spec: DatasetSpec
@@ -41,14 +41,14 @@ class Images:
 
 
 def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
-    """The images that a user means: a folder that exists goes before a dataset of that name.
+    """Resolve a folder or a dataset name. An existing folder takes precedence over a dataset of the same name.
 
-    A folder holds ``train/`` and ``test/`` or ``val/``, each with one folder a class; or one folder a class, as may its
-    ``train/`` alone, which is then split.
+    A folder contains ``train/`` and ``test/`` (or ``val/``), each with one folder per class. If it contains only the
+    class folders, or only a ``train/`` with class folders, a test split is made.
 
     Raises:
-        UnknownName: if there is neither a folder nor a dataset of that name
-        DataError: for a folder that cannot be probed: no or one class, a class without images or with too few
+        UnknownName: if neither a folder nor a dataset of that name exists
+        DataError: for a folder that cannot be probed: fewer than two classes, or too few images in a class
     """
     if isinstance(data, DatasetSpec):
         return Images(data, data.name)
@@ -56,54 +56,55 @@ def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
         raise DataError(f"data must be a folder, a dataset's name or a DatasetSpec, got {type(data).__name__}")
     folder = Path(data).expanduser()
     if os.path.isdir(folder):  # Path.is_dir raises OSError for a name that is too long for a file's
-        return _own(folder, str(data))
+        return _resolve_folder(folder, str(data))
     if os.path.exists(folder):
-        raise DataError(f"{data} is a file; give the folder that has one folder of images a class in it")
+        raise DataError(f"{data} is a file; pass a folder that contains one folder of images per class")
     if isinstance(data, Path) or "/" in data or "\\" in data:
-        raise DataError(f"there is no folder {data}; give a folder of images, or the name of a dataset")
+        raise DataError(f"folder {data} does not exist; pass a folder of images, or the name of a dataset")
     try:
         return Images(catalog.dataset(data), data)
     except UnknownName:
         raise unknown("folder or dataset", data, catalog.datasets, DATASETS_LISTED) from None
 
 
-def _own(folder: Path, title: str) -> Images:
+def _resolve_folder(folder: Path, title: str) -> Images:
     name = re.sub("[^A-Za-z0-9]", "_", folder.resolve().name) or "images"
     root = str(folder.resolve())
     if (folder / "train").is_dir() and any((folder / other).is_dir() for other in ("test", "val")):
         images = Images(DatasetSpec(name, "probebench.datasets.folder:image_folder", {"root": root}), title)
     elif (folder / "train").is_dir() and len(found := splits_in(folder)) > 1:
-        raise DataError(f"{folder} has {' and '.join(found)}, but neither test nor val; name the one to test on so")
+        raise DataError(f"{folder} has {' and '.join(found)}, but neither test nor val; rename the one to test on")
     else:
         where = folder / "train" if (folder / "train").is_dir() else folder
         images = Images(
             DatasetSpec(name, f"{__name__}:split_folder", {"root": str(where.resolve())}),
             title,
-            f"{where} has no test split: {TEST_SHARE:.0%} of the images of each class, drawn by a fixed seed, are kept "
-            "for the test. Where several images show one thing, split them yourself, into train/ and test/",
+            f"{where} has no test split: {TEST_SHARE:.0%} of the images of each class, drawn with a fixed seed, are "
+            "used for testing. If several images show the same object, split them yourself into train/ and test/",
         )
-    _check(datasets.load(images.spec), folder)
+    _check_classes(datasets.load(images.spec), folder)
     return images
 
 
-def _check(data: datasets.Dataset, folder: Path) -> None:
+def _check_classes(data: datasets.Dataset, folder: Path) -> None:
     if len(data.classes) < 2:
         raise DataError(
-            f"{folder} has one class folder, {data.classes[0]}; a classifier needs two: one folder of images a class"
+            f"{folder} has only one class folder, {data.classes[0]}; a classifier needs at least two: one folder of "
+            "images per class"
         )
     counts = np.bincount(data.train.labels, minlength=len(data.classes))
     if few := [name for name, count in zip(data.classes, counts, strict=True) if count < LEAST_TRAIN]:
         more = f" and {len(few) - 3} more" if len(few) > 3 else ""
         raise DataError(
-            f"{folder}: too few training images of class {', '.join(few[:3])}{more}: at least {LEAST_TRAIN} are "
-            "needed, one to fit on and one to choose the tap on; some tens are better"
+            f"{folder}: too few training images in class {', '.join(few[:3])}{more}: at least {LEAST_TRAIN} are "
+            "needed, one to fit on and one to choose the tap on; a few dozen are better"
         )
 
 
 def split_folder(root: str) -> tuple[list[str], Split, Split]:
-    """A folder with one folder a class: class names, train, test.
+    """Read a folder with one folder per class: class names, train, test.
 
-    The images of a class that are tested on hang on its name and their number only.
+    The choice of test images in a class depends only on its name and the number of its images.
 
     Args:
         root: an absolute path
@@ -120,9 +121,9 @@ def split_folder(root: str) -> tuple[list[str], Split, Split]:
         if len(found) <= LEAST_TRAIN:
             raise DataError(
                 f"class folder {base / name} has {counted(len(found), 'image')}; at least "
-                f"{LEAST_TRAIN + 1} are needed, to fit on, to choose on and to test on; some tens are better"
+                f"{LEAST_TRAIN + 1} are needed, to fit on, to choose on and to test on; a few dozen are better"
             )
-        for part, files in zip(("test", "train"), _parted(name, found), strict=True):
+        for part, files in zip(("test", "train"), _split(name, found), strict=True):
             names[part] += files
             labels[part] += [label] * len(files)
     train, test = (
@@ -131,8 +132,8 @@ def split_folder(root: str) -> tuple[list[str], Split, Split]:
     return classes, train, test
 
 
-def _parted(name: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Test and train images of a class, in their order."""
+def _split(name: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split the images of a class into test and train, each in the given order."""
     count = max(1, round(TEST_SHARE * len(files)))
     order = np.random.default_rng([SEED, *name.encode()]).permutation(len(files))
     tested = set(order[:count].tolist())

@@ -1,4 +1,4 @@
-"""The answer as an object: for programs, notebooks and the terminal."""
+"""The recommendation as a dataclass, and its text for terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from probebench.catalog.taps import Tap
+from probebench._format import counted, interval, percent, signed
+from probebench.catalog.taps import FINAL, Tap
 from probebench.errors import ProbebenchError
 from probebench.measure.result import SweepResult
 from probebench.metrics import Estimate
+from probebench.recommendation.screening import measured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,19 +22,24 @@ if TYPE_CHECKING:
 
     from probebench.recommendation.export import Export
 
+SHOWN = 3
+"""Number of cheaper taps in the text and in the table."""
+
+COLUMNS = ("tap", "validation %", "test %", "95% interval", "vs final", "tied", "saved %")
+
 
 @dataclass(frozen=True)
 class TapRow:
-    """What was measured at one tap. Accuracies and shares are in [0, 1].
+    """The measurements of one tap. Accuracies and shares are in [0, 1].
 
     Attributes:
-        tap, layer, site, width: where, and how many features there are
+        tap, layer, site, width: position of the tap, and number of features
         validation: accuracy on the held-out training images
         test: accuracy on the test images
-        low, high: its 95% interval
+        low, high: 95% interval of the test accuracy
         gain: test accuracy minus that of ``final``
-        tied: whether the test images cannot tell it from the recommended tap; true of that itself
-        saved_compute: share of the network's computation that lies in blocks behind it
+        tied: whether it is statistically tied with the recommended tap on the test images; true for that tap itself
+        saved_compute: share of the network's computation in the blocks after it
         C: inverse regularisation strength of its probe
     """
 
@@ -52,29 +59,29 @@ class TapRow:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Which tap to use, how good it is, and what else is as good.
+    """The recommended tap of a model for a dataset, its scores, and the taps that are tied with it.
 
-    Printed, or as the last value of a notebook's cell, it shows its answer; `save` writes the probe.
+    `print` shows a summary, and so does a notebook; `save` writes the trained probe.
 
     Attributes:
-        model: its name
+        model: name of the model
         data: the folder or the name of the dataset
-        note: how the data was split, where it was, and how the network was found in its weights file; else empty
-        tap: the best on held-out training images
-        validation: its accuracy on those, in [0, 1]; being the best, a little too good
+        note: how the data was split, if it had no split, and where in its file the network was found; else empty
+        tap: the best tap on held-out training images
+        validation: its accuracy on those images, in [0, 1]; slightly optimistic, because it is the best of many
         test: its accuracy on the test images, with its 95% interval
-        gain: that minus the test accuracy of ``final``
-        gain_p: p-value that `final` is as good, by McNemar's exact two-sided test; one where ``final`` is the tap
-        tied: the other taps that the test images cannot tell from it, in the order data meets them: McNemar's exact
-            two-sided tests, Holm's procedure over all others that were probed
-        level: family-wise error level of these
-        saved_compute: share of the network's floating-point operations in the blocks behind the tap, in [0, 1]
-        budget: how many taps were probed after a screening; None if all were
-        taps: how many the model has
-        classes: their names
-        n_train, n_validation, n_test: images; the held-out ones are among those of training
-        table: all taps that were probed, in the order data meets them
-        export: the trained probe of the tap, and what is written with it
+        gain: that accuracy minus the test accuracy of ``final``
+        gain_p: p-value that ``final`` is as good, by McNemar's exact two-sided test; 1 if the tap is ``final``
+        tied: the other taps that are statistically tied with it on the test images, in forward order: McNemar's exact
+            two-sided tests, Holm's procedure over all other probed taps
+        level: family-wise error level of these tests
+        saved_compute: share of the network's floating-point operations in the blocks after the tap, in [0, 1]
+        budget: number of taps that were probed after a screening; None if all were probed
+        taps: number of taps of the model
+        classes: class names
+        n_train, n_validation, n_test: numbers of images; training images include the validation images
+        table: all probed taps in forward order
+        export: the trained probe of the tap and its metadata
     """
 
     model: str
@@ -99,7 +106,7 @@ class Recommendation:
 
     @property
     def cheaper(self) -> list[TapRow]:
-        """Tied taps that save more computation, the cheapest first; none that a cheaper one equals on validation."""
+        """Tied taps that save more computation, cheapest first; none that a cheaper one equals on validation."""
         tied = [row for row in self.table if row.tied and row.saved_compute > self.saved_compute]
         found: list[TapRow] = []
         for row in sorted(tied, key=lambda row: (-row.saved_compute, -row.validation)):
@@ -109,7 +116,7 @@ class Recommendation:
 
     @property
     def smallest(self) -> int:
-        """On so many test images, all in one direction, a tap must differ from the recommended one to be told apart."""
+        """The fewest test images, all in one direction, on which a tap must differ to be distinguishable from `tap`."""
         others = max(1, len(self.table) - 1)
         return int(np.floor(np.log2(2 * others / self.level))) + 1
 
@@ -117,18 +124,18 @@ class Recommendation:
         """Write the trained probe and a script that classifies images with it.
 
         Returns:
-            the paths of ``probe.safetensors`` and ``classify.py`` in the folder, which is made if it does not exist
+            the paths of ``probe.safetensors`` and ``classify.py`` in the folder, which is created if needed
 
         Raises:
-            StoreError: if they cannot be written, or would replace a ``classify.py`` of another origin
+            StoreError: if they cannot be written, or would replace a ``classify.py`` that is not from probebench
         """
         return self.export.write(Path(folder))
 
     def to_dataframe(self) -> pd.DataFrame:
-        """`table` as a pandas DataFrame, with the attributes of `TapRow` as columns and `tap` as the index.
+        """Return `table` as a pandas DataFrame, with the attributes of `TapRow` as columns and `tap` as the index.
 
         Raises:
-            ProbebenchError: without pandas
+            ProbebenchError: if pandas is not installed
         """
         try:
             import pandas as pd
@@ -136,24 +143,104 @@ class Recommendation:
             raise ProbebenchError("a DataFrame needs pandas: pip install 'probebench[notebook]'") from error
         return pd.DataFrame([asdict(row) for row in self.table]).set_index("tap")
 
-    def __str__(self) -> str:
-        from probebench.recommendation.display import lines
+    def lines(self) -> list[str]:
+        """Return the summary, one fact per line, with a label of ten characters in all lines but the first."""
+        text = [
+            f"{self.model} on {self.data}: {counted(self.n_train, 'training image')}, {self.n_validation:,} of them "
+            f"for validation, {counted(self.n_test, 'test image')}, {len(self.classes)} classes",
+            *([f"note      {self.note}"] if self.note else []),
+            f"tap       {self.tap.id}, the best of {len(self.table)} on validation ({percent(self.validation)}%)",
+            f"test      {percent(self.test.value)}%, 95% interval {interval(self.test.ci95)}",
+            f"gain      {self._describe_gain()}",
+            f"tied      {self._describe_ties()}",
+            f"compute   {self._describe_compute()}",
+            f"how sure  {self._describe_certainty()}",
+        ]
+        if self.budget is not None:
+            text.append(f"budget    {self._describe_budget(self.budget)}")
+        return text
 
-        return "\n".join(lines(self))
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the recommended tap, some cheaper ones and ``final``, as cells of `COLUMNS`."""
+        shown = [row for row in self.table if row.tap in (self.tap.id, FINAL)]
+        shown += [row for row in self.cheaper[-SHOWN:] if row not in shown]
+        return [
+            (
+                row.tap,
+                percent(row.validation),
+                percent(row.test),
+                interval((row.low, row.high)),
+                signed(row.gain),
+                "yes" if row.tied else "no",
+                percent(row.saved_compute),
+            )
+            for row in sorted(shown, key=lambda row: (row.tap != self.tap.id, row.tap == FINAL, -row.saved_compute))
+        ]
+
+    def _describe_gain(self) -> str:
+        if self.tap.layer == FINAL:
+            return "none: the tap is final itself"
+        return f"{signed(self.gain)} points over final (p = {self.gain_p:.2g}, McNemar's exact test)"
+
+    def _describe_ties(self) -> str:
+        others = len(self.table) - 1
+        if not self.tied:
+            return f"none of the {others} other taps"
+        earliest = f"the earliest is {self.tied[0].id}" if self.tied[0] < self.tap else "none of them is earlier"
+        tied = "is tied" if len(self.tied) == 1 else "are tied"
+        return f"{len(self.tied)} of {counted(others, 'other tap')} {tied} with it on the test images; {earliest}"
+
+    def _describe_compute(self) -> str:
+        if self.saved_compute == 0:
+            own = "no block comes after the tap"
+        else:
+            own = f"dropping the blocks after the tap saves {percent(self.saved_compute)}% of the network's computation"
+        if not self.cheaper:
+            return f"{own}; no tied tap saves more"
+        named = ", ".join(
+            f"{row.tap} {percent(row.saved_compute)}% (test {percent(row.test)}%)" for row in self.cheaper[-SHOWN:]
+        )
+        more = f" (up to {percent(self.cheaper[0].saved_compute)}%)" if len(self.cheaper) > SHOWN else ""
+        return f"{own}; tied taps save more{more}: {named}"
+
+    def _describe_certainty(self) -> str:
+        taps = counted(len(self.table) - 1, "tap")
+        return (
+            f"ties by McNemar's exact tests, Holm's procedure at {100 * self.level:g}% over {taps}, n = "
+            f"{self.n_test:,}. 'Tied' means not distinguishable: with this test set, differences below "
+            f"{counted(self.smallest, 'image')} cannot be detected"
+        )
+
+    def _describe_budget(self, budget: int) -> str:
+        text = (
+            f"a ridge probe screened {self.taps} taps on validation; only its best {budget} and final had the full "
+            "probe. "
+        )
+        known = measured(budget)
+        if known is None:
+            return text + "How often so small a screening finds the best tap was not measured"
+        size, often = known
+        return text + (
+            f"With a budget of {size}, the screening kept the tap that the full probe chooses in {often.same} of "
+            f"{often.runs} measured runs, and the chosen tap was that one or tied with it in {often.tied}"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
 
     def __rich__(self) -> RenderableType:
         from probebench.recommendation.display import rich
 
-        return rich(self)
+        return rich(self.lines(), COLUMNS, self.rows())
 
     def _repr_html_(self) -> str:
         from probebench.recommendation.display import html
 
-        return html(self)
+        return html(self.lines(), COLUMNS, self.rows())
 
 
 def as_cases(result: SweepResult) -> list[dict[str, Any]]:
-    """The cases of a sweep as far as `probebench.records.tap_selection.select_tap` reads them."""
+    """Return the cases of a sweep with the keys that `probebench.records.tap_selection.select_tap` reads."""
     return [
         {
             "id": tap.id,
@@ -167,5 +254,5 @@ def as_cases(result: SweepResult) -> list[dict[str, Any]]:
 
 
 def correct_of(result: SweepResult) -> dict[str, npt.NDArray[np.bool_]]:
-    """By id of a tap, which test examples were right."""
+    """Return by tap id which test examples were classified correctly: bool, shape (n_test,)."""
     return {tap.id: found.correct for tap, found in result.taps.items()}

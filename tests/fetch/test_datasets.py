@@ -71,8 +71,8 @@ def test_an_archive_that_only_a_person_can_get(server, tmp_path):
         fetch_dataset(spec, tmp_path)
     assert str(caught.value) == (
         f"dataset 'd' could not be fetched: {server.url}/a.tar.gz cannot be downloaded automatically: needs an "
-        f"account. Download it by hand, save it as {tmp_path}/set/a.tar.gz and fetch again, or unpack it yourself to create "
-        f"{tmp_path}/set/top."
+        f"account. Download it by hand, save it as {tmp_path}/set/a.tar.gz and fetch again, or unpack it yourself to "
+        f"create {tmp_path}/set/top."
     )
     assert missing(spec, tmp_path) == [spec.archives[0]]  # the other one was fetched all the same
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +30,6 @@ from probebench.datasets.files import decode
 from probebench.errors import StoreError
 from probebench.features.hooks import Taps
 from probebench.fetch.hub import download
-from probebench.models import build
 from probebench.models.build import build_model
 from probebench.models.timm_spec import complete_spec
 from probebench.recommendation import classify
@@ -37,7 +37,7 @@ from probebench.recommendation.export import _cut, export
 from probebench.recommendation.hook_recipe import recipe
 from tests.recommendation.conftest import write_digits
 
-CHECKPOINT = Path(build.__file__).parent / "embedded" / "glyphvit.safetensors"
+CHECKPOINT = Path(str(files("probebench.embedded") / "glyphvit.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +125,9 @@ def test_the_file_says_what_it_is(found, written):
 def test_the_script_says_what_is_missing(written, folder, tmp_path, monkeypatch):
     image, probe = next((folder / "test").rglob("*.png")), ["--probe", str(written / "probe.safetensors")]
     for args, text in [
-        (probe, "weights of glyphvit are a file of their own: add --checkpoint FILE"),
-        ([*probe, "--checkpoint", str(tmp_path / "no")], f"there is no file {tmp_path / 'no'}"),
-        (["--probe", str(tmp_path / "none")], f"there is no file {tmp_path / 'none'}"),
+        (probe, "weights of glyphvit are in a separate file: add --checkpoint FILE"),
+        ([*probe, "--checkpoint", str(tmp_path / "no")], f"file {tmp_path / 'no'} does not exist"),
+        (["--probe", str(tmp_path / "none")], f"file {tmp_path / 'none'} does not exist"),
     ]:
         monkeypatch.setattr(sys, "argv", ["classify.py", str(image), *args])
         with pytest.raises(SystemExit, match=re.escape(text)):
@@ -251,7 +251,7 @@ def test_the_command_answers_and_writes(tmp_path, capsys):
 @pytest.mark.parametrize(("budget", "told"), [(None, True), (10, False)])
 def test_a_budget_of_all_taps_is_told(monkeypatch, capsys, budget, told):
     found = SimpleNamespace(taps=98, budget=budget)
-    monkeypatch.setattr("probebench.recommendation.recommender", lambda *args, **more: found)
+    monkeypatch.setattr("probebench.recommendation.recommend", lambda *args, **more: found)
     assert main(["recommend", "--model", "glyphvit", "--data", "digits", "--budget", "1000"]) == 0
     line = "budget    covers all 98 taps: each had the full probe, and none was screened\n"
     assert (line in capsys.readouterr().out) is told

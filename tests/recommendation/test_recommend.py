@@ -16,7 +16,6 @@ from probebench import Tap, all_taps, recommend, run_sweep
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import load
 from probebench.errors import DataError, ProbebenchError, UnknownName
-from probebench.recommendation.display import lines
 from probebench.recommendation.screening import MEASURED
 from tests.recommendation.conftest import CLASSES, write_digits
 
@@ -85,7 +84,7 @@ def test_a_folder_without_a_test_split_is_split_and_the_answer_says_so(tmp_path)
         found = recommend("glyphvit", str(given), device="cpu", jobs=1, budget=1)
         assert (found.n_train, found.n_test) == (24, 6)
         assert f"{where} has no test split: 20% of the images of each class" in found.note
-        assert any(found.note in line for line in lines(found))
+        assert any(found.note in line for line in found.lines())
 
 
 def test_how_a_network_was_found_in_its_file_is_in_the_answer(tmp_path):
@@ -127,7 +126,7 @@ def test_a_budget_probes_the_best_of_a_screening_and_final(folder, found, monkey
     full = {row.tap: row for row in found.table}
     assert [row.test for row in few.table] == [full[row.tap].test for row in few.table]
     assert few.validation == max(row.validation for row in few.table)
-    (line,) = [line for line in lines(few) if line.startswith("budget")]
+    (line,) = [line for line in few.lines() if line.startswith("budget")]
     assert "a ridge probe screened 98 taps" in line
     assert f"in {MEASURED[3].same} of {MEASURED[3].runs} measured runs" in line
 
@@ -144,7 +143,7 @@ def test_a_budget_of_all_taps_screens_nothing():
         std=(0.5,) * 3,
         kwargs={"img_size": 32, "patch_size": 16, "embed_dim": 8, "num_heads": 2, "num_classes": 0},
     )
-    found = recommend(tiny, DatasetSpec("d", "tests.recommend.test_recommend:noise"), budget=10, jobs=1)
+    found = recommend(tiny, DatasetSpec("d", "tests.recommendation.test_recommend:noise"), budget=10, jobs=1)
     assert found.budget is None
     assert len(found.table) == 10
     assert found.export.about["network"]["weights"] == "random"
@@ -176,7 +175,7 @@ def test_the_lines_say_it(found):
     assert found.tap.id in text
     assert f"{100 * found.test.value:.1f}%, 95% interval {100 * found.test.ci95[0]:.1f}" in text
     assert f"{100 * found.gain:+.1f} points over final" in text
-    assert f"{len(found.tied)} of 97 other taps cannot be told from it on the test images" in text
+    assert f"{len(found.tied)} of 97 other taps are tied with it on the test images" in text
     assert f"n = {found.n_test}" in text
     assert "note" not in text
     assert len(repr(found)) < 6000  # a notebook may print it
@@ -228,7 +227,7 @@ def test_a_dataframe_without_pandas_is_a_clear_error(found, monkeypatch):
             "unknown folder or dataset 'digit'. Did you mean 'digits'.*`probebench datasets` lists",
         ),
         ("glyphvit", "a" * 300, UnknownName, "unknown folder or dataset 'aaa"),
-        ("glyphvit", "no/such", DataError, "there is no folder no/such"),
+        ("glyphvit", "no/such", DataError, "folder no/such does not exist"),
     ],
 )
 def test_names_that_there_are_not(model, data, error, match):
@@ -241,7 +240,7 @@ def test_folders_that_cannot_be_probed(tmp_path):
     write_digits(one, each=4)
     (one / "one").rename(tmp_path / "moved")
     (one / "two").rename(tmp_path / "moved too")
-    with pytest.raises(DataError, match="has one class folder, zero"):
+    with pytest.raises(DataError, match="has only one class folder, zero"):
         recommend("glyphvit", one)
     few = write_digits(tmp_path / "few", each=2)
     with pytest.raises(DataError, match=r"class folder .*few/one has 2 images; at least 3 are needed"):
@@ -249,10 +248,10 @@ def test_folders_that_cannot_be_probed(tmp_path):
     split = tmp_path / "split"
     write_digits(split / "train", each=1)
     write_digits(split / "test", each=1, part="test")
-    with pytest.raises(DataError, match="too few training images of class one, two, zero: at least 2"):
+    with pytest.raises(DataError, match="too few training images in class one, two, zero: at least 2"):
         recommend("glyphvit", split)
     (split / "test").rename(split / "valid")
-    with pytest.raises(DataError, match="split has train and valid, but neither test nor val; name the one to test on"):
+    with pytest.raises(DataError, match="split has train and valid, but neither test nor val; rename the one to"):
         recommend("glyphvit", split)
     (split / "train").rename(split / "Train")
     with pytest.raises(DataError, match="named as splits are, and not as classes: Train, valid; name them train and"):
