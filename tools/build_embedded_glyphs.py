@@ -1,7 +1,7 @@
-"""Freeze the held-out glyph renders that the `glyphs` dataset is made from.
+"""Store the held-out glyph renders from which the `glyphs` dataset is made.
 
     pip install -e '.[tools]'
-    python tools/build_embedded_glyphs.py           # a second
+    python tools/build_embedded_glyphs.py           # takes a second
 
 Writes probebench/embedded/heldout_glyphs.png: one row per font, one 40 x 40 cell per class, white on black. The
 pixels are stored, not rendered at run time, because FreeType versions render outlines differently.

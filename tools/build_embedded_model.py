@@ -1,14 +1,14 @@
-"""Pretrain glyphvit, the vision transformer that probebench ships, from nothing.
+"""Pretrain glyphvit, the vision transformer that probebench ships, from scratch.
 
     pip install -e '.[tools]'
     python tools/build_embedded_model.py            # about 15 minutes on one core of a 2024 server CPU
 
-Writes probebench/embedded/glyphvit.safetensors (fp16) and, beside it, glyphvit.json with the SHA-256 of the
+Writes probebench/embedded/glyphvit.safetensors (fp16) and next to it glyphvit.json with the SHA-256 of the
 weights, the recipe and the accuracy reached. A rebuild on the same CPU and library versions gives the same
 bytes; elsewhere rounding differs, so compare the accuracy band that the JSON file records instead.
 
-The task is to name printed glyphs (97 letters of four alphabets in 16 fonts; see glyphs.py). There are no
-digits, no noise, no inverted or low-contrast images in it: these are what the embedded datasets shift to.
+The task is to name printed glyphs (97 letters of four alphabets in 16 fonts; see glyphs.py). It has no
+digits, noise, inverted or low-contrast images, because these are the shifts of the embedded datasets.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OUT = Path(__file__).parent.parent / "probebench" / "embedded"
 
 
 def augment(base: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Random geometry, stroke weight, blur and brightness; bright ink on a dark ground only.
+    """Randomise geometry, stroke weight, blur and brightness; bright ink on dark ground only.
 
     Args:
         base: float32 in [0, 1], shape (n, 1, 40, 40), white on black
@@ -92,7 +92,7 @@ def augment(base: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def normalise(image: torch.Tensor) -> torch.Tensor:
-    """Grey (n, 1, h, w) in [0, 1] to what the model reads: (n, 3, h, w), ImageNet statistics."""
+    """Normalise grey images (n, 1, h, w) in [0, 1] with ImageNet statistics: (n, 3, h, w)."""
     mean = torch.tensor(IMAGENET_DEFAULT_MEAN)[:, None, None]
     std = torch.tensor(IMAGENET_DEFAULT_STD)[:, None, None]
     return (image - mean) / std
@@ -105,7 +105,7 @@ def load(fonts: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def accuracy(model: VisionTransformer, fonts: tuple[str, ...], views: int = 4) -> float:
-    """Top-1 accuracy of the classification head on augmented renders of some fonts."""
+    """Return the top-1 accuracy of the classification head on augmented renders of some fonts."""
     model.eval()
     base, labels = load(fonts)
     generator = torch.Generator().manual_seed(1)
@@ -161,9 +161,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--width", type=int, default=ARCHITECTURE["embed_dim"], help="another network than glyphvit")
+    parser.add_argument("--width", type=int, default=ARCHITECTURE["embed_dim"], help="default: that of glyphvit")
     parser.add_argument("--heads", type=int, default=ARCHITECTURE["num_heads"])
-    parser.add_argument("--float32", action="store_true", help="no bfloat16: faster on a CPU without units for it")
+    parser.add_argument(
+        "--float32", action="store_true", help="disable bfloat16; faster on CPUs without support for it"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)  # one thread: bit-identical from run to run, and no slower at this size

@@ -1,4 +1,4 @@
-"""Freeze a sample of what glyphvit was pretrained on, which the dataset `glyphs_pretraining` is made from.
+"""Store a sample of glyphvit's pretraining images, from which the dataset `glyphs_pretraining` is made.
 
     pip install -e '.[tools]'
     python tools/build_embedded_reference.py        # a few seconds

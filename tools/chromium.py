@@ -1,4 +1,4 @@
-"""A headless Chromium, for whatever looks at reports as a reader does."""
+"""Start a headless Chromium to view reports as a reader does."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ FLAGS = (
 
 
 class Missing(Exception):
-    """There is no Chromium here, or nothing to drive it with."""
+    """Chromium, its driver or selenium is not installed."""
 
 
 def chromium(profile: Path) -> Any:
-    """Start a browser that keeps a log of its console and of its requests.
+    """Start a browser that logs its console and its requests.
 
     Args:
         profile: an empty directory
 
     Raises:
-        Missing: saying what to install
+        Missing: if a program is not installed; the message says which
     """
     try:
         from selenium import webdriver
@@ -37,5 +37,5 @@ def chromium(profile: Path) -> Any:
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # With its path given, selenium does not look for a driver on the network.
+    # With an explicit path, selenium does not download a driver.
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))

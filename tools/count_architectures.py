@@ -1,10 +1,10 @@
-"""Count which of timm's plain vision transformers probebench can read, and why it refuses the others.
+"""Count the plain vision transformers of timm that probebench supports, and the reasons for refusing the others.
 
     python tools/count_architectures.py
 
-Prints the tables of docs/architectures.md for the timm that is installed, in a minute. Networks are built without
-memory for their weights, two blocks deep where the constructor lets choose. That a covered tap has the right *value* is
-what tests/models/test_architectures.py checks, on a shrunken network of each covered architecture.
+Prints the tables of docs/architectures.md for the installed timm, in a minute. Networks are built without memory for
+their weights, with two blocks if the constructor has an argument for the depth. tests/models/test_architectures.py
+checks the *values* of all taps on a shrunken network of each covered architecture.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from probebench.features.hooks import TapReader
 from probebench.models.layouts import blocks_of, find_layout
 from probebench.models.timm_spec import without_weights
 
-# timm's modules of vision transformers that keep one resolution and width throughout.
+# timm's modules of vision transformers with constant resolution and width.
 MODULES = (
     "vision_transformer",
     "vision_transformer_hybrid",
@@ -48,7 +48,7 @@ MODULES = (
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one architecture.
+    """The result for one architecture.
 
     Attributes:
         layout: the name of the layout of its blocks; empty if it is refused
@@ -62,12 +62,12 @@ class Finding:
 
 
 def architectures(module: str) -> list[str]:
-    """The architectures that timm registers for one of its modules."""
+    """List the architectures that timm registers for one of its modules."""
     return timm.list_models(module=module)
 
 
 def build(architecture: str) -> torch.nn.Module:
-    """A network without memory for its weights, in evaluation mode."""
+    """Build a network without memory for its weights, in evaluation mode."""
     with without_weights():
         try:
             net = timm.create_model(architecture, depth=2)
@@ -97,7 +97,7 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[s
 
 
 def report(findings: list[Finding]) -> str:
-    """The tables: modules with their numbers, then the refused with their reasons."""
+    """Format the tables: numbers by module, then refusals with their reasons."""
     tried = Counter(f.module for f in findings)
     covered = Counter(f.module for f in findings if f.layout)
     layouts = Counter((f.module, f.layout) for f in findings if f.layout)

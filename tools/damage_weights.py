@@ -1,9 +1,9 @@
-"""Make a deliberately damaged copy of glyphvit's weights, to see the regression check at work.
+"""Make a deliberately damaged copy of glyphvit's weights to try the regression check.
 
     python tools/damage_weights.py damaged.safetensors
     pytest benchmarks/ --probe-model=glyphvit --probe-weights=glyphvit=damaged.safetensors
 
-Adds Gaussian noise to every matrix of one block, as strong as the matrix itself times `--amount`.
+Adds Gaussian noise to every matrix of one block; `--amount` is its standard deviation relative to that of the matrix.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 
 def damaged(block: int, amount: float) -> dict[str, torch.Tensor]:
-    """glyphvit's weights with noise on the matrices of one block, so many times their own standard deviation."""
+    """Return glyphvit's weights with noise of `amount` standard deviations on the matrices of one block."""
     state = load_file(str(files("probebench.embedded") / "glyphvit.safetensors"))
     generator = torch.Generator().manual_seed(0)
     for name, tensor in state.items():

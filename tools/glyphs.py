@@ -1,7 +1,7 @@
-"""Printed glyphs: which characters, in which fonts, rendered to small grey images.
+"""Render printed glyphs as small grey images: classes, fonts and rendering.
 
-Shared by the script that pretrains the embedded model and the script that freezes the held-out
-evaluation glyphs, so that both mean the same classes. The fonts are the ones matplotlib installs.
+Shared by the script that pretrains the embedded model and the script that stores the held-out evaluation glyphs, so
+that both use the same classes. The fonts are those that matplotlib installs.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ EM = 30  # font size in pixels
 
 
 def font_path(name: str) -> Path:
-    """Path of a font that matplotlib ships."""
+    """Return the path of a font that matplotlib ships."""
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
 
 
 def covered(name: str) -> set[str]:
-    """The characters of `CLASSES` that a font has a real outline for."""
+    """Return the characters of `CLASSES` for which a font has an outline."""
     cmap = TTFont(font_path(name)).getBestCmap()
     # The Computer Modern files map code points above ASCII to other symbols.
     chars = CLASSES if name not in LATIN_FONTS else [c for c in CLASSES if c.isascii()]
@@ -63,7 +63,7 @@ def covered(name: str) -> set[str]:
 
 
 def render(char: str, name: str) -> np.ndarray:
-    """One glyph, white on black, its ink centred: uint8 array of shape (SIZE, SIZE)."""
+    """Render one glyph, white on black, centred: uint8, shape (SIZE, SIZE)."""
     font = ImageFont.truetype(str(font_path(name)), EM, layout_engine=ImageFont.Layout.BASIC)
     left, top, right, bottom = font.getbbox(char)
     image = Image.new("L", (SIZE, SIZE), 0)
@@ -73,7 +73,7 @@ def render(char: str, name: str) -> np.ndarray:
 
 
 def render_all(fonts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Every class in every font that has it.
+    """Render every class in every font that has it.
 
     Returns:
         images: uint8, shape (n, SIZE, SIZE)

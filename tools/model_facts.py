@@ -1,10 +1,10 @@
-"""Fill in what timm knows of the models in probebench/catalog/models.toml: depth, size, pixel statistics, licence.
+"""Complete probebench/catalog/models.toml from timm: depth, size, pixel statistics, licence.
 
     pip install -e '.[tools]'
-    python tools/model_facts.py             # after adding a table of name, architecture and pretraining
+    python tools/model_facts.py             # after adding a table with name, architecture and pretraining
 
-Keys that a table has are kept if they agree with timm; one that does not is reported and left alone, for there may be
-a reason (another input size). No weights are needed: networks are built without memory for their values.
+Existing keys are kept. Those that differ from timm are reported but not changed, because there may be a reason (another
+input size). No weights are needed: networks are built without memory for them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ORDER = ("architecture", *KEYS[:9], "kwargs", "source", "pretraining", "licence"
 
 
 def facts(name: str, table: dict[str, object]) -> dict[str, object]:
-    """What timm says of the model of a table."""
+    """Return timm's values for the model of a table."""
     spec = complete_spec(ModelSpec(name, str(table["architecture"]), kwargs=dict(table.get("kwargs", {}))))
     values = {key: getattr(spec, key) for key in KEYS}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items() if value != ""}

@@ -1,4 +1,4 @@
-"""Make a picture of a run's report: the top of the page, and below it the layers and sites of one dataset.
+"""Save a picture of the report of a run: the top of the page, and below it the layers and sites of one dataset.
 
     python -m tools.screenshot_report latest docs/images/report.png --dataset digits
 
@@ -31,9 +31,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a run record, as for `probebench report`")
     parser.add_argument("picture", type=Path, help="the PNG file to write")
-    parser.add_argument("--dataset", help="whose layers and sites are shown (default: the first)")
-    parser.add_argument("--width", type=int, default=1120, help="of the window in pixels (default: %(default)s)")
-    parser.add_argument("--dark", action="store_true", help="for a reader who prefers dark pages")
+    parser.add_argument("--dataset", help="dataset whose layers and sites are shown (default: the first)")
+    parser.add_argument("--width", type=int, default=1120, help="width of the window in pixels (default: %(default)s)")
+    parser.add_argument("--dark", action="store_true", help="use the dark colour scheme")
     args = parser.parse_args()
     path = find_record(args.run)
     record = run_record.load(path)
@@ -59,7 +59,7 @@ def main() -> int:
         picture.paste(part, (0, top))
         top += part.height
     args.picture.parent.mkdir(parents=True, exist_ok=True)
-    # A palette makes the file a third of the size; this way of choosing it keeps the few strong colours as they are.
+    # A palette reduces the file to a third; this method keeps the few strong colours unchanged.
     palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
     palette.save(args.picture, optimize=True)
     print(f"{args.picture}: {picture.width} x {picture.height}, {args.picture.stat().st_size / 1000:.0f} kB")

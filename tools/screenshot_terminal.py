@@ -1,8 +1,8 @@
-"""Make a picture of what a terminal with colour shows of a run, as an SVG file that loads nothing.
+"""Save the leaderboard of a run in a colour terminal as a self-contained SVG file.
 
     python -m tools.screenshot_terminal latest docs/images/leaderboard.svg
 
-It is what `probebench show` prints there. No text in it is an image: it can be searched, and read out.
+The picture shows the output of `probebench show`. Its text can be searched and read aloud.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from probebench.reporting.terminal import leaderboard
 
 
 def picture(text: str, title: str, width: int) -> str:
-    """Text with the escape codes of a terminal as SVG."""
+    """Convert text with terminal escape codes to SVG."""
     console = Console(record=True, width=width, file=io.StringIO(), legacy_windows=False)
     console.print(Text.from_ansi(text), soft_wrap=False)
     svg = console.export_svg(title=title, theme=DEFAULT_TERMINAL_THEME)
-    # rich's own names a font on a server; every character has its place, so any monospaced one will do.
+    # rich's SVG loads a font from a server. Each character has a fixed position, so any monospaced font works.
     return re.sub(r"@font-face\s*{[^}]*}", "", svg).replace("Fira Code,", "Menlo, DejaVu Sans Mono, Consolas,")
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("run", help="a run record, as for `probebench show`")
     parser.add_argument("picture", type=Path, help="the SVG file to write")
     parser.add_argument("--level", default="normal", help="as `probebench show --level` (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=100, help="of the terminal in characters (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=100, help="width in characters (default: %(default)s)")
     args = parser.parse_args()
     path = find_record(args.run)
     record = run_record.load(path)

@@ -1,4 +1,4 @@
-"""Models, datasets and protocols as tables, and what of them is on this machine. No torch."""
+"""Tables of models, datasets and protocols, with what is on this machine. No torch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from probebench.fetch.local import missing
 
 _SPLITS = re.compile(r"(?:; )?([\d,]+) train(?: \([^)]*\))?, ([\d,]+) test(?: \([^)]*\))?")
 
-# Texts that may break into lines: at least and at most so wide. Names and numbers never break.
+# Minimum and maximum widths of columns that may wrap. Names and numbers never wrap.
 _FOLDED = {"what": (20, 40), "pretraining": (20, 36), "licence": (14, 32), "here": (10, None), "suites": (11, 20)}
 _RIGHT = ("depth", "width", "parameters", "input", "download", "train", "test", "size")
-# What a narrow terminal does without, the first of them first.
-_DISPENSABLE = ("suites", "metric", "input", "width", "what", "timm", "train", "test", "pretraining")
+# Columns that a narrow terminal leaves out, in this order.
+_OPTIONAL = ("suites", "metric", "input", "width", "what", "timm", "train", "test", "pretraining")
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ class Row:
     """One model or dataset.
 
     Attributes:
-        cells: what is shown, text by column; ``name`` among them
-        data: what is written as JSON
+        cells: text by column, including ``name``
+        data: the content of the JSON output
     """
 
     cells: dict[str, str]
     data: dict[str, Any]
 
     def matches(self, words: Iterable[str]) -> bool:
-        """Whether every word is somewhere in what is known of it, in upper or lower case."""
+        """Return whether the row contains every word, in upper or lower case."""
         text = " ".join([*self.cells.values(), *map(str, self.data.values())]).lower()
         return all(word.lower() in text for word in words)
 
 
 def protocol_rows() -> list[Row]:
-    """The named protocols; as data with all their fields."""
+    """Return the named protocols, with all their fields as data."""
     return [_protocol_row(protocol) for protocol in PROTOCOLS.values()]
 
 
@@ -78,7 +78,7 @@ def _protocol_row(protocol: Protocol) -> Row:
 
 
 def model_rows(catalog: Catalog) -> list[Row]:
-    """The models of a catalog. Asks `probebench.fetch.hub` what is on this machine."""
+    """Return the models of a catalog, with what `probebench.fetch.hub` finds on this machine."""
     return [_model_row(spec) for spec in catalog.models.values()]
 
 
@@ -118,11 +118,11 @@ def _model_row(spec: ModelSpec) -> Row:
 
 
 def dataset_rows(catalog: Catalog, root: Path, grouped: bool) -> list[Row]:
-    """The datasets of a catalog.
+    """Return the datasets of a catalog.
 
     Args:
         root: the data root
-        grouped: whether datasets that differ in their corruption only share a row
+        grouped: whether datasets that differ only in their corruption share a row
     """
     if not grouped:
         return [_dataset_row(spec, catalog, root) for spec in catalog.datasets.values()]
@@ -146,7 +146,7 @@ def dataset_rows(catalog: Catalog, root: Path, grouped: bool) -> list[Row]:
 
 
 def _stem(spec: DatasetSpec) -> str:
-    """What the names of datasets of different corruptions, each with its severities, have in common."""
+    """Return the common part of the names of datasets that differ only in their corruption."""
     corruption = spec.kwargs.get("corruption", "")
     return spec.name.removesuffix(corruption) if "severity" in spec.kwargs else spec.name
 
@@ -188,26 +188,26 @@ def _number(value: int) -> str:
 
 
 def write_table(rows: Sequence[Row], out: TextIO) -> None:
-    """Write rows as a table: as wide as it needs to be, or on a terminal with the columns that fit."""
+    """Write rows as a table: on a terminal with the columns that fit, else as wide as needed."""
     encoding = out.encoding or "ascii"
     style = box.SIMPLE_HEAD if "utf" in encoding.lower() else box.ASCII
     width = Console(file=out).width if out.isatty() else None
     columns = [column for column in rows[0].cells if any(row.cells[column] for row in rows)]
     left_out = []
-    for column in _DISPENSABLE:
+    for column in _OPTIONAL:
         if width is None or _least_width(rows, columns) <= width:
             break
         if column in columns:
             columns.remove(column)
             left_out.append(column)
-    text = _rendered(_table(rows, columns, style), width)
+    text = _render(_table(rows, columns, style), width)
     print(text.encode(encoding, "replace").decode(encoding), file=out)
     if left_out:
-        print(f"not shown for want of width: {', '.join(left_out)}", file=out)
+        print(f"columns that do not fit the terminal: {', '.join(left_out)}", file=out)
 
 
 def _least_width(rows: Sequence[Row], columns: Sequence[str]) -> int:
-    """How wide a table must be: narrower, rich makes columns vanish."""
+    """Return the minimum width of a table, below which rich drops the content of columns."""
     widths = [
         _FOLDED[column][0] if column in _FOLDED else max(map(cell_len, [column, *(row.cells[column] for row in rows)]))
         for column in columns
@@ -215,12 +215,12 @@ def _least_width(rows: Sequence[Row], columns: Sequence[str]) -> int:
     return sum(widths) + 2 * len(widths) + 2
 
 
-def _rendered(table: Table, width: int | None) -> str:
+def _render(table: Table, width: int | None) -> str:
     out = io.StringIO()
     terminal = width is not None
     console = Console(file=out, width=width or 10_000, force_terminal=terminal, markup=False, emoji=False)
     console.print(table)
-    # Rich pads to the full width, and puts a blank line on both ends.
+    # rich pads lines to the full width and adds a blank line at both ends.
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n")
 
 

@@ -1,4 +1,4 @@
-"""Files on disk as datasets: one reader a format, splits, and the views of images that networks read."""
+"""Read datasets from disk: one reader per format, splits, and the views of images that networks read."""
 
 from probebench.datasets.dataset import Content, Dataset, Images, Split, load
 

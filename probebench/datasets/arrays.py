@@ -1,4 +1,4 @@
-"""Arrays of one's own, in an npz file."""
+"""Read arrays from an npz file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SAVE = "np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"
 
 
 def npz(path: str | Path) -> tuple[list[str], Split, Split]:
-    """An npz file with x_train, y_train, x_test and y_test: class names, train, test.
+    """Read an npz file with x_train, y_train, x_test and y_test: class names, train, test.
 
     Images are uint8 of shape (n, height, width), (n, height, width, 1) or (n, height, width, 3). Labels are class
-    names as strings, or integers that are not negative: those of the training images are the classes. With an array
-    ``classes`` of strings, integers are places in it, from 0.
+    names as strings, or non-negative integers: those of the training images are the classes. With an array
+    ``classes`` of strings, integers are indices into it, from 0.
 
     Args:
         path: relative to the directory that pytest is started in
@@ -29,7 +29,7 @@ def npz(path: str | Path) -> tuple[list[str], Split, Split]:
     file = Path(path).expanduser()
     arrays = _load(file)
     if np.array_equal(arrays["x_train"], arrays["x_test"]):
-        raise DataError(f"{file}: x_test is x_train; keep other images for the test than the probe is fitted on")
+        raise DataError(f"{file}: x_test is x_train; use other images for testing than for fitting the probe")
     classes = _classes(file, arrays)
     splits = [
         Split(_images(file, f"x_{split}", arrays), _labels(file, f"y_{split}", arrays, classes))
@@ -40,22 +40,22 @@ def npz(path: str | Path) -> tuple[list[str], Split, Split]:
 
 def _load(file: Path) -> dict[str, npt.NDArray[Any]]:
     if not file.is_file():
-        raise NotOnDisk(f"there is no file {file.absolute()}; save one by {SAVE}, or correct the path")
+        raise NotOnDisk(f"file {file.absolute()} does not exist; save it with {SAVE}, or correct the path")
     try:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            raise DataError(f"{file} holds a single array; save one by {SAVE}")
+            raise DataError(f"{file} contains a single array; save it with {SAVE}")
         with loaded:
             if missing := [name for name in NAMES if name not in loaded.files]:
                 held = ", ".join(loaded.files) or "nothing"
-                raise DataError(f"{file} lacks {', '.join(missing)} (it has {held}); save it by {SAVE}")
+                raise DataError(f"{file} has no {', '.join(missing)} (it has {held}); save it with {SAVE}")
             return {name: loaded[name] for name in loaded.files if name in (*NAMES, "classes")}
     except DataError:
         raise
     except Exception as error:  # numpy and zipfile raise many kinds for a damaged file
         raise DataError(
-            f"{file} cannot be read ({error}); it may be cut off, or hold Python objects, which are never loaded: "
-            f"save it again by {SAVE}, with arrays of plain types"
+            f"{file} cannot be read ({error}); it may be truncated, or contain Python objects, which are never loaded: "
+            f"save it again with {SAVE}, with arrays of plain types"
         ) from error
 
 
@@ -66,14 +66,14 @@ def _images(file: Path, name: str, arrays: dict[str, npt.NDArray[Any]]) -> npt.N
     if images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
         return images
     if images.ndim == 4 and images.shape[1] in (1, 3):
-        cure = f"move the channels last: {name}.transpose(0, 2, 3, 1)"
+        remedy = f"move the channels last: {name}.transpose(0, 2, 3, 1)"
     elif images.dtype.kind == "f":
-        cure = f"store 0 to 255, for images in [0, 1] as ({name} * 255).round().astype(np.uint8)"
+        remedy = f"store values from 0 to 255, for images in [0, 1] with ({name} * 255).round().astype(np.uint8)"
     else:
-        cure = "store them so"
+        remedy = "convert them"
     raise DataError(
         f"{file}: {name} must be uint8 of shape (n, height, width) or (n, height, width, 3), "
-        f"got {images.dtype} of shape {images.shape}; {cure}"
+        f"got {images.dtype} of shape {images.shape}; {remedy}"
     )
 
 
@@ -86,11 +86,11 @@ def _classes(file: Path, arrays: dict[str, npt.NDArray[Any]]) -> list[str]:
     if labels.dtype.kind in "iu" and labels.size:
         if labels.min() < 0:
             raise DataError(
-                f"{file}: y_train has the label {labels.min()}; leave out images without a class, or give names"
+                f"{file}: y_train has the label {labels.min()}; remove images without a class, or use class names"
             )
         return [str(label) for label in np.unique(labels)]
     raise DataError(
-        f"{file}: y_train must hold integers or strings, one for each image, got {labels.dtype} of shape {labels.shape}"
+        f"{file}: y_train must contain integers or strings, one per image, got {labels.dtype} of shape {labels.shape}"
     )
 
 
@@ -98,20 +98,20 @@ def _labels(file: Path, name: str, arrays: dict[str, npt.NDArray[Any]], classes:
     labels, count = arrays[name], len(arrays[name.replace("y", "x")])
     if labels.shape != (count,) or labels.dtype.kind not in "iuU":
         raise DataError(
-            f"{file}: {name} must hold integers or strings of shape ({count},), one for each image, "
+            f"{file}: {name} must contain integers or strings of shape ({count},), one per image, "
             f"got {labels.dtype} of shape {labels.shape}"
         )
     if labels.dtype.kind != "U" and arrays["y_train"].dtype.kind == "U" and "classes" not in arrays:
         raise DataError(
-            f"{file}: {name} holds integers and y_train names; nothing says which is which: give both as names, "
-            "or the order of the names in an array 'classes'"
+            f"{file}: {name} contains integers but y_train contains names; use names in both, or add an array "
+            "'classes' with the names in the order of the integers"
         )
     if labels.dtype.kind != "U" and "classes" in arrays:
         return labels.astype(np.int64)
     number = {each: label for label, each in enumerate(classes)}
     if strange := sorted({str(each) for each in labels} - number.keys()):
         raise DataError(
-            f"{file}: {name} has labels that are no class of the training images: {', '.join(strange[:5])}; "
-            "give those classes training images, or leave them out"
+            f"{file}: {name} has labels that no training image has: {', '.join(strange[:5])}; "
+            "add training images of those classes, or remove them"
         )
     return np.array([number[str(each)] for each in labels], dtype=np.int64)

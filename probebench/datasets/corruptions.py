@@ -27,11 +27,11 @@ CORRUPTIONS = (
     "speckle_noise",
     "zoom_blur",
 )
-"""The 15 corruptions of the benchmark and the 4 extra ones, as their files and folders are called."""
+"""The 15 corruptions of the benchmark and the 4 extra ones, by the names of their files and folders."""
 
 
 def check_corruption(corruption: str, severity: int) -> None:
-    """Raises UnknownName for a corruption or a severity that does not exist."""
+    """Raise UnknownName for a corruption or a severity that does not exist."""
     if corruption not in CORRUPTIONS:
         raise unknown("corruption", corruption, CORRUPTIONS)
     if severity not in range(1, SEVERITIES + 1):

@@ -1,4 +1,4 @@
-"""What a dataset is once it is read: images, labels, class names, an official split."""
+"""Datasets in memory: images, labels, class names and the official split."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from probebench.fetch.local import NotOnDisk, how_to_get
 
 
 class Images(Protocol):
-    """Images that need not be in memory, nor of one size. See `concurrent` for what a class may say of itself."""
+    """A sequence of images, which need not be in memory or of one size. May define `concurrent`; see that function."""
 
     def __len__(self) -> int: ...
 
@@ -29,14 +29,14 @@ class Images(Protocol):
 
 @runtime_checkable
 class Content(Protocol):
-    """`Images` that can be told from others without being decoded."""
+    """`Images` that can be identified without decoding them."""
 
     def content(self) -> Iterator[bytes]:
-        """What identifies the images, in their order."""
+        """Yield bytes that identify the images, in order."""
 
 
 def concurrent(images: npt.NDArray[np.uint8] | Images) -> bool:
-    """Whether several threads may read images at once: of an array, and where a class says `concurrent = True`."""
+    """Return whether several threads may read images at once: arrays, and classes with ``concurrent = True``."""
     if isinstance(images, Subset):
         return concurrent(images.images)
     return isinstance(images, np.ndarray) or bool(getattr(images, "concurrent", False))
@@ -49,8 +49,8 @@ class Split:
     Attributes:
         images: uint8, shape (n, height, width) for grey or (n, height, width, 3) for RGB; or `Images`, read one by one
         labels: int64, shape (n,), class indices from 0
-        groups: int64, shape (n,), the same number for views of the same source image, which a held-out part keeps
-            together; None where every image is its own
+        groups: int64, shape (n,), equal for views of the same source image, which a held-out part keeps together;
+            None if all images are independent
     """
 
     images: npt.NDArray[np.uint8] | Images
@@ -62,43 +62,43 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """The first 16 hexadecimal digits of the SHA-256 of shapes, images and labels, in their order.
+        """The first 16 hexadecimal digits of the SHA-256 of shapes, images and labels, in order.
 
-        Of images that have a method `content`, as those in files do, what it gives counts: names and bytes, so that
-        nothing is decoded and the digest does not hang on the version of a decoder. Of others, the pixels count.
+        Images with a method `content`, such as files, are identified by what it yields (names and bytes), so that
+        nothing is decoded and the digest does not depend on the version of a decoder. Others are identified by pixels.
         """
         if isinstance(self.images, np.ndarray):
             h = hashlib.sha256(repr((self.images.shape, self.labels.shape)).encode())
         else:
             h = hashlib.sha256(repr((len(self.images), self.labels.shape)).encode())
-        for part in _content(self.images):
+        for part in _identifying_bytes(self.images):
             h.update(part)
         h.update(self.labels.astype("<i8").tobytes())
         return h.hexdigest()[:16]
 
     @cached_property
     def images_digest(self) -> str:
-        """The SHA-256 of the images in their order, as hexadecimal digits; see `digest`. Labels do not count."""
+        """The SHA-256 of the images in order, in hexadecimal digits; see `digest`. Independent of labels."""
         return _images_digest(self.images)
 
 
 def _images_digest(images: npt.NDArray[np.uint8] | Images) -> str:
-    if isinstance(images, Subset):  # of files: so that they are not decoded
+    if isinstance(images, Subset):  # not by pixels, so that files are not decoded
         parts = (_images_digest(images.images).encode(), images.indices.astype("<i8").tobytes())
         return hashlib.sha256(b"some of " + b"".join(parts)).hexdigest()
     h = hashlib.sha256(repr(images.shape if isinstance(images, np.ndarray) else len(images)).encode())
-    for part in _content(images):
+    for part in _identifying_bytes(images):
         h.update(part)
     return h.hexdigest()
 
 
-def _content(images: npt.NDArray[np.uint8] | Images) -> Iterable[bytes | memoryview]:
+def _identifying_bytes(images: npt.NDArray[np.uint8] | Images) -> Iterable[bytes | memoryview]:
     if isinstance(images, np.ndarray):
         return (np.ascontiguousarray(images).reshape(-1).data,)
-    return images.content() if isinstance(images, Content) else _pixels(images)
+    return images.content() if isinstance(images, Content) else _pixel_bytes(images)
 
 
-def _pixels(images: Images) -> Iterator[bytes]:
+def _pixel_bytes(images: Images) -> Iterator[bytes]:
     for index in range(len(images)):
         image = images[index]
         yield repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()
@@ -115,17 +115,17 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not hasattr(self.classes, "__len__"):
-            raise DataError(f"dataset {self.name!r}: classes must be a list of names, got {_found(self.classes)}")
+            raise DataError(f"dataset {self.name!r}: classes must be a list of names, got {_describe(self.classes)}")
         for name, split in (("train", self.train), ("test", self.test)):
             where = f"dataset {self.name!r}, {name} split"
             if not isinstance(split, Split):
-                raise DataError(f"{where}: must be a Split(images, labels), got {_found(split)}")
+                raise DataError(f"{where}: must be a Split(images, labels), got {_describe(split)}")
             _check_images(where, split.images)
             count = len(split.images)
             if not _is_array(split.labels, np.int64, (count,)):
-                raise DataError(f"{where}: labels must be int64 of shape ({count},), got {_found(split.labels)}")
+                raise DataError(f"{where}: labels must be int64 of shape ({count},), got {_describe(split.labels)}")
             if split.groups is not None and not _is_array(split.groups, None, (count,)):
-                raise DataError(f"{where}: groups must be an array of shape ({count},), got {_found(split.groups)}")
+                raise DataError(f"{where}: groups must be an array of shape ({count},), got {_describe(split.groups)}")
             if not len(split):
                 raise DataError(f"{where} is empty")
             if not isinstance(split.images, np.ndarray):
@@ -134,63 +134,64 @@ class Dataset:
             if low < 0 or high >= len(self.classes):
                 raise DataError(
                     f"{where}: labels run from {low} to {high}, outside 0 to {len(self.classes) - 1} "
-                    f"for {len(self.classes)} classes; they are places in the list of classes, from 0"
+                    f"for {len(self.classes)} classes; a label is an index into the list of classes, from 0"
                 )
 
 
 def _check_images(where: str, images: npt.NDArray[np.uint8] | Images) -> None:
     if not isinstance(images, np.ndarray):
         if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
-            raise DataError(f"{where}: images must be an array, or have len() and [index], got {_found(images)}")
+            raise DataError(f"{where}: images must be an array or support len() and [index], got {_describe(images)}")
         return
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise DataError(
-            f"{where}: images must be uint8 of shape (n, height, width) or (n, height, width, 3), got {_found(images)}"
+            f"{where}: images must be uint8 of shape (n, height, width) or (n, height, width, 3), got "
+            f"{_describe(images)}"
         )
     if images.ndim == 4 and images.shape[3] != 3:
         raise DataError(f"{where}: colour images need 3 channels in the last axis, got {images.shape}")
     if 0 in images.shape[1:]:
-        raise DataError(f"{where}: images have no pixels, got {_found(images)}")
+        raise DataError(f"{where}: images have no pixels, got {_describe(images)}")
 
 
 def check_image(image: object, where: str) -> None:
-    """Whether one image of a sequence is one; the others may be of another kind than the first.
+    """Check one image of a sequence. Every image is checked, because others may differ from the first.
 
     Args:
-        where: what to call the sequence in errors
+        where: name of the sequence in error messages
 
     Raises:
         DataError: if it is not uint8 of shape (height, width) or (height, width, 3), or has no pixels
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise DataError(
-            f"{where}: an image must be uint8 of shape (height, width) or (height, width, 3), got {_found(image)}"
+            f"{where}: an image must be uint8 of shape (height, width) or (height, width, 3), got {_describe(image)}"
         )
     if image.ndim == 3 and image.shape[2] != 3:
         raise DataError(f"{where}: a colour image needs 3 channels in the last axis, got {image.shape}")
     if not image.size:
-        raise DataError(f"{where}: an image has no pixels, got {_found(image)}")
+        raise DataError(f"{where}: an image has no pixels, got {_describe(image)}")
 
 
 def _is_array(value: object, dtype: type | None, shape: tuple[int, ...]) -> bool:
     return isinstance(value, np.ndarray) and (dtype is None or value.dtype == dtype) and value.shape == shape
 
 
-def _found(value: object) -> str:
+def _describe(value: object) -> str:
     return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def training_split_for(shifted: Dataset, clean: Dataset) -> Split:
-    """The train split of a clean dataset, of the classes that the test split of a shifted one has, with its labels.
+    """Return the train split of a clean dataset, restricted and relabelled to the tested classes of a shifted one.
 
-    Classes are matched by name, unless both have the same list of them. A class that is not tested is left out, so that
-    nothing is predicted which cannot be right.
+    Classes are matched by name, unless both datasets have the same list. Classes that are not tested are left out, so
+    that the probe cannot predict them.
 
     Raises:
-        DataError: if the clean dataset lacks a class, or has two of one name
+        DataError: if a class is not in the clean dataset, or a name occurs twice
     """
     tested = np.unique(shifted.test.labels)
-    own = tested if list(shifted.classes) == list(clean.classes) else _places(shifted, clean, tested)
+    own = tested if list(shifted.classes) == list(clean.classes) else _match_classes(shifted, clean, tested)
     renamed = np.full(len(clean.classes), -1, dtype=np.int64)
     renamed[own] = tested
     labels = renamed[clean.train.labels]
@@ -201,8 +202,8 @@ def training_split_for(shifted: Dataset, clean: Dataset) -> Split:
     return Split(Subset(clean.train.images, kept), labels[kept], groups)
 
 
-def _places(shifted: Dataset, clean: Dataset, tested: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The clean dataset's labels of the classes that a shifted one tests."""
+def _match_classes(shifted: Dataset, clean: Dataset, tested: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the clean dataset's labels of the tested classes of a shifted one, matched by name."""
     names = [shifted.classes[label] for label in tested]
     where = f"dataset {shifted.name!r} cannot be tested with a probe trained on {clean.name!r}"
     if missing := [name for name in names if name not in clean.classes]:
@@ -210,14 +211,14 @@ def _places(shifted: Dataset, clean: Dataset, tested: npt.NDArray[np.int64]) -> 
         raise DataError(f"{where}, which has no class {', '.join(map(repr, missing[:3]))}{more}")
     for each, data in ((names, shifted), (list(clean.classes), clean)):
         if twice := next((name for name in names if each.count(name) > 1), None):
-            raise DataError(f"{where}: classes are matched by name, and {data.name!r} has two of the name {twice!r}")
+            raise DataError(f"{where}: classes are matched by name, but {data.name!r} has two classes {twice!r}")
     place = {name: label for label, name in enumerate(clean.classes)}
     return np.array([place[name] for name in names], dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Some of a dataset's images, read when they are asked for."""
+    """A selection of images, each read when it is indexed."""
 
     images: npt.NDArray[np.uint8] | Images
     indices: npt.NDArray[np.int64]
@@ -230,12 +231,12 @@ class Subset:
 
 
 def load(spec: DatasetSpec) -> Dataset:
-    """Read the dataset that a spec describes.
+    """Read the dataset of a spec.
 
     Raises:
-        ProbebenchError: if the reader does not exist, or does not take the arguments of the spec
-        NotOnDisk: if the dataset is not on this machine, with what to do about it
-        DataError: if it is damaged, or what the reader returns is no valid dataset
+        ProbebenchError: if the reader does not exist, or does not accept the arguments of the spec
+        NotOnDisk: if the dataset is not on this machine; the message has the steps to get it
+        DataError: if it is damaged, or the reader does not return a valid dataset
     """
     module, _, function = spec.reader.partition(":")
     try:
@@ -256,8 +257,8 @@ def load(spec: DatasetSpec) -> Dataset:
         raise DataError(f"dataset {spec.name!r}: {error}") from error
     if not isinstance(read, tuple | list) or len(read) != 3:
         raise DataError(
-            f"dataset {spec.name!r}: reader {spec.reader!r} must return three things, class names, train and test, "
-            f"got {_found(read)}{f' of {len(read)}' if isinstance(read, tuple | list) else ''}"
+            f"dataset {spec.name!r}: reader {spec.reader!r} must return class names, train and test, "
+            f"got {_describe(read)}{f' of {len(read)}' if isinstance(read, tuple | list) else ''}"
         )
     classes, train, test = read
     return Dataset(spec.name, classes, train, test)

@@ -1,7 +1,7 @@
-"""The datasets that need no download, as a ladder of growing shift from what glyphvit was pretrained on.
+"""Datasets that need no download, in order of growing shift from glyphvit's pretraining data.
 
-All arithmetic is float64 from fixed seeds and rounded to uint8 once, so that the pixels, and with them the digest
-that baselines are tied to, are the same on every machine.
+All arithmetic is float64 from fixed seeds and rounded to uint8 once, so that the pixels, and the digest that baselines
+depend on, are the same on every machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIDE = 32  # pixels; the input size of glyphvit
 
 GLYPH_CELL = 40
 GLYPH_CLASSES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghmnqrtyΓΔΘΛΞΠΣΦΨΩαβγδεζηθλμξπρστφχψωБДЖИЙЛЦЧШЩЪЫЬЭЮЯвджилнтфцшъюя"
-"""The columns of heldout_glyphs.png, in their order."""
+"""The classes of the columns of heldout_glyphs.png, in order."""
 
 # Views of each of the 4 x 97 held-out renders; train and test views are drawn independently.
 GLYPH_TRAIN_VIEWS, GLYPH_TEST_VIEWS = 4, 5
@@ -39,7 +39,7 @@ DIGITS_TRAIN, DIGITS_TRAIN_VIEWS = 898, 2
 
 
 def glyphs() -> tuple[list[str], Split, Split]:
-    """Printed letters in fonts that pretraining never saw: class names, train (1,552), test (1,940)."""
+    """Return printed letters in fonts that pretraining never saw: class names, train (1,552), test (1,940)."""
     with as_file(files("probebench.embedded") / "heldout_glyphs.png") as path, Image.open(path) as sheet:
         pixels = np.asarray(sheet, dtype=np.float64) / 255
     rows, columns = pixels.shape[0] // GLYPH_CELL, len(GLYPH_CLASSES)
@@ -54,7 +54,7 @@ def glyphs() -> tuple[list[str], Split, Split]:
 
 
 def pretraining() -> tuple[list[str], Split, Split]:
-    """Printed letters as glyphvit saw them in pretraining: class names, train (97), test (776)."""
+    """Return printed letters as in the pretraining of glyphvit: class names, train (97), test (776)."""
     with as_file(files("probebench.embedded") / "pretraining_glyphs.png") as path, Image.open(path) as sheet:
         pixels = np.asarray(sheet)
     rows, columns = pixels.shape[0] // SIDE, len(GLYPH_CLASSES)
@@ -64,7 +64,7 @@ def pretraining() -> tuple[list[str], Split, Split]:
 
 
 def digits(corruption: str | None = None) -> tuple[list[str], Split, Split]:
-    """Handwritten digits, jittered, optionally corrupted: class names, train (1,796), test (899).
+    """Return handwritten digits, jittered and optionally corrupted: class names, train (1,796), test (899).
 
     Args:
         corruption: a key of `CORRUPTIONS`, applied to both splits, or None
@@ -81,7 +81,7 @@ def digits(corruption: str | None = None) -> tuple[list[str], Split, Split]:
 
 @cache
 def _jittered_digits() -> tuple[Grey, npt.NDArray[np.int64], int]:
-    """Images in [0, 1], labels, and how many of them train."""
+    """Return images in [0, 1], labels, and the number of training images, which come first."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -94,7 +94,7 @@ def _jittered_digits() -> tuple[Grey, npt.NDArray[np.int64], int]:
 
 
 def _jitter(image: Grey, scale: float, rng: np.random.Generator) -> Grey:
-    """Turn, shear, scale and move a square image at random: float64 in [0, 1], shape (SIDE, SIDE).
+    """Rotate, shear, scale and shift a square image at random: float64 in [0, 1], shape (SIDE, SIDE).
 
     Args:
         image: white on black in [0, 1]
@@ -114,7 +114,7 @@ def _jitter(image: Grey, scale: float, rng: np.random.Generator) -> Grey:
 
 
 def _ink(image: Grey, rng: np.random.Generator) -> Grey:
-    """Random brightness of ink and ground, within the range of pretraining."""
+    """Draw the brightness of ink and ground at random, within the range of pretraining."""
     ink, ground = rng.uniform(0.7, 1.0), rng.uniform(0.0, 0.15)
     out: Grey = ground + image * (ink - ground)
     return out
@@ -125,8 +125,8 @@ def _to_uint8(image: Grey) -> npt.NDArray[np.uint8]:
 
 
 # Corruptions follow the definitions of ImageNet-C (Hendrycks and Dietterich, ICLR 2019, arXiv 1903.12261) with one
-# fixed severity each; kernels and flakes are scaled to 32 pixels. Noise is scikit-image's; the package that carries
-# the original implementations is no longer kept.
+# fixed severity each; kernels and flakes are scaled to 32 pixels. Noise is scikit-image's; the package with
+# the original implementations is no longer maintained.
 
 
 def _contrast(image: Grey, rng: np.random.Generator) -> Grey:
@@ -146,7 +146,7 @@ def _speckle_noise(image: Grey, rng: np.random.Generator) -> Grey:
 
 
 def _line_kernel(radius: int, sigma: float, angle: float) -> Grey:
-    """A one-sided Gaussian streak of `radius` pixels along `angle` degrees; sums to one."""
+    """Return a one-sided Gaussian streak of `radius` pixels along `angle` degrees; sums to one."""
     kernel = np.zeros((2 * radius + 1, 2 * radius + 1))
     for step in np.linspace(0.0, radius, 4 * radius + 1):
         row, column = radius + step * sin(radians(angle)), radius + step * cos(radians(angle))
@@ -188,4 +188,4 @@ CORRUPTIONS: dict[str, Callable[[Grey, np.random.Generator], Grey]] = {
     "sketch": _sketch,
     "inverted": _inverted,
 }
-"""What `digits` can do to an image: float64 in [0, 1] of shape (SIDE, SIDE) in and out."""
+"""The corruptions of `digits`: functions of a float64 image in [0, 1] of shape (SIDE, SIDE) that return the same."""

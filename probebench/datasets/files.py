@@ -1,4 +1,4 @@
-"""Images that stay in their files until they are looked at."""
+"""Image files as lazy sequences of arrays."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from PIL import ExifTags, Image, ImageOps
 from probebench.errors import DataError
 from probebench.fetch.local import NotOnDisk
 
-WHAT_TO_DO = "replace it by a whole copy, or remove it from the dataset"
+REMEDY = "replace it with an intact copy, or remove it from the dataset"
 
 
 class ImageFiles:
     """Image files as a lazy sequence: uint8 arrays of shape (height, width, 3), each decoded when it is indexed.
 
-    Transparent images are laid on white.
+    Transparent pixels become white.
 
     Args:
         root: the folder that names are relative to
         names: relative paths with forward slashes, in the order of the labels
-        upright: whether images are turned as their EXIF orientation says
+        upright: whether to apply the EXIF orientation
     """
 
     concurrent = True
@@ -39,89 +39,93 @@ class ImageFiles:
         return len(self.names)
 
     def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
-        """Raises DataError for a file that is missing, damaged, or that eight bits a channel cannot hold."""
+        """Decode an image. Raises DataError if the file is missing or damaged, or has more than 8 bits per channel."""
         path = self.root / self.names[index]
         return decode(path, f"image {path}", upright=self.upright)
 
     def content(self) -> Iterator[bytes]:
-        """What identifies the images without decoding them: each name, the SHA-256 of its file, and if it is turned."""
+        """Yield bytes that identify each image without decoding it: its name, SHA-256, and whether it is rotated."""
         for name in self.names:
             path = self.root / name
             try:
                 data = path.read_bytes()
             except OSError as error:
-                raise DataError(f"image {path} cannot be read ({error.strerror}); {WHAT_TO_DO}") from error
-            turned = b"\0" if self.upright and _has_orientation(data) else b""
-            # A name holds no zero byte and a digest has one length: no two lists give the same bytes.
-            yield name.encode() + b"\0" + hashlib.sha256(data).digest() + turned
+                raise DataError(f"image {path} cannot be read ({error.strerror}); {REMEDY}") from error
+            rotated = b"\0" if self.upright and _has_orientation(data) else b""
+            # Names contain no zero byte and digests have a fixed length, so different lists give different bytes.
+            yield name.encode() + b"\0" + hashlib.sha256(data).digest() + rotated
 
 
 def _has_orientation(data: bytes) -> bool:
-    """Whether an image file says that it is to be turned."""
-    # A PNG may say so behind its pixels, and Pillow decodes those to get there.
+    """Return whether `apply_orientation` changes an image file."""
+    # The orientation of a PNG may follow its pixels, which Pillow decodes to get there.
     if data.startswith(b"\x89PNG") and not any(word in data for word in (b"eXIf", b"type exif", b"adobe.xmp")):
         return False
     try:
         with Image.open(io.BytesIO(data)) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation)
-            return orientation in range(2, 9) and image.format != "TIFF"  # which Pillow turns whoever asks
-    except Exception:  # what cannot be read is named when it is decoded
+            return orientation in range(2, 9) and image.format != "TIFF"  # Pillow always rotates TIFF
+    except Exception:  # reported when the image is decoded
         return False
 
 
 def decode(file: Path | IO[bytes], where: str, *, upright: bool = False) -> npt.NDArray[np.uint8]:
-    """An image file as an array: uint8, shape (height, width, 3). Transparent images are laid on white.
+    """Decode an image file: uint8, shape (height, width, 3). Transparent pixels become white.
 
     Args:
         file: a path, or an open file
-        where: what to call it in errors
-        upright: whether it is turned as its EXIF orientation says
+        where: name of the image in error messages
+        upright: whether to apply the EXIF orientation
 
     Raises:
-        DataError: if it is missing, damaged, or eight bits a channel cannot hold it
+        DataError: if it is missing or damaged, or has more than 8 bits per channel
     """
     try:
         with Image.open(file) as image:
             mode = image.mode
-            # Pillow would clip 16 bits at 255 and hand back a white image.
-            pixels = None if mode.startswith(("I", "F")) else np.array(on_white(turned(image) if upright else image))
+            # Pillow would clip 16-bit values at 255 and return a white image.
+            pixels = (
+                None
+                if mode.startswith(("I", "F"))
+                else np.array(to_rgb(apply_orientation(image) if upright else image))
+            )
     except FileNotFoundError:
-        raise DataError(f"{where} is missing; {WHAT_TO_DO}") from None
+        raise DataError(f"{where} is missing; {REMEDY}") from None
     except Image.DecompressionBombError as error:
         raise DataError(
-            f"{where} is larger than Pillow reads ({str(error).partition(',')[0]}); scale it down, or cut it into parts"
+            f"{where} exceeds the size limit of Pillow ({str(error).partition(',')[0]}); scale it down, or split it"
         ) from error
-    except Exception as error:  # Pillow's decoders raise whatever they trip over
-        raise DataError(f"{where} cannot be decoded ({error}); {WHAT_TO_DO}") from error
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise DataError(f"{where} cannot be decoded ({error}); {REMEDY}") from error
     if pixels is None:
-        raise DataError(f"{where} has pixels of mode {mode!r}; convert it to 8 bits a channel")
+        raise DataError(f"{where} has pixels of mode {mode!r}; convert it to 8 bits per channel")
     return pixels
 
 
-def turned(image: Image.Image) -> Image.Image:
-    """An image as its EXIF orientation says it is seen; as it is where it says nothing that can be read."""
+def apply_orientation(image: Image.Image) -> Image.Image:
+    """Rotate or mirror an image according to its EXIF orientation, if that is readable."""
     image.load()
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF trips many kinds
+    except Exception:  # damaged EXIF raises many kinds
         return image
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """An image as RGB. Where it is transparent white shows, not the colour that happens to lie under it."""
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB, transparent pixels to white instead of the arbitrary colour stored there."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
-def listed(root: Path, names: Sequence[str]) -> ImageFiles:
-    """Image files that a list names.
+def find_listed(root: Path, names: Sequence[str]) -> ImageFiles:
+    """Return the image files named in a list.
 
     Raises:
-        NotOnDisk: if some are missing, which is how a download or an archive that was stopped half-way looks
+        NotOnDisk: if some are missing, probably because an archive was unpacked partially
     """
-    # One look at each folder, not one at each file: lists are long and disks may be far away.
+    # List each folder once instead of checking each file: lists are long and disks may be remote.
     present: dict[str, set[str]] = {}
     missing = []
     for name in names:
@@ -133,6 +137,6 @@ def listed(root: Path, names: Sequence[str]) -> ImageFiles:
     if missing:
         raise NotOnDisk(
             f"{len(missing)} of {len(names)} listed images are missing, the first {root / missing[0]}. "
-            "The archive may have been unpacked in part: unpack it again."
+            "The archive may have been unpacked partially: unpack it again."
         )
     return ImageFiles(root, names)

@@ -1,4 +1,4 @@
-"""Folders of images, one folder a split and in it one folder a class."""
+"""Read folders of images: one folder per split, and in it one folder per class."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from probebench.errors import DataError
 from probebench.fetch.local import NotOnDisk, data_root
 
 ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Files that count as images, in either case; others are passed over, but for `UNREAD`."""
+"""Suffixes of image files, in upper or lower case. Other files are ignored, except those of `UNREAD`."""
 
 UNREAD = (".avif", ".heic", ".heif", ".jxl")
-"""Photographs that not every Pillow reads: to pass over them would leave out a part of the data."""
+"""Suffixes of photographs that not every Pillow reads. They are refused, because ignoring them would lose data."""
 
 _SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation", "dev")
 
 
 def image_folder(root: str | Path, test: str | None = None, *, upright: bool = True) -> tuple[list[str], Split, Split]:
-    """A folder with one folder a split, and in it one folder a class: class names, train, test.
+    """Read a folder with one folder per split, and in it one folder per class: class names, train, test.
 
     Args:
-        root: has ``train`` and ``test`` or ``val`` in it; relative to the directory that pytest is started in
-        test: the folder to test on; ``test`` by default, or ``val`` where there is no ``test``
-        upright: whether images are turned as their EXIF orientation says, which torchvision's `ImageFolder` does not
+        root: contains ``train`` and ``test`` (or ``val``); relative to the directory that pytest is started in
+        test: the folder to test on; by default ``test``, or ``val`` if there is no ``test``
+        upright: whether to apply the EXIF orientation, which torchvision's `ImageFolder` does not
     """
     base = Path(root).expanduser()
     if test is None:
@@ -37,20 +37,18 @@ def image_folder(root: str | Path, test: str | None = None, *, upright: bool = T
     for split in ("train", test):
         if not (base / split).is_dir():
             raise NotOnDisk(
-                f"there is no folder {base / split}; {base.absolute()} should hold train/ and test/ or val/, each with "
-                f"one folder of images a class. {_remedy(base)}"
+                f"folder {base / split} does not exist; {base.absolute()} should contain train/ and test/ (or val/), "
+                f"each with one folder of images per class. {_explain_layout(base)}"
             )
     if (base / "train").samefile(base / test):
-        raise DataError(
-            f"{base / test} is {base / 'train'}; keep other images for the test than the probe is fitted on"
-        )
+        raise DataError(f"{base / test} is {base / 'train'}; use other images for testing than for fitting the probe")
     classes = class_folders(base / "train")
     tested = class_folders(base / test)
     if extra := sorted(set(tested) - set(classes)):
         more = f" and {len(extra) - 5} more" if len(extra) > 5 else ""
         raise DataError(
-            f"{base / test} has class folders that {base / 'train'} has not: {', '.join(extra[:5])}{more}; "
-            "names must agree to the letter: rename or remove them"
+            f"{base / test} has class folders that {base / 'train'} does not have: {', '.join(extra[:5])}{more}; "
+            "names must match exactly: rename or remove them"
         )
     train, tests = (
         read_split(base, split, present, classes, upright=upright)
@@ -59,46 +57,46 @@ def image_folder(root: str | Path, test: str | None = None, *, upright: bool = T
     return classes, train, tests
 
 
-def _remedy(base: Path) -> str:
-    """What to do about a folder that lacks a split."""
+def _explain_layout(base: Path) -> str:
+    """Suggest how to correct a folder without the expected splits."""
     if not base.is_dir():
-        return "Correct the root"
+        return "Correct `root`"
     if len(found := splits_in(base)) > 1:
         other = next((name for name in found if name != "train"), "")
         named = (
-            f"name the one to test on, as in {{'root': ..., 'test': {other!r}}}" if "train" in found else "rename them"
+            f"set the one to test on, as in {{'root': ..., 'test': {other!r}}}" if "train" in found else "rename them"
         )
         return f"It has {' and '.join(found)}: {named}"
     whole = base / "train" if (base / "train").is_dir() else base
     if not any(entry.is_dir() for entry in os.scandir(whole)):
-        return "Put a folder for each split there, or correct the root"
+        return "Create a folder for each split there, or correct `root`"
     kwargs = {"folder": str(whole.absolute()), "test_every": 5}
     return (
-        f"If the folders in {whole} are the classes, the reader 'probebench.datasets.unsplit:unsplit_folder' with "
-        f"kwargs {kwargs} splits them"
+        f"If the folders in {whole} are classes, split them with the reader "
+        f"'probebench.datasets.unsplit:unsplit_folder' and kwargs {kwargs}"
     )
 
 
 def published_folder(folder: str, test: str = "test") -> tuple[list[str], Split, Split]:
-    """`image_folder` for a published dataset: `folder` is relative to the data root, and no image is turned."""
+    """Read a published dataset with `image_folder`: `folder` is relative to the data root, EXIF is ignored."""
     return image_folder(str(data_root() / folder), test, upright=False)
 
 
 def splits_in(folder: Path) -> list[str]:
-    """The folders in a folder that are named as splits are, in either case, sorted."""
+    """Return the sorted names of subfolders that are names of splits, in upper or lower case."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name.lower() in _SPLITS)
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The names of the class folders, sorted. Raises DataError if there are none, or if they are splits."""
-    # Sorted by code point, as torchvision sorts them, so that labels agree with networks trained on the same folder.
+    """Return the sorted names of the class folders. Raises DataError if there are none, or if they are splits."""
+    # Sorted by code point like torchvision, so that labels agree with networks trained on the same folder.
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not names:
-        raise DataError(f"{folder} has no class folders; sort its images into one folder a class")
+        raise DataError(f"{folder} has no class folders; sort its images into one folder per class")
     if names == splits_in(folder):
         raise DataError(
-            f"the folders in {folder} are named as splits are, and not as classes: {', '.join(names)}; name them train "
-            "and test, with one folder of images a class in each"
+            f"the folders in {folder} have names of splits, not of classes: {', '.join(names)}; name them train and "
+            "test, with one folder of images per class in each"
         )
     return names
 
@@ -106,10 +104,10 @@ def class_folders(folder: Path) -> list[str]:
 def read_split(
     root: Path, split: str, present: Sequence[str], classes: Sequence[str], *, upright: bool = False
 ) -> Split:
-    """The images of the class folders `present` in the folder `split` of `root`, labelled by their place in `classes`.
+    """Read the class folders `present` of `root`/`split`; labels are indices into `classes`.
 
     Raises:
-        DataError: if a class folder has no image
+        DataError: if a class folder has no images
     """
     names: list[str] = []
     labels: list[int] = []
@@ -122,10 +120,10 @@ def read_split(
 
 
 def images_of(folder: Path) -> list[Path]:
-    """The images of a class folder and of the folders in it, sorted; what is hidden does not count.
+    """Return the sorted images of a class folder and its subfolders, without hidden ones.
 
     Raises:
-        DataError: if there are none, or some of a kind that is not read
+        DataError: if there are none, or some have an unsupported format
     """
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -135,9 +133,9 @@ def images_of(folder: Path) -> list[Path]:
     found = [path for path in found if path.suffix.lower() in ENDINGS]
     if unread:
         raise DataError(
-            f"class folder {folder} has {counted(len(unread), 'image')} of a kind that is not read, such as "
-            f"{min(unread).relative_to(folder)}; convert to {', '.join(ENDINGS)}, or take away"
+            f"class folder {folder} has {counted(len(unread), 'image')} in an unsupported format, such as "
+            f"{min(unread).relative_to(folder)}; convert to {', '.join(ENDINGS)}, or remove them"
         )
     if not found:
-        raise DataError(f"class folder {folder} has no image in it ({' '.join(ENDINGS)}); fill it or remove it")
+        raise DataError(f"class folder {folder} has no images ({' '.join(ENDINGS)}); fill it or remove it")
     return sorted(found)

@@ -1,4 +1,4 @@
-"""Text files that name images and their labels, one image a line."""
+"""Read text files that list images and their labels, one image per line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from probebench.errors import DataError
 
 
 class Line(NamedTuple):
-    """One image of a list: its first column, its label as written, and where that stands."""
+    """One image of a list: its first column, its label as written, and its position in the file for messages."""
 
     name: str
     label: int
@@ -18,10 +18,10 @@ class Line(NamedTuple):
 
 
 def read_list(path: Path, columns: int) -> list[Line]:
-    """The lines of a file of `columns` columns; the second is an integer.
+    """Read a file with `columns` columns, of which the second is an integer.
 
     Raises:
-        DataError: with the line that reads otherwise
+        DataError: if the file cannot be read or a line has another format; the message has the line
     """
     return list(_lines(path, columns))
 
@@ -44,11 +44,11 @@ def _lines(path: Path, columns: int) -> Iterator[Line]:
 
 
 def class_names(named: Iterable[tuple[str, Line]], first: int) -> list[str]:
-    """Class names by label, from what the lines call their classes.
+    """Return class names in the order of labels.
 
     Args:
-        named: the class name that stands in each line, and the line
-        first: the smallest label there is
+        named: the class name of each line, and the line
+        first: the smallest label
 
     Raises:
         DataError: if a label has two names, or none
@@ -56,11 +56,11 @@ def class_names(named: Iterable[tuple[str, Line]], first: int) -> list[str]:
     names: dict[int, str] = {}
     for name, line in named:
         if names.setdefault(line.label, name) != name:
-            raise DataError(f"{line.where}: label {line.label} is {name!r} here and {names[line.label]!r} before")
+            raise DataError(f"{line.where}: label {line.label} is {name!r} here but {names[line.label]!r} before")
     wanted = range(first, first + len(names))
     if missing := [label for label in wanted if label not in names]:
         raise DataError(
-            f"labels should run from {first} without a gap, and no line has label {missing[0]}; "
-            "the list is cut off or edited: get it again from the official source"
+            f"labels should run from {first} without a gap, but no line has label {missing[0]}; "
+            "the list is truncated or edited: get it again from the official source"
         )
     return [names[label] for label in wanted]

@@ -1,4 +1,4 @@
-"""PatchCamelyon, in its HDF5 files."""
+"""Read PatchCamelyon from its HDF5 files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AGAIN = "delete it and unpack its archive again"
 
 
 def pcam() -> tuple[list[str], Split, Split]:
-    """PatchCamelyon: class names, train (294,912: the official train and validation sets), test (32,768).
+    """Read PatchCamelyon: class names, train (294,912: the official train and validation sets), test (32,768).
 
     Raises:
         ProbebenchError: if h5py is not installed
@@ -47,7 +47,7 @@ class Patches:
         return int(self._ends[-1])
 
     def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
-        """Raises DataError for a part of a file that cannot be read."""
+        """Read an image. Raises DataError if that part of the file cannot be read."""
         if not self._open:
             self._open = [_images(_h5py(), path) for path in self.paths]
         part = int(np.searchsorted(self._ends, index, side="right"))
@@ -86,9 +86,9 @@ def _array(h5py: ModuleType, path: Path, name: str) -> Any:
     try:
         found = h5py.File(path, "r")[name]
     except (OSError, KeyError) as error:
-        raise DataError(f"{path} is not a whole HDF5 file with {name!r} in it ({error}); {AGAIN}") from error
+        raise DataError(f"{path} is not a valid HDF5 file with {name!r} in it ({error}); {AGAIN}") from error
     if not isinstance(found, h5py.Dataset):
-        raise DataError(f"{path}: {name} is no array; {AGAIN}")
+        raise DataError(f"{path}: {name} is not an array; {AGAIN}")
     return found
 
 
@@ -96,6 +96,6 @@ def _h5py() -> ModuleType:
     try:
         import h5py
     except ImportError:
-        raise ProbebenchError("PatchCamelyon is kept in HDF5 files: pip install 'probebench[pcam]'") from None
+        raise ProbebenchError("reading PatchCamelyon needs h5py: pip install 'probebench[pcam]'") from None
     module: ModuleType = h5py
     return module

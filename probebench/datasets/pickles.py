@@ -1,4 +1,4 @@
-"""Read the pickles that CIFAR comes in, without running what else a pickle could hold."""
+"""Read the pickles of CIFAR without executing code that a pickle could contain."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ AGAIN = "delete it and unpack its archive again"
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes into the old pickle protocols; other codecs have no business here."""
+    """Restore bytes as Python 3 writes them in old pickle protocols. Refuses other codecs."""
     if encoding != "latin1":
         raise ValueError(f"codec {encoding!r}")
     return text.encode("latin1")
 
 
-# Under every name that Python 2, Python 3 and the numpy releases gave them.
+# Under the names used by Python 2, Python 3 and the releases of numpy.
 _reconstruct = np.empty(0).__reduce__()[0]
 _ALLOWED = {
     ("numpy", "ndarray"): np.ndarray,
@@ -33,7 +33,7 @@ _ALLOWED = {
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, file: IO[bytes], path: Path) -> None:
-        super().__init__(file, encoding="latin1")  # what numpy asks for to read arrays pickled by Python 2
+        super().__init__(file, encoding="latin1")  # required by numpy for arrays pickled by Python 2
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
@@ -41,16 +41,16 @@ class _Unpickler(pickle.Unpickler):
             return _ALLOWED[module, name]
         except KeyError:
             raise DataError(
-                f"{self._path} asks for {module}.{name}, which a dataset has no use for; nothing was run. "
+                f"{self._path} refers to {module}.{name}, which a dataset does not need; nothing was executed. "
                 f"Do not trust this file: {AGAIN}, from the official source"
             ) from None
 
 
 def load_pickle(path: Path) -> dict[str, Any]:
-    """A pickled dictionary of strings, numbers, lists and numpy arrays.
+    """Read a pickled dictionary of strings, numbers, lists and numpy arrays.
 
     Raises:
-        DataError: if the file is cut off, or holds anything else
+        DataError: if the file is truncated, or contains anything else
     """
     try:
         with path.open("rb") as file:
@@ -59,7 +59,7 @@ def load_pickle(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # a damaged pickle can raise anything
         reason = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path} is not a whole pickle ({reason}); it may be cut off: {AGAIN}") from error
+        raise DataError(f"{path} is not a valid pickle ({reason}); it may be truncated: {AGAIN}") from error
     if not isinstance(record, dict):
-        raise DataError(f"{path} holds a {type(record).__name__} where CIFAR has a dictionary; {AGAIN}")
+        raise DataError(f"{path} contains a {type(record).__name__} instead of a dictionary; {AGAIN}")
     return record

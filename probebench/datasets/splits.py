@@ -1,4 +1,4 @@
-"""Which training images a probe is fitted on, and which of them are held out."""
+"""Select the training images of a protocol, and the part of them that is held out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from probebench.datasets import Split
 
 
 def training_sets(split: Split, protocol: Protocol) -> list[npt.NDArray[np.int64]]:
-    """Which training images a protocol fits its probe on, in the order it reads them: one set, or one a draw.
+    """Return the indices of the training images of a protocol, in reading order: one set, or one per draw.
 
-    Of a class that has fewer source images than `Protocol.shots`, all are taken.
+    A class with fewer source images than `Protocol.shots` contributes all of them.
     """
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(protocol.seed))
     keep = int(protocol.train_fraction * len(split))
@@ -22,10 +22,10 @@ def training_sets(split: Split, protocol: Protocol) -> list[npt.NDArray[np.int64
     chosen = order[:keep].numpy()
     if protocol.shots is None or protocol.draws is None:
         return [chosen]
-    return [_few(split, chosen, protocol.shots, [protocol.seed, draw]) for draw in range(protocol.draws)]
+    return [_draw_shots(split, chosen, protocol.shots, [protocol.seed, draw]) for draw in range(protocol.draws)]
 
 
-def _few(split: Split, chosen: npt.NDArray[np.int64], shots: int, seed: list[int]) -> npt.NDArray[np.int64]:
+def _draw_shots(split: Split, chosen: npt.NDArray[np.int64], shots: int, seed: list[int]) -> npt.NDArray[np.int64]:
     rng = np.random.default_rng(seed)
     chosen = np.sort(chosen)
     sources = chosen if split.groups is None else split.groups[chosen]
@@ -36,14 +36,15 @@ def _few(split: Split, chosen: npt.NDArray[np.int64], shots: int, seed: list[int
 
 
 def held_out_part(split: Split, indices: npt.NDArray[np.int64], protocol: Protocol) -> npt.NDArray[np.bool_] | None:
-    """Which images of a training set are held out to choose hyperparameters on.
+    """Select the images of a training set that are held out to choose hyperparameters on.
 
-    Drawn by the protocol's seed class by class, so that every class with two sources or more is on both sides, and by
-    source, so that views of one image are never on both, even if a source (a patient, a film) has several classes.
+    They are drawn with the protocol's seed per class, so that every class with two or more sources is on both sides,
+    and per source, so that views of one image are never on both, even if a source (a patient, a film) has several
+    classes.
 
     Args:
         split: the official train split
-        indices: the images of it that are used, in their order
+        indices: the images of it that are used, in order
 
     Returns:
         bool, shape (len(indices),), or None if the protocol holds nothing out

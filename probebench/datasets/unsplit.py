@@ -1,4 +1,4 @@
-"""Folders of images, one folder a class, whose publishers gave no split: a fixed one instead."""
+"""Read folders of images without a published split, one folder per class, and split them in a fixed way."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ def unsplit_folder(
     leave_out: Collection[str] = (),
     upright: bool = True,
 ) -> tuple[list[str], Split, Split]:
-    """A folder with one folder a class: class names, train, test.
+    """Read a folder with one folder per class: class names, train, test.
 
-    The split hangs on nothing but the number of images of each class, in the order of their names.
+    The split depends only on the number of images of each class, in the order of their names. Exactly one of
+    `test_every` and `train_each` must be given.
 
     Args:
-        folder: absolute, or relative to the data root, as those of published datasets are
-        test_every: test on every so many-th image of each class, and train on the others
-        train_each: or: train on so many images of each class, evenly spread over it, and test on the others
-        leave_out: class folders that do not count
-        upright: whether images are turned as their EXIF orientation says
+        folder: absolute, or relative to the data root, like those of published datasets
+        test_every: test on every `test_every`-th image of each class, and train on the others
+        train_each: train on this many images of each class, evenly spaced, and test on the others
+        leave_out: class folders to ignore
+        upright: whether to apply the EXIF orientation
     """
     if bool(test_every) == bool(train_each):
-        raise DataError(f"{folder} has no split of its own: give it either test_every or train_each")
+        raise DataError(f"{folder} has no split: set either test_every or train_each")
     if test_every < 0 or test_every == 1 or train_each < 0:
         raise DataError(
             f"{folder}: test_every must be at least 2 and train_each at least 1, got {test_every or train_each}"
@@ -46,11 +47,11 @@ def unsplit_folder(
             ""
             if Path(folder).is_absolute()
             else (
-                " A relative folder is looked for in the data root; one of your own needs an absolute path, as "
-                f"Path(__file__).parent / {str(folder)!r} is beside a conftest.py."
+                " Relative folders are relative to the data root; use an absolute path for a folder of your own, such "
+                f"as Path(__file__).parent / {str(folder)!r} next to a conftest.py."
             )
         )
-        raise NotOnDisk(f"there is no folder {root}; it should hold one folder of images a class.{relative}")
+        raise NotOnDisk(f"folder {root} does not exist; it should contain one folder of images per class.{relative}")
     classes = [name for name in class_folders(root) if name not in leave_out]
     names: list[str] = []
     labels: list[int] = []
@@ -60,7 +61,7 @@ def unsplit_folder(
         in_test = _every(len(found), test_every) if test_every else ~_spread(len(found), train_each)
         if in_test.all() or not in_test.any():
             raise DataError(
-                f"class folder {root / name} has {len(found)} images, too few to train and to test on by "
+                f"class folder {root / name} has {len(found)} images, too few to split with "
                 f"{f'test_every = {test_every}' if test_every else f'train_each = {train_each}'}"
             )
         names += found
@@ -75,14 +76,14 @@ def unsplit_folder(
 
 
 def _every(count: int, step: int) -> npt.NDArray[np.bool_]:
-    """The last of each `step` images: bool, shape (count,)."""
+    """Select the last of each `step` images: bool, shape (count,)."""
     mask = np.zeros(count, dtype=bool)
     mask[step - 1 :: step] = True
     return mask
 
 
 def _spread(count: int, chosen: int) -> npt.NDArray[np.bool_]:
-    """`chosen` images at equal distances, all if there are fewer: bool, shape (count,)."""
+    """Select `chosen` evenly spaced images, or all if there are fewer: bool, shape (count,)."""
     mask = np.zeros(count, dtype=bool)
     mask[np.arange(min(chosen, count)) * count // min(chosen, count)] = True
     return mask

@@ -1,6 +1,6 @@
-"""Turn dataset images into what a network reads, as a protocol says: crop, resize, normalise.
+"""Crop, resize and normalise images according to a protocol.
 
-Geometry is done on PIL images, whose resampling is integer arithmetic and so the same on every machine.
+Geometry is applied to PIL images, whose resampling is integer arithmetic and so the same on every machine.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from probebench.datasets import Split
 from probebench.datasets.dataset import check_image, concurrent
 
 RANDOM = "random_resized_crop_flip"
-"""The kind of view that is drawn by a seed."""
+"""The kind of view that depends on a seed."""
 
 
 class Views(TorchDataset[torch.Tensor]):
     """One view of each chosen image of a split: uint8 tensors of shape (3, size, size).
 
     A random view depends on the protocol's seed and the image's index in the split only, not on the order in which
-    images are read. Several threads may read views at once; images are then asked for one at a time, unless they say
-    that they can do better (`probebench.datasets.dataset.concurrent`).
+    images are read. Several threads may read views at once; a lock serialises access to images that do not support
+    concurrent reads (`probebench.datasets.dataset.concurrent`).
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Views(TorchDataset[torch.Tensor]):
         return len(self._indices)
 
     def identity(self) -> dict[str, str | int | None]:
-        """What decides the pixels of all views: equal for equal views, whatever the images are labelled or called.
+        """Return what determines the pixels of all views, independent of labels and names of datasets.
 
-        Reads all images of the split, not only the chosen ones; does not decode those that lie in files.
+        Reads all images of the split, not only the chosen ones; image files are not decoded.
         """
         return {
             "images": self._split.images_digest,
@@ -76,12 +76,12 @@ class Views(TorchDataset[torch.Tensor]):
             array = self._split.images[index]
         check_image(array, f"image {index} of a split")
         image = Image.fromarray(array).convert("RGB")
-        view = self._drawn(image, index) if self._kind == RANDOM else self._centre(image)
+        view = self._random_view(image, index) if self._kind == RANDOM else self._centre(image)
         return torch.from_numpy(np.array(view)).permute(2, 0, 1)
 
-    def _drawn(self, image: Image.Image, index: int) -> Image.Image:
-        """A random part of an image, resized, and mirrored half the time."""
-        # torch's CPU generator reads 32 bits of its seed: mix both numbers into them.
+    def _random_view(self, image: Image.Image, index: int) -> Image.Image:
+        """Crop a random part of an image, resize it, and mirror it with probability one half."""
+        # torch's CPU generator uses 32 bits of its seed, so both numbers are mixed into them.
         seed = np.random.SeedSequence([self._seed, index]).generate_state(1)[0]
         generator = torch.Generator().manual_seed(int(seed))
         box = random_box(image.width, image.height, generator)
@@ -91,11 +91,11 @@ class Views(TorchDataset[torch.Tensor]):
 
 
 def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """A part of an image with between 8% and all of its area and sides of between 3:4 and 4:3 (C. Szegedy et al., CVPR
+    """Draw a part of an image with 8% to 100% of its area and an aspect ratio of 3:4 to 4:3 (C. Szegedy et al., CVPR
     2015, arXiv 1409.4842, section 6): top, left, height, width, in pixels.
 
-    As torchvision's ``RandomResizedCrop`` draws it, number by number, which takes them from the generator that all
-    threads of a process share. Where ten draws are larger than the image, what fits of its middle.
+    Draws the same numbers as torchvision's ``RandomResizedCrop``, which always uses the generator shared by all threads
+    of the process. If ten draws exceed the image, returns its largest central part with an allowed aspect ratio.
     """
 
     def uniform(low: float, high: float) -> torch.Tensor:
@@ -118,7 +118,7 @@ def random_box(width: int, height: int, generator: torch.Generator) -> tuple[int
 
 
 def pixel_statistics(protocol: Protocol, spec: ModelSpec) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation that images in [0, 1] are normalised with: float32, shape (3, 1, 1) each."""
+    """Return mean and standard deviation to normalise images in [0, 1] with: float32, shape (3, 1, 1) each."""
     mean = protocol.pixel_mean or spec.mean
     std = protocol.pixel_std or spec.std
     return torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)

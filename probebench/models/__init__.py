@@ -1,6 +1,6 @@
-"""From a model's spec to its frozen network: timm, checkpoints, block layouts, precision.
+"""Build frozen networks from model specs: timm, checkpoints, block layouts, precision.
 
-Importing this room imports neither torch nor timm: cases are collected with `default_catalog`.
+Importing this package imports neither torch nor timm, because `default_catalog` is needed to collect cases.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["default_catalog"]
 
 
 def default_catalog() -> Catalog:
-    """The built-in catalog, which asks timm for what the spec of a model leaves out."""
+    """Return the built-in catalog, which completes model specs from timm."""
     return Catalog.default(complete=_complete)
 
 

@@ -1,4 +1,4 @@
-"""Build a frozen network from its spec: timm's architecture, weights from the hub, from a file or from a seed."""
+"""Build a frozen network from its spec: an architecture of timm with weights from the hub, a file or a seed."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from probebench.models.timm_spec import create_network
 
 @dataclass(frozen=True)
 class Model:
-    """A network ready to read features from.
+    """A network that is ready for feature extraction.
 
     Attributes:
-        spec: what it was built from
-        net: in evaluation mode, without gradients
+        spec: the spec it was built from
+        net: the network, in evaluation mode, without gradients
         weights_digest: the first 16 hexadecimal digits of the SHA-256 over all parameters and buffers, in float32
-        precision: that the network computes in
-        entry: of its weights file that its weights are, where they are one of several
-        prefix: what stood before the names of the network in its weights file; whatever lay elsewhere was left out
-        made_for: side in pixels of the images that position embeddings in its weights file are made for, where they
-            were resampled to the network's; else 0
+        precision: precision of its computations
+        entry: entry of the weights file that was loaded; empty if the file has no entries
+        prefix: prefix of the network's names in the weights file, which was removed; other tensors were ignored
+        made_for: input size in pixels of the position embeddings in the weights file, if they were resampled to that
+            of the network; else 0
     """
 
     spec: ModelSpec
@@ -46,8 +46,8 @@ class Model:
     made_for: int = 0
 
 
-def shipped(spec: ModelSpec) -> Traversable:
-    """The weights of a model whose weights are inside the package."""
+def embedded_weights(spec: ModelSpec) -> Traversable:
+    """Return the weights file of a model whose weights are part of the package."""
     return files("probebench.embedded") / spec.weights.removeprefix("embedded:")
 
 
@@ -57,34 +57,34 @@ def build_model(
     """Build the network of a spec and load its weights.
 
     Args:
-        weights: a file to load instead of what the spec names, for instance a new checkpoint that is to be checked
-            against the baselines of the old one; of the formats of `ModelSpec.checkpoint`
+        weights: a file to load instead of the weights of the spec, such as a new checkpoint to be checked against
+            the baselines of the old one; formats as in `ModelSpec.checkpoint`
         device: a torch device
-        precision: that its parameters are brought to
+        precision: precision of the parameters and computations
 
     Raises:
-        ProbebenchError: if the device does not have the precision
+        ProbebenchError: if the device does not support the precision
         UnknownName: if timm has no such architecture
-        WeightsError: if the weights are not on this machine, damaged, or of another architecture
-        LayoutError: if the network's blocks cannot be read, or are not as many as the spec says
+        WeightsError: if the weights are not on this machine, are damaged, or do not fit the architecture
+        LayoutError: if the blocks of the network cannot be read, or their number is not that of the spec
     """
     check_precision(precision, device)
     sha256 = None if weights is not None else spec.sha256
     weights = own_file(spec, weights)
     hub = pretrained.require(spec) if weights is None and pretrained.needs_download(spec) else None
-    # The initialisation draws from torch's global generator; give the caller's state back afterwards.
+    # The initialisation draws from torch's global generator; restore the caller's state afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed or 0)
-        net = _from_timm(spec, hub) if hub is not None else create_network(spec)
+        net = _load_pretrained(spec, hub) if hub is not None else create_network(spec)
     blocks = blocks_of(net)
     if len(blocks) != spec.depth:
-        raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks where its spec says {spec.depth}")
+        raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks, but its spec says depth={spec.depth}")
     entry, prefix, made_for = "", "", 0
     if weights is not None:
         found = load_weights(net, spec, weights, sha256)
         entry, prefix, made_for = found.entry, found.prefix, found.made_for
     elif spec.weights.startswith("embedded:"):
-        with as_file(shipped(spec)) as path:
+        with as_file(embedded_weights(spec)) as path:
             load_weights(net, spec, path, sha256)
     _check_input_size(net, spec)
     net = net.float().eval().requires_grad_(False)
@@ -92,13 +92,13 @@ def build_model(
     return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision, entry, prefix, made_for)
 
 
-def _from_timm(spec: ModelSpec, path: Path) -> nn.Module:
-    """The network with pretrained weights from a file of the hub, which timm brings into its own form."""
+def _load_pretrained(spec: ModelSpec, path: Path) -> nn.Module:
+    """Build a network with pretrained weights from a file of the hub, which timm converts to its own form."""
     import timm
 
     where = f"weights of model {spec.name!r} ({path})"
     check_sha256(path, spec, where, spec.sha256)
-    # custom_load is for original npz files; on the hub they are stored as timm's own tensors.
+    # custom_load is for original npz files; the files on the hub are already in timm's form.
     overlay = {"file": str(path), "custom_load": False, "state_dict": None}
     try:
         net = timm.create_model(spec.architecture, pretrained=True, pretrained_cfg_overlay=overlay, **spec.kwargs)
@@ -111,14 +111,14 @@ def _from_timm(spec: ModelSpec, path: Path) -> nn.Module:
 
 
 def _check_input_size(net: nn.Module, spec: ModelSpec) -> None:
-    """Before any image is read: a network of one size refuses others in the middle of its forward pass."""
+    """Check the input size before any image is read, not in the middle of the first forward pass."""
     embed = getattr(net, "patch_embed", None)
     size = getattr(embed, "img_size", None)
     if size is None or not getattr(embed, "strict_img_size", True) or tuple(size) == (spec.input_size,) * 2:
         return
     raise WeightsError(
-        f"model {spec.name!r}: input_size is {spec.input_size}, and {spec.architecture} is built for "
-        f"{size[0]} x {size[1]} pixels; give both, as in input_size={spec.input_size}, "
+        f"model {spec.name!r}: input_size is {spec.input_size}, but {spec.architecture} is built for "
+        f"{size[0]} x {size[1]} pixels; set both, as in input_size={spec.input_size}, "
         f"kwargs={{'img_size': {spec.input_size}}}"
     )
 

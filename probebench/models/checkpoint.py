@@ -1,4 +1,4 @@
-"""The tables of tensors in a checkpoint of one's own, read without running anything that the file holds."""
+"""Read the tables of tensors in a user's checkpoint file, without executing anything in it."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from probebench.errors import WeightsError, describe
 
 AVERAGED, PLAIN = ("state_dict_ema", "model_ema"), ("state_dict", "model")
 KNOWN = (*AVERAGED, *PLAIN)
-"""Entries that training scripts keep weights in, in the order in which timm takes them: averaged ones first."""
+"""Entries in which training scripts store weights, in timm's order of precedence: averaged (EMA) weights first."""
 
-_SAVE = "save the state_dict of the network alone: torch.save(net.state_dict(), FILE), or best as safetensors"
+_SAVE = "save only the state_dict of the network: torch.save(net.state_dict(), FILE), or better as safetensors"
 
 
-def read(path: Path, where: str) -> dict[str, dict[str, torch.Tensor]]:
-    """The tables of tensors in a file, by its entry that each is, those of `KNOWN` first; ``""`` is the file itself.
+def read_tables(path: Path, where: str) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the dictionaries of tensors in a file by their entry: those of `KNOWN` first; ``""`` is the file itself.
 
-    What torch's own wrappers put before names is dropped.
+    Prefixes that torch's wrappers add to names (``module.``, ``_orig_mod.``) are removed.
 
     Args:
-        path: a safetensors file, by its ending, or else a torch file
-        where: what to call it in errors
+        path: a safetensors file if its suffix says so, else a torch file
+        where: name of the file in error messages
 
     Raises:
-        WeightsError: if it cannot be read, holds other than plain data, or no table
+        WeightsError: if the file cannot be read, contains Python objects, or has no dictionary of tensors
     """
     from timm.models import clean_state_dict
 
@@ -41,41 +41,42 @@ def read(path: Path, where: str) -> dict[str, dict[str, torch.Tensor]]:
         try:
             return {"": dict(clean_state_dict(load_file(path)))}
         except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{where}: not a readable safetensors file, or cut short ({error})") from error
-    content = _plain(path, where)
+            raise WeightsError(f"{where}: not a readable safetensors file, or truncated ({error})") from error
+    content = _load_plain(path, where)
     entries = content if isinstance(content, Mapping) else {}
     order = [*(key for key in KNOWN if key in entries), *(key for key in entries if key not in KNOWN)]
     tables = {"": content} if _is_table(content) else {key: entries[key] for key in order if _is_table(entries[key])}
     if not tables:
-        raise WeightsError(f"{where}: no dictionary of tensors in it, but {_held(content)}; {_SAVE}")
-    # Torch's AveragedModel counts its updates among its tensors.
+        raise WeightsError(f"{where}: the file contains no dictionary of tensors, but {_describe(content)}; {_SAVE}")
+    # AveragedModel of torch stores its update count as a tensor.
     return {
         key: {name: each for name, each in clean_state_dict(table).items() if name != "n_averaged"}
         for key, table in tables.items()
     }
 
 
-def _plain(path: Path, where: str) -> Any:
+def _load_plain(path: Path, where: str) -> Any:
+    """Load a torch file of plain data only."""
     safe_globals = getattr(torch.serialization, "safe_globals", None)
     try:
-        # timm's training script keeps its arguments in one, which holds nothing that runs.
+        # timm's training script stores its arguments in a Namespace, which executes nothing.
         with nullcontext() if safe_globals is None else safe_globals([Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zipfile raise many kinds
-        # Torch's words for what it refuses advise to read it all the same.
+        # torch's own message for refused objects advises loading them anyway.
         refused = isinstance(error, pickle.UnpicklingError)
-        reason = _objects(path) if refused else describe(error)
+        reason = _unsafe_objects(path) if refused else describe(error)
         raise WeightsError(
-            f"{where}: not a torch file of plain tensors, or cut short{f' ({reason})' if reason else ''}. "
+            f"{where}: not a torch file of plain tensors, or truncated{f' ({reason})' if reason else ''}. "
             f"Python objects are never loaded: {_SAVE}"
         ) from error
 
 
-def _objects(path: Path) -> str:
-    """The Python objects in a file that are not loaded, as far as torch finds out."""
+def _unsafe_objects(path: Path) -> str:
+    """Name up to three Python objects in a file that are not loaded, if torch can list them."""
     try:
         return ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path)[:3])
-    except Exception:  # a torch that has no such function, or a file that is none
+    except Exception:  # an older torch without this function, or not a torch file
         return ""
 
 
@@ -87,7 +88,8 @@ def _is_table(value: object) -> bool:
     )
 
 
-def _held(content: object) -> str:
+def _describe(content: object) -> str:
+    """Describe the content of a file without tables in a few words."""
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
     held = [f"{key!r} ({type(value).__name__})" for key, value in content.items()]
@@ -95,18 +97,18 @@ def _held(content: object) -> str:
 
 
 def own_file(spec: ModelSpec, instead: Path | None = None) -> Path | None:
-    """The file of one's own that a network's weights are read from; None for a network without.
+    """Return the user's file with the weights of a model; None if its weights come from elsewhere.
 
     Args:
-        instead: one that replaces what the spec names
+        instead: a file that replaces the one in the spec
 
     Raises:
-        WeightsError: if it is not there
+        WeightsError: if the file does not exist
     """
     path = Path(spec.checkpoint) if instead is None and spec.checkpoint is not None else instead
     if path is None or path.is_file():
         return path
     what = "the path"
     if instead is None:
-        what = "`checkpoint` of its spec, which starts from the directory that pytest is started in"
+        what = "`checkpoint` of its spec, which is relative to the directory that pytest is started in"
     raise WeightsError(f"weights of model {spec.name!r} ({path.absolute()}): no such file; correct {what}")

@@ -1,10 +1,9 @@
-"""Where the sites of a layer lie in the blocks that timm builds.
+"""Describe where the sites of a layer are in the blocks that timm builds.
 
-One `Layout` is one table: for each of the eight sites, which submodule's input or output is read, or how the value
-follows from what is read. Pooling is a weighted sum of tokens whose weights add up to one, so it commutes with affine
-maps, with sums and with putting vectors side by side: ``pool(W x + b) = W pool(x) + b``. A table may therefore name a
-site that no module hands on, and may spare the read of a big tensor that is an affine image of a smaller one; both are
-exact up to rounding.
+A `Layout` is a table: for each of the eight sites, the submodule whose input or output is read, or how the value is
+computed from what is read. Pooling is a weighted sum of tokens whose weights add up to one, so it commutes with affine
+maps, sums and concatenation: ``pool(W x + b) = W pool(x) + b``. A table may therefore define a site that no module
+outputs, and avoid reading a big tensor that is an affine image of a smaller one; both are exact up to rounding.
 
 docs/architectures.md shows the tables and which of timm's networks they cover.
 """
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Read:
-    """Pool the tokens that go into or come out of one submodule of a block."""
+    """Pool the tokens at the input or output of a submodule of a block."""
 
-    module: str  # dotted path inside the block; "" is the block itself
+    module: str  # dotted path in the block; "" is the block itself
     what: Literal["input", "output"]
 
 
@@ -34,8 +33,8 @@ class Affine:
     """Apply an affine submodule (a linear layer, a layer scale, an identity) to the pooled vector of another site.
 
     Attributes:
-        part: for a linear layer that projects two branches side by side to their sum. ``first`` is the summand of the
-            first ``out_features`` inputs, ``rest`` that of the others with the bias, so that the two add up
+        part: for a linear layer that maps two concatenated branches to their sum. ``first`` is the contribution of the
+            first ``out_features`` inputs, ``rest`` that of the others with the bias; the two add up to the output
     """
 
     module: str
@@ -52,7 +51,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Concat:
-    """Pooled vectors side by side."""
+    """The concatenation of pooled vectors."""
 
     of: tuple[Site, ...]
 
@@ -62,14 +61,14 @@ Site: TypeAlias = Read | Affine | Sum | Concat
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the sites of one kind of block lie.
+    """The sites of one kind of block.
 
     Attributes:
-        name: for messages and the documentation
-        blocks: module and name of the block classes that it describes
-        sites: for each name in `probebench.catalog.taps.SITES` how it is read
-        modules: submodules that must exist, with the class names allowed for them
-        absent: submodules that must not exist for the table to hold
+        name: name in messages and the documentation
+        blocks: module and name of the block classes it describes
+        sites: how to read each site of `probebench.catalog.taps.SITES`
+        modules: submodules that must exist, and their allowed class names
+        absent: submodules that must not exist
     """
 
     name: str
@@ -79,7 +78,7 @@ class Layout:
     absent: tuple[str, ...] = ()
 
 
-# Attention and feed-forward networks, by the names that timm gives their parts.
+# Attention and feed-forward networks, with timm's names of their parts.
 _ATTENTION = {
     "attn": ("Attention", "AttentionRope", "DiffAttention", "EvaAttention", "RelPosAttention"),
     "attn.proj": ("Linear",),
@@ -91,12 +90,12 @@ _SCALE = ("LayerScale", "Identity")
 
 
 def _linear(module: str) -> Affine:
-    """The output of a linear layer whose input is read."""
+    """The output of a linear layer, computed from its input."""
     return Affine(module, Read(module, "input"))
 
 
 def _packed(ln2: Read) -> dict[str, Site]:
-    # A gated network that packs gate and value into one fc1 has both in that site.
+    # A gated network with gate and value packed into one fc1 has both in that site.
     return {"fc1": Affine("mlp.fc1", ln2), "act": Read("mlp.fc2", "input"), "fc2": _linear("mlp.fc2")}
 
 
@@ -106,7 +105,7 @@ def _split(ln2: Read) -> dict[str, Site]:
 
 
 def _geglu() -> dict[str, Site]:
-    # This network has a norm of its own in front; the hidden layer reads what comes out of it.
+    # This network starts with a norm of its own, whose output the hidden layer reads.
     normed = Read("mlp.norm", "output")
     fc1 = Concat((Affine("mlp.w0", normed), Affine("mlp.w1", normed)))
     return {"fc1": fc1, "act": Read("mlp.w2", "input"), "fc2": _linear("mlp.w2")}
@@ -129,7 +128,7 @@ _PRE_BLOCKS = (
     "timm.models.vision_transformer_relpos.RelPosBlock",
 )
 
-# The norms stand behind attention and feed-forward network, inside their branches: both read the residual stream.
+# The norms are at the end of the attention and feed-forward branches, so both read the residual stream itself.
 _STREAM = Read("mlp", "input")
 _POST: dict[str, Site] = {
     "ln1": Read("attn", "input"),
@@ -151,8 +150,8 @@ POST_NORM_SPLIT = Layout("post-norm split gate", _POST_BLOCKS, _POST | _split(_S
 
 
 def _parallel(name: str, blocks: tuple[str, ...], mha: Affine, fc2: Affine, projections: tuple[str, ...]) -> Layout:
-    # Attention and feed-forward network read one norm, and their outputs are added in one step. The stream after
-    # attention alone is no tensor of such a block; as a sum of pooled vectors it exists all the same.
+    # Attention and feed-forward network read the same norm, and their outputs are added in one step. No tensor of such
+    # a block is the stream after attention alone, but it can be computed as a sum of pooled vectors.
     norm = Read("in_norm", "output")
     sites: dict[str, Site] = {
         "ln1": norm,
@@ -188,26 +187,26 @@ PARALLEL_FUSED = _parallel(
 )
 
 
-def _both(path: str, what: Literal["input", "output"] = "output", *, linear: bool = False) -> Concat:
-    """One place in both branches of a block with two attentions, then two feed-forward networks."""
+def _pair(path: str, what: Literal["input", "output"] = "output", *, linear: bool = False) -> Concat:
+    """The same position in both branches of a block with two attentions, then two feed-forward networks."""
     inside, _, inner = path.partition(".")
     paths = [f"{inside}.{branch}.{inner}" for branch in (0, 1)]
     return Concat(tuple(_linear(one) if linear else Read(one, what) for one in paths))
 
 
-# Each half of the step is a sum of two branches, and each branch has a norm of its own. Their parts stand side by side,
+# Each half of the block is a sum of two branches, and each branch has a norm of its own. Their parts are concatenated,
 # as if the two attentions were one of twice as many heads, and the two feed-forward networks one twice as wide.
 PAIRED = Layout(
     "paired",
     ("timm.models.vision_transformer.ParallelThingsBlock",),
     sites={
-        "ln1": _both("attns.norm"),
-        "mha": _both("attns.attn.proj", linear=True),
+        "ln1": _pair("attns.norm"),
+        "mha": _pair("attns.attn.proj", linear=True),
         "rc1": Read("ffns.0.norm", "input"),
-        "ln2": _both("ffns.norm"),
-        "fc1": _both("ffns.mlp.fc1"),
-        "act": _both("ffns.mlp.fc2", "input"),
-        "fc2": _both("ffns.mlp.fc2", linear=True),
+        "ln2": _pair("ffns.norm"),
+        "fc1": _pair("ffns.mlp.fc1"),
+        "act": _pair("ffns.mlp.fc2", "input"),
+        "fc2": _pair("ffns.mlp.fc2", linear=True),
         "rc2": Read("", "output"),
     },
     modules={f"attns.{branch}.attn.proj": ("Linear",) for branch in (0, 1)}
@@ -235,11 +234,11 @@ REFUSED = {
     "timm.models.vision_transformer_sam.Block": "tokens lie in a grid that is padded and cut into windows",
     "timm.models.xcit.XCABlock": "the class token joins behind these blocks, in a second stage",
 }
-"""Block classes whose tokens cannot be pooled as those of a plain transformer, and why."""
+"""Block classes whose tokens cannot be pooled like those of a plain transformer, and the reason."""
 
 
 def submodule(block: nn.Module, path: str) -> nn.Module | None:
-    """The submodule at a dotted path, or None where there is none; "" is the block itself."""
+    """Return the submodule at a dotted path, or None if it does not exist; "" is the block itself."""
     try:
         return block.get_submodule(path)
     except AttributeError:
@@ -247,7 +246,7 @@ def submodule(block: nn.Module, path: str) -> nn.Module | None:
 
 
 def blocks_of(net: nn.Module) -> list[nn.Module]:
-    """The transformer blocks of a network, in order.
+    """Return the transformer blocks of a network, in order.
 
     Raises:
         LayoutError: if it has no ``blocks``, if they are grouped in stages, or if their tokens cannot be pooled
@@ -263,20 +262,20 @@ def blocks_of(net: nn.Module) -> list[nn.Module]:
     for block in blocks:
         if type(block).__name__ in ("ModuleList", "Sequential"):
             raise LayoutError(f"the blocks of {name} are grouped in stages; only a flat list of blocks is read")
-        if (kind := _kind(block)) in REFUSED:
+        if (kind := _class_path(block)) in REFUSED:
             raise LayoutError(f"{name} cannot be read at its blocks ({kind}): {REFUSED[kind]}")
     return blocks
 
 
 def find_layout(block: nn.Module, layouts: Iterable[Layout] = LAYOUTS) -> Layout:
-    """The layout that describes a block.
+    """Return the layout that describes a block.
 
     Raises:
-        LayoutError: if none does; the message names the block class and what did not fit
+        LayoutError: if none does; the message has the block class and what did not fit
     """
     reasons = []
     for layout in layouts:
-        if _kind(block) not in layout.blocks:
+        if _class_path(block) not in layout.blocks:
             continue
         wrong = _misfits(block, layout)
         if not wrong:
@@ -284,13 +283,13 @@ def find_layout(block: nn.Module, layouts: Iterable[Layout] = LAYOUTS) -> Layout
         reasons.append(f"layout {layout.name!r} does not fit: {'; '.join(wrong)}")
     detail = ". ".join(reasons) or f"layouts known: {', '.join(layout.name for layout in layouts)}"
     raise LayoutError(
-        f"no layout says where the sites of {_kind(block)} lie ({detail}). "
+        f"no layout describes the sites of {_class_path(block)} ({detail}). "
         "To add one, write a Layout for it in probebench/models/layouts.py and append it to LAYOUTS; "
         "CONTRIBUTING.md shows how it is checked."
     )
 
 
-def _kind(block: nn.Module) -> str:
+def _class_path(block: nn.Module) -> str:
     return f"{type(block).__module__}.{type(block).__name__}"
 
 

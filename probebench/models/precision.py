@@ -1,4 +1,4 @@
-"""The state of torch that each named precision asks for."""
+"""Set up torch for each named precision."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ if TYPE_CHECKING:
 
 
 def dtype_of(precision: Precision) -> torch.dtype:
-    """What parameters and activations of a network are in that precision."""
+    """Return the dtype of parameters and activations in that precision."""
     import torch
 
     return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
 
 
 def check_precision(precision: Precision, device: str) -> None:
-    """Can this device compute in that precision?
+    """Check that a device supports a precision.
 
     Raises:
-        ProbebenchError: if it cannot, with what to use instead
+        ProbebenchError: if it does not; the message has alternatives
     """
     import torch
 
     if precision != "tf32":
         return
     if torch.device(device).type != "cuda":
-        raise ProbebenchError(f"the precision tf32 is one of GPUs, and the device is {device}: use fp32 or bf16")
+        raise ProbebenchError(f"the precision tf32 needs a GPU, but the device is {device}: use fp32 or bf16")
     if torch.cuda.get_device_capability(device) < (8, 0):
-        raise ProbebenchError("this GPU has no tf32 (compute capability below 8.0): use fp32 or fp16")
+        raise ProbebenchError("this GPU does not support tf32 (compute capability below 8.0): use fp32 or fp16")
 
 
 @contextmanager
 def use_precision(precision: Precision) -> Iterator[None]:
-    """Torch multiplies float32 matrices as the precision says inside this block, and as before after it.
+    """Make torch multiply float32 matrices in a precision within a ``with`` block.
 
-    Torch's switches belong to the process, not to a thread.
+    The switches are global to the process, not local to a thread.
     """
     import torch
 

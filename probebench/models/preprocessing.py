@@ -1,4 +1,4 @@
-"""How images are prepared for a model, and where that differs from what its weights declare."""
+"""Describe the preprocessing of images, and its differences from what the weights declare."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from probebench.fetch import hub
 
 
 def describe_preprocessing(spec: ModelSpec, protocol: Protocol) -> tuple[str, list[str]]:
-    """How images are prepared for a model, in one line, and where that differs from what its weights declare.
+    """Return the preprocessing for a model as one line, and its differences from the declaration, one phrase each.
 
-    The declaration is timm's for weights from the hub, the spec's own for others. Imports torch.
+    The declaration is timm's for weights from the hub, and the spec's own for others. Imports torch.
     """
     declared = spec
     if hub.needs_download(spec):
-        from probebench.models.timm_spec import pretrained_spec as ask_timm
+        from probebench.models.timm_spec import pretrained_spec
 
-        declared = ask_timm(spec)
+        declared = pretrained_spec(spec)
     mean, std = protocol.pixel_mean or spec.mean, protocol.pixel_std or spec.std
     resizing = protocol.resizing(spec)
     used = {"input": f"{spec.input_size} px", "resizing": resizing, "mean": _numbers(mean), "std": _numbers(std)}
@@ -38,6 +38,6 @@ def describe_preprocessing(spec: ModelSpec, protocol: Protocol) -> tuple[str, li
 
 
 def _numbers(values: Iterable[float]) -> str:
-    """Three numbers, or one where all are the same."""
+    """Format three numbers, or one if all are equal."""
     texts = [f"{value:.4g}" for value in values]
     return texts[0] if len(set(texts)) == 1 else "/".join(texts)

@@ -1,4 +1,4 @@
-"""Model specs completed by what timm knows of its architectures and their weights."""
+"""Complete model specs with what timm declares about architectures and pretrained weights."""
 
 from __future__ import annotations
 
@@ -19,38 +19,37 @@ from probebench.fetch import hub as pretrained
 from probebench.models.layouts import blocks_of
 
 PLAIN_CLASS = "VisionTransformer"
-"""The architecture that stands for timm's class itself."""
+"""The architecture name that means timm's class itself, configured by kwargs alone."""
 
-
-_FILLING = {Tensor.add_, Tensor.clamp_, Tensor.erfinv_, Tensor.mul_, Tensor.normal_, Tensor.uniform_}
-"""What initialisers are made of."""
+_INITIALISERS = {Tensor.add_, Tensor.clamp_, Tensor.erfinv_, Tensor.mul_, Tensor.normal_, Tensor.uniform_}
+"""The tensor operations that initialisers use."""
 
 
 class _SkipInitialisation(TorchFunctionMode):
-    """On tensors without memory, initialisers do nothing: torch derives the shape of each step in Python."""
+    """Skip initialisers on meta tensors, for which torch would derive the shape of each step in Python."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func in _FILLING and args[0].is_meta:
+        if func in _INITIALISERS and args[0].is_meta:
             return args[0]
         return func(*args, **(kwargs or {}))
 
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Networks that are built inside have shapes only: one of any size takes a fraction of a second."""
+    """Build networks without memory for weights within a ``with`` block: a fraction of a second for any size."""
     with torch.device("meta"), _SkipInitialisation():
         yield
 
 
 def complete_spec(spec: ModelSpec) -> ModelSpec:
-    """The spec with what it leaves out filled in from timm, and with the tag of its weights in `architecture`.
+    """Return the spec with missing fields filled in from timm, and with the tag of its weights in `architecture`.
 
     Raises:
         UnknownName: if timm has no such architecture or tag
         LayoutError: if its blocks cannot be read
-        ProbebenchError: if timm says nothing of what is missing
+        ProbebenchError: if timm does not declare a missing field
     """
     if spec.architecture == PLAIN_CLASS:
         raise ProbebenchError(f"model {spec.name!r}: {PLAIN_CLASS} needs depth, input_size, mean and std to be given")
@@ -72,7 +71,7 @@ def complete_spec(spec: ModelSpec) -> ModelSpec:
         depth=spec.depth or len(blocks),
         width=spec.width or int(getattr(net, "embed_dim", 0) or 0),
         parameters=spec.parameters or parameters - classifier,
-        # Of a file of another code, which may hold more than one network, the size is not known.
+        # The size of a file from other code, which may hold more than one network, is unknown.
         download_size=spec.download_size or (4 * parameters if used and config.hf_hub_id else 0),
         input_size=spec.input_size or _side(spec, spec.kwargs.get("img_size", size)),
         mean=spec.mean or tuple(config.mean),
@@ -85,23 +84,23 @@ def complete_spec(spec: ModelSpec) -> ModelSpec:
 
 
 def _side(spec: ModelSpec, size: Any) -> int:
-    """Of a square input, given as a number or a pair."""
+    """Return the side of a square input, given as a number or a pair."""
     sides = set(size) if isinstance(size, tuple | list) else {size}
     if len(sides) != 1:
-        raise ProbebenchError(f"model {spec.name!r}: img_size is {size}; only square inputs are read")
+        raise ProbebenchError(f"model {spec.name!r}: img_size is {size}; only square inputs are supported")
     return int(sides.pop())
 
 
 def pretrained_spec(spec: ModelSpec) -> ModelSpec:
-    """The spec with the preprocessing that timm declares for its pretrained weights."""
+    """Return the spec with the preprocessing that timm declares for its pretrained weights."""
     kwargs = {key: value for key, value in spec.kwargs.items() if key != "img_size"}
-    told = complete_spec(ModelSpec(spec.name, spec.architecture, kwargs=kwargs, source=spec.source))
-    # Of weights from elsewhere timm knows nothing.
-    return told if spec.source in ("", _source(told, _config(told))) else spec
+    declared = complete_spec(ModelSpec(spec.name, spec.architecture, kwargs=kwargs, source=spec.source))
+    # timm declares nothing about weights from elsewhere.
+    return declared if spec.source in ("", _source(declared, _config(declared))) else spec
 
 
 def _config(spec: ModelSpec) -> Any:
-    """What timm knows of an architecture and the tag of its weights."""
+    """Return timm's configuration of an architecture and the tag of its weights."""
     import timm
     from timm.models import get_pretrained_cfg
 
@@ -114,7 +113,7 @@ def _config(spec: ModelSpec) -> Any:
     needed = pretrained.needs_download(spec) and not spec.source
     if config is None or (needed and not (config.hf_hub_id or config.url)):
         tags = _tags(base)
-        hint = f"name one of its tags: {', '.join(tags)}" if tags else "say weights = 'random', or name a checkpoint"
+        hint = f"use one of its tags: {', '.join(tags)}" if tags else "set weights = 'random', or set a checkpoint"
         raise ProbebenchError(f"model {spec.name!r}: timm has no pretrained weights for {spec.architecture}; {hint}")
     return config
 
@@ -135,7 +134,7 @@ def is_timm_id(name: str) -> bool:
 
 
 def _source(spec: ModelSpec, config: Any) -> str:
-    """As in `ModelSpec.source`."""
+    """Return the source of pretrained weights in the form of `ModelSpec.source`."""
     if not config.hf_hub_id:
         return str(config.url)
     if config.hf_hub_filename:
@@ -152,12 +151,12 @@ def _unknown_architecture(spec: ModelSpec) -> UnknownName:
     hint = f" Did you mean {' or '.join(map(repr, dict.fromkeys(near)))}?" if near else ""
     return UnknownName(
         f"model {spec.name!r}: unknown timm architecture {base!r}.{hint} "
-        f"timm.list_models() has all {len(timm.list_models())}."
+        f"timm.list_models() lists all {len(timm.list_models())}."
     )
 
 
 def create_network(spec: ModelSpec) -> nn.Module:
-    """The network of a spec as timm initialises it."""
+    """Build the network of a spec, initialised by timm."""
     import timm
     from timm.models.vision_transformer import VisionTransformer
 
@@ -168,7 +167,7 @@ def create_network(spec: ModelSpec) -> nn.Module:
         raise _unknown_architecture(spec)
     try:
         net = timm.create_model(spec.architecture, pretrained=False, **kwargs)
-    except Exception as error:  # constructors raise whatever they trip over
+    except Exception as error:  # constructors raise many kinds
         raise ProbebenchError(
             f"model {spec.name!r}: {spec.architecture} cannot be built with kwargs {kwargs} ({describe(error)})"
         ) from error
@@ -177,6 +176,7 @@ def create_network(spec: ModelSpec) -> nn.Module:
 
 
 def classifier_tensors(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the names of the classifier's tensors in a network and in a table of tensors."""
     config = getattr(net, "pretrained_cfg", None) or {}
     names = config.get("classifier") or "head"
     prefixes = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))

@@ -21,7 +21,7 @@ from probebench.datasets.views import pixel_statistics
 from probebench.errors import StoreError
 from probebench.features.hooks import TapReader
 from probebench.fetch.hub import needs_download
-from probebench.models.build import Model, shipped
+from probebench.models.build import Model, embedded_weights
 from probebench.models.timm_spec import PLAIN_CLASS
 from probebench.probes.linear import Linear
 from probebench.recommendation.classify import digest
@@ -159,7 +159,7 @@ def _checkpoint(spec: ModelSpec, weights: Path | None) -> Path | None:
     if spec.checkpoint is not None:
         return Path(spec.checkpoint)
     if spec.weights.startswith("embedded:"):
-        return Path(str(shipped(spec)))
+        return Path(str(embedded_weights(spec)))
     return None
 
 

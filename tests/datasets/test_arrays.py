@@ -65,19 +65,19 @@ def test_a_last_axis_of_one_or_three_channels(own, shape):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_train": IMAGES / 255}, r"x_train must be uint8 .*got float64 of shape \(4, 6, 5\); store 0 to 255"),
+        ({"x_train": IMAGES / 255}, r"x_train must be uint8 .*got float64 of shape \(4, 6, 5\); store values from 0"),
         ({"x_test": IMAGES.reshape(4, 3, 2, 5)}, r"x_test must .*channels last: x_test.transpose\(0, 2, 3, 1\)"),
-        ({"x_test": IMAGES.reshape(4, 30)}, r"x_test must .*got uint8 of shape \(4, 30\); store them so"),
+        ({"x_test": IMAGES.reshape(4, 30)}, r"x_test must .*got uint8 of shape \(4, 30\); convert them"),
         ({"x_train": IMAGES.astype(int)}, "got int64"),
         (
             {"y_train": NUMBERS[:3]},
-            r"y_train must hold integers or strings of shape \(4,\), .*got int64 of shape \(3,\)",
+            r"y_train must contain integers or strings of shape \(4,\), .*got int64 of shape \(3,\)",
         ),
         ({"y_test": NUMBERS[:, None]}, r"y_test must .*got int64 of shape \(4, 1\)"),
-        ({"y_train": NUMBERS / 2}, "y_train must hold integers or strings, .*got float64"),
-        ({"y_test": NUMBERS / 2}, "y_test must hold integers or strings .*got float64"),
-        ({"y_test": NUMBERS + 1}, "'mine': .*y_test has labels that are no class of the training images: 3; give"),
-        ({"y_train": NUMBERS - 1}, "y_train has the label -1; leave out images without a class, or give names"),
+        ({"y_train": NUMBERS / 2}, "y_train must contain integers or strings, .*got float64"),
+        ({"y_test": NUMBERS / 2}, "y_test must contain integers or strings .*got float64"),
+        ({"y_test": NUMBERS + 1}, "'mine': .*y_test has labels that no training image has: 3; add"),
+        ({"y_train": NUMBERS - 1}, "y_train has the label -1; remove images without a class, or use class names"),
         (
             {"y_train": NUMBERS + 1, "classes": np.array(["a", "b", "c"])},
             "'mine', train split: labels run from 1 to 3, outside 0 to 2 for 3 classes; they are places .*, from 0",
@@ -86,12 +86,12 @@ def test_a_last_axis_of_one_or_three_channels(own, shape):
             {"y_train": NAMES, "y_test": NAMES[::-1] + np.array("s")},
             "y_test has labels that are no class .*: efts, newts",
         ),
-        ({"y_test": None}, r"mine\.npz lacks y_test \(it has x_train, y_train, x_test\); save it by np\.savez"),
-        ({"x_train": None, "train_images": IMAGES}, r"lacks x_train \(it has y_train, x_test, y_test, train_images\)"),
-        ({"x_train": np.array([IMAGES, None], dtype=object)}, "cannot be read .*hold Python objects, which are never"),
-        ({"x_test": IMAGES}, "x_test is x_train; keep other images for the test"),
+        ({"y_test": None}, r"mine\.npz has no y_test \(it has x_train, y_train, x_test\); save it with np\.savez"),
+        ({"x_train": None, "train_images": IMAGES}, r"has no x_train \(it has y_train, x_test, y_test, train_images\)"),
+        ({"x_train": np.array([IMAGES, None], dtype=object)}, "cannot be read .*contain Python objects, which are"),
+        ({"x_test": IMAGES}, "x_test is x_train; use other images for testing"),
         ({"x_test": IMAGES[:0], "y_test": NUMBERS[:0]}, "test split is empty"),
-        ({"x_train": IMAGES[:0], "y_train": NUMBERS[:0]}, r"y_train must hold .*got int64 of shape \(0,\)"),
+        ({"x_train": IMAGES[:0], "y_train": NUMBERS[:0]}, r"y_train must contain .*got int64 of shape \(0,\)"),
     ],
 )
 def test_what_is_no_dataset_is_refused_by_name(own, changes, message):
@@ -105,13 +105,13 @@ def test_a_file_that_is_cut_off_is_named(own, tmp_path, share):
     path = tmp_path / "mine.npz"
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(DataError, match=r"dataset 'mine': .*mine\.npz cannot be read .*may be cut off"):
+    with pytest.raises(DataError, match=r"dataset 'mine': .*mine\.npz cannot be read .*may be truncated"):
         load(spec(path))
 
 
 def test_a_missing_file_and_a_single_array_are_named(tmp_path):
-    with pytest.raises(NotOnDisk, match=r"there is no file .*none\.npz; save one by np\.savez"):
+    with pytest.raises(NotOnDisk, match=r"file .*none\.npz does not exist; save it with np\.savez"):
         load(spec(tmp_path / "none.npz"))
     np.save(tmp_path / "one.npy", IMAGES)
-    with pytest.raises(DataError, match=r"one\.npy holds a single array"):
+    with pytest.raises(DataError, match=r"one\.npy contains a single array"):
         load(spec(tmp_path / "one.npy"))

@@ -34,7 +34,7 @@ def test_grey_and_colour_images_are_fine():
         (split(labels=[0, 1, 0, 1]), "labels must be int64 .*, got list"),
         (replace(GOOD, groups=np.zeros(3, np.int64)), r"groups must be an array of shape \(4,\), got int64 .* \(3,\)"),
         (replace(GOOD, groups=[0, 0, 1, 1]), r"groups must be an array of shape \(4,\), got list"),
-        (replace(GOOD, images=iter(GOOD.images)), r"images must be an array, or have len\(\) and \[index\], got "),
+        (replace(GOOD, images=iter(GOOD.images)), r"images must be an array or support len\(\) and \[index\], got "),
         (split(shape=(0, 8)), r"images have no pixels, got uint8 of shape \(4, 0, 8\)"),
         ((GOOD.images, GOOD.labels), r"must be a Split\(images, labels\), got tuple"),
         (split(n=0), "is empty"),
@@ -56,7 +56,7 @@ def test_classes_are_a_list():
 @pytest.mark.parametrize(("returned", "found"), [(None, "NoneType"), ((GOOD, GOOD), "tuple of 2")])
 def test_a_reader_that_returns_something_else_is_named(monkeypatch, returned, found):
     monkeypatch.setitem(globals(), "reader", lambda: returned)
-    with pytest.raises(DataError, match=rf"dataset 'd': reader '.*:reader' must return three things, .*, got {found}$"):
+    with pytest.raises(DataError, match=rf"'.*:reader' must return class names, train and test, got {found}$"):
         load(DatasetSpec("d", f"{__name__}:reader"))
 
 
@@ -116,7 +116,7 @@ def test_equal_lists_of_classes_need_no_distinct_names():
     ("classes", "message"),
     [
         (["eel", "ant", "cat"], "'clean', which has no class 'eel', 'ant'"),
-        (["cat", "owl", "cat"], "'shifted' has two of the name 'cat'"),
+        (["cat", "owl", "cat"], "'shifted' has two classes 'cat'"),
     ],
 )
 def test_classes_that_cannot_be_matched_are_named(classes, message):

@@ -43,7 +43,7 @@ def test_t_shirts_are_left_out_of_painting_for_nothing_trains_them(root):
         ("real/cat/one.jpg", r"real_test\.txt, line 2: expected 2 columns"),
         ("real/one.jpg 0", "line 2: expected domain/class/image, got 'real/one.jpg'"),
         ("real/../one.jpg 0", "line 2: expected domain/class/image"),
-        ("real/dog/one.jpg 0", "line 2: label 0 is 'dog' here and 'cat' before"),
+        ("real/dog/one.jpg 0", "line 2: label 0 is 'dog' here but 'cat' before"),
         ("real/dog/one.jpg 2", "no line has label 1"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from probebench.datasets import Dataset, Split
-from probebench.datasets.files import ImageFiles, listed
+from probebench.datasets.files import ImageFiles, find_listed
 from probebench.datasets.views import Views
 from probebench.errors import DataError
 from probebench.fetch.local import NotOnDisk
@@ -173,7 +173,7 @@ def test_the_digest_is_computed_once(folder):
 def test_a_damaged_file_is_named_with_what_to_do(folder, name, keep):
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
-    with pytest.raises(DataError, match=rf"image .*{name} cannot be decoded \(.*replace it by a whole copy, or remove"):
+    with pytest.raises(DataError, match=rf"image .*{name} cannot be decoded \(.*replace it with an intact copy"):
         ImageFiles(folder, [name])[0]
 
 
@@ -188,7 +188,7 @@ def test_a_missing_file_and_one_of_sixteen_bits_are_named(folder):
 def test_an_image_that_pillow_finds_too_large_is_not_called_damaged(folder, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(
-        DataError, match=r"grey\.png is larger than Pillow reads \(Image size \(64 pixels\) .*; scale it"
+        DataError, match=r"grey\.png exceeds the size limit of Pillow \(Image size \(64 pixels\) .*; scale it"
     ):
         ImageFiles(folder, ["grey.png"])[0]
 
@@ -246,7 +246,7 @@ def test_lazy_images_and_labels_agree_in_number(folder):
 
 
 def test_lists_are_checked_for_missing_files_before_anything_is_decoded(folder):
-    assert listed(folder, NAMES)[2].shape == (8, 8, 3)
+    assert find_listed(folder, NAMES)[2].shape == (8, 8, 3)
     names = ["a/wide.jpg", "a/none.jpg", "c/none.jpg"]
     with pytest.raises(NotOnDisk, match=r"2 of 3 listed images are missing, the first .*a/none\.jpg\. The archive may"):
-        listed(folder, names)
+        find_listed(folder, names)

@@ -73,7 +73,7 @@ def test_photographs_are_turned_unless_the_spec_says_otherwise_or_the_folder_is_
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_missing_split_folder_is_named(folder, split):
     (folder / split).rename(folder / "other")
-    with pytest.raises(NotOnDisk, match=rf"dataset 'mine' is not on this machine: there is no folder .*/{split};"):
+    with pytest.raises(NotOnDisk, match=rf"dataset 'mine' is not on this machine: folder .*/{split} does not exist;"):
         own(folder)
 
 
@@ -82,17 +82,17 @@ def test_a_folder_of_classes_is_told_how_it_is_split(folder, there):
     if there:
         (folder / "test").rename(folder.with_name("elsewhere"))
     where = folder / "train"
-    with pytest.raises(NotOnDisk, match=rf"If the folders in {where} are the classes, the reader ") as caught:
+    with pytest.raises(NotOnDisk, match=rf"If the folders in {where} are classes, split them with") as caught:
         own(folder if there else where)
-    reader, kwargs = re.search(r"reader '(.*?)' with kwargs ({.*?}) splits", str(caught.value)).groups()
+    reader, kwargs = re.search(r"reader '(.*?)' and kwargs ({.*?})", str(caught.value)).groups()
     data = load(DatasetSpec("d", reader, ast.literal_eval(kwargs) | {"test_every": 3}))
     assert (list(data.classes), len(data.train), len(data.test)) == (["Emu", "cat", "dog"], 6, 3)
 
 
 def test_a_root_that_is_not_there_or_empty_is_told_so(tmp_path):
-    with pytest.raises(NotOnDisk, match=r"there is no folder .*/none/train;.* Correct the root"):
+    with pytest.raises(NotOnDisk, match=r"folder .*/none/train does not exist;.* Correct `root`"):
         own(tmp_path / "none")
-    with pytest.raises(NotOnDisk, match=r"there is no folder .*/train;.* Put a folder for each split there"):
+    with pytest.raises(NotOnDisk, match=r"folder .*/train does not exist;.* Create a folder for each split there"):
         own(tmp_path)
 
 
@@ -100,7 +100,7 @@ def test_a_root_that_is_not_there_or_empty_is_told_so(tmp_path):
 def test_an_empty_class_folder_is_named(folder, split):
     for path in (folder / split / "dog").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match=rf"class folder .*/{split}/dog has no image in it .*fill it or remove it"):
+    with pytest.raises(DataError, match=rf"class folder .*/{split}/dog has no images .*fill it or remove it"):
         own(folder)
 
 
@@ -109,21 +109,21 @@ def test_photographs_of_a_kind_that_is_not_read_are_named_not_passed_over(folder
     assert len(own(folder).train) == 9
     (folder / "train" / "dog" / "IMG_1.HEIC").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"folder .*/dog has 1 image of a kind .* such as IMG_1.HEIC; convert to .bmp, "
+        DataError, match=r"folder .*/dog has 1 image in an unsupported format, such as IMG_1.HEIC; convert to .bmp, "
     ):
         own(folder)
 
 
 def test_splits_of_other_names_are_told_and_never_taken_for_classes(folder):
     (folder / "test").rename(folder / "valid")
-    with pytest.raises(NotOnDisk, match=r"It has train and valid: name the one .* {'root': ..., 'test': 'valid'}$"):
+    with pytest.raises(NotOnDisk, match=r"It has train and valid: set the one .* {'root': ..., 'test': 'valid'}$"):
         own(folder)
     assert len(own(folder, test="valid").test) == 6
     (folder / "train").rename(folder / "Training")
     with pytest.raises(NotOnDisk, match=r"It has Training and valid: rename them$"):
         own(folder)
     spec = DatasetSpec("d", "probebench.datasets.unsplit:unsplit_folder", {"folder": str(folder), "test_every": 2})
-    with pytest.raises(DataError, match=r"the folders in .* are named as splits are, .*: Training, valid; name them"):
+    with pytest.raises(DataError, match=r"the folders in .* have names of splits, .*: Training, valid; name them"):
         load(spec)
     (folder / "cat").mkdir()  # a class beside others may have any name
     jpeg(folder / "cat" / "0.jpg", "red")
@@ -142,7 +142,7 @@ def test_images_that_are_not_sorted_into_classes_are_named(folder):
 
 def test_a_class_to_test_that_nothing_trains_is_named(folder):
     (folder / "test" / "cat").rename(folder / "test" / "cats")
-    with pytest.raises(DataError, match=r"/test has class folders that .*/train has not: cats; names must agree"):
+    with pytest.raises(DataError, match=r"/test has class folders that .*/train does not have: cats; names must match"):
         own(folder)
 
 
@@ -153,11 +153,11 @@ def test_a_linked_folder_is_followed(folder, tmp_path_factory):
 
 
 def test_a_split_is_not_tested_on_itself(folder):
-    with pytest.raises(DataError, match=r"/train is .*/train; keep other images for the test"):
+    with pytest.raises(DataError, match=r"/train is .*/train; use other images for testing"):
         own(folder, test="train")
     (folder / "test").rename(folder / "elsewhere")
     os.symlink(folder / "train", folder / "test")
-    with pytest.raises(DataError, match=r"/test is .*/train; keep other images for the test"):
+    with pytest.raises(DataError, match=r"/test is .*/train; use other images for testing"):
         own(folder)
 
 

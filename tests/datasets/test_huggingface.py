@@ -81,12 +81,12 @@ def test_a_repository_in_the_cache_is_read_at_its_commit_without_asking_the_netw
 
 @pytest.mark.parametrize("revision", [None, "main", "v1.0", COMMIT[:7], COMMIT.upper()])
 def test_a_revision_that_could_move_is_refused(revision):
-    with pytest.raises(ProbebenchError, match="someone/newts needs a revision: the 40 hexadecimal digits"):
+    with pytest.raises(ProbebenchError, match="someone/newts needs a revision, the 40 hexadecimal digits"):
         read("someone/newts", revision=revision)
 
 
 def test_a_path_that_is_not_there_is_named():
-    with pytest.raises(NotOnDisk, match=r"there is no folder or file .*/no/such/folder"):
+    with pytest.raises(NotOnDisk, match=r"no folder or file .*/no/such/folder"):
         read("/no/such/folder")
 
 
@@ -99,7 +99,7 @@ def test_one_file_is_split_by_the_library(folder):
 
 def test_a_split_is_not_tested_on_itself(folder):
     with pytest.raises(
-        DataError, match=r"test is 'train', and so is train; cut it, as in train = 'train\[:80%\]', test"
+        DataError, match=r"train and test are both 'train'; slice the split, as in train = 'train\[:80%\]', test"
     ):
         read(str(folder), test="train")
 
@@ -196,7 +196,7 @@ def test_labels_that_are_none_are_named(folder, labels, message):
         ),
         (
             {"kind": datasets.Value("int64")},
-            r"no column 'label' of type ClassLabel; it has .*label \(Value\)\. Name",
+            r"no column 'label' of type ClassLabel; it has .*label \(Value\)\. Set",
         ),
     ],
 )

@@ -66,10 +66,10 @@ def test_arrays_of_another_kind_are_named(pcam, kind, array, message):
 
 def test_files_that_are_damaged_or_hold_something_else_are_named(pcam):
     path = write(pcam, "test", "y", np.zeros((3, 1, 1, 1), np.uint8), name="z")
-    with pytest.raises(DataError, match=r"split_test_y\.h5 is not a whole HDF5 file with 'y' in it .*unpack"):
+    with pytest.raises(DataError, match=r"split_test_y\.h5 is not a valid HDF5 file with 'y' in it .*unpack"):
         read("pcam")
     path.write_bytes(b"cut off")
-    with pytest.raises(DataError, match=r"split_test_y\.h5 is not a whole HDF5 file"):
+    with pytest.raises(DataError, match=r"split_test_y\.h5 is not a valid HDF5 file"):
         read("pcam")
     path.unlink()
     with pytest.raises(NotOnDisk, match=r"pcam is incomplete: camelyonpatch_level_2_split_test_y\.h5 not found"):

@@ -44,7 +44,7 @@ def test_listed_images_of_no_class_or_that_are_missing_are_named(sun):
     with pytest.raises(NotOnDisk, match=r"1 of 2 listed images are missing, the first .*/a/abbey/sun_a\.jpg"):
         read("sun397")
     (sun / "Training_01.txt").write_text("/z/zoo/sun_z.jpg\n")
-    with pytest.raises(DataError, match=r"Training_01\.txt names images in 'z/zoo', which is no class of ClassName"):
+    with pytest.raises(DataError, match=r"Training_01\.txt lists images in 'z/zoo', which is not a class in ClassName"):
         read("sun397")
     (sun / "Training_01.txt").write_bytes(b"\xff")
     with pytest.raises(DataError, match=r"Training_01\.txt cannot be read"):

@@ -146,7 +146,7 @@ def test_an_archive_that_is_still_packed_is_not_there(mnist):
         ("train-images-idx3-ubyte", np.zeros((20, 28)), "ValueError: x should have 3 dimension"),
         ("train-labels-idx1-ubyte", np.zeros(19), r"train split: labels must be int64 of shape \(20,\)|no training"),
         ("t10k-labels-idx1-ubyte", np.arange(10) + 3, "test split: labels run from 3 to 12, outside 0 to 9"),
-        ("train-labels-idx1-ubyte", np.arange(20) % 9, "no training image of 1 of 10 classes, the first '9 - nine'"),
+        ("train-labels-idx1-ubyte", np.arange(20) % 9, "no training images for 1 of 10 classes, the first '9 - nine'"),
     ],
 )
 def test_arrays_of_another_shape_and_labels_that_are_none_are_named(mnist, name, array, message):
@@ -192,14 +192,14 @@ def test_fer2013(root, monkeypatch):
 def test_fer2013_of_other_content_is_named(root, monkeypatch):
     train = [face(i, "Training") for i in range(7)]
     write_fer2013(root, monkeypatch, [HEAD, *train, face(0, "PublicTest", count=47 * 48)])
-    with pytest.raises(DataError, match=r"FER2013 in .* has a file that is damaged or of another format"):
+    with pytest.raises(DataError, match=r"FER2013 in .* has a file that is damaged or in another format"):
         read("fer2013")
     write_fer2013(root, monkeypatch, [HEAD, *train, face(7, "PublicTest")])
     with pytest.raises(DataError, match="'fer2013', test split: labels run from 7 to 7, outside 0 to 6"):
         read("fer2013")
     monkeypatch.undo()
     monkeypatch.setenv("PROBEBENCH_DATA", str(root))
-    with pytest.raises(NotOnDisk, match=r"finds no FER2013 in .*, or a damaged one\. Download https.*kaggle\.com"):
+    with pytest.raises(NotOnDisk, match=r"finds no FER2013 in .*, or it is damaged\. Download https.*kaggle\.com"):
         read("fer2013")
 
 
@@ -244,7 +244,7 @@ def test_stl10_of_other_content_is_named(root, monkeypatch):
     with pytest.raises(DataError, match="'stl10', test split: labels run from 10 to 255, outside 0 to 9"):
         read("stl10")
     (folder / "train_X.bin").write_bytes(b"cut off")
-    with pytest.raises(NotOnDisk, match=r"torchvision finds no STL10 in .*, or a damaged one\. Run: probebench fetch"):
+    with pytest.raises(NotOnDisk, match=r"torchvision finds no STL10 in .*, or it is damaged\. Run: probebench fetch"):
         read("stl10")
 
 
@@ -282,7 +282,7 @@ def test_gtsrb_keeps_the_pictures_of_one_sign_together(gtsrb):
 
 def test_a_sign_that_is_missing_does_not_shift_the_labels_of_the_others(gtsrb):
     (gtsrb / "GTSRB" / "Training" / "00007").rename(gtsrb / "elsewhere")
-    with pytest.raises(DataError, match=r"GTSRB in .* has no training image of 1 of 43 classes"):
+    with pytest.raises(DataError, match=r"GTSRB in .* has no training images for 1 of 43 classes"):
         read("gtsrb")
 
 
@@ -362,7 +362,7 @@ def test_lists_that_are_missing_or_damaged_are_named(root):
     with pytest.raises(DataError, match=r"Food101 in .* has a file that is damaged .*\(JSONDecodeError: .*unpack"):
         read("food101")
     (folder / "meta" / "test.json").unlink()
-    with pytest.raises(NotOnDisk, match=r"there is no file .*meta/test\.json\. Run: probebench fetch food101"):
+    with pytest.raises(NotOnDisk, match=r"file .*meta/test\.json does not exist\. Run: probebench fetch food101"):
         read("food101")
 
 

@@ -69,7 +69,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("keep", [0, 4, 100, 100_000])
 def test_a_truncated_file_is_refused(tmp_path, keep):
     (tmp_path / "w.safetensors").write_bytes(WEIGHTS.read_bytes()[:keep])
-    with pytest.raises(WeightsError, match="not a readable safetensors file, or cut short"):
+    with pytest.raises(WeightsError, match="not a readable safetensors file, or truncated"):
         build_model(GLYPHVIT, weights=tmp_path / "w.safetensors")
 
 
@@ -96,16 +96,16 @@ def test_names_that_do_not_fit_are_shown_beside_the_networks(tmp_path, tuned):
     torch.save({"meters": {"loss": torch.zeros(1)}, "weights": foreign}, tmp_path / "w.pt")
     with pytest.raises(
         WeightsError,
-        match=r"than vit_tiny_patch16_224 with kwargs {'img_size': 32, .*} \(in its entry 'weights'\): cls_token is "
+        match=r" vit_tiny_patch16_224 with kwargs {'img_size': .*} \(in its entry 'weights'\): cls_token is "
         r"missing; pos_embed is missing; .* and \d+ more; encoder.0.kernel is not part of the network; "
         r"encoder.1.kernel is not .*; encoder.2.kernel is not part of the network and 2 more. "
-        r"The file has tensors in 'meters' as well$",
+        r"The file also has tensors in 'meters'$",
     ):
         build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
 
 
 def test_a_wrong_depth_is_refused():
-    with pytest.raises(LayoutError, match="has 12 blocks where its spec says 11"):
+    with pytest.raises(LayoutError, match="has 12 blocks, but its spec says depth=11"):
         build_model(replace(RANDOM, architecture="vit_tiny_patch16_224", kwargs={}, depth=11))
 
 
@@ -169,8 +169,8 @@ def test_of_several_entries_that_fit_none_is_guessed(tmp_path, tuned):
     torch.save({"net": tuned, "ema": prefixed("model.", tuned), "epoch": 3}, tmp_path / "w.pt")
     with pytest.raises(
         WeightsError,
-        match=r"2 times, in its entry 'net' and in its entry 'ema' under the prefix 'model\.' of its names; of the "
-        r"file's state save only the one that is meant, as state\['net'\]$",
+        match=r"2 times, in its entry 'net' and in its entry 'ema' under the prefix 'model\.' of its names; save "
+        r"only the one to use, for example state\['net'\], where state is the loaded file$",
     ):
         build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
 
@@ -256,7 +256,9 @@ def test_a_network_that_is_there_twice_is_not_guessed(tmp_path, tuned):
 def test_averaged_weights_that_do_not_fit_are_not_passed_over(tmp_path, tuned):
     averaged = {name: tensor for name, tensor in tuned.items() if name != "norm.weight"}
     torch.save({"state_dict": tuned, "state_dict_ema": averaged}, tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match=r"averaged .* do not fit: .*norm.weight is missing.*state\['state_dict'\]"):
+    with pytest.raises(
+        WeightsError, match=r"EMA weights, .* do not match .*norm.weight is missing.*state\['state_dict'\]"
+    ):
         build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
     counted = prefixed("module.", tuned) | {"n_averaged": torch.tensor(9)}  # torch.optim.swa_utils.AveragedModel
     torch.save({"model": tuned, "model_ema": counted}, tmp_path / "w.pt")
@@ -277,7 +279,7 @@ class Code:
 
 def test_no_code_in_a_checkpoint_is_run(tmp_path, capsys):
     torch.save({"state_dict": {}, "args": Code()}, tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match="Python objects are never loaded: save the state_dict of the network alone"):
+    with pytest.raises(WeightsError, match="Python objects are never loaded: save only the state_dict of the network"):
         build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
     assert capsys.readouterr().out == ""
 
@@ -307,7 +309,9 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path):
         ({}, "nothing"),
     ):
         torch.save(content, file)
-        with pytest.raises(WeightsError, match=f"no dictionary of tensors in it, but {held}; save the state_dict of"):
+        with pytest.raises(
+            WeightsError, match=f"contains no dictionary of tensors, but {held}; save only the state_dict"
+        ):
             build_model(tiny(checkpoint=str(file)))
 
 
@@ -320,13 +324,15 @@ def test_pretrained_weights_that_are_damaged_are_refused(tmp_path, monkeypatch):
 
 def test_pretrained_weights_that_are_not_here_are_an_error_with_the_command(monkeypatch):
     monkeypatch.setattr("probebench.fetch.hub.cached", lambda spec: None)
-    with pytest.raises(WeightsError, match=r"vit_b16 \(343 MB\): probebench fetch vit_b16"):
+    with pytest.raises(
+        WeightsError, match=r"'vit_b16' \(343 MB\) are not on this machine; run: probebench fetch vit_b16"
+    ):
         build_model(Catalog.default().model("vit_b16"))
 
 
 def test_another_input_size_needs_a_network_of_that_size():
     spec = ModelSpec("m", "vit_tiny_patch16_224", 12, "random", 32, (0.5,) * 3, (0.5,) * 3, seed=0)
-    with pytest.raises(WeightsError, match=r"input_size is 32, and .* is built for 224 x 224 pixels; give both"):
+    with pytest.raises(WeightsError, match=r"input_size is 32, but .* is built for 224 x 224 pixels; set both"):
         build_model(spec)
     assert build_model(replace(spec, kwargs={"img_size": 32})).net.patch_embed.img_size == (32, 32)
 
@@ -359,7 +365,7 @@ def test_what_a_spec_leaves_out_is_filled_in_and_a_bare_name_gets_its_tag():
         (ModelSpec("m", "VisionTransformer", checkpoint="w.pt"), "needs depth, input_size, mean and std"),
         (ModelSpec("m", "vit_tiny_patch16_224."), "unknown pretraining tag"),
         (ModelSpec("m", "vit_tiny_patch16_224", kwargs={"foo": 1}), "cannot be built with kwargs .*foo"),
-        (ModelSpec("m", "vit_tiny_patch16_224", kwargs={"img_size": (32, 64)}), "only square inputs are read"),
+        (ModelSpec("m", "vit_tiny_patch16_224", kwargs={"img_size": (32, 64)}), "only square inputs are supported"),
         (ModelSpec("m", "resnet50"), "model 'm': ResNet has no list of transformer blocks"),
     ],
 )

@@ -50,7 +50,7 @@ def test_a_network_is_brought_to_its_precision_and_keeps_its_digest(name, dtype)
 
 
 def test_tf32_is_refused_where_there_is_none():
-    with pytest.raises(ProbebenchError, match="tf32 is one of GPUs, and the device is cpu: use fp32 or bf16"):
+    with pytest.raises(ProbebenchError, match="tf32 needs a GPU, but the device is cpu: use fp32 or bf16"):
         build_model(builtin_models()["glyphvit"], precision="tf32")
 
 

@@ -115,7 +115,7 @@ def test_a_precision_is_a_protocol_with_baselines_of_its_own(project, run):
     [
         (
             ["--probe-precision=tf32", "--probe-device=cpu"],
-            "*tf32 is one of GPUs, and the device is cpu: use fp32 or bf16*",
+            "*tf32 needs a GPU, but the device is cpu: use fp32 or bf16*",
         ),
         (["--probe-precision=bf16", "--probe-protocol=default@1+fp16"], "*default@1+fp16 already names a precision*"),
         (["--probe-protocol=default@1+bf61"], "*unknown precision 'bf61'. Did you mean 'bf16'*"),

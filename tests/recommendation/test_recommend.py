@@ -253,7 +253,7 @@ def test_folders_that_cannot_be_probed(tmp_path):
     with pytest.raises(DataError, match="split has train and valid, but neither test nor val; rename the one to"):
         recommend("glyphvit", split)
     (split / "train").rename(split / "Train")
-    with pytest.raises(DataError, match="named as splits are, and not as classes: Train, valid; name them train and"):
+    with pytest.raises(DataError, match="have names of splits, not of classes: Train, valid; name them train and"):
         recommend("glyphvit", split)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no class folders"):
