@@ -14,7 +14,7 @@ from probebench.measure.options import Options
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
-    from probebench.catalog.cases import Case, Selection, Sweep
+    from probebench.catalog.cases import Case, CaseFilter, Sweep
     from probebench.measure.availability import Availability, Here, SkippedSweep
     from probebench.measure.ray.engine import RayEngine
     from probebench.measure.resume import ResumeStore
@@ -84,11 +84,11 @@ class ProbeSession:
     journal: ResumeStore | None = None
     overlooked: list[Path] = field(default_factory=list)
     stopped: Stopped = field(default_factory=Stopped)
-    _prepared: tuple[Catalog, Selection] | None = None
+    _prepared: tuple[Catalog, CaseFilter] | None = None
     _registered: ConftestSpecs | None = None
     _preflight: Availability | None = None
 
-    def prepare(self) -> tuple[Catalog, Selection]:
+    def prepare(self) -> tuple[Catalog, CaseFilter]:
         """The catalog and the selection, as far as conftest files are known by now.
 
         A model or dataset of the command line that none has given yet selects nothing; `check_names` has the last word.
@@ -119,18 +119,18 @@ class ProbeSession:
         """
         from probebench.models import default_catalog
 
-        catalog = (self._prepared[0] if self._prepared else default_catalog()).extended(models, datasets)
+        catalog = (self._prepared[0] if self._prepared else default_catalog()).extend(models, datasets)
         self.options = replace(self.options, weights=_by_name(self.options.weights, catalog))
         self._prepared = catalog, self._select(catalog, partial=True)
         self.registered.taken()
         if self._preflight is not None:
             self._preflight = self._make_preflight(self._preflight.here)
 
-    def _select(self, catalog: Catalog, *, partial: bool) -> Selection:
-        from probebench.catalog.cases import Selection
+    def _select(self, catalog: Catalog, *, partial: bool) -> CaseFilter:
+        from probebench.catalog.cases import CaseFilter
 
         chosen = self.options
-        return Selection.parse(catalog, chosen.models, chosen.datasets, chosen.layers, chosen.sites, partial=partial)
+        return CaseFilter.parse(catalog, chosen.models, chosen.datasets, chosen.layers, chosen.sites, partial=partial)
 
     @property
     def catalog(self) -> Catalog:
