@@ -69,9 +69,7 @@ def catalog(server, root, monkeypatch) -> Catalog:
         DatasetSpec("secret", "m:f", archives=(by_hand,)),
     ]
     base = Catalog.default()
-    made = Catalog(base.models, base.datasets, {**base.suites, "both": ("photos", "drawings")}).extended(
-        [VIT], datasets
-    )
+    made = Catalog(base.models, base.datasets, {**base.suites, "both": ("photos", "drawings")}).extend([VIT], datasets)
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, **kwargs: made))
     return made
 
@@ -119,7 +117,7 @@ def test_a_row_of_corruptions_says_where_they_differ(root, monkeypatch, capsys):
         return DatasetSpec(f"set_c_{corruption}", "m:f", kwargs, note=f"under {corruption}", archives=(archive,))
 
     (root / "set" / "fog").mkdir(parents=True)
-    made = Catalog.default().extended(datasets=[spec("fog", 10), spec("snow", 2000)])
+    made = Catalog.default().extend(datasets=[spec("fog", 10), spec("snow", 2000)])
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, **kwargs: made))
     assert main(["datasets"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "set_c_" in line)
@@ -295,7 +293,7 @@ def test_an_archive_that_several_datasets_use_parts_of_is_fetched_once(server, r
         DatasetSpec(f"d_{part}", "m:f", archives=(Archive(url, size=len(KINDS["a.tar.gz"]), makes=makes),))
         for part, makes in [("text", "top/a.txt"), ("deep", "top/deep"), ("readme", "readme")]
     ]
-    made = Catalog.default().extended(datasets=specs)
+    made = Catalog.default().extend(datasets=specs)
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, **kwargs: made))
     assert main(["fetch", "d_text", "d_deep", "d_readme"]) == 0
     assert "for d_text and 2 more" in capsys.readouterr().out
@@ -392,7 +390,7 @@ from probebench.catalog import Archive, Catalog, DatasetSpec
 from probebench.cli.main import main
 url, md5, size = sys.argv[1:]
 spec = DatasetSpec("d", "m:f", archives=(Archive(url, md5, int(size), makes="top"),))
-made = Catalog.default().extended(datasets=[spec])
+made = Catalog.default().extend(datasets=[spec])
 Catalog.default = classmethod(lambda cls, **kwargs: made)
 sys.exit(main(["fetch", "d"]))
 """
