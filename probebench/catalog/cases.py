@@ -1,4 +1,4 @@
-"""Cases and sweeps: what they are, what their ids are, which of them a run asks for."""
+"""Cases and sweeps, their ids, and the filter that selects some of them for a run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from probebench.catalog.catalog import Catalog
 from probebench.catalog.taps import REFERENCES, SITES, Tap, all_taps
 from probebench.errors import UnknownName, unknown
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
 DEEPEST = 10_000
-"""Layers that a model may have which is not known yet."""
+"""Upper bound of the layers of a model that is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Case:
 
     @property
     def id(self) -> str:
-        """As in ``glyphvit-digits-L06-act``."""
+        """The id in node ids, as in ``glyphvit-digits-L06-act``."""
         return f"{self.sweep.id}-{self.tap.id}"
 
     @property
     def marks(self) -> dict[str, str | int]:
-        """What ``-m 'probe(...)'`` can select by."""
+        """The arguments of its mark, which ``-m 'probe(...)'`` can select by."""
         return {
             "model": self.sweep.model,
             "dataset": self.sweep.dataset,
@@ -58,8 +58,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which models, datasets, layers and sites to keep; None keeps all of a kind.
+class CaseFilter:
+    """The models, datasets, layers and sites to keep; None keeps all of a kind.
 
     Layers are block numbers, ``embed`` or ``final``. The reference taps are kept unless layers or sites are chosen
     and neither names them.
@@ -71,7 +71,7 @@ class Selection:
     sites: frozenset[str] | None = None
 
     def keeps(self, tap: Tap) -> bool:
-        """Whether a tap is among the chosen layers and sites."""
+        """Return whether a tap is among the chosen layers and sites."""
         if tap.layer in REFERENCES:
             named = (self.layers or frozenset()) | (self.sites or frozenset())
             return tap.layer in named or (self.layers is None and self.sites is None)
@@ -87,19 +87,20 @@ class Selection:
         sites: Sequence[str] = (),
         *,
         partial: bool = False,
-    ) -> Selection:
-        """From names as a user writes them; an empty sequence keeps all.
+    ) -> CaseFilter:
+        """Make a filter from names as a user writes them; an empty sequence keeps all.
 
         Args:
             datasets: dataset or suite names
             layers: ``6``, ``L06``, ``4-8``, ``embed``, ``final``
-            partial: the catalog may still grow: models and datasets that it lacks are left out, instead of refused
+            partial: skip models and datasets that the catalog does not have, instead of refusing them, because more
+                may be registered later
 
         Raises:
             UnknownName: with the nearest names
         """
-        chosen = _looked_up(catalog.model, models, partial)
-        found = _looked_up(catalog.dataset_names, datasets, partial)
+        chosen = _look_up(catalog.model, models, partial)
+        found = _look_up(catalog.dataset_names, datasets, partial)
         deepest = max(spec.depth for spec in chosen or catalog.models.values())
         if len(chosen) < len(models):
             deepest = DEEPEST
@@ -111,7 +112,7 @@ class Selection:
         )
 
 
-def _looked_up(look: Callable[[str], Found], names: Iterable[str], partial: bool) -> list[Found]:
+def _look_up(look: Callable[[str], Value], names: Iterable[str], partial: bool) -> list[Value]:
     found = []
     for name in names:
         with suppress(*([UnknownName] if partial else [])):
@@ -126,7 +127,7 @@ def _site(name: str) -> str:
 
 
 def parse_layers(text: str, deepest: int) -> list[int | str]:
-    """Layers from ``6``, ``L06``, ``4-8``, ``embed`` or ``final``.
+    """Return the layers that ``6``, ``L06``, ``4-8``, ``embed`` or ``final`` stands for.
 
     Args:
         deepest: number of layers of the deepest model
@@ -144,8 +145,8 @@ def parse_layers(text: str, deepest: int) -> list[int | str]:
     raise unknown("layer", text, [f"1 to {deepest}", "ranges such as 4-8", *REFERENCES])
 
 
-def by_sweep(cases: Iterable[Case]) -> dict[Sweep, list[Case]]:
-    """Cases grouped by what they share, in their order."""
+def group_by_sweep(cases: Iterable[Case]) -> dict[Sweep, list[Case]]:
+    """Group cases by their sweep, in the given order."""
     groups: dict[Sweep, list[Case]] = {}
     for case in cases:
         groups.setdefault(case.sweep, []).append(case)
@@ -157,23 +158,23 @@ def expand(
     models: Iterable[str],
     datasets: Iterable[str],
     protocol: str,
-    selections: Iterable[Selection] = (),
+    filters: Iterable[CaseFilter] = (),
 ) -> list[Case]:
-    """Every case of the given models and datasets (or suites) that all selections keep.
+    """Make the cases of the given models and datasets (or suites) that all filters keep.
 
     Raises:
         UnknownName: for a model, dataset or suite that the catalog does not have
     """
-    chosen = list(selections)
+    filters = list(filters)
     names = list(dict.fromkeys(d for name in datasets for d in catalog.dataset_names(name)))
     cases = []
     for model in dict.fromkeys(models):
         spec = catalog.model(model)
-        if any(s.models is not None and model not in s.models for s in chosen):
+        if any(each.models is not None and model not in each.models for each in filters):
             continue
-        taps = [tap for tap in all_taps(spec.depth) if all(s.keeps(tap) for s in chosen)]
+        taps = [tap for tap in all_taps(spec.depth) if all(each.keeps(tap) for each in filters)]
         for dataset in names:
-            if any(s.datasets is not None and dataset not in s.datasets for s in chosen):
+            if any(each.datasets is not None and dataset not in each.datasets for each in filters):
                 continue
             sweep = Sweep(model, dataset, protocol)
             cases += [Case(sweep, tap) for tap in taps]
@@ -181,4 +182,4 @@ def expand(
 
 
 ARGUMENTS = ("model", "dataset", "layer", "site")
-"""Of the ``probe`` mark."""
+"""The arguments of the ``probe`` mark."""

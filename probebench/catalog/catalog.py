@@ -1,7 +1,7 @@
-"""Models and datasets as data: the TOML files beside this module, and what names mean.
+"""Models and datasets as data: the TOML files next to this module, and the lookup of names.
 
-No torch here: specs are what pytest collects cases from. What a spec leaves out is filled in by whoever composes the
-catalog.
+No torch here, because pytest collects cases from specs. The fields that a spec leaves out are filled in by
+`Catalog.complete`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from probebench.errors import ProbebenchError, UnknownName, unknown
 
 MODELS_LISTED = "`probebench models` lists those of the catalog"
 DATASETS_LISTED = "`probebench datasets` lists those of the catalog"
-"""Where to look for a name: the command does not know what conftest files and plugins add."""
+"""Hints in errors. The commands do not know the specs that conftest files and plugins add."""
 
 _Spec = TypeVar("_Spec", ModelSpec, DatasetSpec)
 
@@ -32,10 +32,14 @@ def _load(kind: type[_Spec], filename: str) -> dict[str, _Spec]:
 
 
 def parse(kind: type[_Spec], text: str, filename: str) -> dict[str, _Spec]:
-    """The specs of a TOML text by name. Raises UnknownName for a key that is no attribute of them."""
+    """Return the specs of a TOML text by name.
+
+    Raises:
+        UnknownName: for a key that is no attribute of them
+    """
     known = {f.name for f in fields(kind) if f.compare}
     specs = {}
-    for name, table in _expanded(tomllib.loads(text)):
+    for name, table in _expand_tables(tomllib.loads(text)):
         for key in table:
             if key not in known:
                 raise unknown(f"key in [{name}] of {filename}", key, known)
@@ -45,8 +49,11 @@ def parse(kind: type[_Spec], text: str, filename: str) -> dict[str, _Spec]:
     return specs
 
 
-def _expanded(tables: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Tables by name. One with ``each.word = [values]`` stands for one a value, ``{word}`` replaced in all texts."""
+def _expand_tables(tables: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield tables with their names.
+
+    A table with ``each.word = [values]`` stands for one table per value, with ``{word}`` replaced in all texts.
+    """
     for name, table in tables.items():
         each = table.pop("each", None)
         if each is None:
@@ -54,16 +61,16 @@ def _expanded(tables: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, dict[
             continue
         ((word, values),) = each.items()
         for value in values:
-            yield name.replace(f"{{{word}}}", value), _filled(table, f"{{{word}}}", value)
+            yield name.replace(f"{{{word}}}", value), _fill(table, f"{{{word}}}", value)
 
 
-def _filled(table: Any, mark: str, value: str) -> Any:
+def _fill(table: Any, mark: str, value: str) -> Any:
     if isinstance(table, str):
         return table.replace(mark, value)
     if isinstance(table, dict):
-        return {key: _filled(item, mark, value) for key, item in table.items()}
+        return {key: _fill(item, mark, value) for key, item in table.items()}
     if isinstance(table, list):
-        return [_filled(item, mark, value) for item in table]
+        return [_fill(item, mark, value) for item in table]
     return table
 
 
@@ -88,17 +95,17 @@ def builtin_suites() -> Mapping[str, tuple[str, ...]]:
 
 def _refuse(spec: ModelSpec) -> ModelSpec:
     raise ProbebenchError(
-        f"model {spec.name!r}: its spec needs depth, input_size, mean and std; probebench.models.default_catalog() "
-        "makes a catalog that asks timm for them"
+        f"model {spec.name!r}: its spec leaves out depth, input_size, mean or std; give them, or use the catalog of "
+        "probebench.models.default_catalog(), which gets them from timm"
     )
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """What names mean in one run: the built-in specs and those that plugins and conftest files add.
+    """The specs that names stand for in one run: the built-in ones and those that plugins and conftest files add.
 
     Attributes:
-        complete: fills in what the spec of a model leaves out, see `probebench.models.default_catalog`
+        complete: fills in the fields that the spec of a model leaves out, see `probebench.models.default_catalog`
     """
 
     models: Mapping[str, ModelSpec]
@@ -109,25 +116,25 @@ class Catalog:
 
     @classmethod
     def default(cls, complete: Callable[[ModelSpec], ModelSpec] = _refuse) -> Catalog:
-        """The built-in specs alone."""
+        """Return a catalog of the built-in specs."""
         return cls(builtin_models(), builtin_datasets(), builtin_suites(), complete)
 
-    def extended(self, models: Iterable[ModelSpec] = (), datasets: Iterable[DatasetSpec] = ()) -> Catalog:
-        """A catalog with more specs.
+    def extend(self, models: Iterable[ModelSpec] = (), datasets: Iterable[DatasetSpec] = ()) -> Catalog:
+        """Return a catalog with these specs added.
 
         Raises:
-            ProbebenchError: if a name is taken
+            ProbebenchError: if a name is already in use
         """
         merged = _merge("model", self.models, models), _merge("dataset", self.datasets, datasets)
         used = {name: spec for name, spec in self._used.items() if (name in self.models) == (name in merged[0])}
         return Catalog(*merged, self.suites, self.complete, used)
 
     def model(self, name: str) -> ModelSpec:
-        """The complete spec of a model.
+        """Return the complete spec of a model.
 
         Args:
-            name: one of `models`; one of them with ``_random`` behind it for its untrained control; or ``timm:`` and
-                a timm model with the tag of its weights, which gets a name made of it
+            name: one of `models`; one of them followed by ``_random``, for its untrained control; or ``timm:`` and
+                a timm model with the tag of its weights, whose name in ids is made of these
 
         Raises:
             UnknownName: with the nearest names
@@ -147,11 +154,14 @@ class Catalog:
 
     @property
     def licences(self) -> set[str]:
-        """In lower case, those of `models`, and of the models of timm that `model` was asked for so far."""
+        """The licences, in lower case, of `models` and of the models of timm that were looked up so far."""
         return {spec.licence.lower() for spec in (*self.models.values(), *self._used.values()) if spec.licence}
 
     def _control(self, name: str) -> ModelSpec | None:
-        """``vit_b16_random`` is the architecture of ``vit_b16``, never trained; not listed, for every model has one."""
+        """Return the spec of ``vit_b16_random``: ``vit_b16``, never trained. None if there is no such base model.
+
+        Controls are not listed, because every model has one.
+        """
         base = self.models.get(name.removesuffix("_random"))
         if base is None or base.name == name or base.weights == "random":
             return None
@@ -168,40 +178,49 @@ class Catalog:
             pretraining="none",
             reference="",
             licence="",
-            note=f"The control: the architecture of {base.name}, never trained.",
+            note=f"Random control: the architecture of {base.name}, never trained.",
         )
 
     def dataset(self, name: str | Path) -> DatasetSpec:
-        """Raises UnknownName with the nearest names, or for a folder with the spec that reads it."""
+        """Return the spec of a dataset.
+
+        Raises:
+            UnknownName: with the nearest names; for a path, with the spec that reads the folder
+        """
         names = [*self.datasets, *self.suites]
         if not isinstance(name, str):
-            raise a_folder(str(name)) if isinstance(name, Path) else unknown("dataset", name, names, DATASETS_LISTED)
+            if isinstance(name, Path):
+                raise _folder_error(str(name))
+            raise unknown("dataset", name, names, DATASETS_LISTED)
         found = self.datasets.get(name) or self._at_severity(name)
         # Path.is_dir raises OSError for a name that is too long for a file's.
         if found is None and ("/" in name or "\\" in name or os.path.isdir(name)):
-            raise a_folder(name)
+            raise _folder_error(name)
         if found is None:
             raise unknown("dataset", name, names, DATASETS_LISTED)
         return found
 
     def reference(self, spec: ModelSpec) -> DatasetSpec | None:
-        """The dataset that stands for what a model was pretrained on; None if none is known.
+        """Return the dataset that represents the images a model was pretrained on; None if none is known.
 
         Raises:
-            UnknownName: if the catalog lacks it
+            UnknownName: if the catalog does not have it
         """
         return self.dataset(spec.reference) if spec.reference else None
 
     def clean(self, spec: DatasetSpec) -> DatasetSpec:
-        """What a probe for a dataset is trained on under ``transfer@1``: its clean dataset, or itself if it has none.
+        """Return the dataset that probes are trained on under ``transfer@1``: the clean one, or itself if it has none.
 
         Raises:
-            UnknownName: if the catalog lacks it
+            UnknownName: if the catalog does not have it
         """
         return self.dataset(spec.clean) if spec.clean else spec
 
     def _at_severity(self, name: str) -> DatasetSpec | None:
-        """``cifar10_c_fog_s3`` is ``cifar10_c_fog`` at severity 3; not listed, for lists would be five times longer."""
+        """Return the spec of ``cifar10_c_fog_s3``: ``cifar10_c_fog`` at severity 3. None if there is no such dataset.
+
+        Severities are not listed, because lists would be five times as long.
+        """
         match = re.fullmatch("(.+)_s([1-5])", name)
         base = self.datasets.get(match[1]) if match else None
         if match is None or base is None or "severity" not in base.kwargs:
@@ -210,13 +229,17 @@ class Catalog:
         return replace(base, name=name, kwargs={**base.kwargs, "severity": severity})
 
     def dataset_names(self, name: str) -> tuple[str, ...]:
-        """The datasets of a suite, or the one dataset of that name. Raises UnknownName with the nearest names."""
+        """Return the names of a suite's datasets, or the one dataset of that name.
+
+        Raises:
+            UnknownName: with the nearest names
+        """
         suite = self.suites.get(name) if isinstance(name, str) else None
         return suite or (self.dataset(name).name,)
 
 
-def a_folder(name: str) -> UnknownName:
-    """The error for a path in the place of a dataset's name, with the spec that reads the folder."""
+def _folder_error(name: str) -> UnknownName:
+    """Return the error for a path given as a dataset's name, with the spec that reads the folder."""
     path = Path(name).expanduser()
     spec, split = re.sub("[^A-Za-z0-9]", "_", path.resolve().name) or "mine", ("train", "test", "val")
     if os.path.isdir(path) and not any(os.path.isdir(path / each) for each in split):
@@ -225,9 +248,9 @@ def a_folder(name: str) -> UnknownName:
         reader, kwargs = "folder:image_folder", {"root": name}
     what = "is a folder" if os.path.isdir(path) else f"looks like a folder (there is none: {path.absolute()})"
     return UnknownName(
-        f"dataset {name!r} {what} and not a dataset's name. A folder of images is read by "
-        f"DatasetSpec({spec!r}, 'probebench.datasets.{reader}', {kwargs}): give that in Python, or for pytest "
-        f"return it from pytest_probebench_datasets in a conftest.py and name {spec!r}"
+        f"dataset {name!r} {what} and not a dataset's name. To read a folder of images, use "
+        f"DatasetSpec({spec!r}, 'probebench.datasets.{reader}', {kwargs}): pass it in Python, or for pytest return it "
+        f"from pytest_probebench_datasets in a conftest.py and name {spec!r}"
     )
 
 
@@ -241,11 +264,11 @@ def _merge(kind: str, old: Mapping[str, _Spec], new: Iterable[_Spec]) -> Mapping
 
 
 def dataset_of(dataset: str | DatasetSpec, catalog: Catalog) -> DatasetSpec:
-    """The spec of a dataset.
+    """Return the spec of a dataset that is given as a name or as a spec.
 
     Raises:
-        UnknownName: for a name that there is not, or a folder
-        ProbebenchError: for something else than a name or a spec
+        UnknownName: if no dataset has that name, or it is the path of a folder
+        ProbebenchError: if it is neither a name nor a spec
     """
     if isinstance(dataset, str | Path):
         return catalog.dataset(dataset)

@@ -1,6 +1,6 @@
-"""The named precisions of a forward pass, and the state of torch that each of them asks for.
+"""The named precisions of a forward pass.
 
-Only the network computes in them: pooling sums in float32, and so do affine sites, probes and all that follows.
+Only the network computes in them: pooling, affine sites, probes and everything after them use float32.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Literal
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 PRECISIONS: dict[str, Precision] = {"fp32": "float32", "tf32": "tf32", "bf16": "bfloat16", "fp16": "float16"}
-"""Short names, as users write them, and what a protocol calls them."""
+"""Names in protocols by the short names that users write."""
 
 MEANING = {
     "fp32": "parameters, activations and products of matrices in float32",

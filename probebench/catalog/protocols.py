@@ -1,4 +1,4 @@
-"""The named protocols: everything besides model, dataset and tap that decides a number.
+"""The named protocols: all settings besides model, dataset and tap that decide a number.
 
 A protocol is frozen: its fields never change under the same name and version. Its fingerprint is a hash of all
 fields, and results of different fingerprints are never compared.
@@ -31,8 +31,7 @@ class Protocol:
         train_view: how a training image becomes the model's input: ``random_resized_crop_flip`` (one random view of
             each, area 0.08 to 1, aspect 3/4 to 4/3, mirrored half the time) or ``resize_center_crop``
         test_view: the same for test images
-        pixel_mean: per channel, of images in [0, 1]; None for what the weights declare
-        pixel_std: likewise
+        pixel_mean, pixel_std: per channel, of images in [0, 1]; None for those that the weights declare
         train_fraction: share of the official train split that the probe is fitted on, drawn at random by `seed`
         train_multiple: the number of training images is rounded down to a multiple of this (an incomplete last
             batch dropped), unless nothing would remain
@@ -43,12 +42,12 @@ class Protocol:
         C: inverse regularisation strength of the probe, in scikit-learn's convention; None if it is chosen from `path`
         max_iter: most iterations of the probe's solver
         precision: of the forward pass, see `probebench.catalog.precision`
-        selection: what the best tap is picked on: ``test``, or the ``held_out`` part of train
+        selection: the images that the best tap is chosen on: ``test``, or the ``held_out`` part of train
         seed: of the random views and of the splits
         path: the values of C to choose from on the held-out part of train, rising; the probe is then fitted again on
             all of train (the ridge probe has alpha = 1 / C)
         held_out: the share of train that is held out; per class, and all views of one source image on one side
-        interpolation: of the resizing: ``model`` for what the weights were trained with; None for bilinear
+        interpolation: of the resizing: ``model`` for the one that the weights were trained with; None for bilinear
         shots: training images per class, drawn at random from train by `seed`, one view of each source image; None
             for all
         draws: how many training sets of `shots` are drawn, each with a probe of its own; accuracies are the mean
@@ -90,12 +89,12 @@ class Protocol:
                 raise ProbebenchError(f"protocol {self.name!r}: {name} must be at least 1, got {value}")
         if self.shots == 1 and self.held_out is not None:
             raise ProbebenchError(
-                f"protocol {self.name!r}: of one training image per class none can be held out; take more shots, or "
+                f"protocol {self.name!r}: with one training image per class, none can be held out; use more shots, or "
                 "a probe that needs no held-out part"
             )
 
     def _check_choices(self) -> None:
-        """What no protocol can say would else be taken for something that it did not mean."""
+        """Reject invalid field values instead of silently treating them as the default."""
         for name, known in _choices().items():
             value = getattr(self, name)
             if value not in known:
@@ -110,7 +109,7 @@ class Protocol:
             raise ProbebenchError(f"protocol {self.name!r}: path must be rising values above 0, got {self.path}")
 
     def resizing(self, model: ModelSpec) -> str:
-        """The interpolation that a model's images are resized with."""
+        """Return the interpolation that a model's images are resized with."""
         return model.interpolation if self.interpolation == "model" else "bilinear"
 
     @property
@@ -124,7 +123,7 @@ class Protocol:
 
 @cache
 def _choices() -> dict[str, tuple[str | None, ...]]:
-    """By attribute of a protocol the values that its type names, and None where it may be left out."""
+    """Return by attribute of a protocol the values that its type allows, with None if it may be left out."""
     found = {}
     for name, hint in get_type_hints(Protocol).items():
         kinds = (hint,) if get_origin(hint) is Literal else get_args(hint)
@@ -176,18 +175,18 @@ DEFAULT = Protocol(
     interpolation="model",
 )
 
-# As `default@1`, from few labels. A quarter of them is held out, so that of 4 shots one is.
+# Like `default@1`, with few labels. A quarter is held out, which is one of 4 shots.
 FEW_SHOT_4 = replace(DEFAULT, name="few_shot_4@1", shots=4, draws=5, held_out=0.25)
 FEW_SHOT_16 = replace(DEFAULT, name="few_shot_16@1", shots=16, draws=5, held_out=0.25)
 
-# As `default@1`, with probe, C and tap from undistorted training images: how well all of it carries over.
+# Like `default@1`, with probe, C and tap from undistorted training images: how well do all three transfer?
 TRANSFER = replace(DEFAULT, name="transfer@1", train_on="clean")
 
 PROTOCOLS = {protocol.name: protocol for protocol in (DEFAULT, PAPER, FEW_SHOT_4, FEW_SHOT_16, TRANSFER)}
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name; with ``+tf32``, ``+bf16`` or ``+fp16`` behind it, the same in that precision.
+    """Return the protocol of that name; a name followed by ``+tf32``, ``+bf16`` or ``+fp16`` has that precision.
 
     Raises:
         UnknownName: with the nearest names

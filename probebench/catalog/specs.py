@@ -1,4 +1,4 @@
-"""What the catalog is made of: frozen descriptions of models, datasets and the files that they come in. No torch."""
+"""Frozen descriptions of models, datasets and the files that they are published in. No torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from probebench.errors import ProbebenchError
 class ModelSpec:
     """A frozen network.
 
-    What is left out of depth, input size and pixel statistics is filled in from timm when the model is first used;
-    catalogued models have it all, so that cases are collected without torch.
+    A depth, input size or pixel statistics that are left out are filled in from timm when the model is first used.
+    The models of the catalog have all of them, so that cases are collected without torch.
 
     Attributes:
         name: used in ids; letters, digits and underscores
@@ -29,15 +29,15 @@ class ModelSpec:
         input_size: side of the square input in pixels
         mean, std: per channel, of images in [0, 1]: the statistics that the weights were trained with
         interpolation: of the resizing that the weights were trained with: ``bilinear`` or ``bicubic``; if left out,
-            what timm says where it is asked for the rest, or bilinear
-        crop: share of the resized image that the centre crop kept when the weights were evaluated; told beside what a
-            protocol does
-        checkpoint: the path of weights of one's own, used instead of `weights`: safetensors, or a torch file of plain
-            tensors, of which the entry that holds the network is taken, averaged weights (EMA) before others; relative
+            the value that timm declares, if other fields are left out, too, and otherwise bilinear
+        crop: share of the resized image that the centre crop kept when the weights were evaluated; reported next to the
+            share that a protocol keeps
+        checkpoint: the path of your own weights, used instead of `weights`: safetensors, or a torch file of plain
+            tensors, of which the entry that holds the network is used, averaged weights (EMA) before others; relative
             to the directory pytest is started in. A prefix of training code before the names of the network, such as
-            ``backbone.``, is dropped, and what lies elsewhere in the file left out
-        source: where pretrained weights lie: a hub repository, one and a file name after a colon, or a URL; empty for
-            the repository ``timm/`` and the architecture
+            ``backbone.``, is dropped, and other tensors of the file are ignored
+        source: where pretrained weights are published: a hub repository, a hub repository and a file name after a
+            colon, or a URL; empty for the repository ``timm/`` and the architecture
         sha256: of the weights file; checked when given
         seed: of the random initialisation
         control_of: for a random control, the pretrained model it is the control of
@@ -48,7 +48,7 @@ class ModelSpec:
         download_size: of the weights file in bytes, as float32; 0 where nothing is downloaded
         pretraining: method and data of the pretraining
         reference: name of a dataset whose test images are a sample of what the network was (last) pretrained on, from
-            which the shift of others is measured; empty if none is known
+            which the shift of other datasets is measured; empty if none is known
         licence: of the weights, an SPDX id or a name
         note: one line about the weights
         typed: what ``--probe-model`` takes for it; the name, unless the user named a model of timm (`timm_spec`)
@@ -89,11 +89,11 @@ class ModelSpec:
         if self.weights not in ("timm", "random") and not self.weights.startswith("embedded:"):
             raise ProbebenchError(
                 f"model {self.name!r}: weights must be timm, random or embedded:FILE, got {self.weights!r}; "
-                "a file of your own is named by checkpoint"
+                "for a file of your own, give checkpoint"
             )
         if self.architecture == "VisionTransformer" and self.weights == "timm" and self.checkpoint is None:
             raise ProbebenchError(
-                f"model {self.name!r}: timm has no weights for its class VisionTransformer; name a checkpoint, or say "
+                f"model {self.name!r}: timm has no weights for its class VisionTransformer; give a checkpoint, or "
                 "weights='random' and a seed"
             )
         if self.tuned_from is not None and (self.tuned_from == self.name or self.control_of is not None):
@@ -110,7 +110,8 @@ class ModelSpec:
                 raise ProbebenchError(f"model {self.name!r}: {name} needs three numbers, got {given}")
             if not all(least <= each <= 1 for each in value):
                 raise ProbebenchError(
-                    f"model {self.name!r}: {name} is of pixels from 0 to 1, got {given}; divide those of 255 by 255"
+                    f"model {self.name!r}: {name} must be for pixels from 0 to 1, got {given}; if yours is for pixels "
+                    "from 0 to 255, divide it by 255"
                 )
             object.__setattr__(self, name, value)
         if self.complete and not self.interpolation:
@@ -118,7 +119,7 @@ class ModelSpec:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing has to be asked of timm to make cases of it and to preprocess images for it."""
+        """True if it has all fields that cases and preprocessing need, so that timm need not be asked."""
         return bool(self.depth and self.input_size and self.mean and self.std)
 
 
@@ -128,12 +129,12 @@ class Archive:
 
     Attributes:
         url: where its publisher keeps it; the last part is the file's name
-        md5: as published; empty where none is
-        size: in bytes, rounded where no exact figure is published; 0 where none is
-        folder: where it is unpacked, or put if it is no archive, inside the data root
-        makes: what is there afterwards that was not before, a path inside the data root; empty for a plain file, which
-            makes itself
-        manual: why it cannot be fetched by a program (an account, terms to agree to); empty where it can
+        md5: as published; empty if none is published
+        size: in bytes, rounded if no exact figure is published; 0 if none is published
+        folder: where it is unpacked, or stored if it is no archive, inside the data root
+        makes: the file or folder that unpacking creates, a path inside the data root; empty for a plain file, which is
+            stored as it is
+        manual: why a program cannot download it (an account, terms to agree to); empty if it can
     """
 
     url: str
@@ -149,7 +150,7 @@ class Archive:
 
     @property
     def result(self) -> str:
-        """`makes`, or where a plain file lies: a path inside the data root."""
+        """`makes`, or the path of a plain file, inside the data root."""
         return self.makes or f"{self.folder}/{self.filename}".removeprefix("/")
 
 
@@ -160,16 +161,16 @@ class DatasetSpec:
     Attributes:
         name: used in ids; letters, digits and underscores
         reader: ``module:function`` that returns class names, train and test, the two as `probebench.datasets.Split`
-        kwargs: passed to the reader; where a ``severity`` is among them, a name that ends in ``_s1`` to ``_s5`` is
-            the same dataset at that severity
-        metric: what its publications report: ``top1`` accuracy, or ``mean_per_class`` accuracy
-        archives: what it is published in; it is on this machine when all that they make is in the data root
+        kwargs: passed to the reader; if they have a ``severity``, a name that ends in ``_s1`` to ``_s5`` is the same
+            dataset at that severity
+        metric: the accuracy that its publications report: ``top1`` or ``mean_per_class``
+        archives: the files that it is published in; it is on this machine if each `Archive.result` is in the data root
         clean: name of the dataset that these images are a shifted version of, or another domain of, with the same
-            class names; what a probe is trained on under ``transfer@1``. Empty where there is none
-        shift: how far the images are from what the embedded model was pretrained on: ``none``, ``shift`` or
-            ``strong``; empty where that has no meaning
+            class names; probes are trained on it under ``transfer@1``. Empty if there is none
+        shift: how far the images are from the pretraining data of the embedded model: ``none``, ``shift`` or
+            ``strong``; empty if that has no meaning
         source, licence: where the images come from and under which terms
-        note: one line about what is in it
+        note: one line about its images and splits
     """
 
     name: str
@@ -190,7 +191,7 @@ class DatasetSpec:
 
     @property
     def download_size(self) -> int:
-        """Bytes of all archives together; 0 where none is published or nothing is to be downloaded."""
+        """Bytes of all archives together; 0 if no size is published or nothing has to be downloaded."""
         return sum(archive.size for archive in self.archives)
 
 
@@ -214,6 +215,10 @@ def id_name(typed: str) -> str:
 
 
 def check_name(kind: str, name: str) -> None:
-    """Raises ProbebenchError for a name that would make ids such as glyphvit-digits-L06-act ambiguous."""
+    """Check that a name cannot make ids such as glyphvit-digits-L06-act ambiguous.
+
+    Raises:
+        ProbebenchError: if it has other characters than ASCII letters, digits and underscores
+    """
     if not (name.isascii() and name.replace("_", "a").isalnum()):
-        raise ProbebenchError(f"{kind} name {name!r} may hold only ASCII letters, digits and underscores")
+        raise ProbebenchError(f"{kind} name {name!r} may contain only ASCII letters, digits and underscores")

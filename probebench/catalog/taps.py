@@ -1,10 +1,10 @@
 """The places inside a vision transformer where features are read.
 
 A *tap* is a (layer, site) pair. Layers are transformer blocks numbered from 1; the eight sites of a layer follow
-the order in which data meets them in a pre-norm block (arXiv 2603.05280, section 3). Two reference taps stand
-beside them: ``embed`` (tokens entering block 1) and ``final`` (tokens after the final norm).
+the order in which data passes them in a pre-norm block (arXiv 2603.05280, section 3). There are two more, the reference
+taps: ``embed`` (tokens entering block 1) and ``final`` (tokens after the final norm).
 
-This module knows names only; `probebench.models.layouts` knows where in a network they lie.
+This module has names only; `probebench.models.layouts` has their places in a network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import total_ordering
 from probebench.errors import unknown
 
 SITES = ("ln1", "mha", "rc1", "ln2", "fc1", "act", "fc2", "rc2")
-"""The module sites of a layer, in the order data meets them."""
+"""The module sites of a layer, in the order data passes them."""
 
 EMBED = "embed"
 FINAL = "final"
@@ -60,10 +60,10 @@ class Tap:
 
     @classmethod
     def parse(cls, text: str) -> Tap:
-        """The tap whose `id` is `text`.
+        """Return the tap with that `id`.
 
         Raises:
-            UnknownName: if `text` is no tap's id
+            UnknownName: if no tap has it
         """
         if text in REFERENCES:
             return cls(text, text)
@@ -74,6 +74,6 @@ class Tap:
 
 
 def all_taps(depth: int) -> list[Tap]:
-    """Every tap of a network of `depth` blocks, in the order data meets them: 8 x depth + 2."""
+    """Return the 8 x depth + 2 taps of a network of `depth` blocks, in the order data passes them."""
     inner = [Tap(layer, site) for layer in range(1, depth + 1) for site in SITES]
     return [Tap(EMBED, EMBED), *inner, Tap(FINAL, FINAL)]

@@ -98,7 +98,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """How a sweep is measured.
+    """The plan of a sweep.
 
     Attributes:
         mode: where features are stored: on the ``device``; in ``memory``; on ``disk``, in the feature cache; in memory,
@@ -129,7 +129,7 @@ class SweepPlan:
 
     @property
     def passes(self) -> int:
-        """How often the images go through the network."""
+        """The number of times that the images go through the network."""
         return len(self.groups) if self.mode == "passes" else 1
 
 

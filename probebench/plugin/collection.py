@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probebench.catalog.cases import ARGUMENTS, Case, Selection, by_sweep, expand
+from probebench.catalog.cases import ARGUMENTS, Case, CaseFilter, expand, group_by_sweep
 from probebench.catalog.specs import TIMM, names_timm
 from probebench.errors import ProbebenchError, nearest
 from probebench.plugin.items import CASE, SWEEP
@@ -33,7 +33,7 @@ def parametrize(metafunc: pytest.Metafunc, state: ProbeSession) -> None:
         state.sweeps.update(case.sweep for case in cases)
         if state.sharding is not None:
             state.sharding.add(cases)
-        for sweep, its_cases in by_sweep(cases).items():
+        for sweep, its_cases in group_by_sweep(cases).items():
             skipped = state.availability.decide(sweep, len(its_cases))
             if skipped is None or skipped.model_requested:
                 # A model that the command line names always has its cases, so that each can be selected and skipped.
@@ -88,7 +88,7 @@ def _cases(metafunc: pytest.Metafunc, state: ProbeSession) -> list[Case]:
     if ANY_OF_TIMM in models:
         models.remove(ANY_OF_TIMM)
         models += [model for model in state.options.models if names_timm(model)]
-    own = Selection.parse(catalog, models, datasets, layers, sites)
+    own = CaseFilter.parse(catalog, models, datasets, layers, sites)
     specs = [catalog.model(model) for model in models]
     models = [spec.name for spec in specs]
     chosen = [spec.depth for spec in specs if selection.models is None or spec.name in selection.models]

@@ -15,7 +15,7 @@ from probebench.plugin.collected import Collected
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
-    from probebench.catalog.cases import Selection, Sweep
+    from probebench.catalog.cases import CaseFilter, Sweep
     from probebench.catalog.taps import Tap
     from probebench.errors import Note
     from probebench.measure.availability import Availability, RequestedNames, SkippedSweep
@@ -78,13 +78,13 @@ class ProbeSession:
     resume_store: ResumeStore | None = None
     run: Run | None = None
     record: Record | None = None
-    _prepared: tuple[Catalog, Selection] | None = None
+    _prepared: tuple[Catalog, CaseFilter] | None = None
     _conftest_specs: ConftestSpecs | None = None
     _availability: Availability | None = None
 
     # The catalog, which grows as pytest loads conftest files
 
-    def prepare(self) -> tuple[Catalog, Selection]:
+    def prepare(self) -> tuple[Catalog, CaseFilter]:
         """The catalog and the selection, as far as conftest files are known by now.
 
         A model or dataset of the command line that is not known yet selects nothing; `check_names` reports it if that
@@ -116,18 +116,18 @@ class ProbeSession:
         """
         from probebench.models import default_catalog
 
-        catalog = (self._prepared[0] if self._prepared else default_catalog()).extended(models, datasets)
+        catalog = (self._prepared[0] if self._prepared else default_catalog()).extend(models, datasets)
         self.options = replace(self.options, weights=_name_weights(self.options.weights, catalog))
         self._prepared = catalog, self._select(catalog, partial=True)
         self.conftest_specs.mark_taken()
         if self._availability is not None:
             self._availability.extend(catalog, self.options.weights, self.requested)
 
-    def _select(self, catalog: Catalog, *, partial: bool) -> Selection:
-        from probebench.catalog.cases import Selection
+    def _select(self, catalog: Catalog, *, partial: bool) -> CaseFilter:
+        from probebench.catalog.cases import CaseFilter
 
         chosen = self.options
-        return Selection.parse(catalog, chosen.models, chosen.datasets, chosen.layers, chosen.sites, partial=partial)
+        return CaseFilter.parse(catalog, chosen.models, chosen.datasets, chosen.layers, chosen.sites, partial=partial)
 
     @property
     def catalog(self) -> Catalog:

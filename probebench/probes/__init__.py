@@ -1,4 +1,4 @@
-"""From features and labels to fitted probes and scored taps. Knows neither networks nor files."""
+"""Fit probes on features and labels, and score taps. Nothing here knows networks or files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The estimator imports torch and scikit-learn, which an unused plugin must not.
+    # The estimator imports torch and scikit-learn, and an unused plugin must not.
     if name == "LogisticProbe":
         return import_module("probebench.probes.estimator").LogisticProbe
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from probebench._arrays import Array
 
 STRENGTHS = "values of C to choose from"
-"""What a probe needs `Protocol.path` for, see `ProbeInfo.needs`."""
+"""The purpose of `Protocol.path`, for `ProbeInfo.needs`."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class ProbeInfo:
     Attributes:
         fit: the probe itself
         memory: the most bytes that fitting one tap takes, besides its features
-        operations: how long one tap takes, as a number of operations of a float32 matrix product that takes as long
+        operations: the operations of a float32 matrix product that takes as long as fitting one tap
         on_device: whether it runs on the torch device; other probes run on the CPU
-        needs: by name the fields of `Protocol` that must not be None, and what the probe needs them for
+        needs: by name the fields of `Protocol` that must not be None, and the purpose that the probe needs them for
     """
 
     fit: Probe
@@ -164,7 +164,7 @@ def register_probe(name: str, module: str) -> None:
 
 
 def find_probe(name: str) -> ProbeInfo:
-    """The probe of that name, with everything that there is to know of it.
+    """Return the probe of that name, with everything that planning needs to know of it.
 
     Raises:
         UnknownName: with the nearest names
@@ -176,7 +176,7 @@ def find_probe(name: str) -> ProbeInfo:
 
 
 def get_probe(name: str) -> Probe:
-    """The function that fits the probe of that name.
+    """Return the function that fits the probe of that name.
 
     Raises:
         UnknownName: with the nearest names

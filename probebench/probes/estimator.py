@@ -1,4 +1,4 @@
-"""The solver as a scikit-learn estimator, for one tap."""
+"""The solver of the logistic path as a scikit-learn estimator, for one set of features."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Standardise, then multinomial logistic regression solved to its optimum.
+    """Standardisation followed by multinomial logistic regression, solved to its optimum.
 
     The objective is that of scikit-learn's ``make_pipeline(StandardScaler(), LogisticRegression(C=C))``, with s the
     sample weights times the class weights and z the standardised features::
@@ -75,10 +75,10 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit to X of shape (n, width) and labels y of shape (n,).
 
         Args:
-            sample_weight: shape (n,), not negative; rows of weight zero are as if they were not there
+            sample_weight: shape (n,), not negative; rows of weight zero are ignored
 
         Raises:
-            ValueError: for parameters, shapes or values that make no sense, and for fewer than two classes
+            ValueError: for invalid parameters, shapes or values, and for fewer than two classes
 
         Warns:
             ConvergenceWarning: if `tol` was not reached
@@ -137,14 +137,14 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def decision_function(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Logits, shape (n, C); for two classes those of the second, shape (n,)."""
+        """Return logits, shape (n, C); for two classes those of the second, shape (n,)."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         logits: npt.NDArray[np.float64] = X @ self.coef_.T + self.intercept_
         return logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Probabilities in the order of `classes_`, shape (n, C)."""
+        """Return probabilities in the order of `classes_`, shape (n, C)."""
         logits = self.decision_function(X)
         if logits.ndim == 1:
             logits = np.column_stack([np.zeros_like(logits), logits])
@@ -152,7 +152,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return probabilities
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
-        """The likeliest class of each row, shape (n,); of equally likely ones the first."""
+        """Return the likeliest class of each row, shape (n,); the first among equals."""
         logits = self.decision_function(X)
         best = (logits > 0).astype(int) if logits.ndim == 1 else logits.argmax(axis=1)
         predicted: npt.NDArray[Any] = self.classes_[best]

@@ -22,10 +22,10 @@ Features = Mapping[Tap, Array]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What one probe is fitted on.
+    """The rows and labels that one probe is fitted on.
 
     Attributes:
-        rows: int64, shape (n,), which of the images that training features were extracted from; None for all of them
+        rows: int64, shape (n,), indices into the training images that features were extracted from; None for all
         labels: int64, shape (n,)
         held_out: bool, shape (n,), the part to choose hyperparameters on; None if there is none
     """
@@ -37,10 +37,10 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class WidthMatched:
-    """The score of a tap whose features were projected to the width of the model's narrowest taps.
+    """The score of a tap whose features were projected to the width of the residual stream.
 
     Attributes:
-        width: of the residual stream: so many principal components were kept
+        width: of the residual stream: the number of principal components that were kept
         accuracy: top-1 on the test split
     """
 
@@ -50,19 +50,19 @@ class WidthMatched:
 
 @dataclass(frozen=True)
 class TapResult:
-    """What one case measured. Over several draws of the training set, numbers are means over draws.
+    """The result of one case. With several draws of the training set, numbers are means over draws.
 
     Attributes:
-        tap: where features were read
+        tap: that features were read at
         width: number of features
         metrics: on the test split
         correct: bool, which test examples were right: shape (n_test,), or (draws, n_test) for several draws
-        seconds: attributed: the tap's own fits and its share of the extraction
-        iterations: of the probe's solver, over all that it solved
+        seconds: of the tap's own fits and its share of the extraction
+        iterations: of the probe's solver, summed over all problems that it solved
         C: inverse regularisation strength of the probe, the median over draws; None if it has none
-        gap: largest relative distance to the optimum, as the solver estimates it; None if it does not
-        held_out_accuracy: on the held-out part of train, or leave-one-out if that is what the probe chose by; None if
-            there is neither
+        gap: largest relative distance to the optimum, as the solver estimates it; None if it gives no estimate
+        held_out_accuracy: on the held-out part of train, or leave-one-out if the probe chose C by that; None if there
+            is neither
         width_matched: the same tap at the width of the residual stream; None if it is no wider
     """
 
@@ -115,8 +115,8 @@ def probe_taps(
         train, test: per tap float32 features of shape (n, width) and (n_test, width), normalised row by row as the
             protocol says, not standardised; on the host or on the device
         sets: the training sets, one a draw
-        narrow: width of the residual stream, to which wider taps are projected as a control; None leaves that out
-        device, jobs: as of `probebench.probes.Probe`
+        narrow: width of the residual stream, to which wider taps are projected as a control; None for no control
+        device, jobs: as in `probebench.probes.Probe`
 
     Yields:
         the result of each tap, once its last fit is done, in any order
@@ -129,8 +129,8 @@ def probe_taps(
         labels, held_out = chosen.labels, chosen.held_out
         features = train if chosen.rows is None else {tap: take(each, chosen.rows) for tap, each in train.items()}
         seconds = dict.fromkeys(train, 0.0)
-        # Before the taps themselves, so that a tap is complete with its own fit. Components have unequal variances,
-        # which standardising them would take away.
+        # The control comes first, so that a tap is complete with its own fit. Components are not standardised, because
+        # that would remove their unequal variances.
         leading = project_wide_taps(features, test, narrow, protocol, device, jobs)
         if leading is not None:
             plain = replace(protocol, standardize=False)
@@ -142,9 +142,9 @@ def probe_taps(
             metrics[tap].append(
                 measure(fit.scores, fit.classes, fit.predictions, test_labels, probabilities=fit.probabilities)
             )
-            if len(matched[tap]) < len(metrics[tap]):  # nothing was to be taken away
+            if len(matched[tap]) < len(metrics[tap]):  # the tap was not projected
                 matched[tap].append(metrics[tap][-1].accuracy)
-            # Scores are large, and have served.
+            # Scores are large, and not needed any more.
             fits[tap].append(replace(fit, scores=fit.scores[:0], seconds=fit.seconds + seconds[tap]))
             if len(fits[tap]) == len(sets):
                 result = _result(tap, train[tap].shape[1], fits[tap], metrics[tap], test_labels)

@@ -1,8 +1,8 @@
 """Weighted k-nearest neighbours as DINO uses them (Caron et al. 2021, arXiv 2104.14294, appendix).
 
 Features are scaled to unit length; the k training images of highest cosine similarity vote for their class with weight
-exp(similarity / temperature). As a probe k is 20 and the temperature 0.07, DINO's, whatever the protocol: nothing is
-trained or chosen, so the protocol's C, path and max_iter have no meaning. Its `standardize` and `held_out` do.
+exp(similarity / temperature). As a probe, k is 20 and the temperature 0.07, as in DINO, under every protocol. Nothing
+is trained or chosen, so the protocol's C, path and max_iter have no effect; its `standardize` and `held_out` have.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from probebench.probes.base import Fit, ProbeInfo
 from probebench.probes.memory import copy_bytes
 from probebench.probes.operations import count_as_path
 from probebench.probes.parallel import Features, Results, encode, fit_batches
-from probebench.probes.principal_axes import Selected, chunks, standardised, statistics
+from probebench.probes.principal_axes import Selected, chunks, standardise, statistics
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
 
 SIMILARITIES = 1 << 23
-"""Most similarities held at once."""
+"""The most similarities in memory at once."""
 
 
 def knn_votes(
@@ -39,13 +39,13 @@ def knn_votes(
     k: int = NEIGHBOURS,
     temperature: float = TEMPERATURE,
 ) -> torch.Tensor:
-    """Votes for each class, float64 of shape (m, classes), the nearest neighbour's being one.
+    """Return the votes for each class, float64 of shape (m, classes), scaled so that the nearest neighbour's is one.
 
     Args:
         train, test: float32 or float64, shapes (n, width) and (m, width), finite, on one device. A row of zeros has
-            similarity zero to every other; as test row, where that leaves no neighbour nearer, all training rows vote
+            similarity zero to every other row; for a test row of zeros, all training rows vote
         labels: int64, shape (n,), in 0 .. classes - 1
-        k: neighbours that vote; all, if there are fewer. Which of equally similar ones at the edge is left open
+        k: neighbours that vote; all rows if there are fewer. Ties at the k-th place are broken arbitrarily
         temperature: of the votes
 
     Raises:
@@ -61,7 +61,7 @@ def knn_votes(
     for first in range(0, len(test), step):
         part = slice(first, first + step)
         similarity, nearest = (test[part] @ train.T).topk(k, dim=1)
-        # Relative to the nearest, which changes no winner and cannot overflow.
+        # Relative to the nearest neighbour: the winner is the same, and nothing overflows.
         votes = ((similarity - similarity[:, :1]).double() / temperature).exp()
         tally[part].scatter_add_(1, labels[nearest], votes)
     tally[nowhere] = torch.bincount(labels, minlength=classes).double()
@@ -124,10 +124,10 @@ def fit(
 
 
 def _prepare(features: Selected, mean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Features less `mean` over `scale`, computed in float64 a chunk at a time, as float32."""
+    """Return standardised features, computed in float64 a chunk at a time, as float32."""
     values = torch.empty(features.shape, dtype=torch.float32, device=mean.device)
     for part in chunks(features):
-        values[part] = standardised(features[part], mean, scale, torch.float32)
+        values[part] = standardise(features[part], mean, scale, torch.float32)
     return values
 
 

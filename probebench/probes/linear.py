@@ -1,4 +1,4 @@
-"""A fitted probe as arrays: what is kept of it when it is to be used elsewhere."""
+"""A fitted probe as arrays, for use outside of this package."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Linear:
-    """Class scores ``weight @ ((x - mean) / scale) + bias`` of features x.
+    """A linear classifier with class scores ``weight @ ((x - mean) / scale) + bias`` for features x.
 
-    The standardisation stays apart from the weights: folded into them, features of a mean far from zero would lose
+    The standardisation is separate from the weights: folded into them, it would cost features with a mean far from zero
     digits in float32.
 
     Attributes:
@@ -29,11 +29,11 @@ class Linear:
     bias: npt.NDArray[np.float32]
 
     def scores(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Logits, shape (n, C), of features of shape (n, width)."""
+        """Return logits, shape (n, C), of features of shape (n, width)."""
         standard = (features - self.mean) / self.scale
         return np.asarray(standard @ self.weight.T + self.bias, dtype=np.float32)
 
     def predict(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """The label of the largest logit, int64, shape (n,); of equal ones the first."""
+        """Return the label of the largest logit, int64, shape (n,); the first among equals."""
         predicted: npt.NDArray[np.int64] = self.classes[self.scores(features).argmax(axis=1)]
         return predicted

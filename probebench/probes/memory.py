@@ -1,4 +1,4 @@
-"""How much memory fits take, and how many taps fit at once."""
+"""The memory that fits take, and the number of taps that fit into memory at once."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ON_DEVICE = 64
 
 @dataclass(frozen=True)
 class Plan:
-    """How the taps of one width are fitted.
+    """The plan for fitting the taps of one width.
 
     Attributes:
-        taps: solved at once
+        taps: that are solved at once
         bytes: most memory that they take; on a CPU the features as they were given come on top
     """
 
@@ -30,12 +30,12 @@ class Plan:
 
 
 def copy_bytes(size: FitSize) -> int:
-    """The most memory, in bytes, of a probe that copies the features of its tap to float64 three times."""
+    """Return the most memory, in bytes, of a probe that copies the features of its tap to float64 three times."""
     return 8 * (3 * size.n_train + size.n_test) * size.width + 8 * size.n_test * size.classes
 
 
 def path_bytes(n: int, width: int, classes: int, strengths: int, tested: int = 0) -> int:
-    """The most memory, in bytes, of solving one tap's path and predicting with it.
+    """Return the most memory, in bytes, of solving one tap's path and predicting with it.
 
     Args:
         n: rows that are fitted on
@@ -76,7 +76,7 @@ def path_bytes(n: int, width: int, classes: int, strengths: int, tested: int = 0
 
 
 def sent_bytes(n: int, width: int, tested: int, device: str) -> int:
-    """Bytes of one tap's features as they were given, on the device that they are sent to; 0 on a CPU."""
+    """Return the bytes of one tap's features on the device that they are sent to; 0 on a CPU."""
     return 0 if device == "cpu" else 4 * (n + tested) * width
 
 
@@ -95,12 +95,12 @@ def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, dev
 
 
 def taps_at_once(one: int, rows: int, budget: int, device: str, what: str) -> int:
-    """How many taps of one width are solved together.
+    """Return the number of taps of one width that are solved together.
 
     Args:
         one: bytes that solving one tap takes
         rows: bytes of its rows or its logits, the larger of the two; see `SMALL`
-        budget: bytes that there are
+        budget: bytes that are free
         what: features and classes of the tap, in words
 
     Raises:

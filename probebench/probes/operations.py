@@ -1,4 +1,4 @@
-"""How long fits take, from their sizes alone.
+"""The time that fits take, from their sizes alone.
 
 The time of a fit is a sum of parts, each a product of sizes. How long a unit of each part takes was fitted to measured
 times, and is stored as a number of operations of a float32 matrix product, so that one number,
@@ -33,7 +33,7 @@ USUAL_STRENGTHS = 10
 
 
 def fit_parts(n: int, width: int, classes: int, strengths: int, taps: int = 1) -> dict[str, float]:
-    """The sizes that the time of one tap's path, the last fit included, is a sum of.
+    """Return the sizes whose weighted sum is the time of one tap's path, the last fit included.
 
     Args:
         n: training rows
@@ -66,10 +66,10 @@ def fit_parts(n: int, width: int, classes: int, strengths: int, taps: int = 1) -
 def path_operations(
     n: int, width: int, classes: int, strengths: int, taps: int = 1, operations: Mapping[str, float] = OPERATIONS
 ) -> float:
-    """Operations of a float32 matrix product that take as long as the path of one tap; arguments as in `fit_parts`."""
+    """Return the operations of a float32 matrix product that take as long as one tap's path; see `fit_parts`."""
     return sum(operations[name] * size for name, size in fit_parts(n, width, classes, strengths, taps).items())
 
 
 def count_as_path(size: FitSize) -> float:
-    """`path_operations` of a fit; also for probes that take about as long as a path, see docs/performance.md."""
+    """Return `path_operations` of a fit, also for probes that take about as long as a path (docs/performance.md)."""
     return path_operations(size.n_train, size.width, size.classes, size.strengths or USUAL_STRENGTHS, size.taps)

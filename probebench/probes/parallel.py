@@ -29,15 +29,15 @@ def fit_batches(
     jobs: int,
     device: str,
 ) -> Iterator[tuple[Tap, Fit]]:
-    """Results as batches finish.
+    """Yield the results of batches of taps as the batches finish.
 
     Args:
-        fit: given the train and test features of a batch; its torch operations run on one thread. For more than one
-            job it is sent to other processes, with whatever it holds
+        fit: called with the train and test features of a batch; its torch operations run on one thread. For more than
+            one job it is sent to other processes, together with the objects that it refers to
         train, test: per tap, of shapes (n, width) and (m, width)
-        size: how many taps of a width go into a batch
+        size: returns the number of taps of a width that go into a batch
         jobs: batches at a time
-        device: where `fit` works; features that are elsewhere are sent there, a batch at a time
+        device: that `fit` works on; other features are sent there, a batch at a time
     """
     batches: list[list[Tap]] = []
     # Wide taps take longest: start them first so that the cores finish together.
@@ -46,35 +46,35 @@ def fit_batches(
         step = size(width)
         batches += [taps[i : i + step] for i in range(0, len(taps), step)]
     parts = (({tap: train[tap] for tap in taps}, {tap: test[tap] for tap in taps}) for taps in batches)
-    for results in on_cores(fit, parts, jobs, device):
+    for results in run_on_cores(fit, parts, jobs, device):
         yield from results
 
 
-def on_cores(
+def run_on_cores(
     work: Callable[[Features, Features], Result], parts: Iterable[tuple[Features, Features]], jobs: int, device: str
 ) -> Iterator[Result]:
-    """What comes of each part, in any order; arguments as of `fit_batches`.
+    """Yield the result of `work` for each part, in any order; arguments as in `fit_batches`.
 
     Args:
         parts: training and test features of some taps
     """
     if jobs == 1:
         for part in parts:
-            yield _on_one_thread(work, *part, device)
+            yield _run_on_one_thread(work, *part, device)
         return
-    # Processes, not threads: many operations are so small that threads would wait for each other to call them.
+    # Processes, not threads: many operations are so small that threads would wait for the interpreter lock.
     with parallel_config("loky", inner_max_num_threads=1):
-        tasks = (delayed(_on_one_thread)(work, *part, device) for part in parts)
+        tasks = (delayed(_run_on_one_thread)(work, *part, device) for part in parts)
         yield from Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
 
 
-def _on_one_thread(
+def _run_on_one_thread(
     work: Callable[[Features, Features], Result], train: Features, test: Features, device: str
 ) -> Result:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        # Each is read several times.
+        # `work` reads each of them several times.
         there = ({tap: on_device(values, device) for tap, values in features.items()} for features in (train, test))
         return work(*there)
     finally:
@@ -88,7 +88,7 @@ def axes_of(
     device: str,
     dtype: torch.dtype = torch.float32,
 ) -> PrincipalAxes:
-    """The principal axes of some rows of all taps of a batch.
+    """Return the principal axes of some rows of all taps of a batch.
 
     Raises:
         FeatureError: naming the taps, if a feature is NaN or infinite
@@ -101,6 +101,6 @@ def axes_of(
 
 
 def encode(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], torch.Tensor]:
-    """The classes that are there, and the labels as places among them, int64 of shape (n,)."""
+    """Return the distinct labels, int64 of shape (C,), and the index of each label among them, int64 of shape (n,)."""
     known, places = np.unique(labels, return_inverse=True)
     return known, torch.from_numpy(places.astype(np.int64))

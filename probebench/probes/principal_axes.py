@@ -21,7 +21,7 @@ from probebench.errors import FeatureError
 
 @dataclass(frozen=True)
 class Selected:
-    """Some rows of an array, copied a chunk at a time: the array may be large, lie in a file, or on a GPU.
+    """Some rows of an array, copied a chunk at a time: the array may be large, mapped from a file, or on a GPU.
 
     Attributes:
         array: shape (m, width), float32 or float64
@@ -71,18 +71,18 @@ class PrincipalAxes:
     variance: torch.Tensor
 
     def transform(self, features: Sequence[Features]) -> torch.Tensor:
-        """Other features, one array of shape (n, width) per tap, in the same coordinates: (taps, n, 1 + axes)."""
+        """Return other features, one array of shape (n, width) per tap, in these coordinates: (taps, n, 1 + axes)."""
         n = len(features[0])
         rows = self.rows.new_empty(len(features), n, 1 + self.axes.shape[2])
         rows[..., 0] = 1
         for tap, values in enumerate(features):
             for part in chunks(values):
-                standard = standardised(values[part], self.mean[tap], self.scale[tap], rows.dtype)
+                standard = standardise(values[part], self.mean[tap], self.scale[tap], rows.dtype)
                 rows[tap, part, 1:] = standard @ self.axes[tap]
         return rows
 
     def predict(self, features: Sequence[Features], weights: torch.Tensor) -> npt.NDArray[np.int64]:
-        """Places of the largest logits, int64, shape (taps, strengths, n); of equal logits the first.
+        """Return the classes of the largest logits, int64, shape (taps, strengths, n); the first among equals.
 
         Args:
             features: one array of shape (n, width) per tap
@@ -94,11 +94,11 @@ class PrincipalAxes:
         return predicted
 
     def scores(self, features: Sequence[Features], weights: torch.Tensor) -> npt.NDArray[np.float32]:
-        """Logits, float32, shape (taps, n, classes).
+        """Return logits, float32, shape (taps, n, classes).
 
         Args:
             features: one array of shape (n, width) per tap
-            weights: as of `predict`, of one strength
+            weights: as in `predict`, for one strength
         """
         scores = np.empty((len(features), len(features[0]), weights.shape[2]), dtype=np.float32)
         for part, logits in self._logits(features, weights):
@@ -106,7 +106,7 @@ class PrincipalAxes:
         return scores
 
     def _logits(self, features: Sequence[Features], weights: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-        """A chunk of rows at a time, of shape (taps, rows, strengths, classes)."""
+        """Yield a chunk of rows and its logits, of shape (taps, rows, strengths, classes), at a time."""
         taps, count, classes, size = weights.shape
         flat = weights.to(self.rows.dtype).reshape(taps, count * classes, size).transpose(1, 2)
         n = len(features[0])
@@ -117,7 +117,7 @@ class PrincipalAxes:
             yield part, logits.view(taps, -1, count, classes)
 
     def coefficients(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights on the axes as weights on the features as they were given.
+        """Convert weights on the axes to weights on the features as they were given.
 
         Args:
             weights: float64, shape (taps, strengths, classes, 1 + axes), column 0 the intercept
@@ -129,7 +129,7 @@ class PrincipalAxes:
         return coef, weights[..., 0] - (coef @ self.mean[:, None, :, None]).squeeze(-1)
 
     def weights(self, coef: torch.Tensor, intercept: torch.Tensor) -> torch.Tensor:
-        """The reverse of `coefficients`, exact for coefficients within the span of the axes."""
+        """Invert `coefficients`; exact for coefficients within the span of the axes."""
         inside = (coef * self.scale[:, None, None]) @ self.axes.double().unsqueeze(1)
         moved = intercept + (coef @ self.mean[:, None, :, None]).squeeze(-1)
         return torch.cat([moved.unsqueeze(-1), inside], dim=-1)
@@ -146,7 +146,7 @@ def principal_axes(
     """Standardise features with their own statistics and rotate them into their principal axes.
 
     Args:
-        features: per tap an array of shape (n, width), the same for all; may be memory-mapped or lie on the device,
+        features: per tap an array of shape (n, width), the same for all; may be memory-mapped or on the device, because
             rows are read in chunks
         standardize: divide by the standard deviation; the mean is subtracted in any case
         weights: shape (n,), positive, of the rows in mean, deviation and variance along the axes
@@ -167,16 +167,16 @@ def principal_axes(
     rows, axes, variance = zip(
         *(build(values, mean[tap], scale[tap], share, dtype) for tap, values in enumerate(features)), strict=True
     )
-    # Ranks may differ between taps: the narrower are filled up with axes that nothing lies along.
+    # Ranks may differ between taps: lower ones are padded with axes of zeros.
     return PrincipalAxes(_stack(rows), mean, scale, _stack(axes), _stack(variance))
 
 
 def statistics(
     values: Features, weights: npt.NDArray[np.float64] | None = None, device: str | torch.device = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weighted mean and standard deviation per feature, float64; a deviation of one for constant features.
+    """Return the weighted mean and standard deviation per feature, float64; a deviation of one for constant features.
 
-    What counts as constant is scikit-learn's rule for rounding errors.
+    Features are constant by scikit-learn's rule for rounding errors.
 
     Raises:
         FeatureError: if a feature is NaN, infinite, or too large to square
@@ -199,20 +199,20 @@ def statistics(
 
 
 def chunks(values: Features) -> list[slice]:
-    """Rows that are in float64 at the same time."""
+    """Return slices of the rows that are in float64 at the same time."""
     step = max(256, CHUNK_VALUES // values.shape[1])
     return [slice(first, min(first + step, len(values))) for first in range(0, len(values), step)]
 
 
-def standardised(
+def standardise(
     values: npt.NDArray[Any] | torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Rows with the mean subtracted and divided by the scale, in float64 and rounded once to `dtype`."""
+    """Subtract the mean from rows and divide them by the scale, in float64, and round once to `dtype`."""
     return _double(values, mean.device).sub_(mean).div_(scale).to(dtype)
 
 
 def _double(values: npt.NDArray[Any] | torch.Tensor, device: torch.device) -> torch.Tensor:
-    """In float64 on a device, as a copy that may be overwritten."""
+    """Copy values to float64 on a device; the copy may be overwritten."""
     if isinstance(values, torch.Tensor):
         return values.to(device, torch.float64, copy=True)
     return torch.from_numpy(np.array(values)).to(device, torch.float64)
@@ -225,7 +225,7 @@ def _primal(
     rows = torch.empty(n, 1 + width, dtype=dtype, device=mean.device)
     gram = torch.zeros(width, width, dtype=torch.float64, device=mean.device)
     for part in chunks(values):
-        standard = standardised(values[part], mean, scale, dtype)
+        standard = standardise(values[part], mean, scale, dtype)
         rows[part, 1:] = standard
         gram += standard.T @ (standard if share is None else standard * share[part, None].to(dtype))
     variance, axes = _eigh((gram / n).to(dtype))
@@ -239,7 +239,7 @@ def _dual(
     values: Features, mean: torch.Tensor, scale: torch.Tensor, share: torch.Tensor | None, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     n = len(values)
-    standard = standardised(values[:], mean, scale, torch.float64)
+    standard = standardise(values[:], mean, scale, torch.float64)
     root_share = None if share is None else share.sqrt()[:, None]
     if root_share is not None:
         standard *= root_share
@@ -257,13 +257,13 @@ def _dual(
 
 
 def _eigh(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eigenvalues (float64, falling, not negative) and eigenvectors (in the matrix's dtype)."""
+    """Return eigenvalues (float64, falling, not negative) and eigenvectors (in the matrix's dtype)."""
     try:
         values, vectors = torch.linalg.eigh(matrix)
         converged = bool(torch.isfinite(values).all())
     except RuntimeError:
         converged = False
-    if not converged:  # float32 has too few digits for features that are constant but for rounding
+    if not converged:  # float32 has too few digits for features that are constant except for rounding
         values, vectors = torch.linalg.eigh(matrix.double())
     return values.flip(0).double().clamp(min=0), vectors.flip(1).to(matrix.dtype).contiguous()
 

@@ -7,13 +7,13 @@ RidgeClassifier; s are row weights, all one unless given::
 
 For two classes scikit-learn fits the second class's column alone; the first's is its negative.
 
-In principal axes (`probebench.probes.principal_axes`) the Gram matrix is diagonal, so a strength costs one product, and
-what each example would be predicted without itself follows from the diagonal of the hat matrix (leave-one-out; Hastie,
+In principal axes (`probebench.probes.principal_axes`) the Gram matrix is diagonal, so a strength costs one product. The
+prediction for each example by a fit without it follows from the diagonal of the hat matrix (leave-one-out; Hastie,
 Tibshirani and Friedman, *The Elements of Statistical Learning*, 2nd edition, equation 7.64).
 
-As a probe the path is that of the protocol with alpha = 1 / C. The best C is that of highest accuracy on the held-out
-part of train, then fitted again on all of it; or of highest leave-one-out accuracy, if the protocol holds nothing out.
-Leave-one-out leaves out one row: if other rows are views of the same source image, it flatters.
+As a probe, the path is that of the protocol with alpha = 1 / C. The C of highest accuracy on the held-out part of train
+is chosen, and fitted again on all of train; if the protocol holds nothing out, the C of highest leave-one-out accuracy
+is chosen. Leave-one-out leaves out one row: if other rows are views of the same source image, it is optimistic.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RidgeSolution:
 
     Attributes:
         weights: float64, shape (taps, strengths, classes, 1 + axes), column 0 the intercept
-        loo_accuracy: float64, shape (taps, strengths), share of the rows whose class the model without them predicts
+        loo_accuracy: float64, shape (taps, strengths), share of the rows whose class is predicted by a fit without them
         loo_error: float64, shape (taps, strengths), squared error of the same predictions, mean over rows and classes
     """
 
@@ -53,7 +53,7 @@ class RidgeSolution:
     loo_error: torch.Tensor
 
     def best(self, by: Literal["accuracy", "error"] = "accuracy") -> torch.Tensor:
-        """Place of the best strength by leave-one-out, int64, shape (taps,); the first of equals."""
+        """Return the index of the best strength by leave-one-out, int64, shape (taps,); the first among equals."""
         return self.loo_accuracy.argmax(dim=1) if by == "accuracy" else self.loo_error.argmin(dim=1)
 
 
@@ -171,7 +171,7 @@ def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int,
 
 
 def ridge_operations(n: int, width: int, classes: int, strengths: int, taps: int = 1) -> float:
-    """Like `path_operations`, for a ridge probe, which is all float64 and in closed form."""
+    """Return the same as `path_operations` for a ridge probe, which is all float64 and in closed form."""
     parts = fit_parts(n, width, classes, strengths, taps)
     single = 1 if n <= width else 2
     making = single * sum(OPERATIONS[name] * parts[name] for name in ("axes", "eigenvectors"))

@@ -24,7 +24,7 @@ from probebench.probes.operations import count_as_path
 
 
 def make_classifier(protocol: Protocol) -> Pipeline:
-    """The scikit-learn pipeline of a protocol."""
+    """Return the scikit-learn pipeline of a protocol."""
     assert protocol.C is not None
     logistic = LogisticRegression(C=protocol.C, max_iter=protocol.max_iter)
     return make_pipeline(StandardScaler(), logistic) if protocol.standardize else make_pipeline(logistic)
@@ -63,12 +63,12 @@ def _fit_one(
     train, test = on_host(train), on_host(test)
     classifier = make_classifier(protocol)
     with warnings.catch_warnings():
-        # The iterations are in the result; a thousand warnings would say no more.
+        # The result has the iterations; a thousand warnings would add nothing.
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(train, labels)
         predictions = classifier.predict(test)
         scores = np.asarray(classifier.decision_function(test), dtype=np.float32)
-    if scores.ndim == 1:  # of two classes scikit-learn gives the second's logit, the first's being zero
+    if scores.ndim == 1:  # for two classes scikit-learn returns the logit of the second; that of the first is zero
         scores = np.column_stack([np.zeros_like(scores), scores])
     return Fit(
         predictions=predictions.astype(np.int64),

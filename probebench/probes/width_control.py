@@ -15,7 +15,7 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.errors import FeatureError
 from probebench.probes.operations import OPERATIONS, RIDGE_ROWS, fit_parts
-from probebench.probes.parallel import on_cores
+from probebench.probes.parallel import run_on_cores
 from probebench.probes.principal_axes import principal_axes
 
 NOTHING = 1e-6
@@ -58,7 +58,7 @@ def project_wide_taps(
     parts = (({tap: train[tap]}, {tap: test[tap]}) for tap in wide)
     work = partial(_components, narrow=narrow, standardize=protocol.standardize, device=device)
     found: dict[Tap, tuple[Array, Array]] = {}
-    for tap, both in on_cores(work, parts, jobs if device == "cpu" else 1, device):
+    for tap, both in run_on_cores(work, parts, jobs if device == "cpu" else 1, device):
         if both is not None:
             # Features that came from the host go back there.
             found[tap] = both if isinstance(train[tap], torch.Tensor) else (on_host(both[0]), on_host(both[1]))
@@ -107,7 +107,7 @@ def leading_components(
 
 
 def projection_operations(n: int, width: int) -> float:
-    """Operations of a float32 matrix product that take as long as the leading components of one tap.
+    """Return the operations of a float32 matrix product that take as long as the leading components of one tap.
 
     Args:
         n: training rows

@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from probebench.catalog import Catalog
-from probebench.catalog.cases import Selection, expand, parse_layers
+from probebench.catalog.cases import CaseFilter, expand, parse_layers
 from probebench.errors import UnknownName
 
 CATALOG = Catalog.default()
 
 
 def cases(**chosen):
-    return expand(CATALOG, ["glyphvit"], ["digits"], "paper@1", [Selection.parse(CATALOG, **chosen)])
+    return expand(CATALOG, ["glyphvit"], ["digits"], "paper@1", [CaseFilter.parse(CATALOG, **chosen)])
 
 
 def test_every_tap_is_a_case_with_a_readable_id():

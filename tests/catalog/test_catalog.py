@@ -51,18 +51,18 @@ def test_unknown_names_get_the_nearest_and_the_list():
 
 
 def test_a_name_can_be_added_once():
-    assert CATALOG.extended([spec()]).model("mine").depth == 12
+    assert CATALOG.extend([spec()]).model("mine").depth == 12
     with pytest.raises(ProbebenchError, match="registered twice"):
-        CATALOG.extended([spec(), spec()])
+        CATALOG.extend([spec(), spec()])
     with pytest.raises(ProbebenchError, match="registered twice"):
-        CATALOG.extended([spec(name="glyphvit")])
+        CATALOG.extend([spec(name="glyphvit")])
 
 
 def test_a_catalog_that_grows_keeps_what_it_was_asked_for():
-    catalog = Catalog.default()
+    catalog = default_catalog()
     name = catalog.model("timm:vit_tiny_patch16_224.augreg_in21k").name
     assert catalog.model("vit_b16_random").control_of == "vit_b16"
-    more = catalog.extended([spec(), spec(name="vit_b16_random")])
+    more = catalog.extend([spec(), spec(name="vit_b16_random")])
     assert more.model(name) == catalog.model(name)
     assert more.model("vit_b16_random").control_of is None
 
@@ -83,10 +83,10 @@ def test_random_weights_need_a_seed_and_statistics_three_channels():
     with pytest.raises(ProbebenchError, match=r"std needs three numbers, got 0\.5"):
         spec(std=0.5)
     with pytest.raises(
-        ProbebenchError, match=r"mean is of pixels from 0 to 1, got \(124, 116, 104\); divide those of 255"
+        ProbebenchError, match=r"mean must be for pixels from 0 to 1, got \(124, 116, 104\); .* divide it by 255"
     ):
         spec(mean=(124, 116, 104))
-    with pytest.raises(ProbebenchError, match=r"std is of pixels from 0 to 1, got \(0, 0, 0\)"):
+    with pytest.raises(ProbebenchError, match=r"std must be for pixels from 0 to 1, got \(0, 0, 0\)"):
         spec(std=(0, 0, 0))
 
 
@@ -167,12 +167,18 @@ def test_models_of_timm_are_known_by_the_names_in_ids():
 
 
 def test_a_spec_of_name_and_architecture_is_enough():
-    catalog = CATALOG.extended([ModelSpec("mine", "vit_tiny_patch16_224.augreg_in21k")])
+    catalog = CATALOG.extend([ModelSpec("mine", "vit_tiny_patch16_224.augreg_in21k")])
     assert catalog.model("mine").depth == 12
 
 
+def test_a_catalog_that_does_not_ask_timm_needs_whole_specs():
+    catalog = Catalog.default().extend([spec(depth=0)])
+    with pytest.raises(ProbebenchError, match=r"'mine': its spec leaves out depth, .*default_catalog\(\)"):
+        catalog.model("mine")
+
+
 def test_weights_are_of_a_known_kind():
-    with pytest.raises(ProbebenchError, match="a file of your own is named by checkpoint"):
+    with pytest.raises(ProbebenchError, match="for a file of your own, give checkpoint"):
         spec(weights="mine.safetensors")
 
 

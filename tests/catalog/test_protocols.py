@@ -63,7 +63,7 @@ def test_every_field_changes_the_fingerprint(name, protocol):
         ({"draws": 5}, "shots and draws go together"),
         ({"shots": 0, "draws": 5}, "shots must be at least 1, got 0"),
         ({"shots": 2, "draws": 0}, "draws must be at least 1, got 0"),
-        ({"shots": 1, "draws": 5}, "of one training image per class none can be held out"),
+        ({"shots": 1, "draws": 5}, "with one training image per class, none can be held out"),
     ],
 )
 def test_a_few_shot_protocol_that_makes_no_sense_is_refused(changes, message):

@@ -49,8 +49,6 @@ def catalog(server, root, monkeypatch) -> Catalog:
         DatasetSpec("secret", "m:f", archives=(by_hand,)),
     ]
     base = Catalog.default()
-    made = Catalog(base.models, base.datasets, {**base.suites, "both": ("photos", "drawings")}).extended(
-        [VIT], datasets
-    )
+    made = Catalog(base.models, base.datasets, {**base.suites, "both": ("photos", "drawings")}).extend([VIT], datasets)
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, **kwargs: made))
     return made

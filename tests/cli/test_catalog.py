@@ -57,7 +57,7 @@ def test_a_row_of_corruptions_says_where_they_differ(root, monkeypatch, capsys):
         return DatasetSpec(f"set_c_{corruption}", "m:f", kwargs, note=f"under {corruption}", archives=(archive,))
 
     (root / "set" / "fog").mkdir(parents=True)
-    made = Catalog.default().extended(datasets=[spec("fog", 10), spec("snow", 2000)])
+    made = Catalog.default().extend(datasets=[spec("fog", 10), spec("snow", 2000)])
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, **kwargs: made))
     assert main(["datasets"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "set_c_" in line)

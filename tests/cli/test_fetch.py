@@ -94,7 +94,7 @@ def test_an_archive_that_several_datasets_use_parts_of_is_fetched_once(server, r
         DatasetSpec(f"d_{part}", "m:f", archives=(Archive(url, size=len(KINDS["a.tar.gz"]), makes=makes),))
         for part, makes in [("text", "top/a.txt"), ("deep", "top/deep"), ("readme", "readme")]
     ]
-    made = Catalog.default().extended(datasets=specs)
+    made = Catalog.default().extend(datasets=specs)
     monkeypatch.setattr(Catalog, "default", classmethod(lambda cls, **kwargs: made))
     assert main(["fetch", "d_text", "d_deep", "d_readme"]) == 0
     assert "for d_text and 2 more" in capsys.readouterr().out
@@ -184,7 +184,7 @@ from probebench.catalog import Archive, Catalog, DatasetSpec
 from probebench.cli.main import main
 url, md5, size = sys.argv[1:]
 spec = DatasetSpec("d", "m:f", archives=(Archive(url, md5, int(size), makes="top"),))
-made = Catalog.default().extended(datasets=[spec])
+made = Catalog.default().extend(datasets=[spec])
 Catalog.default = classmethod(lambda cls, **kwargs: made)
 sys.exit(main(["fetch", "d"]))
 """

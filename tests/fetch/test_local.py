@@ -150,7 +150,7 @@ def test_severities_are_names_where_a_dataset_has_them():
 
 def test_severities_reach_datasets_that_a_plugin_adds():
     spec = DatasetSpec("mine", "conftest:reader", {"severity": 1})
-    catalog = Catalog.default().extended(datasets=[spec])
+    catalog = Catalog.default().extend(datasets=[spec])
     assert catalog.dataset("mine_s4").kwargs == {"severity": 4}
 
 

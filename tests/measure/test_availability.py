@@ -23,7 +23,7 @@ HERE = DatasetSpec("here", "module:function")
 ARCHIVE = Archive("https://example.org/a.zip", size=5_000_000, makes="a")
 GONE = DatasetSpec("gone", "module:function", archives=(ARCHIVE,))
 BY_HAND = replace(GONE, name="by_hand", archives=(replace(ARCHIVE, manual="needs an account"),))
-CATALOG = Catalog.default().extended(datasets=[HERE, GONE, BY_HAND])
+CATALOG = Catalog.default().extend(datasets=[HERE, GONE, BY_HAND])
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def test_what_no_program_can_fetch_is_skipped_though_requested():
 def test_weights_of_ones_own_need_no_download():
     assert decide("vit_b16", "here", own=["vit_b16"]) is None
     spec = replace(SPEC, name="tuned", checkpoint="tuned.safetensors")
-    availability = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ())
+    availability = Availability(CATALOG.extend([spec]), {}, NOBODY, False, ())
     assert availability.decide(Sweep("tuned", "here", "default@1"), 1) is None
 
 
@@ -104,14 +104,14 @@ def test_licences_can_be_refused(model, licences, refused):
 
 def test_an_unknown_licence_is_not_a_permission():
     spec = ModelSpec("nameless", "vit_base_patch16_224.mae", 12, "timm", 224, (0.5,) * 3, (0.5,) * 3)
-    availability = Availability(CATALOG.extended([spec]), {}, NOBODY, False, ("commercial",))
+    availability = Availability(CATALOG.extend([spec]), {}, NOBODY, False, ("commercial",))
     assert availability.decide(Sweep("nameless", "here", "default@1"), 1).reason.startswith("licence unknown")
 
 
 def test_a_dead_host_is_not_taken_for_a_dead_network():
     live = replace(GONE, name="live", archives=(replace(ARCHIVE, url="https://other.example.org/b.zip", makes="b"),))
     requested = parse_requested_names((), (), "glyphvit", "", ())
-    availability = Availability(CATALOG.extended(datasets=[live]), {}, requested, False, ())
+    availability = Availability(CATALOG.extend(datasets=[live]), {}, requested, False, ())
     availability.skip_unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
     assert availability.decide(Sweep("glyphvit", "gone", "default@1"), 1) is not None
     assert availability.decide(Sweep("glyphvit", "live", "default@1"), 1) is None
@@ -124,7 +124,7 @@ def test_weights_of_ones_own_that_are_not_there_are_found_before_images_are_read
 
 def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():
     shifted = replace(HERE, name="shifted", clean="gone")
-    catalog, sweep = CATALOG.extended(datasets=[shifted]), Sweep("glyphvit", "shifted", "transfer@1")
+    catalog, sweep = CATALOG.extend(datasets=[shifted]), Sweep("glyphvit", "shifted", "transfer@1")
     assert Availability(catalog, {}, NOBODY, False, ()).decide(sweep, 98) is None
     found = Availability(catalog, {}, NOBODY, False, (), clean=True).decide(sweep, 98)
     assert found.missing_datasets == ("gone",)

@@ -100,7 +100,7 @@ def test_what_a_worker_tells_of_them_is_json():
     data = DatasetSpec("shapes", "module:function", kwargs={"root": Path(".")}, archives=(Archive("https://a/b.zip"),))
     found = ConftestSpecs(pytest.Config.fromdictargs({}, []))
     found.models, found.datasets = [spec], [data]
-    catalog = Catalog.default().extended([spec], [data])
+    catalog = Catalog.default().extend([spec], [data])
     table = found.to_json(catalog, [Sweep("mine_random", "shapes", "default@1")])
     models, datasets = specs_from_json(json.loads(json.dumps(table)))
     assert models == [replace(catalog.model("mine"), checkpoint="w.safetensors")]
