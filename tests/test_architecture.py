@@ -83,11 +83,11 @@ def test_every_name_and_path_of_the_page_exists():
     text = re.sub(r"```.*?```", "", PAGE, flags=re.S)
     spans = set(re.findall(r"`([^`\s]+)`", text))
     names = {span for span in spans if re.fullmatch(r"probebench(\.\w+)+", span)}
-    paths = {span for span in spans if re.fullmatch(r"(probebench|tests|reporting)/[\w./-]+", span)}
+    paths = {span for span in spans if re.fullmatch(r"(probebench|tests)/[\w./-]+", span)}
     assert len(names) > 20
     assert len(paths) > 20
     assert not sorted(name for name in names if not exists(name))
-    assert not sorted(path for path in paths if not ((ROOT / path).exists() or (PACKAGE / path).exists()))
+    assert not sorted(path for path in paths if not (ROOT / path).exists())
 
 
 def test_names_that_do_not_exist_are_found():
