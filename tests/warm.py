@@ -66,7 +66,8 @@ for each in (signal.SIGINT, signal.SIGTERM):
     signal.signal(each, lambda number, _: server.send(bytes([number])))
 status = int.from_bytes(server.recv(4, socket.MSG_WAITALL), "big", signed=True)
 if status < 0:
-    signal.signal(-status, signal.SIG_DFL)
+    if status != -signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 os._exit(status)
 """
@@ -138,7 +139,11 @@ def serve(address: str) -> list[str]:
                 os._exit(0)
             elif key.fileobj is listener:
                 client, _ = listener.accept()
-                said, streams = heard(client)
+                try:
+                    said, streams = heard(client)
+                except (OSError, ValueError):  # it was killed before it had said all
+                    client.close()
+                    continue
                 child = os.fork()
                 if child == 0:
                     for held in (selector, listener, client, *children):
@@ -151,7 +156,7 @@ def serve(address: str) -> list[str]:
                 selector.register(os.pidfd_open(child), selectors.EVENT_READ, client)
             elif key.data is None:  # a client passes a signal on, or has been killed
                 if key.fileobj in children:
-                    numbers = key.fileobj.recv(16) or [signal.SIGKILL]
+                    numbers = told(key.fileobj) or [signal.SIGKILL]
                     for number in numbers:
                         os.kill(children[key.fileobj], number)
                     if signal.SIGKILL in numbers:
@@ -166,6 +171,13 @@ def serve(address: str) -> list[str]:
                 client.close()
                 selector.unregister(key.fileobj)
                 os.close(key.fileobj)
+
+
+def told(client: socket.socket) -> bytes:
+    """The numbers of signals; none if the client is there no more."""
+    with suppress(OSError):
+        return client.recv(16)
+    return b""
 
 
 def heard(client: socket.socket) -> tuple[list, list[int]]:
@@ -194,9 +206,9 @@ def become(
         os.close(stream)
     unbuffered = "-u" in flags
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        raw = open(number, mode + "b", buffering=-1 if mode == "r" or not unbuffered else 0, closefd=False)  # noqa: SIM115
+        raw = io.FileIO(number, mode, closefd=False)
         stream = io.TextIOWrapper(
-            raw,
+            io.BufferedReader(raw) if mode == "r" else raw if unbuffered else io.BufferedWriter(raw),
             encoding=environment.get("PYTHONIOENCODING", "utf-8"),
             errors="backslashreplace" if name == "stderr" else "strict",
             line_buffering=name == "stderr" or raw.isatty(),
