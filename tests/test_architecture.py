@@ -107,7 +107,6 @@ def test_the_page_has_the_order_of_the_contract():
         assert f"| {name} |" in PAGE
 
 
-@pytest.mark.xfail(reason="plugin.session with measure.ray.engine and plugin.xdist; recommendation.display")
 def test_modules_import_each_other_without_a_cycle():
     known = modules()
     # The facade has names of every room, and no room takes them from it.
