@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probebench.plugin.items import case_of, is_case, param_of
+from probebench.plugin.items import is_case
 
 if TYPE_CHECKING:
     import pytest
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
     from probebench.catalog.taps import Tap
     from probebench.measure.availability import SkippedSweep
-    from probebench.plugin.session import ProbeSession
 
 
 @dataclass(frozen=True)
@@ -104,30 +102,6 @@ class Collected:
             shard_sweeps=table["shard_sweeps"],
             left_out=table["left_out"],
         )
-
-
-def collect_items(session: ProbeSession, items: Sequence[pytest.Item], *, incomplete: bool) -> Collected:
-    """Put together what pytest has collected in this process."""
-    params = {item.nodeid: param for item in items if (param := param_of(item)) is not None}
-    cases = {case: None for item in items if (case := case_of(item)) is not None}
-    specs, folders = {}, []
-    if cases and not session.config.option.collectonly:
-        from probebench.measure.resume import digest_specs
-        from probebench.plugin import unused_baselines
-
-        specs = digest_specs(session.catalog, cases)
-        files = dict.fromkeys(item.path for item in items if case_of(item) is not None)
-        folders = unused_baselines.find(session.options, files)
-    sharding = session.sharding
-    return Collected(
-        items=params,
-        family=len(cases) if sharding is None else sharding.cases,
-        specs=specs,
-        unused_baselines=folders,
-        shard_sweeps=0 if sharding is None else sharding.sweeps,
-        left_out=[] if session.pruning is None else session.pruning.left_out,
-        incomplete=incomplete,
-    )
 
 
 def ends_after_collection(session: pytest.Session) -> bool:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from probebench.errors import Note, ProbebenchError
-from probebench.plugin.collected import collect_items, ends_after_collection
+from probebench.plugin.collected import ends_after_collection
+from probebench.plugin.gather import collect_items
 from probebench.plugin.items import SWEEP, UNMEASURED, param_of, skipped_of
 from probebench.plugin.local_engine import LocalEngine
 from probebench.plugin.options import add_options, parse_options

@@ -232,10 +232,10 @@ class ProbeSession:
             self.resume_store = ResumeStore(options, cases, collected.specs, resume=options.resume)
         run = None
         if self.worker is None:
-            from probebench.plugin import finish
+            from probebench.plugin.outputs import check_writable
 
             run = self.make_run(options)
-            finish.check_writable(run)
+            check_writable(run)
         self.engine.begin(cases)
         self.run = run
 
