@@ -80,11 +80,11 @@ def test_a_last_axis_of_one_or_three_channels(own, shape):
         ({"y_train": NUMBERS - 1}, "y_train has the label -1; remove images without a class, or use class names"),
         (
             {"y_train": NUMBERS + 1, "classes": np.array(["a", "b", "c"])},
-            "'mine', train split: labels run from 1 to 3, outside 0 to 2 for 3 classes; they are places .*, from 0",
+            "'mine', train split: labels run from 1 to 3, outside 0 to 2 for 3 classes; a label is an index into the list of classes, from 0",
         ),
         (
             {"y_train": NAMES, "y_test": NAMES[::-1] + np.array("s")},
-            "y_test has labels that are no class .*: efts, newts",
+            "y_test has labels that no training image has: efts, newts",
         ),
         ({"y_test": None}, r"mine\.npz has no y_test \(it has x_train, y_train, x_test\); save it with np\.savez"),
         ({"x_train": None, "train_images": IMAGES}, r"has no x_train \(it has y_train, x_test, y_test, train_images\)"),

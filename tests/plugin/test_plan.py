@@ -24,7 +24,7 @@ def test_the_plan_is_printed_and_nothing_measured(run, project):
 
 def test_a_sweep_that_does_not_fit_says_so(run):
     result = run("--probe-plan", "--probe-memory=10kB")
-    result.stdout.fnmatch_lines(["tiny-blobs: cannot be planned: the tap * alone, *: give it more by --probe-memory*"])
+    result.stdout.fnmatch_lines(["tiny-blobs: cannot be planned: the tap * alone, *: raise --probe-memory*"])
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
@@ -49,7 +49,7 @@ def test_with_less_memory_there_are_more_passes_and_the_same_results(run, projec
 
 def test_a_run_that_does_not_fit_fails_with_the_reason(run):
     result = run("--probe-memory=10kB", "--probe-model=tiny", "--probe-dataset=blobs")
-    result.stdout.fnmatch_lines(["*the tap * alone, *give it more by --probe-memory*"])
+    result.stdout.fnmatch_lines(["*the tap * alone, *raise --probe-memory*"])
     assert result.ret == 1
 
 
