@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
+from probebench.catalog import Archive, DatasetSpec, ModelSpec
 from probebench.catalog.cases import Sweep
+from probebench.models import default_catalog
 from probebench.plugin.registry import ConftestSpecs, specs_from_json
 
 LATE = """
@@ -92,7 +93,7 @@ def test_workers_take_what_one_process_has_left(project, late, run):
     (project.path / "stop").unlink()
     result = run("--probe-dataset=late_digits", "--probe-resume", "-n2")
     result.assert_outcomes(passed=COUNT + 1)
-    result.stdout.fnmatch_lines(["Found 1 finished sweep from an interrupted run of these cases; *"])
+    result.stdout.fnmatch_lines(["Reusing 1 finished sweep from an interrupted run of these cases."])
 
 
 def test_what_a_worker_tells_of_them_is_json():
@@ -100,7 +101,7 @@ def test_what_a_worker_tells_of_them_is_json():
     data = DatasetSpec("shapes", "module:function", kwargs={"root": Path(".")}, archives=(Archive("https://a/b.zip"),))
     found = ConftestSpecs(pytest.Config.fromdictargs({}, []))
     found.models, found.datasets = [spec], [data]
-    catalog = Catalog.default().extend([spec], [data])
+    catalog = default_catalog().extend([spec], [data])
     table = found.to_json(catalog, [Sweep("mine_random", "shapes", "default@1")])
     models, datasets = specs_from_json(json.loads(json.dumps(table)))
     assert models == [replace(catalog.model("mine"), checkpoint="w.safetensors")]

@@ -190,7 +190,7 @@ def test_a_lock_that_is_never_let_go_is_an_error(tmp_path, monkeypatch):
     while not ready.exists():
         time.sleep(0.01)
     try:
-        with pytest.raises(StoreError, match="written by another process"):
+        with pytest.raises(StoreError, match="another process has been writing baselines"):
             update(tmp_path, result({ACT: right(700)}), "new")
     finally:
         os.kill(child, signal.SIGKILL)
