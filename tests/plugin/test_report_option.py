@@ -104,7 +104,7 @@ def test_what_cannot_be_written_at_the_end_fails_the_run(project, run, monkeypat
     def full(path, content):
         raise StoreError(f"cannot write {path}: no space left")
 
-    monkeypatch.setattr(html, "atomic", type("Full", (), {"write": full, "check_writable": _files.check_writable}))
+    monkeypatch.setattr(html, "_files", type("Full", (), {"write": full, "check_writable": _files.check_writable}))
     result = run("--probe-report=report.html")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["ERROR: cannot write *report.html: no space left"])
