@@ -341,7 +341,7 @@ class _Worth:
         self._clock, self._rows, self._bytes = time.perf_counter(), 0, 0
 
     def decide(self, rows: int, size: int) -> bool | None:
-        """Whether to cache the features; None as long as that is not known.
+        """Decide whether to cache the features; None as long as that is not known.
 
         Args:
             rows, size: of the latest batch, in images and bytes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ExtractionSettings:
-    """How views go through a network, and where their features are kept.
+    """The way views go through a network, and the place where their features are kept.
 
     Attributes:
         pooling: of the tokens, see `probebench.features.hooks.make_pool`

@@ -126,7 +126,7 @@ def digest_specs(catalog: Catalog, cases: Collection[Case]) -> dict[str, str]:
 
 
 def _settings(options: Options, cases: Collection[Case], specs: Mapping[str, str]) -> dict[str, Any]:
-    """What decides a number or a verdict, by what a user calls it."""
+    """Collect all that decides a number or a verdict, by the name that a user knows."""
     stored = hashlib.sha256()
     sweeps = {case.sweep.id: case.sweep for case in cases}
     for name in sorted(sweeps):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Collected:
-    """What a run consists of, known when collection is over.
+    """The tests and sweeps that a run consists of, known when collection is over.
 
     Attributes:
         items: by node id, the case of a test, or the sweep that is skipped; in the order of the tests

@@ -21,7 +21,8 @@ class Engine(Protocol):
 
     @property
     def where(self) -> str:
-        """Where sweeps are measured, for the first line of a run: `` on 4 workers``; empty for this process."""
+        """The place where sweeps are measured, for the first line of a run: `` on 4 workers``; empty for this
+        process."""
 
     def begin(self, cases: Collection[Case]) -> None:
         """Get ready to measure. Called once, when collection is over and before any work.

@@ -27,7 +27,7 @@ class RayPlugin:
 
     @property
     def where(self) -> str:
-        """As in `` on 4 Ray nodes``."""
+        """The place of measurement, such as `` on 4 Ray nodes``."""
         return f" {self._engine.where}" if self._engine is not None else ""
 
     def begin(self, cases: Collection[Case]) -> None:

@@ -67,12 +67,12 @@ class Solution:
 
 
 def leading_axes(axes: int) -> int:
-    """How many leading axes get full Hessian blocks: building them costs about as much as four iterations."""
+    """The number of leading axes that get full Hessian blocks: building them costs about as much as four iterations."""
     return min(axes, max(16, int(0.5 + math.sqrt(8 * axes))))
 
 
 def default_group(classes: int) -> int:
-    """How many strengths are solved at once: as many as make fifty columns of a product, at most five."""
+    """The number of strengths that are solved at once: as many as make fifty columns of a product, at most five."""
     return max(1, min(5, 50 // classes))
 
 
@@ -221,7 +221,7 @@ class _Problem:
         return probabilities if self.share is None else probabilities.mul_(self.share)
 
     def gradient(self, residuals: torch.Tensor) -> torch.Tensor:
-        """Of the loss: float64, (taps, strengths, classes, axes)."""
+        """The gradient of the loss: float64, (taps, strengths, classes, axes)."""
         taps, count, classes, _ = residuals.shape
         flat = residuals.view(taps, count * classes, self.n)
         out: torch.Tensor | None = None
@@ -373,7 +373,7 @@ class _Uncertain:
         return out[None, None]
 
     def curvature(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `_Problem.curvature`, over more leading axes: here they are cheap."""
+        """Like `_Problem.curvature`, over more leading axes: here they are cheap."""
         classes, axes = len(self._p), self._rows.shape[1]
         lead = min(axes, 256, math.isqrt(UNCERTAIN_BLOCKS // classes))
         w = self._p * (1 - self._p) * self._share

@@ -20,7 +20,7 @@ from probebench.probes.evaluate import TrainingSet
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often a screening of some size leads to the same choice as the full probe of all taps.
+    """The rate at which a screening of some size leads to the same choice as the full probe of all taps.
 
     Attributes:
         same: the tap that the full probe chooses is among those screened

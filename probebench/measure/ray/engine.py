@@ -86,7 +86,7 @@ class RayEngine:
 
     @property
     def where(self) -> str:
-        """As in ``on 4 Ray nodes``."""
+        """The place of measurement, such as ``on 4 Ray nodes``."""
         sharing = f"{counted(self._cores, 'core')}{' and a GPU' if self._gpus else ''} a sweep"
         return f"on {counted(len(self._nodes), 'Ray node')} ({sharing})"
 
@@ -202,7 +202,7 @@ class RayEngine:
             run.take(result.outcome)
 
     def _count_places(self) -> int:
-        """How many sweeps the cluster can measure at a time, as it is now."""
+        """Count the sweeps that the cluster can measure at a time, as it is now."""
         return sum(_count_fitting(node["Resources"], self._cores, self._gpus) for node in _list_alive(self._ray))
 
     def _give_up_without_nodes(self, run: Run) -> None:
@@ -287,7 +287,7 @@ def share(nodes: Collection[Mapping[str, float]], device: str, jobs: int | None)
 
 
 def _count_fitting(node: Mapping[str, float], cores: int, gpus: int) -> int:
-    """How many sweeps a node can measure at a time."""
+    """Count the sweeps that a node can measure at a time."""
     places = int(node.get("CPU", 0) // cores)
     return min(places, int(node.get("GPU", 0))) if gpus else places
 

@@ -55,7 +55,7 @@ class Controller:
 
     @property
     def where(self) -> str:
-        """As in `` on 4 workers``."""
+        """The place of measurement, such as `` on 4 workers``."""
         return f" on {counted(self._workers, 'worker')}"
 
     def pytest_configure_node(self, node: WorkerController) -> None:

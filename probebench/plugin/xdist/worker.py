@@ -34,7 +34,7 @@ ELSEWHERE = (
 
 
 def count_cores(place: int, sharers: int, cores: int) -> int:
-    """How many processor cores one worker gets.
+    """Count the processor cores that one worker gets.
 
     Args:
         place: number of the worker, from 0
@@ -44,12 +44,12 @@ def count_cores(place: int, sharers: int, cores: int) -> int:
 
 
 def count_sharers(workers: int, cases: Collection[Case]) -> int:
-    """How many workers find a sweep to measure."""
+    """Count the workers that find a sweep to measure."""
     return max(1, min(workers, len({case.sweep for case in cases})))
 
 
 def count_threads(place: int, sharers: int) -> int:
-    """How many threads of torch one worker gets."""
+    """Count the threads of torch that one worker gets."""
     import torch
 
     from probebench._hardware import available_cores
@@ -69,7 +69,7 @@ def assign_device(place: int, device: str, gpus: int) -> str:
 
 
 def count_on_one_gpu(sharers: int, device: str, gpus: int) -> int:
-    """How many workers share one GPU.
+    """Count the workers that share one GPU.
 
     Args:
         sharers: workers that measure

@@ -10,7 +10,7 @@ FORMATS = ("pdf", "svg", "png")
 
 @dataclass(frozen=True)
 class FigureOptions:
-    """What to draw, and in which formats.
+    """The choice of figures and of their formats.
 
     Attributes:
         models, datasets: names and patterns such as ``vit_*``; empty for all
