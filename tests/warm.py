@@ -1,11 +1,12 @@
-"""A Python for the processes that tests start, which has torch and the like already: it is forked from one that has.
+"""Start the processes of tests quickly: fork them from one process that has imported torch already.
 
-To import them takes a process some seconds, and the tests of worker processes start more than a hundred. Every process
-is still one of its own, with its own environment, directory and standard streams; it is only not begun from nothing.
+Importing torch, timm and scikit-learn takes a process several seconds, and the tests of pytest-xdist, of Ray and of
+interrupted runs start more than a hundred processes. Each of them is still a process of its own, with its own
+environment, directory and standard streams; only its imports are done.
 
-`serve` is the process that forks. The file that stands for Python is a script, `CLIENT`, that hands its arguments and
-streams over and then lives as long as what was forked for it: it passes signals on, and has the same exit status. What
-is not known to be safe here is run by the Python that runs the tests.
+`serve` runs in the process that forks. `CLIENT` is the script that takes the place of ``sys.executable``: it passes its
+arguments and streams to the server, forwards signals to the forked process, and ends with its exit status. Commands
+that are not known to be safe after a fork are run by the real Python.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ IMPORTED = ("tests.conftest", "joblib", "safetensors.torch", "sklearn.linear_mod
 """The first imports most of it. Not Ray, which reads the environment of its process while it is imported."""
 
 BOOTSTRAP = "import sys;exec(eval(sys.stdin.readline()))"
-"""What pytest-xdist has its workers begin with."""
+"""The command with which pytest-xdist starts its workers."""
 
 CLIENT = """#!{python} -IS
 import array, json, os, signal, socket, sys
@@ -75,7 +76,7 @@ os._exit(status)
 
 @pytest.fixture(scope="session")
 def _warm_python() -> Iterator[str]:
-    """The path of a file that can be started like Python."""
+    """The path of a script that can be started like Python."""
     if not hasattr(os, "pidfd_open"):  # which not every system has
         yield sys.executable
         return
@@ -103,12 +104,12 @@ def _warm_python() -> Iterator[str]:
 
 @pytest.fixture
 def from_nothing() -> None:
-    """What this test starts begins from nothing, as it does for users."""
+    """Start the processes of this test with the real Python, as users do."""
 
 
 @pytest.fixture
 def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this test starts has torch already, unless it asks for `from_nothing`."""
+    """Fork the processes of this test, unless it takes the fixture `from_nothing`."""
     if "from_nothing" not in request.fixturenames:
         monkeypatch.setattr(sys, "executable", request.getfixturevalue("_warm_python"))
 
@@ -181,7 +182,7 @@ def told(client: socket.socket) -> bytes:
 
 
 def heard(client: socket.socket) -> tuple[list, list[int]]:
-    """What a client says, and its standard streams."""
+    """Read the request of a client, and its standard streams."""
     head, [(_, _, sent)], *_ = client.recvmsg(4, socket.CMSG_SPACE(12))
     streams = array.array("i")
     streams.frombytes(sent)
@@ -198,7 +199,7 @@ def become(
     more: list[str],
     streams: list[int],
 ) -> list[str]:
-    """Be as a process that has just been started."""
+    """Take on the streams, environment and directory of the client, like a process that has just been started."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, stream in enumerate(streams):
@@ -226,7 +227,7 @@ def become(
 
 
 def run(rest: list[str]) -> None:
-    """As Python does with these arguments."""
+    """Run these arguments as Python would."""
     if rest[0] == "-m":
         sys.argv = rest[1:]
         runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
@@ -240,7 +241,7 @@ def run(rest: list[str]) -> None:
 
 
 def ended(rest: list[str]) -> int:
-    """The exit status of a run. What Python does at its end is done, but for taking torch apart, which takes long."""
+    """Run, and return the exit status. Exit handlers run; torch is not torn down, which would take long."""
     try:
         run(rest)
         status = 0
