@@ -14,7 +14,7 @@ from probebench._hardware import available_cores, choose_device, usable_memory
 from probebench._progress import NullProgress, Progress
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import dataset_of
-from probebench.catalog.protocols import Protocol, get_protocol
+from probebench.catalog.protocols import DEFAULT_PROTOCOL, Protocol, get_protocol
 from probebench.catalog.taps import Tap, all_taps
 from probebench.datasets.dataset import training_split_for
 from probebench.datasets.splits import held_out_part, training_sets
@@ -157,7 +157,7 @@ def prepare(
     model: str | ModelSpec,
     dataset: str | DatasetSpec,
     *,
-    protocol: str | Protocol = "default@1",
+    protocol: str | Protocol = DEFAULT_PROTOCOL,
     taps: Sequence[Tap | str] | None = None,
     clean: DatasetSpec | None = None,
     reference: DatasetSpec | None = None,

@@ -29,7 +29,7 @@ from probebench.probes.operations import path_operations
 WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(12)}  # a ViT-B
 
 
-def asked(widths=WIDTHS, n=50_000, protocol="default@1", draws=1, narrow=768, classes=10):
+def asked(widths=WIDTHS, n=50_000, protocol="default@2", draws=1, narrow=768, classes=10):
     chosen = get_protocol(protocol)
     return Workload(chosen, widths, n_read=n, n_train=n, n_test=10_000, classes=classes, draws=draws, narrow=narrow)
 
