@@ -22,7 +22,7 @@ from benchmarks.performance.study import (
 )
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
-from probebench.measure.cost import fit_operations, matrix_rate
+from probebench.measure.cost import busiest_core, fit_operations, matrix_rate
 from probebench.measure.plan import Workload
 from probebench.probes.operations import path_operations
 
@@ -56,6 +56,28 @@ def test_the_probe_decides():
     ridge = replace(path, protocol=replace(path.protocol, probe="ridge_path"))
     assert fit_operations(ridge) < fit_operations(path) / 3
     assert fit_operations(asked(protocol="paper@1", narrow=None)) == fit_operations(asked(narrow=None))
+
+
+def test_cores_share_the_fits():
+    alone = asked({Tap(1, "rc2"): 768})
+    assert busiest_core(alone, [[*alone.widths]], 8) == fit_operations(alone)  # a fit is not divided
+    four = asked({Tap(layer, "rc2"): 768 for layer in range(1, 5)})
+    assert busiest_core(four, [[*four.widths]], 1) == fit_operations(four)
+    assert busiest_core(four, [[*four.widths]], 2) == fit_operations(four) / 2
+    assert busiest_core(four, [[*four.widths]], 16) == fit_operations(four) / 4
+    assert busiest_core(replace(four, draws=5), [[*four.widths]], 2) == 5 * fit_operations(four) / 2
+
+
+def test_groups_of_taps_wait_for_each_other():
+    four = asked({Tap(layer, "rc2"): 768 for layer in range(1, 5)})
+    taps = [*four.widths]
+    assert busiest_core(four, [taps[:3], taps[3:]], 3) == fit_operations(four) / 2
+
+
+def test_a_wide_tap_holds_up_its_group():
+    mixed = asked({Tap(1, "rc2"): 768, Tap(1, "fc1"): 3072})
+    wide = asked({Tap(1, "fc1"): 3072})
+    assert busiest_core(mixed, [[*mixed.widths]], 2) == fit_operations(wide)
 
 
 def test_the_speed_of_a_core_is_measured():
