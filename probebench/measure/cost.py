@@ -26,7 +26,8 @@ def busiest_core(workload: Workload, groups: Iterable[Sequence[Tap]], jobs: int)
     """Operations of the core that has the most to do, in the unit of `fit_operations`.
 
     Cores share the fits of a group, but not a fit, and wait for each other before the next step: projections, fits at
-    the width of the residual stream, and fits at full width come one after the other.
+    the width of the residual stream, and fits at full width come one after the other, unless the probe fits a tap
+    together with its control.
 
     Args:
         groups: taps that are fitted together, see `probebench.measure.plan.SweepPlan`
@@ -42,12 +43,18 @@ def busiest_core(workload: Workload, groups: Iterable[Sequence[Tap]], jobs: int)
 def _steps(workload: Workload, group: Sequence[Tap]) -> Iterator[list[float]]:
     """Yield the operations of each fit, step by step."""
     probe = find_probe(workload.protocol.probe)
-    wide = sorted(workload.widths[tap] for tap in {*group}.intersection(workload.matched))
+    matched = {*group}.intersection(workload.matched)
+    wide = sorted(workload.widths[tap] for tap in matched)
+    counts = Counter(workload.widths[tap] for tap in group)
+    own = {width: probe.operations(workload.fit_size(width, count)) for width, count in counts.items()}
+    if probe.fit_matched is not None:
+        narrow = probe.operations(workload.fit_size(workload.narrow or 1, len(wide)))
+        yield [own[workload.widths[tap]] + (narrow if tap in matched else 0.0) for tap in group]
+        return
     yield [projection_operations(workload.n_train, width) for width in wide]
     if workload.narrow is not None:
         yield [probe.operations(workload.fit_size(workload.narrow, len(wide)))] * len(wide)
-    counts = Counter(workload.widths[tap] for tap in group)
-    yield [probe.operations(workload.fit_size(width, count)) for width, count in counts.items() for _ in range(count)]
+    yield [own[workload.widths[tap]] for tap in group]
 
 
 def matrix_rate() -> float:

@@ -28,7 +28,7 @@ from probebench.probes.base import STRENGTHS, Fit, FitSize, MatchedFit, ProbeInf
 from probebench.probes.choice import choose, is_settled
 from probebench.probes.lbfgs import solve_path
 from probebench.probes.memory import path_bytes, sent_bytes, taps_at_once
-from probebench.probes.operations import count_as_path
+from probebench.probes.operations import chosen_path_operations
 from probebench.probes.parallel import Features, axes_of, encode, fit_batches
 from probebench.probes.path import split_rows
 from probebench.probes.principal_axes import PrincipalAxes
@@ -252,7 +252,7 @@ def _memory(size: FitSize) -> int:
 PROBE = ProbeInfo(
     fit,
     memory=_memory,
-    operations=count_as_path,
+    operations=chosen_path_operations,
     on_device=True,
     needs={
         "path": STRENGTHS,
