@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from probebench._version import __version__
-from probebench.cli import cache, catalog, fetch, recommend, records
+from probebench.cli import cache, catalog, demo, fetch, recommend, records
 from probebench.cli.exit_codes import FAILED, SUMMARY, USAGE
 from probebench.errors import ProbebenchError, UnknownName
 
@@ -63,6 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"probebench {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (catalog, fetch, records, recommend, cache):
+    for module in (demo, catalog, fetch, records, recommend, cache):
         module.add_commands(commands)
     return parser
