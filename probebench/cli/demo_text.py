@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from probebench._format import counted, interval, percent, signed
 from probebench.catalog.taps import FINAL, REFERENCES, SITES, Tap
+from probebench.cli.next_steps import next_steps
 from probebench.measure.result import SweepResult
 from probebench.probes.evaluate import TapResult
 from probebench.recommendation.recommendation import as_cases
@@ -51,10 +51,9 @@ def render(result: SweepResult, *, width: int | None, color: bool, ascii_only: b
         Text(f"Accuracy of a linear probe at each layer and site, in % of {counted(result.n_test, 'test image')}:\n"),
         heat_map("", cells, width),
         *(Text(f"\n{text}") for text in (SITES_EXPLAINED, *sentences(result))),
-        Text("\nNothing was written: no baselines, no record, no cached features.\n\nNext:"),
+        Text("\nNothing was written: no baselines, no record, no cached features.\n"),
+        *next_steps(NEXT),
     ]
-    for command, purpose in NEXT:
-        parts += [Padding(Text(command, style="bold"), (0, 0, 0, 2)), Padding(Text(purpose), (0, 0, 0, 6))]
     return render_text(parts, width=min(width or LONGEST, LONGEST), color=color, ascii_only=ascii_only).rstrip("\n")
 
 
