@@ -68,6 +68,25 @@ def discordant(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> tup
     return int(np.count_nonzero(is_now < was)), int(np.count_nonzero(is_now > was))
 
 
+def paired_interval(lost: int, gained: int, n: int) -> tuple[float, float]:
+    """The 95% interval of the change of an accuracy on the same test examples.
+
+    Wald's, with half an example added to each of the four cells of the table of pairs (A. Agresti and Y. Min, Stat.
+    Med. 24, 2005).
+
+    Args:
+        lost, gained: examples that changed sides, see `discordant`
+        n: of how many examples, positive
+
+    Returns:
+        low and high in [-1, 1]
+    """
+    total = n + 2
+    change = (gained - lost) / total
+    half = Z95 * sqrt(((lost + gained + 1) / total - change**2) / total)
+    return max(-1.0, change - half), min(1.0, change + half)
+
+
 def fisher(before: int, now: int, n: int) -> float:
     """Exact one-sided p-value of Fisher's test that a proportion has dropped, for two samples of `n` examples each.
 

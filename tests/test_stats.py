@@ -17,6 +17,7 @@ from probebench.stats import (
     mcnemar,
     mcnemar_two_sided,
     paired,
+    paired_interval,
     unpaired,
     wilson,
 )
@@ -46,6 +47,15 @@ def test_discordant_pairs_are_counted_by_direction():
     before = np.array([True, True, True, False, False])
     now = np.array([True, False, False, True, False])
     assert discordant(before, now) == (2, 1)
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), [(0, 0, 1), (0, 5, 5), (5, 0, 5), (3, 9, 40), (60, 190, 899)])
+def test_the_interval_of_a_paired_change_is_walds_of_the_table_with_half_an_example_more_in_each_cell(lost, gained, n):
+    changes, examples = np.array([-1, 1, 0, 0]), np.array([lost, gained, n - lost - gained, 0]) + 0.5
+    mean = np.average(changes, weights=examples)
+    deviation = np.sqrt(np.average((changes - mean) ** 2, weights=examples) / examples.sum())
+    expected = np.clip(norm.interval(0.95, mean, deviation), -1, 1)
+    assert paired_interval(lost, gained, n) == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_over_several_draws_an_example_is_lost_if_fewer_of_them_are_right():

@@ -1,4 +1,4 @@
-"""Check the workflows of .github/ against the part of GitHub's syntax that they use."""
+"""Check the workflows of .github/ and of `probebench init` against the part of GitHub's syntax that they use."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.commands import check, split
 FOLDER = Path(__file__).parent.parent / ".github" / "workflows"
 FILES = sorted(FOLDER.glob("*.yml"))
 PROBES = sorted(FOLDER.glob("probe-*.yml"))
+OF_INIT = Path(__file__).parent.parent / "probebench" / "cli" / "project" / "probebench.yml"
 
 STRINGS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 
@@ -88,12 +89,12 @@ def test_there_is_one_for_each_kind_of_runner():
     assert "pull_request" not in gpu["on"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*FILES, OF_INIT], ids=lambda path: path.stem)
 def test_a_workflow_has_the_shape_that_github_expects(path):
     jsonschema.validate(load(path), WORKFLOW)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*FILES, OF_INIT], ids=lambda path: path.stem)
 def test_expressions_name_what_there_is(path):
     text = path.read_text(encoding="utf-8")
     known = r"vars\.\w+|github\.ref|runner\.os|!cancelled\(\)|hashFiles\('([^']+)'\)"
@@ -104,7 +105,7 @@ def test_expressions_name_what_there_is(path):
             assert list(FOLDER.parent.parent.glob(match[1])), f"no file {match[1]}"
 
 
-@pytest.mark.parametrize("path", PROBES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*PROBES, OF_INIT], ids=lambda path: path.stem)
 def test_commands_exist_and_what_they_write_is_kept(path, pytestconfig):
     ours = [words for step in steps(path) for words in split(step.get("run", "")) if check(words, pytestconfig)]
     assert [words[0] for words in ours] == ["probebench", "pytest"]

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from probebench._version import __version__
-from probebench.cli import cache, catalog, fetch, recommend, records
+from probebench.cli import cache, catalog, demo, fetch, init, recommend, records
 from probebench.cli.exit_codes import FAILED, SUMMARY, USAGE
 from probebench.errors import ProbebenchError, UnknownName
 
 EPILOG = f"""examples:
+  probebench demo                       measure the embedded model, and explain the result
+  probebench init my_probes             start a project: cases, your own model and images, baselines, CI
   probebench models                     list all models
   probebench datasets flowers           list the datasets that contain a word
   probebench datasets --all cifar10_c   show one row per corruption
@@ -56,13 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="probebench",
-        description="List models, datasets and protocols, download models and datasets, show and compare stored runs, "
-        "manage cached features, and recommend which layer of a model to use for your own images.",
+        description="Try probebench, start a project, list models, datasets and protocols, download models and "
+        "datasets, show and compare stored runs, manage cached features, and recommend which layer of a model to use "
+        "for your own images.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"probebench {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (catalog, fetch, records, recommend, cache):
+    for module in (demo, init, catalog, fetch, records, recommend, cache):
         module.add_commands(commands)
     return parser

@@ -24,6 +24,9 @@ from probebench._format import human
 
 _UNITS = {"extract": "images/s", "fit": "taps/s"}
 
+_WIDE = 60
+"""Characters of a terminal that has room for rate and remaining time; on others they would wrap."""
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -57,8 +60,11 @@ def bar(file: TextIO, title: str) -> Iterator[_Bar]:
         file: the terminal
         title: which sweep this is
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=file), transient=True) as progress:
+    console = Console(file=file)
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    if console.width >= _WIDE:
+        columns += [_Rate(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True) as progress:
         yield _Bar(progress, title)
 
 
