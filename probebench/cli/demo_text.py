@@ -45,12 +45,15 @@ def render(result: SweepResult, *, width: int | None, color: bool, ascii_only: b
     """
     shift = SHIFT_WORDS[result.dataset.shift]
     title = f"{result.model.name} on {result.dataset.name}{', ' if shift else ''}{shift}"
+    facts = {"pretraining": result.model.pretraining, "dataset": result.dataset.note}
     cells = {(tap.layer, tap.site): found.accuracy for tap, found in result.taps.items() if isinstance(tap.layer, int)}
     parts: list[RenderableType] = [
         Text(title, style="bold"),
+        *(Text(f"{name}: {fact}") for name, fact in facts.items() if fact),
         Text(f"Accuracy of a linear probe at each layer and site, in % of {counted(result.n_test, 'test image')}:\n"),
         heat_map("", cells, width),
         *(Text(f"\n{text}") for text in (SITES_EXPLAINED, *sentences(result))),
+        Text("\nIn brackets: 95% intervals, of a difference that of the paired comparison."),
         Text("\nNothing was written: no baselines, no record, no cached features.\n"),
         *next_steps(NEXT),
     ]
@@ -126,7 +129,7 @@ def _choose(result: SweepResult, *sites: str) -> TapResult:
 
 
 def _score(found: TapResult) -> str:
-    return f"{percent(found.accuracy)}% (95% interval {interval(found.ci95)})"
+    return f"{percent(found.accuracy)}% ({interval(found.ci95)})"
 
 
 def _compare(before: TapResult, now: TapResult) -> str:
@@ -134,7 +137,7 @@ def _compare(before: TapResult, now: TapResult) -> str:
     lost, gained = discordant(before.correct, now.correct)
     low, high = paired_interval(lost, gained, now.correct.shape[-1])
     change = now.accuracy - before.accuracy
-    text = f"{signed(change)} points (95% interval {signed(low)} to {signed(high)})"
+    text = f"{signed(change)} points ({signed(low)} to {signed(high)})"
     if low > 0:
         return f"a gain of {text}"
     return f"a loss of {text}" if high < 0 else f"{text}, which may be chance"

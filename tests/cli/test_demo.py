@@ -51,7 +51,8 @@ def test_it_measures_shows_its_progress_and_the_result_and_writes_nothing(small,
     assert "glyphvit: fit" in terminal.getvalue()
     lines = out.splitlines()
     assert lines[0] == "glyphvit on bands"
-    assert "in % of 40 test images" in lines[1]
+    assert lines[1] == "pretraining: supervised, printed glyphs"
+    assert "in % of 40 test images" in lines[2]
     assert ["layer", *SITES] in [line.split() for line in lines]
     (row,) = (line.split() for line in lines if line.startswith("L12 "))
     assert len(row) == 1 + len(SITES)

@@ -17,7 +17,7 @@ from probebench.probes.evaluate import WidthMatched
 
 N = 200
 NET = ModelSpec("net", "VisionTransformer", 2, "random", 16, (0.5,) * 3, (0.5,) * 3, seed=0)
-DATASET = DatasetSpec("shapes", "m:f", shift="strong")
+DATASET = DatasetSpec("shapes", "m:f", shift="strong", note="circles and squares")
 
 # Right test images and held-out accuracy of each tap. `act` is four times as wide as the others.
 LEARNED = {
@@ -57,13 +57,13 @@ def result(matched: int = 170, **changes: tuple[int, float]) -> SweepResult:
 def test_the_three_sentences_have_the_measured_numbers():
     depth, site, limits = sentences(result())
     assert depth == (
-        "Depth: held-out training images choose L01-act, in layer 1 of 2. There 90.0% (95% interval 85.1-93.4) of the "
-        "test images are right, and 60.0% (95% interval 53.1-66.5) at final, the end of the network, which most code "
-        "reads: a gain of +30.0 points (95% interval +23.3 to +36.1)."
+        "Depth: held-out training images choose L01-act, in layer 1 of 2. There 90.0% (85.1-93.4) of the "
+        "test images are right, and 60.0% (53.1-66.5) at final, the end of the network, which most code "
+        "reads: a gain of +30.0 points (+23.3 to +36.1)."
     )
     assert site == (
-        "Site: of 2 sites, act wins, at L01-act. The best output of a block, L02-rc2, has 80.0% (95% interval "
-        "73.9-85.0): a gain of +10.0 points (95% interval +5.7 to +14.1). Width is a part of it: L01-act has 256 "
+        "Site: of 2 sites, act wins, at L01-act. The best output of a block, L02-rc2, has 80.0% ("
+        "73.9-85.0): a gain of +10.0 points (+5.7 to +14.1). Width is a part of it: L01-act has 256 "
         "features and L02-rc2 64; projected to 64, +5.0 of the +10.0 points are left."
     )
     assert "one small network (2 layers of 64 features) on one dataset. There was no random control" in limits
@@ -75,7 +75,7 @@ def test_the_three_sentences_have_the_measured_numbers():
         # final is chosen, and no place is better
         ({"final": (190, 0.95)}, "Depth: no earlier place beats final"),
         # the test images cannot tell, or contradict the held-out ones
-        ({"final": (179, 0.5)}, r"reads: \+0.5 points \(95% interval -0.9 to \+1.9\), which may be chance"),
+        ({"final": (179, 0.5)}, r"reads: \+0.5 points \(-0.9 to \+1.9\), which may be chance"),
         ({"final": (199, 0.5)}, r"reads: a loss of -9.5 points"),
         # the input of the first layer is a place, too
         ({"embed": (199, 0.99)}, r"images choose embed\. There 99.5%"),
@@ -110,6 +110,7 @@ def test_nothing_is_wider_than_a_narrow_terminal_and_no_number_is_cut(color):
     rows = [line.split() for line in lines]
     cells = rows[rows.index(list(SITES)) + 1]
     assert cells == ["L01", *(str(n) for n in (100, 100, 100, 100, 100, 90, 100, 75))]
+    assert lines[:2] == ["net on shapes, strongly shifted", "dataset: circles and squares"]
     assert "  probebench init DIR" in [line.rstrip() for line in lines]
 
 
