@@ -1,7 +1,7 @@
 """Decide which sweeps of a run can be measured: are their weights and images here, and if not, may they be downloaded?
 
-A run downloads only what its command line names. All other sweeps whose weights or images are not on this machine are
-skipped: one item stands for all cases of such a sweep, and the end of the run lists them.
+A run downloads only what its command line names. A sweep whose weights or images are not on this machine and cannot be
+downloaded is skipped: its cases are skipped tests if the command line names it, and no tests otherwise.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ class SkippedSweep:
     requested: bool
     model_requested: bool
     reason: str = ""
+
+    @property
+    def named(self) -> bool:
+        """True if the command line names the model; or the dataset, where nothing but images is missing."""
+        return self.model_requested or (self.requested and not self.missing_weights and not self.reason)
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any]) -> SkippedSweep:

@@ -9,7 +9,9 @@ import pytest
 from probebench.catalog.cases import ARGUMENTS, Case, CaseFilter, expand, group_by_sweep
 from probebench.catalog.specs import TIMM, names_timm
 from probebench.errors import ProbebenchError, nearest
+from probebench.plugin.collected import Withheld
 from probebench.plugin.items import CASE, SWEEP
+from probebench.plugin.preselection import Preselection, takes_whole
 
 if TYPE_CHECKING:
     from probebench.plugin.session import ProbeSession
@@ -33,22 +35,26 @@ def parametrize(metafunc: pytest.Metafunc, state: ProbeSession) -> None:
         state.sweeps.update(case.sweep for case in cases)
         if state.sharding is not None:
             state.sharding.add(cases)
+        preselection, whole = Preselection(metafunc), takes_whole(metafunc.config, metafunc.definition)
+        group = metafunc.definition.path.stem.removeprefix("test_")
         for sweep, its_cases in group_by_sweep(cases).items():
-            skipped = state.availability.decide(sweep, len(its_cases))
-            if skipped is None or skipped.model_requested:
-                # A model that the command line names always has its cases, so that each can be selected and skipped.
-                params += [
-                    pytest.param(
-                        None if skipped else sweep,
-                        skipped or case,
-                        id=case.id,
-                        marks=pytest.mark.probe(**case.marks),
-                    )
-                    for case in its_cases
-                ]
-            else:
-                its_mark = pytest.mark.probe(model=sweep.model, dataset=sweep.dataset)
-                params.append(pytest.param(None, skipped, id=sweep.id, marks=its_mark))
+            chosen = preselection.choose(sweep, its_cases)
+            if not chosen:
+                continue
+            skipped = state.availability.decide(sweep, len(chosen))
+            if skipped is not None and not skipped.named:
+                if whole:
+                    state.withheld.setdefault(sweep, Withheld(group, skipped))
+                continue
+            params += [
+                pytest.param(
+                    None if skipped else sweep,
+                    skipped or case,
+                    id=case.id,
+                    marks=pytest.mark.probe(**case.marks),
+                )
+                for case in chosen
+            ]
     except ProbebenchError as error:
         # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
         where = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from probebench.measure.options import Options
-from probebench.plugin.collected import Collected
+from probebench.plugin.collected import Collected, Withheld
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
@@ -52,6 +52,7 @@ class ProbeSession:
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
         marked: by node id of a function, class or module with a probe mark, True if a test in it takes the fixture
+        withheld: the sweeps that have no tests, because they lack something that the command line does not name
         sweeps: those with cases, before pytest's own options, or --probe-shard, leave some out
         deepest: the number of layers of the deepest model that a mark names and the command line does not leave out
         collected: what the run consists of; empty until collection is over
@@ -71,6 +72,7 @@ class ProbeSession:
     errors: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     marked: dict[str, bool] = field(default_factory=dict)
+    withheld: dict[Sweep, Withheld] = field(default_factory=dict)
     sweeps: set[Sweep] = field(default_factory=set)
     deepest: int = 0
     collected: Collected = field(default_factory=Collected)
@@ -187,7 +189,7 @@ class ProbeSession:
         """
         if self.options.weights and not collected.incomplete:
             self._check_weights()
-        if collected.items:
+        if collected.items or collected.withheld:
             self.availability.check_licences()
 
     def _check_weights(self) -> None:
@@ -218,7 +220,7 @@ class ProbeSession:
         self.collected, self.skipped = collected, dict(collected.skipped)
         if self.pruning is not None and self.worker is None and not collected.incomplete:
             self.pruning.begin(collected)
-        if not collected.items:
+        if not collected.items and not collected.withheld:
             return
         cases, options = collected.cases, self.options
         if cases and options.engine == "local":  # the files that other machines have are not known here

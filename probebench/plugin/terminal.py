@@ -90,7 +90,8 @@ def summary(terminalreporter: Any, state: ProbeSession) -> None:
         from probebench.reporting.availability import skipped_lines
 
         every = state.config.get_verbosity() > 0
-        lines = skipped_lines(state.skipped.values(), state.catalog, every=every)
+        groups = {each.skipped.sweep: each.group for each in state.collected.withheld}
+        lines = skipped_lines(state.skipped.values(), state.catalog, groups, every=every)
         notes = [*notes, *(Note("info", line) for line in lines)]
     shown = notes
     if state.config.get_verbosity() < -1:
@@ -113,7 +114,7 @@ def _report_to_github(terminalreporter: Any, state: ProbeSession, record: Record
     complaints = state.run.complaints() + [
         f"was requested but could not be measured: {sweep.id}: {skipped.reason or 'not on this machine'}"
         for sweep, skipped in state.skipped.items()
-        if skipped.requested and state.options.strict
+        if skipped.named and state.options.strict
     ]
     for line in github.report(record, complaints, notes, os.environ):
         terminalreporter.write_line(line)

@@ -157,9 +157,10 @@ class Worker:
         if problem:  # it ends the run, whatever was collected
             self._exchange.announce(self._name, {"error": problem})
             return
-        if not collected.items and not session.notes and session.pruning is None:
+        found_any = bool(collected.items or collected.withheld)
+        if not found_any and not session.notes and session.pruning is None:
             return
-        sweeps = list(collected.first_items)
+        sweeps = [*collected.first_items, *(each.skipped.sweep for each in collected.withheld)]
         self._exchange.announce(
             self._name,
             {
@@ -168,7 +169,7 @@ class Worker:
                 "models": sorted({session.catalog.model(sweep.model).typed for sweep in sweeps}),
                 "registered": session.conftest_specs.to_json(session.catalog, sweeps),
                 "notes": [asdict(note) for note in session.notes],
-                "here": session.availability.here if collected.items else None,
+                "here": session.availability.here if found_any else None,
             },
         )
 
