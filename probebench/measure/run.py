@@ -182,6 +182,7 @@ class Run:
         """Take over a sweep that an earlier run has finished, if `--probe-resume` is on and there is one."""
         found = self._journal.recall(sweep) if self._journal is not None else None
         if found is not None:
+            found.recalled = True
             self.take(found)
         return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ class LocalEngine:
     """The engine of a run without ``-n`` and without ``--probe-engine``."""
 
     where = ""
+    places = 1
 
     def __init__(self, session: ProbeSession) -> None:
         self._session = session
@@ -50,12 +50,13 @@ class LocalEngine:
 
         reporter: Any = plugins.get_plugin("terminalreporter")
         if reporter is None or not reporter.isatty or reporter.verbosity < 0:
-            return run.measure(sweep, taps)
-        from probebench.plugin import terminal
-        from probebench.reporting.terminal.progress import bar
+            outcome = run.measure(sweep, taps)
+        else:
+            from probebench.plugin import terminal
+            from probebench.reporting.terminal.progress import bar
 
-        capture: Any = plugins.get_plugin("capturemanager")
-        reporter.ensure_newline()
-        uncaptured = nullcontext() if capture is None else capture.global_and_fixture_disabled()  # -p no:capture
-        with uncaptured, bar(terminal.output_file(reporter), sweep.id) as progress:
-            return run.measure(sweep, taps, progress)
+            own = terminal.own_lines(self._session.config, reporter)
+            with own, bar(terminal.output_file(reporter), sweep.id) as progress:
+                outcome = run.measure(sweep, taps, progress)
+        self._session.show_finished(outcome)
+        return outcome

@@ -30,6 +30,10 @@ class RayPlugin:
         """The place of measurement, such as `` on 4 Ray nodes``."""
         return f" {self._engine.where}" if self._engine is not None else ""
 
+    @property
+    def places(self) -> int:
+        return self._engine.places if self._engine is not None else 1
+
     def begin(self, cases: Collection[Case]) -> None:
         """Connect to the cluster.
 
@@ -46,6 +50,7 @@ class RayPlugin:
             family=session.collected.family,
             requested=session.requested,
             directory=session.config.invocation_params.dir,
+            finished=session.show_finished,
         )
         self._engine.connect()
 

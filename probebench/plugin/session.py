@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from probebench.plugin.registry import ConftestSpecs
     from probebench.plugin.shard import Sharding
     from probebench.records.types import Record
+    from probebench.reporting.finished import FinishedSweeps
 
 
 class InterruptFlag:
@@ -57,6 +58,7 @@ class ProbeSession:
         deepest: the number of layers of the deepest model that a mark names and the command line does not leave out
         collected: what the run consists of; empty until collection is over
         skipped: the sweeps that are not measured, those included whose download failed
+        finished: counts the sweeps that are over, and has a line for each; None in a run without cases
         resume_store: finished sweeps on disk; None in a run without cases
         run: None before `begin`, in a run without cases, and in a worker until its first sweep
         record: None until the session ends
@@ -77,6 +79,7 @@ class ProbeSession:
     deepest: int = 0
     collected: Collected = field(default_factory=Collected)
     skipped: dict[Sweep, SkippedSweep] = field(default_factory=dict)
+    finished: FinishedSweeps | None = None
     resume_store: ResumeStore | None = None
     run: Run | None = None
     record: Record | None = None
@@ -240,6 +243,11 @@ class ProbeSession:
             check_writable(run)
         self.engine.begin(cases)
         self.run = run
+        if cases and self.worker is None:
+            from probebench.reporting.finished import FinishedSweeps
+
+            taps = {sweep: len(its_taps) for sweep, its_taps in collected.taps.items()}
+            self.finished = FinishedSweeps(taps, self.engine.places)
 
     def make_run(self, options: Options) -> Run:
         """Make the object that measures this session's sweeps and keeps their results."""
@@ -265,9 +273,21 @@ class ProbeSession:
         taps = self.collected.taps[sweep]
         skipped = self.availability.decide(sweep, len(taps))
         if skipped is not None:
+            if self.finished is not None:
+                self.finished.drop(sweep)
             return skipped
         outcome = measure(sweep, taps)
         return self.skip_unreachable(sweep) if outcome.unreachable else outcome
+
+    def show_finished(self, outcome: SweepOutcome) -> None:
+        """Print the line of a sweep that is over, once."""
+        if self.finished is None:
+            return
+        line = self.finished.add(outcome)
+        if line and self.config.get_verbosity() > -2:
+            from probebench.plugin import terminal
+
+            terminal.write_between(self.config, line)
 
     def skip_unreachable(self, sweep: Sweep) -> SkippedSweep:
         """Skip a sweep whose download failed because there is no network."""

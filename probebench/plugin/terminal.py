@@ -7,7 +7,9 @@ pytest 9.2.0.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +24,31 @@ if TYPE_CHECKING:
 def output_file(terminalreporter: Any) -> Any:
     """The file that the reporter writes to."""
     return terminalreporter._tw._file
+
+
+@contextmanager
+def own_lines(config: pytest.Config, reporter: Any) -> Iterator[None]:
+    """Let lines be written while a test runs: they begin on a fresh line, and the row of results goes on after them."""
+    writer, path = reporter._tw, reporter.currentfspath
+    capture: Any = config.pluginmanager.get_plugin("capturemanager")
+    with nullcontext() if capture is None else capture.global_and_fixture_disabled():  # -p no:capture
+        if writer.width_of_current_line:
+            writer.line()
+        reporter.currentfspath = None
+        yield
+        # The row of a file or, with -v, of a test; but each result of a worker begins a row of its own.
+        if path is not None and not config.pluginmanager.has_plugin("dsession"):
+            writer.write(f"{os.path.relpath(path, reporter.startpath)} " if isinstance(path, Path) else path)
+            reporter.currentfspath = path
+        writer.flush()
+
+
+def write_between(config: pytest.Config, line: str) -> None:
+    """Write a line while a test runs."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        with own_lines(config, reporter):
+            reporter.write_line(line)
 
 
 def header(state: ProbeSession) -> list[str]:

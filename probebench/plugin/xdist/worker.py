@@ -89,6 +89,7 @@ class RemoteWorker:
     """The engine of a worker on another machine than the controller: it cannot hand over results, so its cases fail."""
 
     where = ""
+    places = 1
 
     def __init__(self) -> None:
         self.here: Here = ({}, {})
@@ -118,6 +119,7 @@ class Worker:
     """
 
     where = ""
+    places = 1
 
     def __init__(self, session: ProbeSession, given: dict[str, Any]) -> None:
         self._session = session
