@@ -262,20 +262,22 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash[SESSION]
     if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and state.collected.withheld:
         session.exitstatus = pytest.ExitCode.OK  # as for tests that are all skipped
-    if state.run is None:
+    state.notes += [Note("warning", text) for text in dict.fromkeys(state.unreachable)]
+    if state.run is None and (state.began is None or state.worker is not None or not state.options.outputs):
         return
+    run = state.ensure_run()
     interrupted = state.interrupt.is_set or exitstatus in (
         pytest.ExitCode.INTERRUPTED,
         pytest.ExitCode.INTERNAL_ERROR,
     )
-    interrupted = state.engine.gather(state.run, interrupted)
+    interrupted = state.engine.gather(run, interrupted)
     if state.worker is not None:  # the controller writes
         return
     from probebench.plugin import finish
 
-    unreachable = dict.fromkeys(outcome.unreachable for outcome in state.run.outcomes() if outcome.unreachable)
+    unreachable = dict.fromkeys(outcome.unreachable for outcome in run.outcomes() if outcome.unreachable)
     state.notes += [Note("warning", text) for text in unreachable]
-    finish.finish(session, state, state.run, interrupted)
+    finish.finish(session, state, run, interrupted)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -122,6 +122,7 @@ class Preselection:
         names = [*_name_parents(definition), *definition.listextrakeywords(), *attributes, *self._marks]
         self._names = "\n".join(names).lower()
         self._function = f"{definition.name}["
+        self._taps: dict[int, str] = {}  # by the number of taps
 
     def choose(self, sweep: Sweep, cases: Sequence[Case]) -> Sequence[Case]:
         """The cases of a sweep that may be selected."""
@@ -134,18 +135,27 @@ class Preselection:
     def _choose_by_name(self, expression: Expression, sweep: Sweep, cases: Sequence[Case]) -> Sequence[Case]:
         """The cases that -k selects: pytest looks for its words in the names of a test and of what it is in."""
         shared = f"{self._names}\n{self._function}{sweep.id}-".lower()
-        names = [f"{self._function}{case.id}]".lower() for case in cases]
-        together = "\n".join(names)
+        taps = self._tap_names(cases)
 
         def find_in_all(word: str) -> Truth:
             word = word.lower()
-            return True if word in shared else None if word in together else False
+            if word in shared:
+                return True
+            # Or it may be part of the name of a tap, or begin before it.
+            begins = (shared.endswith(word[:place]) for place in range(1, len(word)) if word[place - 1] == "-")
+            return None if word in taps or any(begins) else False
 
         value = expression(find_in_all)
         if value is not None:
             return cases if value else []
-        texts = zip(cases, names, strict=True)
-        return [case for case, name in texts if expression(partial(_find_in, f"{shared}\n{name}"))]
+        texts = (f"{self._names}\n{self._function}{case.id}]".lower() for case in cases)
+        return [case for case, text in zip(cases, texts, strict=True) if expression(partial(_find_in, text))]
+
+    def _tap_names(self, cases: Sequence[Case]) -> str:
+        """The ends of the names of all tests of a sweep. They depend only on how deep the model is."""
+        if len(cases) not in self._taps:
+            self._taps[len(cases)] = "\n".join(f"-{case.tap.id}]" for case in cases).lower()
+        return self._taps[len(cases)]
 
     def _choose_by_mark(self, expression: Expression, cases: Sequence[Case]) -> Sequence[Case]:
         """The cases that -m may select: pytest looks for marks of these names, with these arguments."""

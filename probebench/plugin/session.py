@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from probebench.plugin.collected import Collected, Withheld
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
-    from probebench.catalog.cases import CaseFilter, Sweep
+    from probebench.catalog.cases import Case, CaseFilter, Sweep
     from probebench.catalog.taps import Tap
     from probebench.errors import Note
     from probebench.measure.availability import Availability, RequestedNames, SkippedSweep
@@ -60,7 +61,10 @@ class ProbeSession:
         skipped: the sweeps that are not measured, those included whose download failed
         finished: counts the sweeps that are over, and has a line for each; None in a run without cases
         resume_store: finished sweeps on disk; None in a run without cases
-        run: None before `begin`, in a run without cases, and in a worker until its first sweep
+        began: the time of `time.perf_counter` when the run began; None before, and in a run without cases
+        undescribed: models whose preparation of images is shown when their weights have been downloaded
+        unreachable: the reasons why something could not be downloaded, of sweeps that `run` does not have
+        run: None until the first sweep is measured here, or elsewhere if anything is
         record: None until the session ends
     """
 
@@ -81,6 +85,9 @@ class ProbeSession:
     skipped: dict[Sweep, SkippedSweep] = field(default_factory=dict)
     finished: FinishedSweeps | None = None
     resume_store: ResumeStore | None = None
+    began: float | None = None
+    undescribed: set[str] = field(default_factory=set)
+    unreachable: list[str] = field(default_factory=list)
     run: Run | None = None
     record: Record | None = None
     _prepared: tuple[Catalog, CaseFilter] | None = None
@@ -227,33 +234,44 @@ class ProbeSession:
             return
         cases, options = collected.cases, self.options
         if cases and options.engine == "local":  # the files that other machines have are not known here
-            from probebench.models.checkpoint import own_file
-
-            for name in dict.fromkeys([*options.weights, *(case.sweep.model for case in cases)]):
-                own_file(self.catalog.model(name), options.weights.get(name))
+            self._check_own_files(cases)
         if cases:
             from probebench.measure.resume import ResumeStore
 
             self.resume_store = ResumeStore(options, cases, collected.specs, resume=options.resume)
-        run = None
         if self.worker is None:
             from probebench.plugin.outputs import check_writable
 
-            run = self.make_run(options)
-            check_writable(run)
+            check_writable(options)
         self.engine.begin(cases)
-        self.run = run
+        self.began = time.perf_counter()
         if cases and self.worker is None:
             from probebench.reporting.finished import FinishedSweeps
 
             taps = {sweep: len(its_taps) for sweep, its_taps in collected.taps.items()}
             self.finished = FinishedSweeps(taps, self.engine.places)
 
+    def _check_own_files(self, cases: Iterable[Case]) -> None:
+        """Raises WeightsError if a file of one's own with weights does not exist."""
+        own = self.options.weights
+        models = [self.catalog.model(name) for name in dict.fromkeys([*own, *(case.sweep.model for case in cases)])]
+        for spec in models:
+            if spec.checkpoint is not None or spec.name in own:
+                from probebench.models.checkpoint import own_file
+
+                own_file(spec, own.get(spec.name))
+
     def make_run(self, options: Options) -> Run:
-        """Make the object that measures this session's sweeps and keeps their results."""
+        """Make the object that measures this session's sweeps and keeps their results. Imports torch."""
         from probebench.measure.run import Run
 
-        return Run(options, self.catalog, self.collected.family, journal=self.resume_store)
+        return Run(options, self.catalog, self.collected.family, journal=self.resume_store, began=self.began)
+
+    def ensure_run(self) -> Run:
+        """The run, made when it is first needed: one that only finds out that there is no network needs none."""
+        if self.run is None:
+            self.run = self.make_run(self.options)
+        return self.run
 
     # The run
 
@@ -278,16 +296,6 @@ class ProbeSession:
             return skipped
         outcome = measure(sweep, taps)
         return self.skip_unreachable(sweep) if outcome.unreachable else outcome
-
-    def show_finished(self, outcome: SweepOutcome) -> None:
-        """Print the line of a sweep that is over, once."""
-        if self.finished is None:
-            return
-        line = self.finished.add(outcome)
-        if line and self.config.get_verbosity() > -2:
-            from probebench.plugin import terminal
-
-            terminal.write_between(self.config, line)
 
     def skip_unreachable(self, sweep: Sweep) -> SkippedSweep:
         """Skip a sweep whose download failed because there is no network."""

@@ -17,6 +17,7 @@ import pytest
 from probebench.errors import Note, ProbebenchError
 
 if TYPE_CHECKING:
+    from probebench.measure.outcome import SweepOutcome
     from probebench.plugin.session import ProbeSession
     from probebench.records.types import Record
 
@@ -51,6 +52,24 @@ def write_between(config: pytest.Config, line: str) -> None:
             reporter.write_line(line)
 
 
+def show_finished(state: ProbeSession, outcome: SweepOutcome) -> None:
+    """Write the line of a sweep that is over, once."""
+    if state.finished is not None and (line := state.finished.add(outcome)) and state.config.get_verbosity() > -2:
+        write_between(state.config, line)
+
+
+def show_preparation(state: ProbeSession, model: str) -> None:
+    """Write how images are prepared for a model whose weights have just been downloaded."""
+    from probebench.catalog.protocols import get_protocol
+    from probebench.reporting.availability import preprocessing_lines
+
+    state.undescribed.discard(model)
+    if state.config.get_verbosity() >= 0:
+        spec, protocol = state.catalog.model(model), get_protocol(state.options.protocol)
+        for line in preprocessing_lines([spec], protocol, {}):
+            write_between(state.config, line)
+
+
 def header(state: ProbeSession) -> list[str]:
     """The first lines of a run: what is going to be measured, and how images are prepared for each model.
 
@@ -76,14 +95,16 @@ def header(state: ProbeSession) -> list[str]:
     )
     if config.option.collectonly:
         return [first]
-    from probebench.reporting.availability import preprocessing_lines
+    from probebench.reporting.availability import download_lines, preprocessing_lines
 
     models = dict.fromkeys(case.sweep.model for case in cases)
     own = {name: f"weights {path}" for name, path in options.weights.items()}
     try:
-        lines = preprocessing_lines([state.catalog.model(name) for name in models], protocol, own)
+        described = [state.catalog.model(name) for name in models if name not in state.undescribed]
+        lines = preprocessing_lines(described, protocol, own)
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
+    lines += download_lines(state.catalog.model(name) for name in models if name in state.undescribed)
     if (store := state.resume_store) is not None:
         if store.left:
             left = f"{counted(store.left, 'finished sweep')} from an interrupted run of these cases"

@@ -116,6 +116,15 @@ def _short(datasets: list[str], catalog: Catalog) -> list[str]:
     return [min(suites, key=lambda name: len(catalog.suites[name]))] if suites else datasets
 
 
+def download_lines(specs: Iterable[ModelSpec]) -> list[str]:
+    """Describe weights that are going to be downloaded, one line a model."""
+    return [
+        f"{spec.name}: {spec.architecture}, licence {spec.licence or 'unknown'}; weights to be downloaded"
+        + (f" ({human(spec.download_size)})" if spec.download_size else "")
+        for spec in specs
+    ]
+
+
 def preprocessing_lines(specs: Iterable[ModelSpec], protocol: Protocol, own: Mapping[str, str]) -> list[str]:
     """Describe weights, licence and preprocessing, one line a model; models that agree share a line.
 

@@ -162,6 +162,8 @@ class Controller:
         self.places = count_sharers(self._workers, cases)
         threads = count_threads(0, self.places)
         self._hardware = {"workers": self._workers, "threads": threads}
+        if cases:
+            self._session.ensure_run()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -173,7 +175,7 @@ class Controller:
         with suppress(StoreError):  # reported at the end
             if (outcome := self._exchange.ended(item.sweep)) is not None:
                 self._shown.add(item.sweep)
-                session.show_finished(outcome)
+                terminal.show_finished(session, outcome)
 
     def outcome(self, sweep: Sweep) -> SweepOutcome:
         """Never called: the workers run all tests."""
