@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probebench.catalog.cases import Case
 from probebench.plugin.items import CASE, SWEEP
 
 if TYPE_CHECKING:
     import pytest
 
-    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.cases import Sweep
+    from probebench.catalog.taps import Tap
 
 Truth = bool | None
 """The value of an expression for several cases: that of all of them, or None if they differ or it is not known."""
@@ -122,50 +124,53 @@ class Preselection:
         names = [*_name_parents(definition), *definition.listextrakeywords(), *attributes, *self._marks]
         self._names = "\n".join(names).lower()
         self._function = f"{definition.name}["
-        self._taps: dict[int, str] = {}  # by the number of taps
+        self._ends: dict[int, str] = {}  # by the number of taps
 
-    def choose(self, sweep: Sweep, cases: Sequence[Case]) -> Sequence[Case]:
-        """The cases of a sweep that may be selected."""
+    def choose(self, sweep: Sweep, taps: Sequence[Tap]) -> Sequence[Tap]:
+        """The taps of a sweep whose cases may be selected."""
         if self._keyword is not None:
-            cases = self._choose_by_name(self._keyword, sweep, cases)
+            taps = self._choose_by_name(self._keyword, sweep, taps)
         if self._mark is not None:
-            cases = self._choose_by_mark(self._mark, cases)
-        return cases
+            taps = self._choose_by_mark(self._mark, sweep, taps)
+        return taps
 
-    def _choose_by_name(self, expression: Expression, sweep: Sweep, cases: Sequence[Case]) -> Sequence[Case]:
-        """The cases that -k selects: pytest looks for its words in the names of a test and of what it is in."""
+    def _choose_by_name(self, expression: Expression, sweep: Sweep, taps: Sequence[Tap]) -> Sequence[Tap]:
+        """The taps that -k selects: pytest looks for its words in the names of a test and of what it is in."""
         shared = f"{self._names}\n{self._function}{sweep.id}-".lower()
-        taps = self._tap_names(cases)
+        ends = self._name_ends(taps)
 
         def find_in_all(word: str) -> Truth:
             word = word.lower()
             if word in shared:
                 return True
-            # Or it may be part of the name of a tap, or begin before it.
+            # Or it may be part of the end of a name, or begin before it.
             begins = (shared.endswith(word[:place]) for place in range(1, len(word)) if word[place - 1] == "-")
-            return None if word in taps or any(begins) else False
+            return None if word in ends or any(begins) else False
 
         value = expression(find_in_all)
         if value is not None:
-            return cases if value else []
-        texts = (f"{self._names}\n{self._function}{case.id}]".lower() for case in cases)
-        return [case for case, text in zip(cases, texts, strict=True) if expression(partial(_find_in, text))]
+            return taps if value else []
+        texts = (f"{shared}{tap.id}]".lower() for tap in taps)
+        return [tap for tap, text in zip(taps, texts, strict=True) if expression(partial(_find_in, text))]
 
-    def _tap_names(self, cases: Sequence[Case]) -> str:
+    def _name_ends(self, taps: Sequence[Tap]) -> str:
         """The ends of the names of all tests of a sweep. They depend only on how deep the model is."""
-        if len(cases) not in self._taps:
-            self._taps[len(cases)] = "\n".join(f"-{case.tap.id}]" for case in cases).lower()
-        return self._taps[len(cases)]
+        if len(taps) not in self._ends:
+            self._ends[len(taps)] = "\n".join(f"-{tap.id}]" for tap in taps).lower()
+        return self._ends[len(taps)]
 
-    def _choose_by_mark(self, expression: Expression, cases: Sequence[Case]) -> Sequence[Case]:
-        """The cases that -m may select: pytest looks for marks of these names, with these arguments."""
-        return [case for case in cases if expression(partial(self._has_mark, case)) is not False]
+    def _choose_by_mark(self, expression: Expression, sweep: Sweep, taps: Sequence[Tap]) -> Sequence[Tap]:
+        """The taps that -m may select: pytest looks for marks of these names, with these arguments."""
+        marks = [Case(sweep, tap).marks for tap in taps]
+        chosen = (expression(partial(self._has_mark, each)) is not False for each in marks)
+        return [tap for tap, keep in zip(taps, chosen, strict=True) if keep]
 
-    def _has_mark(self, case: Case, word: str) -> Truth:
+    def _has_mark(self, own: Mapping[str, object], word: str) -> Truth:
+        """Tell if a case has a mark, or one of the function that it is a case of."""
         name, _, text = word.rstrip(")").partition("(")
         marks = self._marks.get(name.strip(), [])
         if name.strip() == "probe":
-            marks = [*marks, case.marks]
+            marks = [*marks, own]
         arguments = dict(_read_arguments(text))
         if len(arguments) != text.count("="):
             return None

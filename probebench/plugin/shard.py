@@ -14,7 +14,7 @@ import pytest
 from probebench.plugin.items import cases_of, param_of, skipped_of
 
 if TYPE_CHECKING:
-    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
 
 
@@ -55,10 +55,10 @@ class Sharding:
         self._parts: dict[Sweep, int] = {}
         self.cases = self.sweeps = 0
 
-    def add(self, cases: Iterable[Case]) -> None:
-        """Add cases of the whole run, before options other than those of probebench leave some out."""
-        for case in cases:
-            self._taps.setdefault(case.sweep, set()).add(case.tap)
+    def add(self, sweeps: Mapping[Sweep, Iterable[Tap]]) -> None:
+        """Add sweeps of the whole run, before options other than those of probebench leave some of their taps out."""
+        for sweep, taps in sweeps.items():
+            self._taps.setdefault(sweep, set()).update(taps)
 
     def holds(self, sweep: Sweep) -> bool:
         """Return True if a sweep is part of this shard. Known when collection is over."""

@@ -62,8 +62,8 @@ def test_nothing_is_left_out_that_pytest_selects(project, run, monkeypatch, args
 
 
 class _Everything(preselection.Preselection):
-    def choose(self, sweep, cases):
-        return cases
+    def choose(self, sweep, taps):
+        return taps
 
 
 def test_few_tests_are_made_of_many_cases(project, run):
