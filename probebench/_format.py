@@ -25,6 +25,13 @@ def interval(ci95: Sequence[float]) -> str:
     return f"{100 * ci95[0]:.1f}-{100 * ci95[1]:.1f}"
 
 
+def duration(seconds: float) -> str:
+    """A time as people write it: 3.2 s, 94 s, 12 min, 2.5 h."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def list_some(items: Iterable[object], most: int = 3, separator: str = ", ") -> str:
     """``a, b, c and 4 more``: the first items, and how many others there are."""
     shown, rest = _split([str(item) for item in items], most)

@@ -12,8 +12,8 @@ class Progress(Protocol):
         """Begin a file or a stage. A second call for the same file means that its transfer begins again.
 
         Args:
-            what: a file's name; or a stage: ``extract`` or ``fit``
-            total: bytes of the file, 0 if not known; images of ``extract``; taps of ``fit``
+            what: a file's name; or a stage: ``read``, ``extract``, ``screen``, ``fit`` or ``train``
+            total: bytes of the file; images of ``extract``; taps of ``screen`` and ``fit``; 0 if not known
         """
 
     def advance(self, count: int) -> None:

@@ -145,40 +145,33 @@ def parse_layers(text: str, deepest: int) -> list[int | str]:
     raise unknown("layer", text, [f"1 to {deepest}", "ranges such as 4-8", *REFERENCES])
 
 
-def group_by_sweep(cases: Iterable[Case]) -> dict[Sweep, list[Case]]:
-    """Group cases by their sweep, in the given order."""
-    groups: dict[Sweep, list[Case]] = {}
-    for case in cases:
-        groups.setdefault(case.sweep, []).append(case)
-    return groups
-
-
 def expand(
     catalog: Catalog,
     models: Iterable[str],
     datasets: Iterable[str],
     protocol: str,
     filters: Iterable[CaseFilter] = (),
-) -> list[Case]:
-    """Make the cases of the given models and datasets (or suites) that all filters keep.
+) -> dict[Sweep, list[Tap]]:
+    """The sweeps of the given models and datasets (or suites) and their taps, as far as all filters keep them.
+
+    Cases are not made here: a project may describe hundreds of thousands, most of them of models that are not there.
 
     Raises:
         UnknownName: for a model, dataset or suite that the catalog does not have
     """
     filters = list(filters)
     names = list(dict.fromkeys(d for name in datasets for d in catalog.dataset_names(name)))
-    cases = []
+    found: dict[Sweep, list[Tap]] = {}
     for model in dict.fromkeys(models):
         spec = catalog.model(model)
         if any(each.models is not None and model not in each.models for each in filters):
             continue
         taps = [tap for tap in all_taps(spec.depth) if all(each.keeps(tap) for each in filters)]
-        for dataset in names:
+        for dataset in names if taps else ():
             if any(each.datasets is not None and dataset not in each.datasets for each in filters):
                 continue
-            sweep = Sweep(model, dataset, protocol)
-            cases += [Case(sweep, tap) for tap in taps]
-    return cases
+            found[Sweep(model, dataset, protocol)] = taps
+    return found
 
 
 ARGUMENTS = ("model", "dataset", "layer", "site")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +76,12 @@ def _recommend(args: argparse.Namespace) -> int:
         ) from error
     from probebench.recommendation import recommend
     from probebench.recommendation.export import check
-    from probebench.reporting.terminal.progress import bar
+    from probebench.reporting.terminal.progress import stages
 
     if args.output is not None:
         check(args.output, "-o")
-    shown = bar(sys.stderr, f"{args.model} on {args.data}") if sys.stderr.isatty() else nullcontext()
     try:
-        with shown as progress:
+        with stages(sys.stderr, f"{args.model} on {args.data}") as progress:
             found = recommend(
                 args.model,
                 args.data,

@@ -1,7 +1,7 @@
 """Decide which sweeps of a run can be measured: are their weights and images here, and if not, may they be downloaded?
 
-A run downloads only what its command line names. All other sweeps whose weights or images are not on this machine are
-skipped: one item stands for all cases of such a sweep, and the end of the run lists them.
+A run downloads only what its command line names. A sweep whose weights or images are not on this machine and cannot be
+downloaded is skipped: its cases are skipped tests if the command line names it, and no tests otherwise.
 """
 
 from __future__ import annotations
@@ -74,6 +74,11 @@ class SkippedSweep:
     requested: bool
     model_requested: bool
     reason: str = ""
+
+    @property
+    def named(self) -> bool:
+        """True if the command line names the model; or the dataset, where nothing but images is missing."""
+        return self.model_requested or (self.requested and not self.missing_weights and not self.reason)
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any]) -> SkippedSweep:
@@ -151,7 +156,7 @@ class Availability:
         self._weights.clear()
         self._images.clear()
         model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
-        missing_weights, missing_datasets = self._misses_weights(model), self._find_missing(dataset)
+        missing_weights, missing_datasets = self.misses_weights(model), self._find_missing(dataset)
         if missing_weights:  # weights are downloaded first
             self._hub_is_unreachable = True
         else:
@@ -169,7 +174,7 @@ class Availability:
         requested = model_requested or self._requested.has_dataset(dataset.name)
         if reason := self._refuse_licence(model):
             return SkippedSweep(sweep, cases, False, (), requested, model_requested, reason)
-        missing_weights, missing_datasets = self._misses_weights(model), self._find_missing(dataset)
+        missing_weights, missing_datasets = self.misses_weights(model), self._find_missing(dataset)
         if not model_requested and self._is_control_of_missing(model):
             # A control needs no weights, and would otherwise run wherever there are images, for a hundred models.
             missing_weights = True
@@ -180,7 +185,8 @@ class Availability:
             return SkippedSweep(sweep, cases, missing_weights, missing_datasets, requested, model_requested)
         return None
 
-    def _misses_weights(self, spec: ModelSpec) -> bool:
+    def misses_weights(self, spec: ModelSpec) -> bool:
+        """Return True if the weights of a model need a download and were not on this machine when first looked for."""
         if spec.name in self._own_weights or not hub.needs_download(spec):
             return False
         if spec.name not in self._weights:
@@ -206,7 +212,7 @@ class Availability:
 
     def _is_control_of_missing(self, spec: ModelSpec) -> bool:
         base = self._catalog.models.get(spec.control_of or "")
-        return spec.name not in self._catalog.models and base is not None and self._misses_weights(base)
+        return spec.name not in self._catalog.models and base is not None and self.misses_weights(base)
 
     def _refuse_licence(self, spec: ModelSpec) -> str:
         """Why the licence of a model's weights is refused; empty if it is not."""

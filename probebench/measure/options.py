@@ -57,6 +57,11 @@ class Options:
     paths: tuple[str, ...]  # the files and folders that pytest was given, as they were typed
 
     @property
+    def outputs(self) -> tuple[Path, ...]:
+        """The files that the command line names, which are written even if nothing was measured."""
+        return tuple(path for path in (self.json, *self.leaderboard_files, self.report) if path is not None)
+
+    @property
     def tests(self) -> str:
         """The arguments that another command line needs for the same tests and baselines."""
         elsewhere = [f"--probe-baselines={self.baselines}"] if self.baselines != self.root / "baselines" else []

@@ -30,6 +30,7 @@ class SweepOutcome:
         notes: lines for the end of the run's report
         stale: ids of baseline entries whose tap the model does not have
         complete: whether every selected tap was measured
+        recalled: whether it is the result of an earlier run, taken over by --probe-resume
         unreachable: the explanation if something had to be downloaded and there is no network
         error: the explanation if it failed, one line
         traceback: of a failure that is not one of probebench's own errors
@@ -44,6 +45,7 @@ class SweepOutcome:
     notes: list[Note] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     complete: bool = False
+    recalled: bool = False
     unreachable: str = ""
     error: str | None = None
     traceback: str = ""

@@ -24,8 +24,7 @@ from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.hooks import widths_of
 from probebench.features.settings import ExtractionSettings
-from probebench.fetch import fetch_dataset, local
-from probebench.fetch import hub as pretrained
+from probebench.measure.downloads import download_missing
 from probebench.measure.plan import SweepPlan, Workload, plan_sweep
 from probebench.models import default_catalog
 from probebench.models.build import Model, build_model
@@ -207,11 +206,7 @@ def prepare(
     weights = None if weights is None else Path(weights)
     own_file(model_spec, weights)
     if download:
-        if weights is None and pretrained.needs_download(model_spec):
-            pretrained.download(model_spec, progress)
-        for spec in {spec.name: spec for spec in (clean, dataset_spec)}.values():
-            if not local.on_disk(spec):
-                fetch_dataset(spec, local.data_root(), progress)
+        download_missing(model_spec, (clean, dataset_spec), own_weights=weights is not None, progress=progress)
     images = read_images(dataset_spec, clean, protocol)
     built = build_model(model_spec, weights=weights, device=device, precision=protocol.precision)
     train_views, test_views = images.views(model_spec)

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from probebench._format import counted, signed
@@ -74,6 +74,7 @@ class Run:
         hardware: entries of the record's hardware that differ from this process
         stored: baselines by sweep; by default they are read from their files
         journal: keeps finished sweeps on disk for `--probe-resume`
+        began: the time of `time.perf_counter` from which the run counts; by default now
 
     Attributes:
         cache: of features; None if it is off
@@ -88,6 +89,7 @@ class Run:
         hardware: Mapping[str, Any] | None = None,
         stored: Mapping[Sweep, Baseline | None] | None = None,
         journal: ResumeStore | None = None,
+        began: float | None = None,
     ) -> None:
         self.options = options
         self.catalog = catalog
@@ -97,8 +99,8 @@ class Run:
         self._measuring: dict[Sweep, _Measuring] = {}
         self.cache = feature_cache(options)
         self._references = References(self.cache)
-        self.started = datetime.now(UTC)
-        self._clock = time.perf_counter()
+        self._clock = time.perf_counter() if began is None else began
+        self.started = datetime.now(UTC) - timedelta(seconds=time.perf_counter() - self._clock)
 
     def measure(self, sweep: Sweep, taps: Sequence[Tap], progress: Progress | None = None) -> SweepOutcome:
         """Measure one sweep and judge its cases. Failures end up in the outcome; interruptions pass through."""
@@ -182,6 +184,7 @@ class Run:
         """Take over a sweep that an earlier run has finished, if `--probe-resume` is on and there is one."""
         found = self._journal.recall(sweep) if self._journal is not None else None
         if found is not None:
+            found.recalled = True
             self.take(found)
         return found
 

@@ -18,11 +18,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Withheld:
+    """A sweep without tests, because it lacks something that the command line does not name.
+
+    Attributes:
+        group: name of the test file, without ``test_``
+    """
+
+    group: str
+    skipped: SkippedSweep
+
+
+@dataclass(frozen=True)
 class Collected:
     """The tests and sweeps that a run consists of, known when collection is over.
 
     Attributes:
         items: by node id, the case of a test, or the sweep that is skipped; in the order of the tests
+        withheld: sweeps without tests, in the order of their test functions
         family: number of cases that share the error level of the verdicts
         specs: digests of the models and datasets that have cases, by the process that collected them
         unused_baselines: folders of baselines next to the tests that are not in use
@@ -32,6 +45,7 @@ class Collected:
     """
 
     items: dict[str, Case | SkippedSweep] = field(default_factory=dict)
+    withheld: list[Withheld] = field(default_factory=list)
     family: int = 0
     specs: dict[str, str] = field(default_factory=dict)
     unused_baselines: list[Path] = field(default_factory=list)
@@ -46,8 +60,9 @@ class Collected:
 
     @cached_property
     def skipped(self) -> dict[Sweep, SkippedSweep]:
-        """The sweeps that are skipped."""
-        return {item.sweep: item for item in self.items.values() if not is_case(item)}
+        """The sweeps that are skipped, those without tests included."""
+        found = {each.skipped.sweep: each.skipped for each in self.withheld}
+        return found | {item.sweep: item for item in self.items.values() if not is_case(item)}
 
     @cached_property
     def taps(self) -> dict[Sweep, list[Tap]]:
@@ -74,7 +89,8 @@ class Collected:
                 (nodeid, sweeps[item.sweep], item.tap.id if is_case(item) else None)
                 for nodeid, item in self.items.items()
             ],
-            "skipped": [asdict(each) for each in self.skipped.values()],
+            "skipped": [asdict(self.skipped[sweep]) for sweep in sweeps if sweep in self.skipped],
+            "withheld": [(each.group, asdict(each.skipped)) for each in self.withheld],
             "family": self.family,
             "specs": self.specs,
             "unused_baselines": [str(folder) for folder in self.unused_baselines],
@@ -96,6 +112,7 @@ class Collected:
                 nodeid: Case(sweeps[place], Tap.parse(tap)) if tap else skipped[sweeps[place]]
                 for nodeid, place, tap in table["items"]
             },
+            withheld=[Withheld(group, SkippedSweep.from_json(each)) for group, each in table["withheld"]],
             family=table["family"],
             specs=table["specs"],
             unused_baselines=[Path(folder) for folder in table["unused_baselines"]],

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from probebench.catalog.cases import ARGUMENTS, Case, CaseFilter, expand, group_by_sweep
+from probebench.catalog.cases import ARGUMENTS, Case, CaseFilter, Sweep, expand
 from probebench.catalog.specs import TIMM, names_timm
 from probebench.errors import ProbebenchError, nearest
+from probebench.plugin.collected import Withheld
 from probebench.plugin.items import CASE, SWEEP
+from probebench.plugin.preselection import Preselection, takes_whole
 
 if TYPE_CHECKING:
+    from probebench.catalog.taps import Tap
     from probebench.plugin.session import ProbeSession
 
 ANY_OF_TIMM = f"{TIMM}*"
@@ -29,26 +32,30 @@ def parametrize(metafunc: pytest.Metafunc, state: ProbeSession) -> None:
         _parametrize(metafunc, params)
         return
     try:
-        cases = _cases(metafunc, state)
-        state.sweeps.update(case.sweep for case in cases)
+        sweeps = _expand(metafunc, state)
+        state.sweeps.update(sweeps)
         if state.sharding is not None:
-            state.sharding.add(cases)
-        for sweep, its_cases in group_by_sweep(cases).items():
-            skipped = state.availability.decide(sweep, len(its_cases))
-            if skipped is None or skipped.model_requested:
-                # A model that the command line names always has its cases, so that each can be selected and skipped.
-                params += [
-                    pytest.param(
-                        None if skipped else sweep,
-                        skipped or case,
-                        id=case.id,
-                        marks=pytest.mark.probe(**case.marks),
-                    )
-                    for case in its_cases
-                ]
-            else:
-                its_mark = pytest.mark.probe(model=sweep.model, dataset=sweep.dataset)
-                params.append(pytest.param(None, skipped, id=sweep.id, marks=its_mark))
+            state.sharding.add(sweeps)
+        preselection, whole = Preselection(metafunc), takes_whole(metafunc.config, metafunc.definition)
+        group = metafunc.definition.path.stem.removeprefix("test_")
+        for sweep, taps in sweeps.items():
+            chosen = preselection.choose(sweep, taps)
+            if not chosen:
+                continue
+            skipped = state.availability.decide(sweep, len(chosen))
+            if skipped is not None and not skipped.named:
+                if whole:
+                    state.withheld.setdefault(sweep, Withheld(group, skipped))
+                continue
+            params += [
+                pytest.param(
+                    None if skipped else sweep,
+                    skipped or case,
+                    id=case.id,
+                    marks=pytest.mark.probe(**case.marks),
+                )
+                for case in (Case(sweep, tap) for tap in chosen)
+            ]
     except ProbebenchError as error:
         # An error inside collection would end with exit code 2 and a traceback; see pytest_collection_modifyitems.
         where = f"{metafunc.definition.path.name}::{metafunc.function.__name__}"
@@ -65,7 +72,8 @@ def _parametrize(metafunc: pytest.Metafunc, params: list[Any]) -> None:
     )
 
 
-def _cases(metafunc: pytest.Metafunc, state: ProbeSession) -> list[Case]:
+def _expand(metafunc: pytest.Metafunc, state: ProbeSession) -> dict[Sweep, list[Tap]]:
+    """The sweeps that the mark of a test function describes, and their taps."""
     catalog, selection = state.prepare()
     marks = list(metafunc.definition.iter_markers("probe"))
     if len(marks) > 1:

@@ -20,6 +20,10 @@ class Engine(Protocol):
     """Measures the sweeps of a session."""
 
     @property
+    def places(self) -> int:
+        """The number of sweeps that are measured at a time. Known when the engine has begun."""
+
+    @property
     def where(self) -> str:
         """The place where sweeps are measured, for the first line of a run: `` on 4 workers``; empty for this
         process."""

@@ -32,10 +32,8 @@ def parse_requested_names(
     for kind, name in re.findall(r"""(model|dataset)\s*=\s*["']([^"']+)["']""", _strip_negated(mark)):
         exact[kind].add(name)
     for each in ids:
-        parts = each.split("-")
-        if len(parts) > 2:  # an id without a tap is that of a skipped sweep, and requests no download
-            for names in exact.values():  # other parameters may stand before or behind
-                names.update(parts)
+        for names in exact.values():  # other parameters may stand before or behind
+            names.update(each.split("-"))
     words = {
         part.lower()
         for word in re.findall(r"[^\s()]+", _strip_negated(keyword))

@@ -25,8 +25,7 @@ def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: 
     Args:
         interrupted: True if the session was stopped from outside, or by an error of its own
     """
-    asked = run.options.json or run.options.leaderboard_files or run.options.report
-    if not asked and not any(outcome.record or outcome.error for outcome in run.outcomes()):
+    if not run.options.outputs and not any(outcome.record or outcome.error for outcome in run.outcomes()):
         return
     config, notes = state.config, state.notes
     withheld = skipped_entries(state.skipped.values(), state.catalog)

@@ -29,6 +29,7 @@ def collect_items(session: ProbeSession, items: Sequence[pytest.Item], *, incomp
     sharding = session.sharding
     return Collected(
         items=params,
+        withheld=[each for each in session.withheld.values() if sharding is None or sharding.holds(each.skipped.sweep)],
         family=len(cases) if sharding is None else sharding.cases,
         specs=specs,
         unused_baselines=folders,

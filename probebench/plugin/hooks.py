@@ -145,7 +145,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
-        if not any(param_of(item) is not None for item in items):
+        if not state.sweeps:
             note = (
                 "No test case was generated: the probe mark lists no model, or uses `timm:*` without "
                 "--probe-model=timm:NAME."
@@ -182,7 +182,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             ]
         if not problem:
             state.check_collected(collected)
-        if not problem and not config.option.collectonly:
+        if not problem and config.option.collectonly:
+            state.skipped = {each.skipped.sweep: each.skipped for each in collected.withheld}
+        elif not problem:
             state.begin(collected)
     except ProbebenchError as error:
         problem = str(error)
@@ -214,7 +216,7 @@ def probe(
     skipped = skipped_of(request.node) or cast("SkippedSweep", _probe_sweep)
     state = request.config.stash[SESSION]
     reason, name, first = skipped.reason or "not on this machine", skipped.sweep.id, state.collected.first_items
-    if not (skipped.requested and state.options.strict):
+    if not (skipped.named and state.options.strict):
         pytest.skip(reason)
     if request.node.nodeid != first[skipped.sweep]:
         request.node.user_properties.append(UNMEASURED)
@@ -258,20 +260,24 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Save what was measured, also after an interruption; the terminal summary and the JUnit report come after this."""
     state = session.config.stash[SESSION]
-    if state.run is None:
+    if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and state.collected.withheld:
+        session.exitstatus = pytest.ExitCode.OK  # as for tests that are all skipped
+    state.notes += [Note("warning", text) for text in dict.fromkeys(state.unreachable)]
+    if state.run is None and (state.began is None or state.worker is not None or not state.options.outputs):
         return
+    run = state.ensure_run()
     interrupted = state.interrupt.is_set or exitstatus in (
         pytest.ExitCode.INTERRUPTED,
         pytest.ExitCode.INTERNAL_ERROR,
     )
-    interrupted = state.engine.gather(state.run, interrupted)
+    interrupted = state.engine.gather(run, interrupted)
     if state.worker is not None:  # the controller writes
         return
     from probebench.plugin import finish
 
-    unreachable = dict.fromkeys(outcome.unreachable for outcome in state.run.outcomes() if outcome.unreachable)
+    unreachable = dict.fromkeys(outcome.unreachable for outcome in run.outcomes() if outcome.unreachable)
     state.notes += [Note("warning", text) for text in unreachable]
-    finish.finish(session, state, state.run, interrupted)
+    finish.finish(session, state, run, interrupted)
 
 
 @pytest.hookimpl(tryfirst=True)

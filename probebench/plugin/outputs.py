@@ -13,23 +13,25 @@ from probebench.records import baselines, run_record
 from probebench.reporting import export, html
 
 if TYPE_CHECKING:
+    from probebench.measure.options import Options
     from probebench.measure.run import Run
     from probebench.records.types import Record
 
 
-def check_writable(run: Run) -> None:
+def check_writable(options: Options) -> None:
     """Check before any work that everything that a run is going to write can be written.
 
     Raises:
         ProbebenchError: naming the option to change
     """
-    options = run.options
     if options.json is not None:
         _files.check_writable(options.json, "--probe-json")
     for path in options.leaderboard_files:
         _files.check_writable(path, "--probe-leaderboard-file")
-    if run.cache is not None and options.cache == "on":
-        run.cache.check("--probe-cache")
+    if options.cache == "on":
+        from probebench.features.cache import FeatureCache
+
+        FeatureCache(options.cache_root, options.cache_size).check("--probe-cache")
     if options.report is not None:
         html.check(options.report, "--probe-report")
     if options.update is not None or options.prune:

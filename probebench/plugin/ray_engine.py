@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from probebench.measure.ray.engine import RayEngine
+from probebench.plugin import terminal
 from probebench.plugin.collected import ends_after_collection
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ class RayPlugin:
         """The place of measurement, such as `` on 4 Ray nodes``."""
         return f" {self._engine.where}" if self._engine is not None else ""
 
+    @property
+    def places(self) -> int:
+        return self._engine.places if self._engine is not None else 1
+
     def begin(self, cases: Collection[Case]) -> None:
         """Connect to the cluster.
 
@@ -46,8 +52,10 @@ class RayPlugin:
             family=session.collected.family,
             requested=session.requested,
             directory=session.config.invocation_params.dir,
+            finished=partial(terminal.show_finished, session),
         )
         self._engine.connect()
+        session.ensure_run()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from probebench.measure.options import Options
-from probebench.plugin.collected import Collected
+from probebench.plugin.collected import Collected, Withheld
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
-    from probebench.catalog.cases import CaseFilter, Sweep
+    from probebench.catalog.cases import Case, CaseFilter, Sweep
     from probebench.catalog.taps import Tap
     from probebench.errors import Note
     from probebench.measure.availability import Availability, RequestedNames, SkippedSweep
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from probebench.plugin.registry import ConftestSpecs
     from probebench.plugin.shard import Sharding
     from probebench.records.types import Record
+    from probebench.reporting.finished import FinishedSweeps
 
 
 class InterruptFlag:
@@ -52,12 +54,17 @@ class ProbeSession:
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
         marked: by node id of a function, class or module with a probe mark, True if a test in it takes the fixture
+        withheld: the sweeps that have no tests, because they lack something that the command line does not name
         sweeps: those with cases, before pytest's own options, or --probe-shard, leave some out
         deepest: the number of layers of the deepest model that a mark names and the command line does not leave out
         collected: what the run consists of; empty until collection is over
         skipped: the sweeps that are not measured, those included whose download failed
+        finished: counts the sweeps that are over, and has a line for each; None in a run without cases
         resume_store: finished sweeps on disk; None in a run without cases
-        run: None before `begin`, in a run without cases, and in a worker until its first sweep
+        began: the time of `time.perf_counter` when the run began; None before, and in a run without cases
+        undescribed: models whose preparation of images is shown when their weights have been downloaded
+        unreachable: the reasons why something could not be downloaded, of sweeps that `run` does not have
+        run: None until the first sweep is measured here, or elsewhere if anything is
         record: None until the session ends
     """
 
@@ -71,11 +78,16 @@ class ProbeSession:
     errors: list[str] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     marked: dict[str, bool] = field(default_factory=dict)
+    withheld: dict[Sweep, Withheld] = field(default_factory=dict)
     sweeps: set[Sweep] = field(default_factory=set)
     deepest: int = 0
     collected: Collected = field(default_factory=Collected)
     skipped: dict[Sweep, SkippedSweep] = field(default_factory=dict)
+    finished: FinishedSweeps | None = None
     resume_store: ResumeStore | None = None
+    began: float | None = None
+    undescribed: set[str] = field(default_factory=set)
+    unreachable: list[str] = field(default_factory=list)
     run: Run | None = None
     record: Record | None = None
     _prepared: tuple[Catalog, CaseFilter] | None = None
@@ -187,7 +199,7 @@ class ProbeSession:
         """
         if self.options.weights and not collected.incomplete:
             self._check_weights()
-        if collected.items:
+        if collected.items or collected.withheld:
             self.availability.check_licences()
 
     def _check_weights(self) -> None:
@@ -218,32 +230,48 @@ class ProbeSession:
         self.collected, self.skipped = collected, dict(collected.skipped)
         if self.pruning is not None and self.worker is None and not collected.incomplete:
             self.pruning.begin(collected)
-        if not collected.items:
+        if not collected.items and not collected.withheld:
             return
         cases, options = collected.cases, self.options
         if cases and options.engine == "local":  # the files that other machines have are not known here
-            from probebench.models.checkpoint import own_file
-
-            for name in dict.fromkeys([*options.weights, *(case.sweep.model for case in cases)]):
-                own_file(self.catalog.model(name), options.weights.get(name))
+            self._check_own_files(cases)
         if cases:
             from probebench.measure.resume import ResumeStore
 
             self.resume_store = ResumeStore(options, cases, collected.specs, resume=options.resume)
-        run = None
         if self.worker is None:
             from probebench.plugin.outputs import check_writable
 
-            run = self.make_run(options)
-            check_writable(run)
+            check_writable(options)
         self.engine.begin(cases)
-        self.run = run
+        self.began = time.perf_counter()
+        if cases and self.worker is None:
+            from probebench.reporting.finished import FinishedSweeps
+
+            taps = {sweep: len(its_taps) for sweep, its_taps in collected.taps.items()}
+            self.finished = FinishedSweeps(taps, self.engine.places)
+
+    def _check_own_files(self, cases: Iterable[Case]) -> None:
+        """Raises WeightsError if a file of one's own with weights does not exist."""
+        own = self.options.weights
+        models = [self.catalog.model(name) for name in dict.fromkeys([*own, *(case.sweep.model for case in cases)])]
+        for spec in models:
+            if spec.checkpoint is not None or spec.name in own:
+                from probebench.models.checkpoint import own_file
+
+                own_file(spec, own.get(spec.name))
 
     def make_run(self, options: Options) -> Run:
-        """Make the object that measures this session's sweeps and keeps their results."""
+        """Make the object that measures this session's sweeps and keeps their results. Imports torch."""
         from probebench.measure.run import Run
 
-        return Run(options, self.catalog, self.collected.family, journal=self.resume_store)
+        return Run(options, self.catalog, self.collected.family, journal=self.resume_store, began=self.began)
+
+    def ensure_run(self) -> Run:
+        """The run, made when it is first needed: one that only finds out that there is no network needs none."""
+        if self.run is None:
+            self.run = self.make_run(self.options)
+        return self.run
 
     # The run
 
@@ -263,6 +291,8 @@ class ProbeSession:
         taps = self.collected.taps[sweep]
         skipped = self.availability.decide(sweep, len(taps))
         if skipped is not None:
+            if self.finished is not None:
+                self.finished.drop(sweep)
             return skipped
         outcome = measure(sweep, taps)
         return self.skip_unreachable(sweep) if outcome.unreachable else outcome

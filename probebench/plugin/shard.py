@@ -14,7 +14,7 @@ import pytest
 from probebench.plugin.items import cases_of, param_of, skipped_of
 
 if TYPE_CHECKING:
-    from probebench.catalog.cases import Case, Sweep
+    from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
 
 
@@ -52,12 +52,17 @@ class Sharding:
     def __init__(self, shard: tuple[int, int]) -> None:
         self._part, self._count = shard
         self._taps: dict[Sweep, set[Tap]] = {}
+        self._parts: dict[Sweep, int] = {}
         self.cases = self.sweeps = 0
 
-    def add(self, cases: Iterable[Case]) -> None:
-        """Add cases of the whole run, before options other than those of probebench leave some out."""
-        for case in cases:
-            self._taps.setdefault(case.sweep, set()).add(case.tap)
+    def add(self, sweeps: Mapping[Sweep, Iterable[Tap]]) -> None:
+        """Add sweeps of the whole run, before options other than those of probebench leave some of their taps out."""
+        for sweep, taps in sweeps.items():
+            self._taps.setdefault(sweep, set()).update(taps)
+
+    def holds(self, sweep: Sweep) -> bool:
+        """Return True if a sweep is part of this shard. Known when collection is over."""
+        return self._parts[sweep] == self._part
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection_modifyitems(
@@ -65,12 +70,11 @@ class Sharding:
     ) -> Generator[None, None, None]:
         """Deselect other shards, after -k, -m and --deselect; before --last-failed, which knows only this shard."""
         yield
-        parts = divide({sweep: len(taps) for sweep, taps in self._taps.items()}, self._count)
-        others = [item for item in items if (param := param_of(item)) and parts[param.sweep] != self._part]
+        self._parts = divide({sweep: len(taps) for sweep, taps in self._taps.items()}, self._count)
+        others = [item for item in items if (param := param_of(item)) and not self.holds(param.sweep)]
         cases = set(cases_of(items))
-        elsewhere = [skipped for item in others if (skipped := skipped_of(item)) and skipped.requested]
-        # Each case of a model that the command line names is an item; otherwise one item stands for a skipped sweep.
-        self.cases = len(cases) + sum(1 if each.model_requested else each.cases for each in elsewhere)
+        elsewhere = [skipped for item in others if (skipped := skipped_of(item))]
+        self.cases = len(cases) + len(elsewhere)
         self.sweeps = len({case.sweep for case in cases} | {each.sweep for each in elsewhere})
         if others:
             config.hook.pytest_deselected(items=others)

@@ -7,7 +7,9 @@ pytest 9.2.0.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from probebench.errors import Note, ProbebenchError
 
 if TYPE_CHECKING:
+    from probebench.measure.outcome import SweepOutcome
     from probebench.plugin.session import ProbeSession
     from probebench.records.types import Record
 
@@ -22,6 +25,49 @@ if TYPE_CHECKING:
 def output_file(terminalreporter: Any) -> Any:
     """The file that the reporter writes to."""
     return terminalreporter._tw._file
+
+
+@contextmanager
+def own_lines(config: pytest.Config, reporter: Any) -> Iterator[None]:
+    """Let lines be written while a test runs: they begin on a fresh line, and the row of results goes on after them."""
+    writer, path = reporter._tw, reporter.currentfspath
+    capture: Any = config.pluginmanager.get_plugin("capturemanager")
+    with nullcontext() if capture is None else capture.global_and_fixture_disabled():  # -p no:capture
+        if writer.width_of_current_line:
+            writer.line()
+        reporter.currentfspath = None
+        yield
+        # The row of a file or, with -v, of a test; but each result of a worker begins a row of its own.
+        if path is not None and not config.pluginmanager.has_plugin("dsession"):
+            writer.write(f"{os.path.relpath(path, reporter.startpath)} " if isinstance(path, Path) else path)
+            reporter.currentfspath = path
+        writer.flush()
+
+
+def write_between(config: pytest.Config, line: str) -> None:
+    """Write a line while a test runs."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        with own_lines(config, reporter):
+            reporter.write_line(line)
+
+
+def show_finished(state: ProbeSession, outcome: SweepOutcome) -> None:
+    """Write the line of a sweep that is over, once."""
+    if state.finished is not None and (line := state.finished.add(outcome)) and state.config.get_verbosity() > -2:
+        write_between(state.config, line)
+
+
+def show_preparation(state: ProbeSession, model: str) -> None:
+    """Write how images are prepared for a model whose weights have just been downloaded."""
+    from probebench.catalog.protocols import get_protocol
+    from probebench.reporting.availability import preprocessing_lines
+
+    state.undescribed.discard(model)
+    if state.config.get_verbosity() >= 0:
+        spec, protocol = state.catalog.model(model), get_protocol(state.options.protocol)
+        for line in preprocessing_lines([spec], protocol, {}):
+            write_between(state.config, line)
 
 
 def header(state: ProbeSession) -> list[str]:
@@ -49,14 +95,16 @@ def header(state: ProbeSession) -> list[str]:
     )
     if config.option.collectonly:
         return [first]
-    from probebench.reporting.availability import preprocessing_lines
+    from probebench.reporting.availability import download_lines, preprocessing_lines
 
     models = dict.fromkeys(case.sweep.model for case in cases)
     own = {name: f"weights {path}" for name, path in options.weights.items()}
     try:
-        lines = preprocessing_lines([state.catalog.model(name) for name in models], protocol, own)
+        described = [state.catalog.model(name) for name in models if name not in state.undescribed]
+        lines = preprocessing_lines(described, protocol, own)
     except ProbebenchError as error:
         raise pytest.UsageError(str(error)) from error
+    lines += download_lines(state.catalog.model(name) for name in models if name in state.undescribed)
     if (store := state.resume_store) is not None:
         if store.left:
             left = f"{counted(store.left, 'finished sweep')} from an interrupted run of these cases"
@@ -90,7 +138,8 @@ def summary(terminalreporter: Any, state: ProbeSession) -> None:
         from probebench.reporting.availability import skipped_lines
 
         every = state.config.get_verbosity() > 0
-        lines = skipped_lines(state.skipped.values(), state.catalog, every=every)
+        groups = {each.skipped.sweep: each.group for each in state.collected.withheld}
+        lines = skipped_lines(state.skipped.values(), state.catalog, groups, every=every)
         notes = [*notes, *(Note("info", line) for line in lines)]
     shown = notes
     if state.config.get_verbosity() < -1:
@@ -113,7 +162,7 @@ def _report_to_github(terminalreporter: Any, state: ProbeSession, record: Record
     complaints = state.run.complaints() + [
         f"was requested but could not be measured: {sweep.id}: {skipped.reason or 'not on this machine'}"
         for sweep, skipped in state.skipped.items()
-        if skipped.requested and state.options.strict
+        if skipped.named and state.options.strict
     ]
     for line in github.report(record, complaints, notes, os.environ):
         terminalreporter.write_line(line)

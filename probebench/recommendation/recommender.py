@@ -11,7 +11,7 @@ import numpy as np
 from probebench._arrays import HostArray, on_host
 from probebench._format import human
 from probebench._hardware import available_cores, choose_device
-from probebench._progress import Progress
+from probebench._progress import NullProgress, Progress
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import FINAL, Tap
@@ -67,6 +67,8 @@ def recommend(
     if budget is not None and budget < 1:
         raise ProbebenchError(f"a budget must be at least 1 tap, got {budget}")
     check_batch_size(batch_size)
+    progress = progress or NullProgress()
+    progress.start("read", 0)
     catalog = default_catalog()
     spec = replace(model_of(model, catalog), reference="")  # no shift distance is measured
     images = find_images(data, catalog)
@@ -85,11 +87,13 @@ def recommend(
     train = {tap: on_host(values) for tap, values in features.train.items()}
     taps = list(train)
     if budget is not None and budget < len(taps):
-        taps = screening.best(screening.scores(train, prepared.sets[0], DEFAULT, prepared.device, jobs), budget)
+        scored = screening.scores(train, prepared.sets[0], DEFAULT, prepared.device, jobs, progress)
+        taps = screening.best(scored, budget)
     result = SweepResult.begin(prepared, plan)
     result.add_extraction(features)
     result.taps = {found.tap: found for found in probe(prepared, plan, features, taps, progress)}
     result.sort()
+    progress.start("train", 0)
     return _Choice(result, prepared, train, images, None if weights is None else Path(weights)).recommendation()
 
 

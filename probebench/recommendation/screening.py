@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from probebench._progress import NullProgress, Progress
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import FINAL, Tap
 from probebench.probes import get_probe
@@ -40,7 +41,12 @@ MEASURED: Mapping[int, Reliability] = MappingProxyType(
 
 
 def scores(
-    train: Mapping[Tap, npt.NDArray[np.float32]], chosen: TrainingSet, protocol: Protocol, device: str, jobs: int
+    train: Mapping[Tap, npt.NDArray[np.float32]],
+    chosen: TrainingSet,
+    protocol: Protocol,
+    device: str,
+    jobs: int,
+    progress: Progress | None = None,
 ) -> dict[Tap, float]:
     """Compute the accuracy in [0, 1] of a ridge probe at each tap on the held-out part of the training set.
 
@@ -49,6 +55,7 @@ def scores(
         chosen: the training set, with a held-out part
         protocol: standardisation and the path of strengths
         device, jobs: as for `probebench.probes.Probe`
+        progress: told about each tap
     """
     assert chosen.held_out is not None
     features = train if chosen.rows is None else {tap: values[chosen.rows] for tap, values in train.items()}
@@ -56,7 +63,13 @@ def scores(
     # A probe needs something to predict; the predictions are not used.
     unused = {tap: values[:1] for tap, values in features.items()}
     found = get_probe(ridge.probe)(features, chosen.labels, unused, chosen.held_out, ridge, device, jobs)
-    return {tap: float(fit.held_out_accuracy or 0.0) for tap, fit in found}
+    progress = progress or NullProgress()
+    progress.start("screen", len(features))
+    scored = {}
+    for tap, fit in found:
+        scored[tap] = float(fit.held_out_accuracy or 0.0)
+        progress.advance(1)
+    return scored
 
 
 def best(scored: Mapping[Tap, float], count: int) -> list[Tap]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from probebench._format import counted, human
 from probebench.catalog import Catalog, ModelSpec
+from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import Protocol
 from probebench.fetch import hub, local
 from probebench.measure.availability import SkippedSweep
@@ -13,7 +14,11 @@ from probebench.models.preprocessing import describe_preprocessing
 from probebench.records.types import WithheldRecord
 
 SHOWN = 5
-"""Number of skipped models that the summary lists although the command line does not name them."""
+"""Number of models without images that the summary lists although the command line does not name them."""
+
+_HEADING = "Skipped (to download weights or data that are not on this machine, select the model or dataset explicitly):"
+
+_HOW_TO_GET = "name a model to download it (-k NAME), or run `probebench fetch NAME`; "
 
 
 def skipped_entries(skipped: Iterable[SkippedSweep], catalog: Catalog) -> list[WithheldRecord]:
@@ -33,32 +38,55 @@ def _by_model(skipped: Iterable[SkippedSweep], catalog: Catalog) -> dict[str, li
     return groups
 
 
-def skipped_lines(skipped: Iterable[SkippedSweep], catalog: Catalog, *, every: bool = False) -> list[str]:
-    """The `skipped_entries` as lines of text, after a heading.
+def skipped_lines(
+    skipped: Iterable[SkippedSweep], catalog: Catalog, groups: Mapping[Sweep, str], *, every: bool = False
+) -> list[str]:
+    """The `skipped_entries` as lines of text, after a heading; one line for models that the command line does not name.
 
     Args:
-        every: list all models; by default, only the first `SHOWN` of those that the command line does not name
+        groups: of sweeps that the command line does not name, the name of their test file
+        every: give each model a line; by default, only those that the command line names, and the first `SHOWN` of
+            those that lack nothing but images
     """
-    groups = _by_model(skipped, catalog)
-    wanted = {name for name, group in groups.items() if any(each.model_requested for each in group)}
-    names = sorted(groups, key=lambda name: name not in wanted)
+    by_model = _by_model(skipped, catalog)
+    wanted = {name for name, group in by_model.items() if any(each.sweep not in groups for each in group)}
+    unnamed = {} if every else {name: group for name, group in by_model.items() if name not in wanted}
+    together = {name: group for name, group in unnamed.items() if any(_lacks_weights(each) for each in group)}
+    names = sorted((name for name in by_model if name not in together), key=lambda name: name not in wanted)
     shown = names if every else names[: len(wanted) + SHOWN]
     left = len(names) - len(shown)
     if left == 1:
         shown, left = names, 0
-    found = [_skipped_entry(catalog.model(name), groups[name], catalog) for name in shown]
+    found = [_skipped_entry(catalog.model(name), by_model[name], catalog) for name in shown]
     rows = [(each["model"], counted(each["cases"], "case"), each["lacks"], each["command"]) for each in found]
-    if not rows:
-        return []
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     return [
-        "Skipped (to download weights or data that are not on this machine, select the model or dataset explicitly):",
+        *([_HEADING] if rows else []),
         *(
             f"  {name:<{widths[0]}}  {cases:>{widths[1]}}  {lacks:<{widths[2]}}  {command}".rstrip()
             for name, cases, lacks, command in rows
         ),
         *([f"  and {left} more models: -v shows them, probebench models lists all known models"] if left else []),
+        *_together_lines(together, groups),
     ]
+
+
+def _lacks_weights(skipped: SkippedSweep) -> bool:
+    return skipped.missing_weights or bool(skipped.reason)
+
+
+def _together_lines(by_model: Mapping[str, Sequence[SkippedSweep]], groups: Mapping[Sweep, str]) -> list[str]:
+    """One line for all models that are not on this machine, and one for each licence that is refused."""
+    counts: dict[str, dict[str, int]] = {}
+    for group in by_model.values():
+        first = next(each for each in group if _lacks_weights(each))
+        families = counts.setdefault(first.reason, {})
+        families[groups[first.sweep]] = families.get(groups[first.sweep], 0) + 1
+    lines = []
+    for reason, families in counts.items():
+        text = ", ".join(f"{family} ({counted(count, 'model')})" for family, count in families.items())
+        lines.append(f"{reason or 'Not on this machine'}: {text}; {'' if reason else _HOW_TO_GET}-v lists all")
+    return lines
 
 
 def _skipped_entry(spec: ModelSpec, group: list[SkippedSweep], catalog: Catalog) -> WithheldRecord:
@@ -86,6 +114,15 @@ def _short(datasets: list[str], catalog: Catalog) -> list[str]:
         return datasets
     suites = [name for name, members in catalog.suites.items() if set(datasets) <= set(members)]
     return [min(suites, key=lambda name: len(catalog.suites[name]))] if suites else datasets
+
+
+def download_lines(specs: Iterable[ModelSpec]) -> list[str]:
+    """Describe weights that are going to be downloaded, one line a model."""
+    return [
+        f"{spec.name}: {spec.architecture}, licence {spec.licence or 'unknown'}; weights to be downloaded"
+        + (f" ({human(spec.download_size)})" if spec.download_size else "")
+        for spec in specs
+    ]
 
 
 def preprocessing_lines(specs: Iterable[ModelSpec], protocol: Protocol, own: Mapping[str, str]) -> list[str]:

@@ -3,14 +3,15 @@ from __future__ import annotations
 import pytest
 
 from probebench.catalog import Catalog
-from probebench.catalog.cases import CaseFilter, expand, parse_layers
+from probebench.catalog.cases import Case, CaseFilter, expand, parse_layers
 from probebench.errors import UnknownName
 
 CATALOG = Catalog.default()
 
 
 def cases(**chosen):
-    return expand(CATALOG, ["glyphvit"], ["digits"], "paper@1", [CaseFilter.parse(CATALOG, **chosen)])
+    found = expand(CATALOG, ["glyphvit"], ["digits"], "paper@1", [CaseFilter.parse(CATALOG, **chosen)])
+    return [Case(sweep, tap) for sweep, taps in found.items() for tap in taps]
 
 
 def test_every_tap_is_a_case_with_a_readable_id():
@@ -21,7 +22,7 @@ def test_every_tap_is_a_case_with_a_readable_id():
 
 def test_suites_expand_and_repeated_names_count_once():
     found = expand(CATALOG, ["glyphvit", "glyphvit"], ["digits", "embedded"], "paper@1")
-    assert len(found) == len(set(found)) == 7 * 98
+    assert [len(taps) for taps in found.values()] == 7 * [98]
 
 
 @pytest.mark.parametrize(

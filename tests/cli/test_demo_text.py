@@ -49,7 +49,7 @@ def measured(tap: str, right: int, held_out: float, matched: int) -> TapResult:
 
 def result(matched: int = 170, **changes: tuple[int, float]) -> SweepResult:
     taps = LEARNED | {name.replace("_", "-"): change for name, change in changes.items()}
-    found = SweepResult(NET, DATASET, get_protocol("default@1"), "shapes", "", "", 100, N, 0, 0.0, "cpu")
+    found = SweepResult(NET, DATASET, get_protocol("default@2"), "shapes", "", "", 100, N, 0, 0.0, "cpu")
     found.taps = {Tap.parse(tap): measured(tap, *score, matched) for tap, score in taps.items()}
     return found
 

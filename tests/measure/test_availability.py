@@ -128,7 +128,7 @@ def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():
     assert Availability(catalog, {}, NOBODY, False, ()).decide(sweep, 98) is None
     found = Availability(catalog, {}, NOBODY, False, (), clean=True).decide(sweep, 98)
     assert found.missing_datasets == ("gone",)
-    (_, line) = skipped_lines([found], catalog)
+    (_, line) = skipped_lines([found], catalog, {})
     assert line.endswith("probebench fetch gone")
     # Asking for the shifted dataset by name gets the clean one.
     requested = parse_requested_names((), (), "shifted", "", ())
@@ -166,7 +166,7 @@ def test_the_summary_is_one_line_per_model():
     found.append(availability.decide(Sweep("glyphvit", "gone", "default@2"), 98))
     found.append(availability.decide(Sweep("mae_b16", "gone", "default@2"), 98))
     found.append(availability.decide(Sweep("vit_l16", "here", "default@2"), 194))
-    _, vit_b, embedded, refused, vit_l = skipped_lines(found, CATALOG)
+    _, vit_b, embedded, refused, vit_l = skipped_lines(found, CATALOG, {})
     assert vit_b.startswith("  vit_b16 ")
     assert "2,156 cases" in vit_b
     assert "343 MB + 11 datasets " in vit_b
@@ -175,21 +175,36 @@ def test_the_summary_is_one_line_per_model():
     assert embedded.endswith("probebench fetch gone")
     assert refused.endswith("licence cc-by-nc-4.0, refused by --probe-licence=apache-2.0")
     assert vit_l.endswith("probebench fetch vit_l16")
-    assert skipped_lines([], CATALOG) == []
+    assert skipped_lines([], CATALOG, {}) == []
 
 
-def test_of_models_that_nobody_requested_only_some_are_listed():
-    availability = Availability(CATALOG, {}, parse_requested_names((), (), "", "", ()), False, ())
-    names = [name for name in CATALOG.models if name.startswith("augreg")]
-    found = [availability.decide(Sweep(name, "gone", "default@2"), 98) for name in names]
-    requested = replace(found[-1], requested=True, model_requested=True)
-    head, first, *others, last = skipped_lines([*found[:-1], requested], CATALOG)
+def test_models_that_the_command_line_does_not_name_share_a_line_unless_images_are_all_they_lack():
+    availability = Availability(CATALOG, {}, NOBODY, False, ("apache-2.0", "cc-by-nc-4.0"))
+    away = [name for name in CATALOG.models if name.startswith("augreg")]
+    here = ["glyphvit", "mae_b16"]
+    found = [availability.decide(Sweep(name, "gone", "default@2"), 98) for name in (*away, *here, "dinov3_s16")]
+    groups = {each.sweep: "vit" if each.sweep.model in away else "mae" for each in found[1:]}
+    first = replace(found[0], requested=True, model_requested=True)
+    head, named, *lacking, together, refused = skipped_lines([first, *found[1:]], CATALOG, groups)
     assert head.startswith("Skipped ")
-    assert first.startswith(f"  {names[-1]} ")  # what was requested comes first
-    assert [line.split()[0] for line in others] == names[:5]
-    assert last == f"  and {len(names) - 6} more models: -v shows them, probebench models lists all known models"
-    assert len(skipped_lines([*found[:-1], requested], CATALOG, every=True)) == 1 + len(names)
-    assert len(skipped_lines(found[:6], CATALOG)) == 7  # one more line would save none
+    assert named.startswith(f"  {away[0]} ")
+    assert [line.split()[0] for line in lacking] == here
+    assert together.startswith(f"Not on this machine: vit ({len(away) - 1} models); name a model to download it (-k ")
+    assert refused == (
+        "licence dinov3-license, refused by --probe-licence=apache-2.0,cc-by-nc-4.0: mae (1 model); -v lists all"
+    )
+    assert len(skipped_lines([first, *found[1:]], CATALOG, groups, every=True)) == 1 + len(found)
+
+
+def test_of_models_that_lack_nothing_but_images_only_some_are_listed():
+    own = [name for name in CATALOG.models if name.startswith("augreg")]
+    availability = Availability(CATALOG, dict.fromkeys(own), NOBODY, False, ())
+    found = [availability.decide(Sweep(name, "gone", "default@2"), 98) for name in own]
+    groups = {each.sweep: "vit" for each in found}
+    _, *lines, last = skipped_lines(found, CATALOG, groups)
+    assert [line.split()[0] for line in lines] == own[:5]
+    assert last == f"  and {len(own) - 5} more models: -v shows them, probebench models lists all known models"
+    assert len(skipped_lines(found[:6], CATALOG, groups)) == 7  # one more line would save none
 
 
 def test_preparation_is_told_beside_what_the_weights_declare():

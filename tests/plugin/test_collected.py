@@ -8,13 +8,16 @@ from pathlib import Path
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.taps import Tap
 from probebench.measure.availability import SkippedSweep
-from probebench.plugin.collected import Collected
+from probebench.plugin.collected import Collected, Withheld
 
 HERE, GONE = Sweep("net", "digits", "default@2"), Sweep("net", "gone", "default@2")
+AWAY = Sweep("far_net", "digits", "default@2")
 FINAL, ACT = Tap("final", "final"), Tap(6, "act")
 SKIPPED = SkippedSweep(GONE, 2, False, ("gone",), requested=True, model_requested=False)
+WITHHELD = SkippedSweep(AWAY, 98, True, (), requested=False, model_requested=False)
 COLLECTED = Collected(
     items={"t::a[2]": Case(HERE, FINAL), "t::a[gone]": SKIPPED, "t::a[1]": Case(HERE, ACT), "t::b": Case(HERE, ACT)},
+    withheld=[Withheld("more", WITHHELD)],
     family=3,
     specs={"datasets": "0123"},
     unused_baselines=[Path("/somewhere/baselines")],
@@ -26,7 +29,7 @@ COLLECTED = Collected(
 def test_cases_and_sweeps_come_once_and_in_the_order_of_their_tests():
     assert COLLECTED.cases == [Case(HERE, FINAL), Case(HERE, ACT)]
     assert COLLECTED.taps == {HERE: sorted([FINAL, ACT])}
-    assert COLLECTED.skipped == {GONE: SKIPPED}
+    assert COLLECTED.skipped == {AWAY: WITHHELD, GONE: SKIPPED}
     assert COLLECTED.first_items == {HERE: "t::a[2]", GONE: "t::a[gone]"}
 
 

@@ -50,6 +50,9 @@ def test_ctrl_c_in_mid_sweep_keeps_what_had_finished(project):
             "*KeyboardInterrupt*",
         ]
     )
+    # The second sweep has taps, but no line of a finished sweep.
+    result.stdout.fnmatch_lines(["tiny on blobs: * (1 of 4 sweeps, about * left)"])
+    result.stdout.no_fnmatch_line("tiny on blobs_dark: *")
     assert not (project.path / "baselines").exists()
 
 

@@ -33,12 +33,14 @@ def test_a_terminal_sees_both_stages_with_their_rates(warm, project):
     args = ["--probe-jobs=1", "--probe-model=tiny", "--probe-dataset=blobs", "-p", "no:cacheprovider"]
     status, text = run_on_terminal(args, project.path)
     assert status == 0
-    assert "tiny-blobs: extract" in text
-    assert "tiny-blobs: fit" in text
+    assert "tiny-blobs: extraction" in text
+    assert "tiny-blobs: probing" in text
     assert "/240" in text  # 120 training images and 120 test images
     assert "18 passed" in text
+    # The line of the sweep stays, above the results.
+    assert text.index("tiny on blobs: ") < text.index("18 passed")
     # The heat map's colours, and no leftover of the bar after the summary began.
-    assert "tiny-blobs: fit" not in text[text.index("= probebench =") :]
+    assert "tiny-blobs: probing" not in text[text.index("= probebench =") :]
 
 
 def test_a_pipe_sees_no_bar(project, run):

@@ -103,7 +103,14 @@ def test_a_killed_run_loses_the_sweep_that_it_was_at(warm, project, run, whole, 
     (project.path / "end").unlink()
     result = run("--probe-resume", "--probe-json=r.json")
     result.assert_outcomes(passed=COUNT)
-    result.stdout.fnmatch_lines(["Reusing 2 finished sweeps from an interrupted run of these cases."])
+    result.stdout.fnmatch_lines(
+        [
+            "Reusing 2 finished sweeps from an interrupted run of these cases.",
+            "tiny on blobs: *, measured before (1 of 4 sweeps, about * left)",
+            "tiny on blobs_dark: *, measured before (2 of 4 sweeps, about * left)",
+            "tiny_other on blobs: *, * s (3 of 4 sweeps, about * left)",
+        ]
+    )
     assert begun(project) == SWEEPS[2:]
     record = run_record.load(project.path / "r.json")
     assert timeless(record) == timeless(whole)

@@ -1,4 +1,4 @@
-"""What is not on this machine: withheld from a bare run, downloaded when asked for by name, told in a line a model."""
+"""What is not on this machine: no test of a bare run, downloaded when asked for by name, told at the end."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ def test_probe(probe):
 """
 VIT_B = "  vit_b16  2,156 cases  343 MB + 11 datasets *  probebench fetch vit_b16 paper"
 MAE_B = "  mae_b16  1,078 cases  343 MB + 11 datasets *  probebench fetch mae_b16 paper"
+TOGETHER = (
+    "Not on this machine: tiny (2 models); name a model to download it (-k NAME), or run `probebench fetch NAME`*"
+)
 
 
 @pytest.fixture
@@ -37,23 +40,49 @@ def bare(project, run, tmp_path, monkeypatch, hub):
     return run
 
 
-def test_a_bare_run_downloads_nothing_and_tells_one_line_a_model(bare, hub):
-    result = bare()
-    result.assert_outcomes(passed=18, skipped=33)
-    result.stdout.fnmatch_lines(["Skipped (*", VIT_B, MAE_B], consecutive=True)
+def test_a_bare_run_downloads_nothing_and_tells_one_line_a_file(bare, hub):
+    result = bare("-q")
+    result.assert_outcomes(passed=18, deselected=1)
+    result.stdout.fnmatch_lines([TOGETHER])
+    result.stdout.no_fnmatch_line("Skipped*")
     assert hub.requests == []
+    result = bare("-v", "--collect-only")
+    result.stdout.fnmatch_lines(["Skipped (*", VIT_B, MAE_B], consecutive=True)
+    result.stdout.no_fnmatch_line("Not on this machine*")
 
 
-def test_what_is_withheld_is_one_item_a_sweep(bare):
-    lines = bare("--collect-only", "-q").stdout.lines
-    assert "test_tiny.py::test_paper[vit_b16-cifar10]" in lines
-    assert sum("test_paper" in line for line in lines) == 33
+def test_what_is_withheld_is_no_test_and_told_by_collect_only(bare):
+    result = bare("--collect-only", "-q")
+    result.stdout.fnmatch_lines([TOGETHER])
+    result.stdout.no_fnmatch_line("*test_paper*")
     lines = bare("--collect-only", "-q", "-k", "vit_b16-cifar10-L06").stdout.lines
     assert sum("test_paper[vit_b16-cifar10-L06" in line for line in lines) == 8
+    assert sum("::" in line for line in lines) == 8
 
 
-def test_other_items_do_not_hear_of_it(bare):
-    bare("-k", "blobs").stdout.no_fnmatch_line("*probebench fetch*")
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["alone", "workers"])
+def test_a_run_of_nothing_but_withheld_cases_ends_well(bare, project, workers):
+    result = bare("-k", "cifar100", "--probe-json=r.json", *workers)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines([TOGETHER])
+    withheld = run_record.load(project.path / "r.json")["withheld"]
+    assert [(each["model"], each["cases"]) for each in withheld] == [("vit_b16", 196), ("mae_b16", 98)]
+    assert bare("-k", "no_such_name", *workers).ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["-k", "blobs"],
+        ["-k", "paper and blobs"],
+        ["-m", "probe(dataset='blobs')"],
+        ["test_tiny.py::test_probe"],
+        ["test_tiny.py::test_probe[tiny-blobs-final]"],
+    ],
+    ids=" ".join,
+)
+def test_other_tests_do_not_hear_of_it(bare, args):
+    bare("--collect-only", *args).stdout.no_fnmatch_line("*probebench fetch*")
 
 
 @pytest.mark.parametrize("args", [["-k", "vit_b16"], ["--probe-model=vit_b16,vit_b16_random"]])
@@ -62,7 +91,7 @@ def test_a_name_without_a_network_ends_in_seconds_with_the_summary(bare, monkeyp
     start = time.monotonic()
     result = bare(*args, "--probe-site=act,rc2", "-q")
     assert time.monotonic() - start < 60
-    result.assert_outcomes(skipped=22 * 24, deselected=result.parseoutcomes()["deselected"])
+    result.assert_outcomes(skipped=22 * 24, deselected=result.parseoutcomes().get("deselected", 0))
     result.stdout.fnmatch_lines(["WARNING: *weights of model 'vit_b16' could not be downloaded: no network*"])
     result.stdout.fnmatch_lines(["  vit_b16  528 cases  343 MB + 11 datasets *  probebench fetch vit_b16 paper"])
 
@@ -123,7 +152,7 @@ def test_strict_fails_what_was_asked_for_and_could_not_be_had_with_one_explanati
     result = bare(*args, "-n2", "--junitxml=j.xml")
     result.stdout.fnmatch_lines(["*1 error, 97 not measured*"])
     assert 'errors="98"' in (project.path / "j.xml").read_text()  # to machines all of them
-    bare("--probe-strict", "--probe-update=new").assert_outcomes(passed=18, skipped=33)
+    bare("--probe-strict", "--probe-update=new").assert_outcomes(passed=18, deselected=1)
 
 
 def test_a_hub_that_refuses_is_a_failure_and_not_a_skip(bare, hub):
@@ -134,6 +163,10 @@ def test_a_hub_that_refuses_is_a_failure_and_not_a_skip(bare, hub):
 
 
 def test_licences_are_refused_and_the_reason_told(bare, monkeypatch):
+    result = bare("-k", "cifar10", "--probe-licence=commercial")
+    result.stdout.fnmatch_lines(
+        ["licence cc-by-nc-4.0, refused by --probe-licence=commercial: tiny (1 model); -v lists all"]
+    )
     result = bare("-k", "mae_b16", "--probe-licence=commercial")
     result.stdout.fnmatch_lines(["  mae_b16  1,078 cases  licence cc-by-nc-4.0, refused by --probe-licence=commercial"])
     result.assert_outcomes(skipped=1078)
@@ -160,7 +193,7 @@ def test_a_licence_that_no_model_has_is_a_usage_error(bare, project, workers):
         """
     )
     odd = "OWN-1.0,fair-noncommercial-research-license"
-    bare(f"--probe-licence={odd}", "--probe-site=final", *workers).assert_outcomes(passed=1, skipped=1)
+    bare(f"--probe-licence={odd}", "--probe-site=final", *workers).assert_outcomes(passed=1)
 
 
 @pytest.fixture
@@ -187,7 +220,7 @@ def test_weights_are_downloaded_by_name_and_cases_run(bare, project, hub, cifar1
             probe.check()
         """
     )
-    bare("--probe-site=final").assert_outcomes(skipped=1)
+    bare("--probe-site=final").assert_outcomes(deselected=1)
     assert hub.requests == []
     result = bare("--probe-site=final", "--probe-model=augreg_ti16", "--probe-json=r.json", "--probe-update=new")
     result.assert_outcomes(passed=1)
@@ -226,8 +259,8 @@ def test_a_control_runs_all_taps_on_a_dataset_on_disk(bare, project, cifar10):
             probe.check()
         """
     )
-    bare().assert_outcomes(skipped=2)
-    bare("-k", "vit_b16_random").assert_outcomes(passed=98, deselected=1)
+    bare().assert_outcomes(deselected=1)
+    bare("-k", "vit_b16_random").assert_outcomes(passed=98)
 
 
 def test_a_model_of_timm_that_only_a_mark_names_is_known_beside_workers(bare, project):
@@ -241,12 +274,14 @@ def test_a_model_of_timm_that_only_a_mark_names_is_known_beside_workers(bare, pr
         """
     )
     result = bare("--probe-site=final", "-n2")
-    result.assert_outcomes(passed=1, skipped=1)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["Not on this machine: tiny (1 model); *"])
+    result = bare("--probe-site=final", "-n2", "-v")
     result.stdout.fnmatch_lines(["  timm_vit_tiny_patch16_224_augreg_in21k  1 case *  probebench fetch timm:vit_tiny*"])
 
 
 def test_machines_get_the_reason(bare, project):
-    bare("--junitxml=j.xml", "-k", "cifar100")
+    bare("--junitxml=j.xml", "-k", "mae_b16-cifar100", "--probe-offline")
     skipped = ET.parse(project.path / "j.xml").getroot().iter("skipped")
     assert {each.get("message") for each in skipped} == {"not on this machine"}
 

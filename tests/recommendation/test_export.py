@@ -240,7 +240,18 @@ def test_the_command_answers_and_writes(tmp_path, capsys):
     data = write_digits(tmp_path / "own", each=8)
     args = ["recommend", "--model", "glyphvit", "--data", str(data), "--budget", "1", "--jobs", "1", "--device", "cpu"]
     assert main([*args, "-o", str(tmp_path / "out")]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    # 24 images, and nothing but the stages: what was printed before the answer.
+    assert err.splitlines() == [
+        f"glyphvit on {data}: {stage}"
+        for stage in (
+            "reading images and network",
+            "extraction, 24 images",
+            "screening, 98 taps",
+            "probing, 2 taps",
+            "training the chosen probe",
+        )
+    ]
     assert "glyphvit on " in out
     assert "has no test split" in out
     assert f"{tmp_path / 'out' / 'classify.py'} IMAGE... --checkpoint {CHECKPOINT}" in out

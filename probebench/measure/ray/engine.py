@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -61,6 +61,10 @@ class RayEngine:
         family: number of cases that share the error level of the verdicts
         requested: names on the command line, which the nodes may download
         directory: where pytest was started; relative paths of weights start from it
+        finished: called with each sweep that is over
+
+    Attributes:
+        places: number of sweeps that the cluster could measure at a time when it was connected to
     """
 
     def __init__(
@@ -71,9 +75,12 @@ class RayEngine:
         family: int,
         requested: RequestedNames,
         directory: Path,
+        finished: Callable[[SweepOutcome], None] | None = None,
     ) -> None:
         self._options, self._catalog, self._taps = options, catalog, taps
         self._family, self._requested, self._directory = family, requested, directory
+        self._finished = finished
+        self.places = 1
         self._ray: Any = None
         self._owns_connection = False
         self._task: Any = None
@@ -111,13 +118,18 @@ class RayEngine:
         self._device, self._gpus, self._cores = share(
             [node["Resources"] for node in self._nodes], options.device, options.jobs
         )
+        self.places = max(1, self._count_places())
         self._task = ray.remote(max_retries=RETRIES, num_cpus=self._cores, num_gpus=self._gpus)(measure)
 
     # While it runs
 
     def submit(self, run: Run) -> None:
         """Submit all sweeps but those that an earlier run has finished."""
-        self._waiting.extend(sweep for sweep in self._taps if run.recall(sweep) is None)
+        for sweep in self._taps:
+            if (recalled := run.recall(sweep)) is None:
+                self._waiting.append(sweep)
+            elif self._finished is not None:
+                self._finished(recalled)
         self._submit_waiting(run)
 
     def outcome(self, run: Run, sweep: Sweep) -> SweepOutcome:
@@ -200,6 +212,8 @@ class RayEngine:
         else:
             self._hardware.append(result.hardware)
             run.take(result.outcome)
+            if self._finished is not None:
+                self._finished(result.outcome)
 
     def _count_places(self) -> int:
         """Count the sweeps that the cluster can measure at a time, as it is now."""

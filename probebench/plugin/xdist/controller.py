@@ -52,6 +52,8 @@ class Controller:
         self._usual: Any = None
         self._hardware: dict[str, int] = {}
         self._enough_failures = False
+        self._shown: set[Sweep] = set()
+        self.places = 1
 
     @property
     def where(self) -> str:
@@ -157,8 +159,23 @@ class Controller:
 
     def begin(self, cases: Collection[Case]) -> None:
         """Find out how the workers share the machine, for the run record."""
-        threads = count_threads(0, count_sharers(self._workers, cases))
+        self.places = count_sharers(self._workers, cases)
+        threads = count_threads(0, self.places)
         self._hardware = {"workers": self._workers, "threads": threads}
+        if cases:
+            self._session.ensure_run()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Show the line of a sweep when the first test that has needed it is reported."""
+        session = self._session
+        item = session.collected.items.get(report.nodeid)
+        if self._exchange is None or item is None or item.sweep in self._shown:
+            return
+        with suppress(StoreError):  # reported at the end
+            if (outcome := self._exchange.ended(item.sweep)) is not None:
+                self._shown.add(item.sweep)
+                terminal.show_finished(session, outcome)
 
     def outcome(self, sweep: Sweep) -> SweepOutcome:
         """Never called: the workers run all tests."""

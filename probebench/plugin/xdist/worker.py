@@ -89,6 +89,7 @@ class RemoteWorker:
     """The engine of a worker on another machine than the controller: it cannot hand over results, so its cases fail."""
 
     where = ""
+    places = 1
 
     def __init__(self) -> None:
         self.here: Here = ({}, {})
@@ -118,6 +119,7 @@ class Worker:
     """
 
     where = ""
+    places = 1
 
     def __init__(self, session: ProbeSession, given: dict[str, Any]) -> None:
         self._session = session
@@ -157,9 +159,10 @@ class Worker:
         if problem:  # it ends the run, whatever was collected
             self._exchange.announce(self._name, {"error": problem})
             return
-        if not collected.items and not session.notes and session.pruning is None:
+        found_any = bool(collected.items or collected.withheld)
+        if not found_any and not session.notes and session.pruning is None:
             return
-        sweeps = list(collected.first_items)
+        sweeps = [*collected.first_items, *(each.skipped.sweep for each in collected.withheld)]
         self._exchange.announce(
             self._name,
             {
@@ -168,7 +171,7 @@ class Worker:
                 "models": sorted({session.catalog.model(sweep.model).typed for sweep in sweeps}),
                 "registered": session.conftest_specs.to_json(session.catalog, sweeps),
                 "notes": [asdict(note) for note in session.notes],
-                "here": session.availability.here if collected.items else None,
+                "here": session.availability.here if found_any else None,
             },
         )
 

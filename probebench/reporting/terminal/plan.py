@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from probebench._format import counted, human
+from probebench._format import counted, duration, human
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError
@@ -48,7 +48,7 @@ def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> tuple[li
         most, on_gpu = (max(getattr(each.plan, name) for each in known.values()) for name in ("memory", "device"))
         disk = sum(each.plan.disk for each in known.values())
         text.append(
-            f"{counted(len(known), 'sweep')}: about {_duration(total)}, at most {human(most)} of memory"
+            f"{counted(len(known), 'sweep')}: about {duration(total)}, at most {human(most)} of memory"
             f"{f' and {human(on_gpu)} of a GPU' if on_gpu else ''} at a time besides network and libraries"
             f"{f', {human(disk)} of disk' if disk else ''}"
         )
@@ -65,12 +65,6 @@ def _cells(sweep: Sweep, each: Estimate) -> tuple[str, ...]:
         str(each.plan.passes),
         human(each.plan.device or each.plan.memory),
         human(each.plan.disk) if each.plan.disk else "",
-        _duration(each.extract_seconds),
-        _duration(each.fit_seconds),
+        duration(each.extract_seconds),
+        duration(each.fit_seconds),
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,8 +1,9 @@
-"""Progress bars on the terminal: while a sweep extracts and fits, and while files are fetched."""
+"""Progress on the terminal: of a sweep, of a recommendation, and of files that are fetched."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -20,9 +21,21 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from probebench._format import human
+from probebench._format import counted, human
 
-_UNITS = {"extract": "images/s", "fit": "taps/s"}
+_UNITS = {"extract": "image", "screen": "tap", "fit": "tap"}
+"""Of the stages that count something else than bytes, the noun."""
+
+_STAGES = {
+    "read": "reading images and network",
+    "extract": "extraction",
+    "screen": "screening",
+    "fit": "probing",
+    "train": "training the chosen probe",
+}
+
+EVERY = 30.0
+"""Seconds between the lines of a stage, where there is no terminal."""
 
 _WIDE = 60
 """Characters of a terminal that has room for rate and remaining time; on others they would wrap."""
@@ -34,7 +47,7 @@ class _Rate(ProgressColumn):
         if speed is None:
             return Text("")
         unit = task.fields["unit"]
-        return Text(f"{speed:,.0f} {unit}" if unit else f"{human(int(speed))}/s")
+        return Text(f"{speed:,.0f} {unit}s/s" if unit else f"{human(int(speed))}/s")
 
 
 class _Bar:
@@ -46,7 +59,8 @@ class _Bar:
 
     def start(self, stage: str, total: int) -> None:
         self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(f"{self._title}: {stage}", total=total or None, unit=_UNITS.get(stage, ""))
+        name = f"{self._title}: {_STAGES.get(stage, stage)}"
+        self._task = self._progress.add_task(name, total=total or None, unit=_UNITS.get(stage, ""))
 
     def advance(self, count: int) -> None:
         self._progress.advance(self._task, count)
@@ -66,6 +80,52 @@ def bar(file: TextIO, title: str) -> Iterator[_Bar]:
         columns += [_Rate(), TimeRemainingColumn()]
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Bar(progress, title)
+
+
+class _StageLines:
+    """Progress without a terminal: a line at the start of a stage, and one from time to time.
+
+    Args:
+        clock: seconds
+    """
+
+    def __init__(self, file: TextIO, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file, self._title, self._clock = file, title, clock
+        self._stage = ""
+        self._total = self._done = 0
+        self._shown = clock()
+
+    def start(self, stage: str, total: int) -> None:
+        self._stage, self._total, self._done = stage, total, 0
+        self._print(self._count(total) if total else "")
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._clock() - self._shown >= EVERY and self._done < self._total:
+            done = f"{self._done:,}" if self._stage in _UNITS else human(self._done)
+            self._print(f"{done} of {self._count(self._total)}")
+
+    def _count(self, number: int) -> str:
+        return counted(number, _UNITS[self._stage]) if self._stage in _UNITS else human(number)
+
+    def _print(self, detail: str) -> None:
+        self._shown = self._clock()
+        stage = _STAGES.get(self._stage, self._stage)
+        print(f"{self._title}: {stage}{f', {detail}' if detail else ''}", file=self._file, flush=True)
+
+
+@contextmanager
+def stages(file: TextIO, title: str) -> Iterator[_Bar | _StageLines]:
+    """A bar on a terminal that disappears when it is done, plain lines elsewhere.
+
+    Args:
+        title: which model and images these are
+    """
+    if not file.isatty():
+        yield _StageLines(file, title)
+        return
+    with bar(file, title) as shown:
+        yield shown
 
 
 class _TransferBar:
