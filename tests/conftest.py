@@ -154,12 +154,12 @@ def run(project: pytest.Pytester, request: pytest.FixtureRequest) -> Callable[..
 
 @pytest.fixture
 def baselines_dir(project: pytest.Pytester) -> Path:
-    return project.path / "baselines" / "default@1"
+    return project.path / "baselines" / "default@2"
 
 
 @pytest.fixture(scope="session")
 def _baselines_of_all_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("baselines") / "default@1"
+    return tmp_path_factory.mktemp("baselines") / "default@2"
 
 
 @pytest.fixture

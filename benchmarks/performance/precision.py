@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="glyphvit")
     parser.add_argument("--dataset", nargs="+", default=["digits", "digits_inverted"])
-    parser.add_argument("--protocol", default="default@1")
+    parser.add_argument("--protocol", default="default@2")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     device = choose_device(args.device)

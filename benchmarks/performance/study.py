@@ -229,8 +229,8 @@ def variants() -> Iterator[Variant]:
     yield Variant("without ImageNet, act, rc2 and final only", kept=few, left_out=main)
     yield Variant("without ImageNet, ridge, then 10 taps", screened=10, left_out=main)
     yield Variant("without ImageNet, up to 100 M parameters", left_out=main, largest=1e8)
-    yield Variant("few_shot_16@1, everything", FEW_SHOT_16)
-    yield Variant("few_shot_16@1, act, rc2 and final only", FEW_SHOT_16, kept=few)
+    yield Variant("few_shot_16@2, everything", FEW_SHOT_16)
+    yield Variant("few_shot_16@2, act, rc2 and final only", FEW_SHOT_16, kept=few)
     yield Variant("the same, up to 100 M parameters", FEW_SHOT_16, kept=few, largest=1e8)
 
 

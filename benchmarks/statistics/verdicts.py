@@ -2,7 +2,7 @@
 
     python -m benchmarks.statistics.verdicts --work DIR [--jobs 2] [--quick]
 
-Measures glyphvit on the embedded datasets under `default@1` in many settings: again with other batch sizes, threads and
+Measures glyphvit on the embedded datasets under `default@2` in many settings: again with other batch sizes, threads and
 orders; in bfloat16; with other images held out; with noise on the weights of one block. The correct test images are
 stored in DIR, so that an interrupted run can continue. Then it examines several rules for calling a case regressed: how
 often a rule is wrong if nothing got worse, and what it finds if something did.

@@ -209,7 +209,7 @@ class Catalog:
         return self.dataset(spec.reference) if spec.reference else None
 
     def clean(self, spec: DatasetSpec) -> DatasetSpec:
-        """Return the dataset that probes are trained on under ``transfer@1``: the clean one, or itself if it has none.
+        """Return the dataset that probes are trained on under ``transfer@2``: the clean one, or itself if it has none.
 
         Raises:
             UnknownName: if the catalog does not have it

@@ -166,7 +166,7 @@ class DatasetSpec:
         metric: the accuracy that its publications report: ``top1`` or ``mean_per_class``
         archives: the files that it is published in; it is on this machine if each `Archive.result` is in the data root
         clean: name of the dataset that these images are a shifted version of, or another domain of, with the same
-            class names; probes are trained on it under ``transfer@1``. Empty if there is none
+            class names; probes are trained on it under ``transfer@2``. Empty if there is none
         shift: how far the images are from the pretraining data of the embedded model: ``none``, ``shift`` or
             ``strong``; empty if that has no meaning
         source, licence: where the images come from and under which terms

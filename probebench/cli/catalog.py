@@ -47,7 +47,7 @@ def _datasets(args: argparse.Namespace) -> int:
 def _protocols(args: argparse.Namespace) -> int:
     code = _list("protocol", protocol_rows(), args)
     if not (args.words or args.json):
-        print("\nAppend +NAME to measure in another precision, for example default@1+bf16:")
+        print("\nAppend +NAME to measure in another precision, for example default@2+bf16:")
         for name, meaning in MEANING.items():
             if name != "fp32":
                 print(f"  +{name}  {meaning}")

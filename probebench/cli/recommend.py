@@ -17,7 +17,7 @@ def add_commands(commands: Any) -> None:
     command = commands.add_parser(
         "recommend",
         help="recommend a tap of a model for your images, with a trained probe",
-        description="Probe every tap of a model on your own images under the protocol default@1, and recommend the one "
+        description="Probe every tap of a model on your own images under the protocol default@2, and recommend the one "
         "that is best on held-out training images: its test score, its gain over the final features, the taps that are "
         "statistically tied with it, and which of those are cheaper to compute. -o also writes the probe and a script "
         "that classifies images with it. Weights that are not on this machine are downloaded.",

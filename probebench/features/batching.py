@@ -20,7 +20,7 @@ TOKENS_ON_CPU, TOKENS_ON_GPU = 2**14, 2**17
 """Tokens per batch: on a CPU speed hardly depends on it and memory does; a GPU needs that many to be busy."""
 
 MOST = 1024  # images per batch, unless the user gives a batch size
-_PIECE = 16  # images that one thread makes at a time
+PIECE = 16  # images that one thread makes at a time
 _SMALL = 64 * 64  # pixels
 _AHEAD = 2  # batches that are made while a GPU works on another
 
@@ -85,10 +85,10 @@ def batches(views: Dataset[torch.Tensor], size: int, device: str) -> Iterator[to
             batch = torch.empty((min(size, n - start), *first.shape), dtype=first.dtype, pin_memory=on_gpu)
 
         def fill(piece: int) -> None:
-            for place in range(piece, min(piece + _PIECE, len(batch))):
+            for place in range(piece, min(piece + PIECE, len(batch))):
                 batch[place] = views[start + place]
 
-        return batch, [pool.submit(fill, piece) for piece in range(0, len(batch), _PIECE)]
+        return batch, [pool.submit(fill, piece) for piece in range(0, len(batch), PIECE)]
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="views")
     try:

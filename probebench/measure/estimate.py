@@ -1,25 +1,27 @@
-"""Estimate the time and the memory of a sweep on this machine, without running it."""
+"""Estimate the time and the memory of sweeps on this machine, without running them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from probebench._arrays import Array
+from probebench._hardware import choose_device
 from probebench.catalog.cases import Sweep
-from probebench.catalog.protocols import get_protocol
+from probebench.catalog.protocols import Protocol, get_protocol
 from probebench.catalog.taps import Tap
 from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
-from probebench.features.forward import forward
+from probebench.features.hooks import widths_of
 from probebench.features.settings import ExtractionSettings
-from probebench.measure.cost import fit_operations
-from probebench.measure.plan import SweepPlan
-from probebench.measure.prepare import PreparedSweep, prepare
+from probebench.measure.cost import busiest_core, matrix_rate
+from probebench.measure.plan import SweepPlan, Workload
+from probebench.measure.prepare import clean_of, device_of, plan_here, read_images, stream_width
+from probebench.measure.timing import Pace, time_images, time_network
+from probebench.models.build import build_model
+from probebench.probes import find_probe
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog
@@ -35,7 +37,7 @@ class Estimate:
         taps: their number
         images: number of images that go through the network, counted once for each pass
         feature_bytes: of all taps
-        extract_seconds, fit_seconds: on this machine
+        extract_seconds, fit_seconds: on this machine; no features are expected in the cache
     """
 
     plan: SweepPlan
@@ -46,52 +48,106 @@ class Estimate:
     fit_seconds: float
 
 
-def estimate(
-    sweep: Sweep, taps: Sequence[Tap], catalog: Catalog, options: Options, cache: FeatureCache | None, speed: float
-) -> Estimate:
-    """Estimate the cost of one sweep.
+@dataclass(frozen=True)
+class _TimedNetwork:
+    """A network that was timed; it is not held itself.
+
+    Attributes:
+        widths: number of features of each tap
+        narrow: width of the residual stream, see `Workload`
+        device: that it was on
+        pace: at these taps
+    """
+
+    widths: Mapping[Tap, int]
+    narrow: int | None
+    device: str
+    pace: Pace
+
+
+@dataclass(frozen=True)
+class _TimedImages:
+    """The images of a sweep, counted and timed; they are not held themselves.
+
+    Attributes:
+        workload: without taps
+        seconds: to make all of them ready for a network
+    """
+
+    workload: Workload
+    seconds: float
+
+
+class Estimator:
+    """Estimates sweeps. A network is built and timed once, and so are the images of a dataset for one size of input.
 
     Args:
-        speed: of a core of this machine, see `probebench.measure.cost.matrix_rate`
-
-    Raises:
-        ProbebenchError: if its model or data are not on this machine or cannot be used, or memory does not suffice
+        cache: of the features; None for none
     """
-    model, dataset = catalog.model(sweep.model), catalog.dataset(sweep.dataset)
-    prepared = prepare(
-        model,
-        dataset,
-        protocol=get_protocol(sweep.protocol),
-        taps=taps,
-        clean=catalog.clean(dataset),
-        reference=catalog.reference(model),
-        weights=options.weights.get(sweep.model),
-        download=False,
-        device=options.device,
-    )
-    plan = prepared.plan(memory=options.memory, device_memory=options.device_memory, cache=cache, jobs=options.jobs)
-    images = prepared.images * plan.passes
-    rate = measure_images_per_second(prepared, options.batch_size)
-    return Estimate(
-        plan,
-        len(taps),
-        images,
-        prepared.workload.feature_bytes,
-        images / rate,
-        fit_operations(prepared.workload) / speed / plan.jobs,
-    )
 
+    def __init__(self, catalog: Catalog, options: Options, cache: FeatureCache | None) -> None:
+        self._catalog, self._options, self._cache = catalog, options, cache
+        self._device, self._rate = choose_device(options.device), matrix_rate()
+        self._networks: dict[tuple[object, ...], _TimedNetwork] = {}
+        self._images: dict[tuple[object, ...], _TimedImages] = {}
 
-def measure_images_per_second(prepared: PreparedSweep, batch_size: int | None) -> float:
-    """Measure the speed of the network with its taps, decoding and resizing included: on the second of two batches."""
-    size = BatchSize.for_network(prepared.model.net, prepared.device, batch_size).now
-    size = min(size, len(prepared.test_views))
-    views = torch.utils.data.Subset(prepared.test_views, [*range(size), *range(size)])
-    ends: list[tuple[float, int]] = []  # more than two if memory does not suffice for a whole batch
+    def estimate(self, sweep: Sweep, taps: Sequence[Tap]) -> Estimate:
+        """Estimate the cost of one sweep.
 
-    def put(features: Sequence[Array]) -> None:
-        ends.append((time.perf_counter(), len(features[0])))
+        Raises:
+            ProbebenchError: if its model or data are not on this machine or cannot be used, or memory does not suffice
+        """
+        options, protocol = self._options, get_protocol(sweep.protocol)
+        find_probe(protocol.probe).check(protocol)
+        images = self._time_images(sweep, protocol)
+        network = self._time_network(sweep.model, sorted(taps), protocol)
+        workload = replace(images.workload, widths=network.widths, narrow=network.narrow)
+        plan = plan_here(
+            workload,
+            network.device,
+            memory=options.memory,
+            device_memory=options.device_memory,
+            cache=self._cache,
+            jobs=options.jobs,
+        )
+        forward = network.pace.seconds(workload.n_read) + network.pace.seconds(workload.n_test)
+        # On a CPU one waits for the other; a GPU works while the next images are made ready.
+        on_cpu = torch.device(network.device).type == "cpu"
+        a_pass = forward + images.seconds if on_cpu else max(forward, images.seconds)
+        return Estimate(
+            plan,
+            len(taps),
+            (workload.n_read + workload.n_test) * plan.passes,
+            workload.feature_bytes,
+            a_pass * plan.passes,
+            busiest_core(workload, plan.groups, plan.jobs) / self._rate,
+        )
 
-    settings = ExtractionSettings.for_model(prepared.protocol, prepared.model.spec, BatchSize(size), prepared.device)
-    forward(prepared.model, views, prepared.taps, put, settings)
-    return sum(images for _, images in ends[1:]) / (ends[-1][0] - ends[0][0])
+    def _time_images(self, sweep: Sweep, protocol: Protocol) -> _TimedImages:
+        """Count the images of a sweep, and time how they are made ready."""
+        model, dataset = self._catalog.model(sweep.model), self._catalog.dataset(sweep.dataset)
+        key = (sweep.dataset, sweep.protocol, model.input_size, protocol.resizing(model))
+        if key not in self._images:
+            images = read_images(dataset, clean_of(dataset, protocol, self._catalog), protocol)
+            seconds = sum(len(views) * time_images(views, self._device) for views in images.views(model))
+            self._images[key] = _TimedImages(images.workload({}, None), seconds)
+        return self._images[key]
+
+    def _time_network(self, name: str, taps: list[Tap], protocol: Protocol) -> _TimedNetwork:
+        """Build a network and time it."""
+        key = (name, tuple(taps), protocol.precision, protocol.pooling)
+        if key not in self._networks:
+            options = self._options
+            built = build_model(
+                self._catalog.model(name),
+                weights=options.weights.get(name),
+                device=self._device,
+                precision=protocol.precision,
+            )
+            # The first pass through a network takes longer than others, and is not timed.
+            widths = widths_of(built, taps, pooling=protocol.pooling, device=self._device)
+            size = BatchSize.for_network(built.net, self._device, options.batch_size)
+            settings = ExtractionSettings.for_model(protocol, built.spec, size, self._device)
+            pace = time_network(built, taps, settings)
+            self._networks[key] = _TimedNetwork(widths, stream_width(built), device_of(built), pace)
+        return self._networks[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from probebench._hardware import available_cores, choose_device, usable_memory
 from probebench._progress import NullProgress, Progress
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import dataset_of
-from probebench.catalog.protocols import Protocol, get_protocol
+from probebench.catalog.protocols import DEFAULT_PROTOCOL, Protocol, get_protocol
 from probebench.catalog.taps import Tap, all_taps
 from probebench.datasets.dataset import training_split_for
 from probebench.datasets.splits import held_out_part, training_sets
@@ -33,6 +33,44 @@ from probebench.models.checkpoint import own_file
 from probebench.models.timm_spec import complete_spec
 from probebench.probes import find_probe
 from probebench.probes.evaluate import TrainingSet
+
+
+@dataclass(frozen=True)
+class SweepImages:
+    """The images of a sweep, whatever network they go through.
+
+    Attributes:
+        data: both splits, read
+        read: int64, the rows of the train split that go through the network
+        sets: the training sets, one a draw, as rows of `read`
+    """
+
+    protocol: Protocol
+    data: datasets.Dataset
+    read: npt.NDArray[np.int64]
+    sets: list[TrainingSet]
+
+    def views(self, model: ModelSpec) -> tuple[Views, Views]:
+        """The training and the test images, as a model reads them."""
+        protocol, data = self.protocol, self.data
+        rest = model.input_size, protocol.seed, protocol.resizing(model)
+        return (
+            Views(data.train, self.read, protocol.train_view, *rest),
+            Views(data.test, np.arange(len(data.test)), protocol.test_view, *rest),
+        )
+
+    def workload(self, widths: Mapping[Tap, int], narrow: int | None) -> Workload:
+        """The size of the sweep, see `probebench.measure.plan.Workload`."""
+        return Workload(
+            self.protocol,
+            widths,
+            n_read=len(self.read),
+            n_train=len(self.sets[0].labels),
+            n_test=len(self.data.test),
+            classes=len(self.data.classes),
+            draws=len(self.sets),
+            narrow=narrow,
+        )
 
 
 @dataclass(frozen=True)
@@ -77,28 +115,15 @@ class PreparedSweep:
         cache: FeatureCache | None = None,
         jobs: int | None = None,
     ) -> SweepPlan:
-        """Plan the sweep by the memory of this machine, see `probebench.measure.plan.plan_sweep`.
-
-        Args:
-            memory: bytes; None for most of what is free
-            device_memory: bytes on a GPU, of which no more than what is free is taken; None for most of that
-            cache: its free room bounds the features that go to the disk
-            jobs: processor cores for the probes; None for all
-
-        Raises:
-            FeatureError: if not even one tap fits into the memory
-        """
-        jobs = jobs or available_cores()
-        free = usable_memory("cpu") if memory is None else memory
-        on_gpu = 0
-        if find_probe(self.protocol.probe).on_device:
-            on_gpu = _usable_on_gpu(str(next(self.model.net.parameters()).device))
-            jobs = 1 if on_gpu else jobs
-        if device_memory is not None:
-            on_gpu = min(on_gpu, device_memory)
-        if cache is not None and cache.always:
-            on_gpu = 0  # all features go to the disk
-        return plan_sweep(self.workload, memory=free, disk=_room(cache), jobs=jobs, device=on_gpu)
+        """Plan the sweep by the memory of this machine; arguments and errors as for `plan_here`."""
+        return plan_here(
+            self.workload,
+            device_of(self.model),
+            memory=memory,
+            device_memory=device_memory,
+            cache=cache,
+            jobs=jobs,
+        )
 
     def passes(self, plan: SweepPlan) -> tuple[tuple[Tap, ...], ...]:
         """The taps of each pass over the images."""
@@ -157,7 +182,7 @@ def prepare(
     model: str | ModelSpec,
     dataset: str | DatasetSpec,
     *,
-    protocol: str | Protocol = "default@1",
+    protocol: str | Protocol = DEFAULT_PROTOCOL,
     taps: Sequence[Tap | str] | None = None,
     clean: DatasetSpec | None = None,
     reference: DatasetSpec | None = None,
@@ -175,10 +200,8 @@ def prepare(
     model_spec, dataset_spec = model_of(model, catalog), dataset_of(dataset, catalog)
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     chosen_taps = all_taps(model_spec.depth) if taps is None else _parse_taps(taps, model_spec)
-    if protocol.train_on != "clean":
-        clean = dataset_spec
-    elif clean is None:
-        clean = catalog.clean(dataset_spec)
+    if clean is None or protocol.train_on != "clean":
+        clean = clean_of(dataset_spec, protocol, catalog)
 
     find_probe(protocol.probe).check(protocol)  # an unknown name or a missing field is refused before any work
     weights = None if weights is None else Path(weights)
@@ -189,8 +212,43 @@ def prepare(
         for spec in {spec.name: spec for spec in (clean, dataset_spec)}.values():
             if not local.on_disk(spec):
                 fetch_dataset(spec, local.data_root(), progress)
-    data = datasets.load(dataset_spec)
-    if clean.name != dataset_spec.name:
+    images = read_images(dataset_spec, clean, protocol)
+    built = build_model(model_spec, weights=weights, device=device, precision=protocol.precision)
+    train_views, test_views = images.views(model_spec)
+    widths = widths_of(built, chosen_taps, pooling=protocol.pooling, device=device)
+    return PreparedSweep(
+        model=built,
+        dataset=dataset_spec,
+        clean=clean,
+        reference=reference or catalog.reference(model_spec),
+        protocol=protocol,
+        taps=chosen_taps,
+        data=images.data,
+        sets=images.sets,
+        train_views=train_views,
+        test_views=test_views,
+        workload=images.workload(widths, stream_width(built)),
+        device=device,
+    )
+
+
+def clean_of(dataset: DatasetSpec, protocol: Protocol, catalog: Catalog) -> DatasetSpec:
+    """The dataset whose train split is used to probe a dataset: a clean one if the protocol trains on that."""
+    return catalog.clean(dataset) if protocol.train_on == "clean" else dataset
+
+
+def read_images(dataset: DatasetSpec, clean: DatasetSpec, protocol: Protocol) -> SweepImages:
+    """Read a dataset, and choose the training images.
+
+    Args:
+        clean: the dataset whose train split is used
+
+    Raises:
+        NotOnDisk: if a dataset is not on this machine
+        DataError: if it is damaged, or has no training image of a class that is tested
+    """
+    data = datasets.load(dataset)
+    if clean.name != dataset.name:
         data = replace(data, train=training_split_for(data, datasets.load(clean)))
     chosen = training_sets(data.train, protocol)
     for indices in chosen:
@@ -205,32 +263,51 @@ def prepare(
         )
         for indices in chosen
     ]
-    built = build_model(model_spec, weights=weights, device=device, precision=protocol.precision)
+    return SweepImages(protocol, data, read, sets)
 
-    size, seed, resizing = model_spec.input_size, protocol.seed, protocol.resizing(model_spec)
-    return PreparedSweep(
-        model=built,
-        dataset=dataset_spec,
-        clean=clean,
-        reference=reference or catalog.reference(model_spec),
-        protocol=protocol,
-        taps=chosen_taps,
-        data=data,
-        sets=sets,
-        train_views=Views(data.train, read, protocol.train_view, size, seed, resizing),
-        test_views=Views(data.test, np.arange(len(data.test)), protocol.test_view, size, seed, resizing),
-        workload=Workload(
-            protocol,
-            widths_of(built, chosen_taps, pooling=protocol.pooling, device=device),
-            n_read=len(read),
-            n_train=len(chosen[0]),
-            n_test=len(data.test),
-            classes=len(data.classes),
-            draws=len(chosen),
-            narrow=int(getattr(built.net, "embed_dim", 0)) or None,
-        ),
-        device=device,
-    )
+
+def stream_width(model: Model) -> int | None:
+    """The width of the residual stream of a network; None if it is not known."""
+    return int(getattr(model.net, "embed_dim", 0)) or None
+
+
+def device_of(model: Model) -> str:
+    """The torch device that a network is on."""
+    return str(next(model.net.parameters()).device)
+
+
+def plan_here(
+    workload: Workload,
+    device: str,
+    *,
+    memory: int | None = None,
+    device_memory: int | None = None,
+    cache: FeatureCache | None = None,
+    jobs: int | None = None,
+) -> SweepPlan:
+    """Plan a sweep by the memory of this machine, see `probebench.measure.plan.plan_sweep`.
+
+    Args:
+        device: of the network
+        memory: bytes; None for most of what is free
+        device_memory: bytes on a GPU, of which no more than what is free is taken; None for most of that
+        cache: its free room bounds the features that go to the disk
+        jobs: processor cores for the probes; None for all
+
+    Raises:
+        FeatureError: if not even one tap fits into the memory
+    """
+    jobs = jobs or available_cores()
+    free = usable_memory("cpu") if memory is None else memory
+    on_gpu = 0
+    if find_probe(workload.protocol.probe).on_device:
+        on_gpu = _usable_on_gpu(device)
+        jobs = 1 if on_gpu else jobs
+    if device_memory is not None:
+        on_gpu = min(on_gpu, device_memory)
+    if cache is not None and cache.always:
+        on_gpu = 0  # all features go to the disk
+    return plan_sweep(workload, memory=free, disk=_room(cache), jobs=jobs, device=on_gpu)
 
 
 def _usable_on_gpu(device: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from probebench._hardware import available_cores
 from probebench._progress import Progress
 from probebench.catalog import DatasetSpec, ModelSpec
-from probebench.catalog.protocols import Protocol
+from probebench.catalog.protocols import DEFAULT_PROTOCOL, Protocol
 from probebench.catalog.taps import Tap
 from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
@@ -23,7 +23,7 @@ def run_sweep(
     model: str | ModelSpec,
     dataset: str | DatasetSpec,
     *,
-    protocol: str | Protocol = "default@1",
+    protocol: str | Protocol = DEFAULT_PROTOCOL,
     taps: Sequence[Tap | str] | None = None,
     clean: DatasetSpec | None = None,
     reference: DatasetSpec | None = None,

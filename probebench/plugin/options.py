@@ -108,7 +108,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--probe-precision",
         choices=list(PRECISIONS),
-        help="precision in which networks compute; any but fp32 makes a separate protocol, such as default@1+bf16",
+        help="precision in which networks compute; any but fp32 makes a separate protocol, such as default@2+bf16",
     )
     group.addoption(
         "--probe-cache",

@@ -90,6 +90,20 @@ class Probe(TypingProtocol):
 
 
 @dataclass(frozen=True)
+class MatchedFit:
+    """A fit at one tap, and its width control.
+
+    Attributes:
+        fit: on all features
+        narrow: on the leading principal components, as many as the residual stream is wide; None if the tap is no wider
+            or has no variance outside them
+    """
+
+    fit: Fit
+    narrow: Fit | None
+
+
+@dataclass(frozen=True)
 class FitSize:
     """The size of the fit at one tap.
 
@@ -119,6 +133,8 @@ class ProbeInfo:
         operations: the operations of a float32 matrix product that takes as long as fitting one tap
         on_device: whether it runs on the torch device; other probes run on the CPU
         needs: by name the fields of `Protocol` that must not be None, and the purpose that the probe needs them for
+        fit_matched: like `fit`, but fits the width control as well: a last argument, ``narrow``, is the width of the
+            residual stream. None if the probe has no shorter way to the control than a second fit
     """
 
     fit: Probe
@@ -126,6 +142,7 @@ class ProbeInfo:
     operations: Callable[[FitSize], float]
     on_device: bool = False
     needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    fit_matched: Callable[..., Iterator[tuple[Tap, MatchedFit]]] | None = None
 
     def check(self, protocol: Protocol) -> None:
         """Check that a protocol has every field that this probe needs.
@@ -143,6 +160,7 @@ class ProbeInfo:
 # Modules by name, imported when first used: they import torch, and an unused plugin must not.
 _MODULES = {
     "knn": "probebench.probes.knn",
+    "logistic": "probebench.probes.logistic",
     "logistic_path": "probebench.probes.logistic_path",
     "ridge_path": "probebench.probes.ridge",
     "sklearn_logistic": "probebench.probes.sklearn_logistic",

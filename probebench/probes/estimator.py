@@ -30,7 +30,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         minimise over W, b:   sum_i s_i * log_loss(y_i, W z_i + b)  +  1 / (2 C) * ||W||^2
 
-    The solver is `probebench.probes.lbfgs`, whose ten-strength path the protocol ``default@1`` uses.
+    The solver is `probebench.probes.lbfgs`, which the protocol ``default@2`` uses as well.
 
     Args:
         C: inverse regularisation strength, positive

@@ -14,7 +14,7 @@ from probebench._format import interval, percent
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.metrics import Estimate, Metrics, combine, combine_estimates, measure, proportion
-from probebench.probes import Fit, get_probe
+from probebench.probes.base import Fit, MatchedFit, find_probe
 from probebench.probes.width_control import project_wide_taps
 
 Features = Mapping[Tap, Array]
@@ -121,36 +121,54 @@ def probe_taps(
     Yields:
         the result of each tap, once its last fit is done, in any order
     """
-    probe = get_probe(protocol.probe)
     fits: dict[Tap, list[Fit]] = {tap: [] for tap in train}
     metrics: dict[Tap, list[Metrics]] = {tap: [] for tap in train}
     matched: dict[Tap, list[Estimate]] = {tap: [] for tap in train}
     for chosen in sets:
-        labels, held_out = chosen.labels, chosen.held_out
         features = train if chosen.rows is None else {tap: take(each, chosen.rows) for tap, each in train.items()}
-        seconds = dict.fromkeys(train, 0.0)
-        # The control comes first, so that a tap is complete with its own fit. Components are not standardised, because
-        # that would remove their unequal variances.
-        leading = project_wide_taps(features, test, narrow, protocol, device, jobs)
-        if leading is not None:
-            plain = replace(protocol, standardize=False)
-            for tap, fit in probe(leading[0], labels, leading[1], held_out, plain, device, jobs):
-                matched[tap].append(proportion(fit.predictions == test_labels))
-                seconds[tap] = fit.seconds
-            del leading
-        for tap, fit in probe(features, labels, test, held_out, protocol, device, jobs):
+        for tap, both in _fit_matched(features, chosen, test, protocol, narrow, device, jobs):
+            fit = both.fit
             metrics[tap].append(
                 measure(fit.scores, fit.classes, fit.predictions, test_labels, probabilities=fit.probabilities)
             )
-            if len(matched[tap]) < len(metrics[tap]):  # the tap was not projected
+            if both.narrow is None:
                 matched[tap].append(metrics[tap][-1].accuracy)
-            # Scores are large, and not needed any more.
-            fits[tap].append(replace(fit, scores=fit.scores[:0], seconds=fit.seconds + seconds[tap]))
+            else:
+                matched[tap].append(proportion(both.narrow.predictions == test_labels))
+                fit = replace(fit, seconds=fit.seconds + both.narrow.seconds)
+            fits[tap].append(replace(fit, scores=fit.scores[:0]))  # scores are large, and not needed any more
             if len(fits[tap]) == len(sets):
                 result = _result(tap, train[tap].shape[1], fits[tap], metrics[tap], test_labels)
                 if narrow is not None and result.width > narrow:
                     result = replace(result, width_matched=WidthMatched(narrow, combine_estimates(matched[tap])))
                 yield result
+
+
+def _fit_matched(
+    train: Features,
+    chosen: TrainingSet,
+    test: Features,
+    protocol: Protocol,
+    narrow: int | None,
+    device: str,
+    jobs: int,
+) -> Iterator[tuple[Tap, MatchedFit]]:
+    """Yield every tap with its fit and its width control, in any order."""
+    probe = find_probe(protocol.probe)
+    if probe.fit_matched is not None:
+        yield from probe.fit_matched(train, chosen.labels, test, chosen.held_out, protocol, device, jobs, narrow)
+        return
+    # The control comes first, so that a tap is complete with its own fit. Components are not standardised, because that
+    # would remove their unequal variances.
+    controls: dict[Tap, Fit] = {}
+    leading = project_wide_taps(train, test, narrow, protocol, device, jobs)
+    if leading is not None:
+        plain = replace(protocol, standardize=False)
+        for tap, fit in probe.fit(leading[0], chosen.labels, leading[1], chosen.held_out, plain, device, jobs):
+            controls[tap] = replace(fit, scores=fit.scores[:0])
+        del leading
+    for tap, fit in probe.fit(train, chosen.labels, test, chosen.held_out, protocol, device, jobs):
+        yield tap, MatchedFit(fit, controls.get(tap))
 
 
 def _result(

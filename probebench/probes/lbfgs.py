@@ -35,6 +35,9 @@ PATIENCE = 20
 PAIRS = 1 << 19
 """Most products of leading coordinates held at once while Hessian blocks are built."""
 
+DIRECT = 5
+"""With fewer columns than leading axes over this, Hessian blocks are products of scaled rows, not of pairs of axes."""
+
 DOUBLES = 1 << 20
 """Most values of rows held in float64 at once."""
 
@@ -88,6 +91,7 @@ def solve_path(
     max_iter: int = 1000,
     group: int | None = None,
     chunk: int = 8192,
+    verify: bool = True,
 ) -> Solution:
     """Solve all strengths of all taps of a batch.
 
@@ -101,6 +105,8 @@ def solve_path(
         max_iter: most iterations per problem; of Newton steps as many again, where L-BFGS did not use all
         group: strengths solved at once, see `default_group`
         chunk: rows per product; sums over chunks are float64
+        verify: whether a gap must be certain to be within `tol`; otherwise the estimate of L-BFGS decides, which has
+            been seen up to seven times too small
 
     Raises:
         ValueError: if a class has no row; its intercept would fall without end
@@ -134,7 +140,7 @@ def solve_path(
                 # The path is smooth in log(lambda); further than one step ahead extrapolation is worse than none.
                 begin += path[:, first - 1 : first] - path[:, first - 2 : first - 1]
         path[:, part], gap[:, part], iterations[:, part], sure = _solve(
-            problem, begin, strengths[:, part], null, tol, max_iter
+            problem, begin, strengths[:, part], null, tol, max_iter, verify
         )
         for tap, j in torch.nonzero(~sure & (iterations[:, part] < max_iter)).tolist():
             at = tap, first + j
@@ -170,8 +176,6 @@ class _Problem:
         self.tiny = self.n * classes * rows.shape[2] < 1 << 17
         self.large = self.n * rows.shape[2] >= LARGE
         self.pairs = torch.triu_indices(self.lead, self.lead, device=rows.device)
-        step = max(256, min(chunk, PAIRS // self.pairs.shape[1]))
-        self.narrow = [slice(i, min(i + step, self.n)) for i in range(0, self.n, step)]
 
     def take(self, taps: torch.Tensor) -> _Problem:
         """The same for some of the taps."""
@@ -241,18 +245,26 @@ class _Problem:
             (taps, strengths, classes, axes - lead)
         """
         taps, count, classes, _ = probabilities.shape
+        columns = count * classes
         row, column = self.pairs
-        blocks: torch.Tensor | None = None
-        tail: torch.Tensor | None = None
-        for part in self.narrow:
+        direct = DIRECT * columns < self.lead
+        size = columns * self.lead if direct else len(row)
+        step = max(256, min(8192, PAIRS // size))
+        blocks = tail = None
+        for first in range(0, self.n, step):
+            part = slice(first, min(first + step, self.n))
             p = probabilities[..., part].float()
             w = p * (1 - p)
             if self.share is not None:
                 w *= self.share[part].float()
-            w = w.reshape(taps, count * classes, -1)
+            w = w.reshape(taps, columns, -1)
             z = self.rows[:, part].float()
-            lead = z[..., : self.lead].transpose(1, 2).contiguous()
-            b = (w @ (lead.index_select(1, row) * lead.index_select(1, column)).transpose(1, 2)).double()
+            lead = z[..., : self.lead].transpose(1, 2)
+            if direct:
+                b = (lead[:, None] * w[:, :, None]).matmul(z[:, None, :, : self.lead]).double()
+            else:
+                lead = lead.contiguous()
+                b = (w @ (lead.index_select(1, row) * lead.index_select(1, column)).transpose(1, 2)).double()
             t = (w @ z[..., self.lead :].square()).double()
             blocks = b if blocks is None else blocks.add_(b)
             tail = t if tail is None else tail.add_(t)
@@ -260,9 +272,12 @@ class _Problem:
         assert tail is not None
         if self.share is None:
             blocks, tail = blocks.div_(self.n), tail.div_(self.n)
-        full = blocks.new_empty(taps, count * classes, self.lead, self.lead)
-        full[..., row, column] = blocks
-        full[..., column, row] = blocks
+        if direct:
+            full = blocks
+        else:
+            full = blocks.new_empty(taps, columns, self.lead, self.lead)
+            full[..., row, column] = blocks
+            full[..., column, row] = blocks
         return full.view(taps, count, classes, self.lead, self.lead), tail.view(taps, count, classes, -1)
 
 
@@ -444,7 +459,7 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _solve(
-    problem: _Problem, w: torch.Tensor, strengths: torch.Tensor, null: float, tol: float, max_iter: int
+    problem: _Problem, w: torch.Tensor, strengths: torch.Tensor, null: float, tol: float, max_iter: int, verify: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Weights, gaps and iterations of all problems of a group, and whether the gaps are sure to be within `tol`.
 
@@ -490,10 +505,10 @@ def _solve(
         better = gap < 0.7 * best
         best = torch.where(better, gap, best)
         stale = torch.where(better, 0, stale + 1)
-        # The estimates have been seen up to seven times too small, so stop at a tenth of what is asked for. Where
+        # The estimates have been seen up to seven times too small, so stop at a tenth of what must be certain. Where
         # regularisation leaves little but the intercepts, what predicts is the little that is gained on them.
         gained = ((null - f) / f.clamp(min=1e-300)).clamp(1e-3, 1.0)
-        enough = (gap <= 0.1 * tol) & (gap <= tol * gained)
+        enough = (gap <= (0.1 * tol if verify else tol)) & (gap <= tol * gained)
         newly = ~finished & (enough | (stale >= PATIENCE) | ~(slope < 0))
         finished |= newly
         if iteration == most:
@@ -507,6 +522,8 @@ def _solve(
             bound = _dot(g[..., 1:], g[..., 1:]) / (2 * strengths * f.clamp(min=1e-300))
             safe = (
                 enough
+                if not verify
+                else enough
                 & (bound <= (tol if problem.tiny else 30 * tol))
                 & ((f >= 1e-3 * null) | (problem.dtype == torch.float64))
             )

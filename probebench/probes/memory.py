@@ -9,7 +9,7 @@ from probebench.probes.base import FitSize
 from probebench.probes.lbfgs import DOUBLES, LARGE, MEMORY, PAIRS, UNCERTAIN_BLOCKS, default_group, leading_axes
 from probebench.probes.principal_axes import CHUNK_VALUES
 
-SMALL = 1 << 20
+SMALL = 1 << 23
 """On a CPU, taps with fewer bytes of rows and of logits are batched up to this size, so that both stay in the cache."""
 
 ON_DEVICE = 64
@@ -34,7 +34,7 @@ def copy_bytes(size: FitSize) -> int:
     return 8 * (3 * size.n_train + size.n_test) * size.width + 8 * size.n_test * size.classes
 
 
-def path_bytes(n: int, width: int, classes: int, strengths: int, tested: int = 0) -> int:
+def path_bytes(n: int, width: int, classes: int, strengths: int, tested: int = 0, together: int | None = None) -> int:
     """Return the most memory, in bytes, of solving one tap's path and predicting with it.
 
     Args:
@@ -43,9 +43,10 @@ def path_bytes(n: int, width: int, classes: int, strengths: int, tested: int = 0
         classes: of the labels
         strengths: in the path
         tested: rows that are predicted
+        together: strengths that are solved at once; by default `default_group`
     """
     axes = 1 + min(n, width)
-    columns = min(strengths, default_group(classes)) * classes
+    columns = min(strengths, together or default_group(classes)) * classes
     rows = 4 * n * axes
     chunk = min(n * width, CHUNK_VALUES)
     # The dual form, in float64: the features three times, the Gram matrix, its eigenvectors, their workspace. Otherwise

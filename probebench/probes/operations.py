@@ -70,6 +70,30 @@ def path_operations(
     return sum(operations[name] * size for name, size in fit_parts(n, width, classes, strengths, taps).items())
 
 
+CHOSEN = 0.45
+"""The part of a path's operations that a path takes which ends early: about half of its strengths are solved, less
+exactly than the last fit, and the axes are made once."""
+
+CHOSEN_TURNS = 8
+"""Groups of turns of such a path: seven strengths, one at a time, and the last fit."""
+
+
+SHARED = 4
+"""Taps that share their turns, at most, of those that are solved together on paths that end early."""
+
+
+def chosen_path_operations(size: FitSize) -> float:
+    """Return the operations of a float32 matrix product that take as long as a path that ends early, see `CHOSEN`.
+
+    Taps that are solved together share less of the loop's turns than in `fit_parts`, because they end at different
+    strengths.
+    """
+    whole = path_operations(size.n_train, size.width, size.classes, USUAL_STRENGTHS, size.taps)
+    fit_into_cache = SMALL // (4 * size.n_train * max(size.width, size.classes))
+    together = max(1, min(size.taps, SHARED, fit_into_cache))
+    return CHOSEN * whole + OPERATIONS["turns"] * CHOSEN_TURNS / together
+
+
 def count_as_path(size: FitSize) -> float:
     """Return `path_operations` of a fit, also for probes that take about as long as a path (docs/performance.md)."""
     return path_operations(size.n_train, size.width, size.classes, size.strengths or USUAL_STRENGTHS, size.taps)

@@ -22,13 +22,13 @@ Result = TypeVar("Result")
 
 
 def fit_batches(
-    fit: Callable[[Features, Features], Results],
+    fit: Callable[[Features, Features], list[tuple[Tap, Result]]],
     train: Features,
     test: Features,
     size: Callable[[int], int],
     jobs: int,
     device: str,
-) -> Iterator[tuple[Tap, Fit]]:
+) -> Iterator[tuple[Tap, Result]]:
     """Yield the results of batches of taps as the batches finish.
 
     Args:

@@ -70,6 +70,17 @@ class PrincipalAxes:
     axes: torch.Tensor
     variance: torch.Tensor
 
+    def take(self, taps: Sequence[int], leading: int) -> PrincipalAxes:
+        """Return some of the taps, with the leading axes only; `rows` stay with this object."""
+        index = list(taps)
+        return PrincipalAxes(
+            self.rows[:0],
+            self.mean[index],
+            self.scale[index],
+            self.axes[index, :, :leading],
+            self.variance[index, :leading],
+        )
+
     def transform(self, features: Sequence[Features]) -> torch.Tensor:
         """Return other features, one array of shape (n, width) per tap, in these coordinates: (taps, n, 1 + axes)."""
         n = len(features[0])
@@ -108,13 +119,20 @@ class PrincipalAxes:
     def _logits(self, features: Sequence[Features], weights: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield a chunk of rows and its logits, of shape (taps, rows, strengths, classes), at a time."""
         taps, count, classes, size = weights.shape
+        # Weights are brought to the standardised features, which are more than the axes but are not to be rotated.
         flat = weights.to(self.rows.dtype).reshape(taps, count * classes, size).transpose(1, 2)
-        n = len(features[0])
-        step = max(1, CHUNK_VALUES // max(size, count * classes))
+        slopes, intercepts = self.axes @ flat[:, 1:], flat[:, :1]
+        n, width = features[0].shape
+        step = max(1, CHUNK_VALUES // max(width, count * classes))
         for first in range(0, n, step):
             part = slice(first, min(first + step, n))
-            logits = self.transform([values[part] for values in features]) @ flat
-            yield part, logits.view(taps, -1, count, classes)
+            logits = torch.stack(
+                [
+                    standardise(values[part], self.mean[tap], self.scale[tap], self.rows.dtype) @ slopes[tap]
+                    for tap, values in enumerate(features)
+                ]
+            )
+            yield part, logits.add_(intercepts).view(taps, -1, count, classes)
 
     def coefficients(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Convert weights on the axes to weights on the features as they were given.

@@ -44,7 +44,7 @@ def recommend(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Recommendation:
-    """Probe all taps of a model under ``default@1``, and choose one on held-out training images.
+    """Probe all taps of a model under ``default@2``, and choose one on held-out training images.
 
     Args:
         model: a name of the built-in catalog, ``timm:`` and timm's name, or a spec

@@ -31,12 +31,13 @@ def test_the_embedded_models_differ_in_their_weights_only():
     assert (model.weights, control.weights) == ("embedded:glyphvit.safetensors", "random")
 
 
-def test_the_embedded_suite_is_every_embedded_dataset_in_the_order_of_shift():
+def test_the_embedded_suite_is_in_the_order_of_shift():
     names = CATALOG.dataset_names("embedded")
     embedded = {
         name for name, spec in CATALOG.datasets.items() if spec.reader.startswith("probebench.datasets.embedded:")
     }
-    assert set(names) == embedded - {"glyphs_pretraining"}  # which is what the others are compared with
+    reference = {"glyphs_pretraining"}  # the others are compared with it
+    assert set(names) == embedded - reference - {"digits_snow", "digits_speckle_noise"}  # which other shifts are like
     shifts = [CATALOG.dataset(name).shift for name in names]
     assert shifts == sorted(shifts, key=["none", "shift", "strong"].index)
 

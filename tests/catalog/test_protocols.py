@@ -12,6 +12,10 @@ from probebench.errors import ProbebenchError, UnknownName
 def test_published_protocols_never_change():
     # Baselines everywhere are tied to these: a change of meaning needs a new version, not a new hash here.
     assert {name: protocol.fingerprint for name, protocol in PROTOCOLS.items()} == {
+        "default@2": "9e164deb6c294c76",
+        "few_shot_4@2": "6e006bc85c818e85",
+        "few_shot_16@2": "b07e96d30c0a3e50",
+        "transfer@2": "4b4f9d649e344e5b",
         "default@1": "6b0d699d0a9cf28e",
         "paper@1": "c00866c85570afbe",
         "few_shot_4@1": "d63652ef76326aeb",
@@ -38,6 +42,9 @@ OTHER = {
     "selection": ["test", "held_out"],
     "seed": [7],
     "path": [(1.0,)],
+    "choice": ["smoothed", None],
+    "patience": [2],
+    "path_gap": [1e-3],
     "held_out": [0.5],
     "interpolation": ["model", None],
     "shots": [7],
@@ -91,9 +98,12 @@ def test_what_no_protocol_can_say_is_refused(changes, message):
         replace(DEFAULT, name="mine", **changes)
 
 
-def test_the_path_of_default_is_ten_values_from_strong_to_weak_evenly_spaced():
+def test_the_paths_of_default_rise_evenly_and_the_second_goes_on_where_the_first_ends():
+    first = get_protocol("default@1").path
     assert DEFAULT.path is not None
-    assert np.allclose(DEFAULT.path, np.logspace(-4, 2, 10), rtol=1e-12)
+    assert np.allclose(first, np.logspace(-4, 2, 10), rtol=1e-12)
+    assert DEFAULT.path[: len(first)] == first
+    assert np.allclose(DEFAULT.path[len(first) :], [10 ** (8 / 3)], rtol=1e-12)
 
 
 def test_unknown_protocols_get_the_nearest_name():

@@ -88,9 +88,9 @@ def test_show_prints_the_leaderboards_and_where_they_come_from(folder, capsys):
     assert main(["show", "a.json"]) == 0
     out = output(capsys)
     for piece in (
-        *("digits, no shift: 1000 test images, default@1", "1 case in 1 sweep: 1 new", "run       a.json"),
+        *("digits, no shift: 1000 test images, default@2", "1 case in 1 sweep: 1 new", "run       a.json"),
         *("started 2026-01-01T00:00:00+00:00, took 10 s (interrupted)", "command   pytest benchmarks/", "torch 2"),
-        *("protocol  default@1 (ffff", "FAILED    net-birds: DataError: no such folder\n", "L13-act"),
+        *("protocol  default@2 (ffff", "FAILED    net-birds: DataError: no such folder\n", "L13-act"),
     ):
         assert piece in out, piece
     assert main(["show", "a.json", "--level", "brief"]) == 0

@@ -36,7 +36,7 @@ def nothing_is_here(monkeypatch, tmp_path):
 def decide(model, dataset, keyword="", offline=False, licences=(), own=()):
     requested = parse_requested_names((), (), keyword, "", ())
     availability = Availability(CATALOG, dict.fromkeys(own), requested, offline, licences)
-    return availability.decide(Sweep(model, dataset, "default@1"), 98)
+    return availability.decide(Sweep(model, dataset, "default@2"), 98)
 
 
 @pytest.mark.parametrize("model", ["glyphvit", "glyphvit_random", "mae_b16", "mae_b16_random"])
@@ -81,7 +81,7 @@ def test_weights_of_ones_own_need_no_download():
     assert decide("vit_b16", "here", own=["vit_b16"]) is None
     spec = replace(SPEC, name="tuned", checkpoint="tuned.safetensors")
     availability = Availability(CATALOG.extend([spec]), {}, NOBODY, False, ())
-    assert availability.decide(Sweep("tuned", "here", "default@1"), 1) is None
+    assert availability.decide(Sweep("tuned", "here", "default@2"), 1) is None
 
 
 @pytest.mark.parametrize(
@@ -105,16 +105,16 @@ def test_licences_can_be_refused(model, licences, refused):
 def test_an_unknown_licence_is_not_a_permission():
     spec = ModelSpec("nameless", "vit_base_patch16_224.mae", 12, "timm", 224, (0.5,) * 3, (0.5,) * 3)
     availability = Availability(CATALOG.extend([spec]), {}, NOBODY, False, ("commercial",))
-    assert availability.decide(Sweep("nameless", "here", "default@1"), 1).reason.startswith("licence unknown")
+    assert availability.decide(Sweep("nameless", "here", "default@2"), 1).reason.startswith("licence unknown")
 
 
 def test_a_dead_host_is_not_taken_for_a_dead_network():
     live = replace(GONE, name="live", archives=(replace(ARCHIVE, url="https://other.example.org/b.zip", makes="b"),))
     requested = parse_requested_names((), (), "glyphvit", "", ())
     availability = Availability(CATALOG.extend(datasets=[live]), {}, requested, False, ())
-    availability.skip_unreachable(Sweep("glyphvit", "gone", "default@1"), 1)
-    assert availability.decide(Sweep("glyphvit", "gone", "default@1"), 1) is not None
-    assert availability.decide(Sweep("glyphvit", "live", "default@1"), 1) is None
+    availability.skip_unreachable(Sweep("glyphvit", "gone", "default@2"), 1)
+    assert availability.decide(Sweep("glyphvit", "gone", "default@2"), 1) is not None
+    assert availability.decide(Sweep("glyphvit", "live", "default@2"), 1) is None
 
 
 def test_weights_of_ones_own_that_are_not_there_are_found_before_images_are_read(tmp_path):
@@ -137,18 +137,18 @@ def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():
 
 def test_no_network_once_means_no_further_tries():
     availability = Availability(CATALOG, {}, parse_requested_names((), (), "vit_b16", "", ()), False, ())
-    sweep = Sweep("vit_b16", "here", "default@1")
+    sweep = Sweep("vit_b16", "here", "default@2")
     assert availability.decide(sweep, 98) is None
     found = availability.skip_unreachable(sweep, 98)
     assert (found.missing_weights, found.missing_datasets, found.requested) == (True, (), True)
     assert availability.decide(sweep, 98) is not None
-    assert availability.decide(Sweep("mae_b16", "here", "default@1"), 98) is None
+    assert availability.decide(Sweep("mae_b16", "here", "default@2"), 98) is None
 
 
 def test_a_decision_is_kept_until_a_host_does_not_answer(monkeypatch, tmp_path):
     availability = Availability(CATALOG, {}, parse_requested_names((), (), "gone", "", ()), False, ())
-    gone, other = Sweep("mae_b16", "gone", "default@1"), Sweep("glyphvit", "gone", "default@1")
-    here = Sweep("vit_b16", "here", "default@1")
+    gone, other = Sweep("mae_b16", "gone", "default@2"), Sweep("glyphvit", "gone", "default@2")
+    here = Sweep("vit_b16", "here", "default@2")
     assert availability.decide(gone, 98) is None
     assert availability.decide(other, 98) is None
     assert availability.decide(here, 98).cases == 98
@@ -161,11 +161,11 @@ def test_a_decision_is_kept_until_a_host_does_not_answer(monkeypatch, tmp_path):
 def test_the_summary_is_one_line_per_model():
     availability = Availability(CATALOG, {}, NOBODY, False, ("apache-2.0",))
     paper = CATALOG.dataset_names("paper")
-    found = [availability.decide(Sweep("vit_b16", name, "default@1"), 98) for name in paper]
-    found += [availability.decide(Sweep("vit_b16_random", name, "default@1"), 98) for name in paper]
-    found.append(availability.decide(Sweep("glyphvit", "gone", "default@1"), 98))
-    found.append(availability.decide(Sweep("mae_b16", "gone", "default@1"), 98))
-    found.append(availability.decide(Sweep("vit_l16", "here", "default@1"), 194))
+    found = [availability.decide(Sweep("vit_b16", name, "default@2"), 98) for name in paper]
+    found += [availability.decide(Sweep("vit_b16_random", name, "default@2"), 98) for name in paper]
+    found.append(availability.decide(Sweep("glyphvit", "gone", "default@2"), 98))
+    found.append(availability.decide(Sweep("mae_b16", "gone", "default@2"), 98))
+    found.append(availability.decide(Sweep("vit_l16", "here", "default@2"), 194))
     _, vit_b, embedded, refused, vit_l = skipped_lines(found, CATALOG)
     assert vit_b.startswith("  vit_b16 ")
     assert "2,156 cases" in vit_b
@@ -181,7 +181,7 @@ def test_the_summary_is_one_line_per_model():
 def test_of_models_that_nobody_requested_only_some_are_listed():
     availability = Availability(CATALOG, {}, parse_requested_names((), (), "", "", ()), False, ())
     names = [name for name in CATALOG.models if name.startswith("augreg")]
-    found = [availability.decide(Sweep(name, "gone", "default@1"), 98) for name in names]
+    found = [availability.decide(Sweep(name, "gone", "default@2"), 98) for name in names]
     requested = replace(found[-1], requested=True, model_requested=True)
     head, first, *others, last = skipped_lines([*found[:-1], requested], CATALOG)
     assert head.startswith("Skipped ")
@@ -193,7 +193,7 @@ def test_of_models_that_nobody_requested_only_some_are_listed():
 
 
 def test_preparation_is_told_beside_what_the_weights_declare():
-    text, differs = describe_preprocessing(SPEC, get_protocol("default@1"))
+    text, differs = describe_preprocessing(SPEC, get_protocol("default@2"))
     assert text == "224 px, bicubic, mean 0.5, std 0.5, crop 100% (the weights were evaluated at 90%)"
     assert differs == []
     _, differs = describe_preprocessing(SPEC, get_protocol("paper@1"))
@@ -206,7 +206,7 @@ def test_preparation_is_told_beside_what_the_weights_declare():
 
 def test_a_spec_that_contradicts_its_weights_is_told():
     spec = replace(SPEC, mean=(0.4, 0.5, 0.6), input_size=384)
-    _, differs = describe_preprocessing(spec, get_protocol("default@1"))
+    _, differs = describe_preprocessing(spec, get_protocol("default@2"))
     assert differs == [
         "input 384 px, where the weights declare 224 px",
         "mean 0.4/0.5/0.6, where the weights declare 0.5",
@@ -214,7 +214,7 @@ def test_a_spec_that_contradicts_its_weights_is_told():
 
 
 def test_the_report_names_weights_and_licence_and_joins_models_that_agree():
-    protocol = get_protocol("default@1")
+    protocol = get_protocol("default@2")
     glyphs = [CATALOG.model("glyphvit"), CATALOG.model("glyphvit_random")]
     assert preprocessing_lines(glyphs, protocol, {}) == [
         "glyphvit, glyphvit_random: 32 px, bilinear, mean 0.485/0.456/0.406, std 0.229/0.224/0.225; "

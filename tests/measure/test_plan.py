@@ -19,7 +19,7 @@ from probebench.measure.plan import Workload, plan_sweep
 from tests.features.conftest import SPEC
 
 MB = 1_000_000
-PROTOCOL = get_protocol("default@1")
+PROTOCOL = get_protocol("default@2")
 WIDTHS = {tap: 3072 if tap.site in ("fc1", "act") else 768 for tap in all_taps(12)}  # a ViT-B
 
 
@@ -109,7 +109,7 @@ def noise_dataset(n=60, size=16, seed=0):
 DATASET = DatasetSpec(name="noise", reader="tests.measure.test_plan:noise_dataset")
 
 
-@pytest.mark.parametrize("protocol", ["default@1", "paper@1", "few_shot_4@1"])
+@pytest.mark.parametrize("protocol", ["default@2", "paper@1", "few_shot_4@1"])
 def test_results_do_not_depend_on_the_plan(tmp_path, protocol):
     protocol = get_protocol(protocol)
     if protocol.train_multiple > 1:
@@ -225,7 +225,7 @@ from probebench.catalog.protocols import get_protocol
 from tests.features.conftest import SPEC
 import tests.measure.test_plan as here
 
-protocol = replace(get_protocol("default@1"), path=(0.01, 1.0))
+protocol = replace(get_protocol("default@2"), path=(0.01, 1.0))
 wide = replace(SPEC, kwargs=SPEC.kwargs | {"embed_dim": 96})
 run = lambda spec, **more: run_sweep(wide, spec, protocol=protocol, device="cpu", jobs=1, **more)
 run(here.DATASET)  # libraries are loaded

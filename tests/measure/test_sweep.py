@@ -47,7 +47,7 @@ def test_a_result_prints_as_a_few_lines(result):
     best = min(result.taps.values(), key=lambda one: (-one.held_out_accuracy, one.tap))
     final = result.taps[TAPS[2]]
     first, *others = str(result).splitlines()
-    assert first == "<SweepResult glyphvit_random on noise, default@1: 3 taps, 20 training and 40 test images"
+    assert first == "<SweepResult glyphvit_random on noise, default@2: 3 taps, 20 training and 40 test images"
     expected = [f"  {best.tap.id}: {said(best)}, the best on held-out images"]
     expected += [f"  final: {said(final)}"] if best is not final else []
     assert "\n".join(others) == "\n".join(expected) + ">"
@@ -62,7 +62,7 @@ def test_what_was_chosen_on_test_and_what_has_no_tap_yet_print_too(result):
     assert str(paper).splitlines()[1:] == [f"  final: {said(paper.taps[TAPS[2]])}, the best on test images>"]
     assert "held-out" not in repr(paper.taps[TAPS[2]])
     result = SweepResult(**{**vars(result), "taps": {}})
-    assert str(result) == "<SweepResult glyphvit_random on noise, default@1: 0 taps, 20 training and 40 test images>"
+    assert str(result) == "<SweepResult glyphvit_random on noise, default@2: 0 taps, 20 training and 40 test images>"
 
 
 def test_rows_are_plain_and_have_what_was_measured(result):
@@ -74,7 +74,7 @@ def test_rows_are_plain_and_have_what_was_measured(result):
     assert {key: act[key] for key in ("model", "dataset", "protocol", "layer", "site", "width")} == {
         "model": "glyphvit_random",
         "dataset": "noise",
-        "protocol": "default@1",
+        "protocol": "default@2",
         "layer": 1,
         "site": "act",
         "width": 256,

@@ -12,7 +12,7 @@ from probebench.models.build import build_model
 from probebench.models.precision import use_precision
 
 
-@pytest.mark.parametrize("name", ["default@1", "paper@1", "few_shot_4@1"])
+@pytest.mark.parametrize("name", ["default@2", "paper@1", "few_shot_4@1"])
 @pytest.mark.parametrize("short", ["tf32", "bf16", "fp16"])
 def test_each_protocol_has_one_for_each_precision(name, short):
     found = get_protocol(f"{name}+{short}")
@@ -24,10 +24,10 @@ def test_each_protocol_has_one_for_each_precision(name, short):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("default@1+bfp16", "unknown precision 'bfp16'"),
-        ("default@1+", "unknown precision"),
-        ("default@1+fp32", "unknown precision 'fp32'"),  # that is default@1, and has one name
-        ("defalt@1+bf16", "unknown protocol 'defalt@1'. Did you mean 'default@1'"),
+        ("default@2+bfp16", "unknown precision 'bfp16'"),
+        ("default@2+", "unknown precision"),
+        ("default@2+fp32", "unknown precision 'fp32'"),  # that is default@2, and has one name
+        ("defalt@2+bf16", "unknown protocol 'defalt@2'. Did you mean 'default@2'"),
     ],
 )
 def test_a_precision_that_is_not_known_gets_the_nearest_name(name, message):

@@ -10,7 +10,7 @@ from probebench.catalog.taps import Tap
 from probebench.measure.availability import SkippedSweep
 from probebench.plugin.collected import Collected
 
-HERE, GONE = Sweep("net", "digits", "default@1"), Sweep("net", "gone", "default@1")
+HERE, GONE = Sweep("net", "digits", "default@2"), Sweep("net", "gone", "default@2")
 FINAL, ACT = Tap("final", "final"), Tap(6, "act")
 SKIPPED = SkippedSweep(GONE, 2, False, ("gone",), requested=True, model_requested=False)
 COLLECTED = Collected(

@@ -24,7 +24,7 @@ USAGE = pytest.ExitCode.USAGE_ERROR
         (["--probe-layer=51"], "*unknown layer '51'*Known: 1 to 50*"),
         (["--probe-model=tiny", "--probe-layer=3"], "*unknown layer '3'*Known: 1 to 2*"),
         (["--probe-site=atc"], "*unknown site 'atc'. Did you mean 'act'*"),
-        (["--probe-protocol=defualt@1"], "*unknown protocol 'defualt@1'. Did you mean 'default@1'*"),
+        (["--probe-protocol=defualt@2"], "*unknown protocol 'defualt@2'. Did you mean 'default@2'*"),
         (["--probe-weights=tinny=w.safetensors"], "*unknown model 'tinny'. Did you mean 'tiny'*"),
         (["--probe-weights=w.safetensors"], "*--probe-weights takes MODEL=FILE, got 'w.safetensors'*"),
         (["--probe-weights=tiny=w.safetensors"], "*model 'tiny' (*w.safetensors): no such file; correct the path*"),

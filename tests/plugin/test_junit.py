@@ -24,7 +24,7 @@ def test_properties_of_the_run_and_of_its_cases_arrive_in_both_families(project,
     assert "warning" not in result.stdout.str().lower()
     suite = ET.parse(project.path / "j.xml").getroot().find("testsuite")
     assert properties(suite) == {
-        "probe_protocol": "default@1",
+        "probe_protocol": "default@2",
         "probe_fingerprint": DEFAULT.fingerprint,
         "probe_run_record": "r.json",
     }

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from probebench.measure import estimate
 from tests.conftest import TINY_COUNT
 
 
@@ -20,6 +21,27 @@ def test_the_plan_is_printed_and_nothing_measured(run, project):
     )
     result.assert_outcomes()
     assert not (project.path / ".probebench").exists()
+
+
+def test_networks_and_datasets_that_sweeps_share_are_timed_once(run, monkeypatch):
+    built, read, timed = [], [], []
+
+    def count(name, calls):
+        original = getattr(estimate, name)
+
+        def counted(first, *args, **more):
+            calls.append(first)
+            return original(first, *args, **more)
+
+        monkeypatch.setattr(estimate, name, counted)
+
+    count("build_model", built)
+    count("read_images", read)
+    count("time_network", timed)
+    run("--probe-plan").stdout.fnmatch_lines(["4 sweeps: about * s, *"])
+    assert [spec.name for spec in built] == ["tiny", "tiny_other"]
+    assert len(timed) == 2
+    assert [spec.name for spec in read] == ["blobs", "blobs_dark"]
 
 
 def test_a_sweep_that_does_not_fit_says_so(run):

@@ -95,18 +95,18 @@ def test_a_precision_is_a_protocol_with_baselines_of_its_own(project, run):
     run(*lower, "--probe-update=all", "--probe-json=r.json").assert_outcomes(passed=COUNT)
     record = record_of(project)
     (sweep,) = record["sweeps"]
-    assert (sweep["protocol"], sweep["precision"]) == ("default@1+bf16", "bfloat16")
+    assert (sweep["protocol"], sweep["precision"]) == ("default@2+bf16", "bfloat16")
     assert sweep["batch_size"] == 1024
     assert {case["verdict"] for case in record["cases"]} == {"new"}
     result = run(
-        *ONE, "--probe-protocol=default@1+bf16", "--probe-strict", "--probe-batch-size=50", "--probe-json=r.json"
+        *ONE, "--probe-protocol=default@2+bf16", "--probe-strict", "--probe-batch-size=50", "--probe-json=r.json"
     )
     result.assert_outcomes(passed=COUNT)
     assert record_of(project)["sweeps"][0]["batch_size"] == 50
     run(*ONE, "--probe-strict", "--probe-precision=fp32").assert_outcomes(passed=COUNT)
     assert sorted(path.name for path in (project.path / "baselines").glob("default*")) == [
-        "default@1",
-        "default@1+bf16",
+        "default@2",
+        "default@2+bf16",
     ]
 
 
@@ -117,8 +117,8 @@ def test_a_precision_is_a_protocol_with_baselines_of_its_own(project, run):
             ["--probe-precision=tf32", "--probe-device=cpu"],
             "*tf32 needs a GPU, but the device is cpu: use fp32 or bf16*",
         ),
-        (["--probe-precision=bf16", "--probe-protocol=default@1+fp16"], "*default@1+fp16 already names a precision*"),
-        (["--probe-protocol=default@1+bf61"], "*unknown precision 'bf61'. Did you mean 'bf16'*"),
+        (["--probe-precision=bf16", "--probe-protocol=default@2+fp16"], "*default@2+fp16 already names a precision*"),
+        (["--probe-protocol=default@2+bf61"], "*unknown precision 'bf61'. Did you mean 'bf16'*"),
     ],
 )
 def test_a_precision_that_cannot_be_is_refused_before_any_work(project, run, options, message):

@@ -22,12 +22,12 @@ def test_files_and_entries_without_a_case_are_removed_and_told(project, run, sto
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
         [
-            "pruned: baselines/default@1/gone-blobs.json and its .safetensors file, which had no test case",
-            "pruned: baselines/default@1/timm_mine-blobs.json and its .safetensors file, which had no test case",
+            "pruned: baselines/default@2/gone-blobs.json and its .safetensors file, which had no test case",
+            "pruned: baselines/default@2/timm_mine-blobs.json and its .safetensors file, which had no test case",
             "pruned: 8 of 18 entries of *tiny-blobs.json, which had no test case: L02-ln1, L02-mha, * and 5 more",
-            "pruned: baselines/default@1/tiny-blobs_dark.json and its .safetensors file, which had no test case",
-            "pruned: 8 of 18 entries of baselines/default@1/tiny_other-blobs.json, which had no test case: *",
-            "pruned: baselines/default@1/tiny_other-blobs_dark.json and its .safetensors file, which had no test case",
+            "pruned: baselines/default@2/tiny-blobs_dark.json and its .safetensors file, which had no test case",
+            "pruned: 8 of 18 entries of baselines/default@2/tiny_other-blobs.json, which had no test case: *",
+            "pruned: baselines/default@2/tiny_other-blobs_dark.json and its .safetensors file, which had no test case",
         ]
     )
     left = contents(baselines_dir)

@@ -270,10 +270,10 @@ def test_verdicts_updates_and_shards_are_as_in_one_process(project, run, baselin
     final = ("--probe-site=final",)
     run(*final, *on(cluster), "--probe-update=new").stdout.fnmatch_lines(["baselines: 4 files updated*"])
     for name, change in (("tiny-blobs", np.True_), ("tiny_other-blobs", np.False_)):
-        stored = baselines.read(baselines_dir.parent, Sweep(*name.split("-"), "default@1"))
+        stored = baselines.read(baselines_dir.parent, Sweep(*name.split("-"), "default@2"))
         stored.correct[Tap("final", "final")][:] = change
         baselines.write(baselines_dir.parent, stored)
-    damaged, _ = baselines.paths(baselines_dir.parent, Sweep("tiny", "blobs_dark", "default@1"))
+    damaged, _ = baselines.paths(baselines_dir.parent, Sweep("tiny", "blobs_dark", "default@2"))
     damaged.write_text("{")
     for part in (1, 2):
         args = (*final, f"--probe-shard={part}/2")

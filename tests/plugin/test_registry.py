@@ -102,7 +102,7 @@ def test_what_a_worker_tells_of_them_is_json():
     found = ConftestSpecs(pytest.Config.fromdictargs({}, []))
     found.models, found.datasets = [spec], [data]
     catalog = default_catalog().extend([spec], [data])
-    table = found.to_json(catalog, [Sweep("mine_random", "shapes", "default@1")])
+    table = found.to_json(catalog, [Sweep("mine_random", "shapes", "default@2")])
     models, datasets = specs_from_json(json.loads(json.dumps(table)))
     assert models == [replace(catalog.model("mine"), checkpoint="w.safetensors")]
     assert datasets == [replace(data, kwargs={})]

@@ -22,11 +22,11 @@ def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
     result.assert_outcomes(passed=TINY_COUNT)
     result.stdout.fnmatch_lines(
         [
-            f"probebench: {TINY_COUNT} cases in 4 sweeps, protocol default@1 (*), device auto, baselines *",
+            f"probebench: {TINY_COUNT} cases in 4 sweeps, protocol default@2 (*), device auto, baselines *",
             "test_tiny.py::test_probe[[]tiny-blobs-embed[]] PASSED*",
             "test_tiny.py::test_probe[[]tiny-blobs-L01-ln1[]] PASSED*",
             "*= probebench =*",
-            "blobs, no shift: 120 test images, default@1",
+            "blobs, no shift: 120 test images, default@2",
             "tiny  L* chosen on held-out images: *",
             "tiny: best layer of each site, chosen on held-out images*",
             f"{TINY_COUNT} cases in 4 sweeps: {TINY_COUNT} new, * images/s",
@@ -102,7 +102,7 @@ def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, stored
     from probebench.catalog.taps import Tap
     from probebench.records import baselines
 
-    sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap(2, "act")
+    sweep, tap = Sweep("tiny", "blobs", "default@2"), Tap(2, "act")
     baseline = baselines.read(baselines_dir.parent, sweep)
     baseline.correct[tap][:] = np.True_  # as if everything had been right once
     baselines.write(baselines_dir.parent, baseline)

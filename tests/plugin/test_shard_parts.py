@@ -9,7 +9,7 @@ from probebench.plugin.shard import divide
 
 
 def sweeps(sizes):
-    return {Sweep(model, dataset, "default@1"): size for (model, dataset), size in sizes.items()}
+    return {Sweep(model, dataset, "default@2"): size for (model, dataset), size in sizes.items()}
 
 
 MANY = sweeps({(f"model{m:02}", f"data{d}"): 8 * (6 + 6 * (m % 4)) + 2 for m in range(30) for d in range(7)})
@@ -32,7 +32,7 @@ def test_the_order_in_which_they_are_found_does_not_matter():
 
 def test_the_sweeps_of_a_model_are_spread():
     parts = divide(MANY, 7)
-    assert {parts[Sweep("model03", f"data{d}", "default@1")] for d in range(7)} == set(range(1, 8))
+    assert {parts[Sweep("model03", f"data{d}", "default@2")] for d in range(7)} == set(range(1, 8))
 
 
 def test_more_parts_than_sweeps_leave_some_empty():

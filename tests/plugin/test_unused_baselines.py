@@ -49,7 +49,7 @@ def test_what_the_warning_says_helps(nested, run, what):
 
 
 def test_a_folder_of_that_name_without_baselines_is_nothing_to_tell(nested, run):
-    shutil.rmtree(nested.path / "proj" / "baselines" / "default@1")
+    shutil.rmtree(nested.path / "proj" / "baselines" / "default@2")
     run("proj", *SOME, "--probe-strict", "--probe-update=new").stdout.no_fnmatch_line("*not in use*")
 
 

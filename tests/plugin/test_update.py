@@ -68,7 +68,7 @@ def test_a_subset_never_touches_the_others(run, stored, baselines_dir):
 
 def test_baselines_may_lie_elsewhere(project, run):
     run("--probe-update=all", "--probe-baselines=elsewhere", "--probe-model=tiny", *FEW)
-    assert len(list((project.path / "elsewhere" / "default@1").iterdir())) == 4
+    assert len(list((project.path / "elsewhere" / "default@2").iterdir())) == 4
     assert "4 new" in run(*FEW).stdout.str()
     run("--probe-strict", "--probe-baselines=elsewhere", "--probe-model=tiny", *FEW).assert_outcomes(passed=2)
 
@@ -129,7 +129,7 @@ def test_a_case_that_passes_by_another_level_is_the_level_that_was_asked_for(run
     from probebench.catalog.taps import Tap
     from probebench.records import baselines
 
-    sweep, tap = Sweep("tiny", "blobs", "default@1"), Tap("final", "final")
+    sweep, tap = Sweep("tiny", "blobs", "default@2"), Tap("final", "final")
     baseline = baselines.read(baselines_dir.parent, sweep)
     wrong = np.flatnonzero(~baseline.correct[tap])[:5]  # five examples lost: p = 1/32
     baseline.correct[tap][wrong] = True
@@ -153,7 +153,7 @@ import pytest, shutil
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session):
-    shutil.copytree("other", "baselines/default@1")
+    shutil.copytree("other", "baselines/default@2")
 """
     )
     run("--probe-update=new", "-k", "tiny-blobs-L01").assert_outcomes(passed=8, deselected=TINY_COUNT - 8)

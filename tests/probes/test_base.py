@@ -88,8 +88,8 @@ def test_the_named_protocols_have_all_that_their_probes_need(name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"held_out": None}, "the probe logistic_path needs a held-out part to choose C on; give held_out"),
-        ({"path": None}, "the probe logistic_path needs values of C to choose from; give path"),
+        ({"held_out": None}, "the probe logistic needs a held-out part to choose C on; give held_out"),
+        ({"path": None}, "the probe logistic needs values of C to choose from; give path"),
         ({"probe": "ridge_path", "path": None}, "the probe ridge_path needs values of C to choose from; give path"),
         ({"probe": "sklearn_logistic"}, "the probe sklearn_logistic needs a strength; give C"),
     ],

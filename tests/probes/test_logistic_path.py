@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from probebench.catalog.protocols import DEFAULT
+from probebench.catalog.protocols import DEFAULT_1
 from probebench.catalog.taps import Tap
 from probebench.errors import DataError, FeatureError
 from probebench.probes import get_probe
@@ -33,7 +33,7 @@ def data(classes=4, n=300, m=120, seed=0):
     return train, labels[:n], test
 
 
-def run(train, labels, test, held_out=HELD_OUT, protocol=DEFAULT, jobs=1):
+def run(train, labels, test, held_out=HELD_OUT, protocol=DEFAULT_1, jobs=1):
     return dict(fit(train, labels, test, held_out, protocol, "cpu", jobs))
 
 
@@ -47,22 +47,22 @@ def test_c_is_the_one_that_scikit_learn_would_choose_and_the_fit_is_on_all_of_tr
     fits = run(train, labels, test)
     for tap, x in train.items():
         scores = [
-            exact(C).fit(x[~HELD_OUT], labels[~HELD_OUT]).score(x[HELD_OUT], labels[HELD_OUT]) for C in DEFAULT.path
+            exact(C).fit(x[~HELD_OUT], labels[~HELD_OUT]).score(x[HELD_OUT], labels[HELD_OUT]) for C in DEFAULT_1.path
         ]
         best = int(np.argmax(scores))  # the first of equals: the strongest regularisation
-        assert DEFAULT.path[best] == fits[tap].C
+        assert DEFAULT_1.path[best] == fits[tap].C
         assert fits[tap].held_out_accuracy == pytest.approx(scores[best])
-        reference = exact(DEFAULT.path[best]).fit(x, labels).predict(test[tap])
+        reference = exact(DEFAULT_1.path[best]).fit(x, labels).predict(test[tap])
         assert (fits[tap].predictions == reference).mean() >= 0.99
         assert 0 <= fits[tap].gap <= 1e-6
-        assert fits[tap].iterations > len(DEFAULT.path)
+        assert fits[tap].iterations > len(DEFAULT_1.path)
 
 
 def test_equal_scores_go_to_the_strongest_regularisation():
     train, labels, test = data()
     alike = {tap: np.zeros_like(x) for tap, x in train.items()}
     fits = run(alike, labels, {tap: np.zeros_like(x) for tap, x in test.items()})
-    assert {found.C for found in fits.values()} == {DEFAULT.path[0]}
+    assert {found.C for found in fits.values()} == {DEFAULT_1.path[0]}
 
 
 def test_results_do_not_depend_on_the_jobs():
@@ -75,7 +75,7 @@ def test_results_do_not_depend_on_the_jobs():
 
 
 def test_it_is_the_probe_of_the_default_protocol():
-    assert get_probe(DEFAULT.probe) is fit
+    assert get_probe(DEFAULT_1.probe) is fit
 
 
 def test_a_class_that_is_only_held_out_is_learned_in_the_last_fit():
@@ -110,7 +110,7 @@ def test_features_that_are_not_finite_are_refused_by_tap(bad, jobs):
 
 def test_without_held_out_images_the_strongest_strength_stands_alone():
     train, labels, test = data()
-    alone = replace(DEFAULT, name="alone@1", path=(1.0,))
+    alone = replace(DEFAULT_1, name="alone@1", path=(1.0,))
     found = run(train, labels, test, np.zeros(300, dtype=bool), alone)[Tap(1, "rc2")]
     assert (found.C, found.held_out_accuracy) == (1.0, None)
 
@@ -119,7 +119,7 @@ def test_without_held_out_images_the_strongest_strength_stands_alone():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_a_gpu_gives_the_fits_of_the_cpu():
     train, labels, test = data()
-    cpu, gpu = (dict(fit(train, labels, test, HELD_OUT, DEFAULT, device, 1)) for device in ("cpu", "cuda"))
+    cpu, gpu = (dict(fit(train, labels, test, HELD_OUT, DEFAULT_1, device, 1)) for device in ("cpu", "cuda"))
     for tap in TAPS:
         assert gpu[tap].gap <= 1e-6
         assert gpu[tap].C == cpu[tap].C

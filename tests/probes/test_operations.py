@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from probebench.probes.memory import SMALL
 from probebench.probes.operations import OPERATIONS, fit_parts, path_operations
 from probebench.probes.ridge import ridge_operations
 
@@ -27,7 +28,7 @@ def test_fewer_rows_than_features_are_solved_among_the_rows_in_float64():
 
 def test_small_taps_share_the_turns_of_the_loop():
     alone, together = (fit_parts(1000, 64, 10, 10, taps)["turns"] for taps in (1, 98))
-    assert alone / together == (1 << 20) // (4 * 1000 * 64)
+    assert alone / together == SMALL // (4 * 1000 * 64)
     assert fit_parts(50_000, 768, 10, 10, 1) == fit_parts(50_000, 768, 10, 10, 98)
 
 

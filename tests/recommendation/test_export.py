@@ -115,7 +115,7 @@ def test_the_file_says_what_it_is(found, written):
     assert about["model"] == "glyphvit"
     assert about["tap"] == found.tap.id
     assert about["classes"] == list(found.classes)
-    assert about["protocol"] == "default@1"
+    assert about["protocol"] == "default@2"
     assert about["test"] == found.test.to_json()
     assert about["preprocessing"]["size"] == 32
     assert about["network"]["blocks"] == max(1, found.tap.layer if isinstance(found.tap.layer, int) else 12)

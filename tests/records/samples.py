@@ -30,7 +30,7 @@ def stored(
     name="run.json",
     *,
     hours=0,
-    protocol="default@1",
+    protocol="default@2",
     fingerprint=FINGERPRINT,
     weights="a" * 16,
     test_set="b" * 16,

@@ -57,11 +57,11 @@ def test_bits_of_an_older_run_do_not_stand_for_a_newer_one():
     [
         (
             {"fingerprint": "0" * 16},
-            f"fingerprint of protocol default@1 differs: {'f' * 16} in a.json, {'0' * 16} in b",
+            f"fingerprint of protocol default@2 differs: {'f' * 16} in a.json, {'0' * 16} in b",
         ),
         ({"test_set": "1" * 16}, f"test set of digits differs: {'b' * 16} in a.json, {'1' * 16} in b.json"),
         ({"weights": "2" * 16}, f"weights digest of net differs: {'a' * 16} in a.json, .* in b.json.*compare"),
-        ({"protocol": "paper@1"}, r"default@1 .a.json., paper@1 .b.json.. Pick one with --protocol"),
+        ({"protocol": "paper@1"}, r"default@2 .a.json., paper@1 .b.json.. Pick one with --protocol"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -76,7 +76,7 @@ def test_a_protocol_can_be_picked():
     a = stored({NET: {"final": right(700)}})
     b = stored({NET: {"final": right(600)}}, hours=1, protocol="paper@1", fingerprint="0" * 16, weights="c" * 16)
     assert accuracies(merge([a, b], "paper@1")[0]) == {"net-digits-final": 0.6}
-    assert accuracies(merge([a, b], "default@1")[0]) == {"net-digits-final": 0.7}
+    assert accuracies(merge([a, b], "default@2")[0]) == {"net-digits-final": 0.7}
     with pytest.raises(UnknownName, match="Did you mean 'paper@1'"):
         merge([a, b], "paper@2")
 

@@ -70,7 +70,7 @@ def test_the_summary_has_the_tally_what_moved_and_the_best_taps():
             "## probebench: 2 regressed, 1 improved, 1 sweep could not be measured\n",
             "200 cases in 1 sweep: 197 new, 2 regressed, 1 improved",
         ),
-        *("protocol default@1 (ffff", "### Regressed\n\n| dataset", "### Improved\n\n| dataset"),
+        *("protocol default@2 (ffff", "### Regressed\n\n| dataset", "### Improved\n\n| dataset"),
         *("### Could not be measured\n\n<pre>\nnet-birds: DataError: &lt;no&gt; such folder\n</pre>",),
         *("### Fails with `--probe-strict`\n\n<pre>\nnew: net", "### Best tap of each model", "run record: r.json"),
     ]

@@ -11,8 +11,7 @@ from probebench._format import counted, human
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError
-from probebench.measure.cost import matrix_rate
-from probebench.measure.estimate import Estimate, estimate
+from probebench.measure.estimate import Estimate, Estimator
 from probebench.measure.run import feature_cache
 
 if TYPE_CHECKING:
@@ -21,20 +20,19 @@ if TYPE_CHECKING:
 
 
 def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> tuple[list[str], int]:
-    """The table, and the total of all sweeps. Networks are built and timed on two batches of empty images.
+    """The table, and the total of all sweeps. Networks and the reading of images are timed on a few images.
 
     Returns:
         the lines, and how many sweeps cannot be planned
     """
-    cache = feature_cache(options)
+    estimator = Estimator(catalog, options, feature_cache(options))
     taps: dict[Sweep, list[Tap]] = {}
     for case in cases:
         taps.setdefault(case.sweep, []).append(case.tap)
-    speed = matrix_rate()
     found: dict[Sweep, Estimate | str] = {}
     for sweep, wanted in taps.items():
         try:
-            found[sweep] = estimate(sweep, wanted, catalog, options, cache, speed)
+            found[sweep] = estimator.estimate(sweep, wanted)
         except ProbebenchError as error:
             found[sweep] = str(error)
     header = ("sweep", "taps", "images", "features", "in", "passes", "memory", "disk", "extract", "fit")

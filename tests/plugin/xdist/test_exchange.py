@@ -19,7 +19,7 @@ from probebench.plugin.xdist import exchange
 from probebench.plugin.xdist.exchange import ExchangeDirectory
 from tests.records.samples import right, stored
 
-SWEEP = Sweep("net", "digits", "default@1")
+SWEEP = Sweep("net", "digits", "default@2")
 TAPS = {"L01-act": right(700, 3, 2), "final": right(600)}
 
 
@@ -82,8 +82,8 @@ def test_who_begins_with_a_sweep_is_known(folder):
     assert folder.begun() == {}
     assert folder.begin(SWEEP, "gw0") is None
     assert folder.begin(SWEEP, "gw2") == "gw0"
-    assert folder.begin(Sweep("net", "letters", "default@1"), "gw1") is None
-    assert folder.begun() == {SWEEP: "gw0", Sweep("net", "letters", "default@1"): "gw1"}
+    assert folder.begin(Sweep("net", "letters", "default@2"), "gw1") is None
+    assert folder.begun() == {SWEEP: "gw0", Sweep("net", "letters", "default@2"): "gw1"}
 
 
 def test_what_is_skipped_arrives(folder):

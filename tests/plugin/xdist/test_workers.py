@@ -97,7 +97,7 @@ def test_all_is_as_in_one_process(from_nothing, project, run, baselines_dir, tmp
     project.makepyfile(test_tiny=CASES)
     run("--probe-update=all")
     for name, change in (("tiny-blobs", np.True_), ("tiny_other-blobs", np.False_)):
-        sweep = Sweep(*name.split("-"), "default@1")
+        sweep = Sweep(*name.split("-"), "default@2")
         stored = baselines.read(baselines_dir.parent, sweep)
         stored.correct[Tap("final", "final")][:] = change
         baselines.write(baselines_dir.parent, stored)
@@ -128,7 +128,7 @@ def test_all_is_as_in_one_process(from_nothing, project, run, baselines_dir, tmp
 
     result.stdout.fnmatch_lines(
         [
-            "probebench: 90 cases in 5 sweeps on 2 workers, protocol default@1 (*), device auto, baselines *",
+            "probebench: 90 cases in 5 sweeps on 2 workers, protocol default@2 (*), device auto, baselines *",
             "*= probebench =*",
             f"{TINY_COUNT} cases in 4 sweeps: {TINY_COUNT - 2} same, 1 regressed, 1 improved*",
             "run record: n.json",
@@ -284,7 +284,7 @@ def test_enough_failures_end_a_run_and_do_not_interrupt_it(project, run):
 
 def test_failed_cases_are_run_again_alone(warm, project, run, baselines_dir):
     run("--probe-update=all", *FEW)
-    stored = baselines.read(baselines_dir.parent, Sweep("tiny", "blobs", "default@1"))
+    stored = baselines.read(baselines_dir.parent, Sweep("tiny", "blobs", "default@2"))
     stored.correct[Tap("final", "final")][:] = True
     baselines.write(baselines_dir.parent, stored)
     project.runpytest_inprocess(*FEW).assert_outcomes(failed=1, passed=3)

@@ -254,7 +254,7 @@ def facts(tree):
 def test_provenance_is_whole():
     found = dict(facts(TREE))
     assert found["record"] == "runs/full.json"
-    assert found["protocol"] == "default@1 (ffffffffffffffff)"
+    assert found["protocol"] == "default@2 (ffffffffffffffff)"
     assert found["command"] == "pytest benchmarks/"
     assert found["took"] == "10 s"
     assert f"torch {RECORD['versions']['torch']}" in found["versions"]
@@ -262,7 +262,7 @@ def test_provenance_is_whole():
     assert found["processor"].startswith(RECORD["hardware"]["cpu"])
     rows = table("provenance", "Sweeps")
     assert len(rows) == 5
-    assert rows[0][:6] == ["easy", "net", "default@1", "a" * 16, "b" * 16, "easy"]
+    assert rows[0][:6] == ["easy", "net", "default@2", "a" * 16, "b" * 16, "easy"]
     assert rows[0][10] == "0"
 
 

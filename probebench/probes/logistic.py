@@ -1,0 +1,265 @@
+"""The probe of `default@2`: multinomial logistic regression whose C is chosen by smoothed held-out accuracy.
+
+C rises along the protocol's path, one value after the other. Each is fitted on the part of train that is not held out
+and scored on the part that is; the scores are smoothed over neighbouring values. Once `Protocol.patience` values in a
+row are no better, the rest of the path is left out. The fits that choose C are as exact as `Protocol.path_gap`; the
+last one, on all of train at the chosen C, is solved to its optimum.
+
+Features are standardised and rotated into their principal axes once, by all of train, and all fits work on these rows.
+Neither needs labels, and the L2 penalty is the same in any orthogonal basis. The width control of a wide tap is the
+same probe on the leading axes, so it needs no features of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probebench._arrays import Array
+from probebench._hardware import usable_memory
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import Tap
+from probebench.probes.base import STRENGTHS, Fit, FitSize, MatchedFit, ProbeInfo
+from probebench.probes.choice import choose, is_settled
+from probebench.probes.lbfgs import solve_path
+from probebench.probes.memory import path_bytes, sent_bytes, taps_at_once
+from probebench.probes.operations import chosen_path_operations
+from probebench.probes.parallel import Features, axes_of, encode, fit_batches
+from probebench.probes.path import split_rows
+from probebench.probes.principal_axes import PrincipalAxes
+from probebench.probes.width_control import NOTHING, needs_control
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Training rows of a batch of taps.
+
+    Attributes:
+        values: float32, shape (taps, n, 1 + axes), as in `PrincipalAxes.rows`; those that are held out come last
+        labels: int64, shape (n,), class indices, in the same order
+        fitted: the number of rows that are not held out
+    """
+
+    values: torch.Tensor
+    labels: npt.NDArray[np.int64]
+    fitted: int
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The strengths that were chosen for a batch of taps.
+
+    Attributes:
+        index: int64, shape (taps,), into the path
+        accuracy: float64, shape (taps,), on the held-out rows; None if there are none
+        start: float64, shape (taps, 1, C, 1 + axes), the weights; None if the fitted rows lack a class
+        iterations: int64, shape (taps,)
+    """
+
+    index: npt.NDArray[np.int64]
+    accuracy: npt.NDArray[np.float64] | None
+    start: torch.Tensor | None
+    iterations: npt.NDArray[np.int64]
+
+
+def fit(
+    train: Mapping[Tap, Array],
+    train_labels: npt.NDArray[np.int64],
+    test: Mapping[Tap, Array],
+    held_out: npt.NDArray[np.bool_] | None,
+    protocol: Protocol,
+    device: str,
+    jobs: int,
+) -> Iterator[tuple[Tap, Fit]]:
+    """See `probebench.probes.Probe`. On a CPU each batch of taps runs on one core.
+
+    Raises:
+        DataError: if there are fewer than two classes
+        FeatureError: if the features of a tap are not finite, or a probe does not fit into memory
+    """
+    for tap, both in fit_matched(train, train_labels, test, held_out, protocol, device, jobs, narrow=None):
+        yield tap, both.fit
+
+
+def fit_matched(
+    train: Mapping[Tap, Array],
+    train_labels: npt.NDArray[np.int64],
+    test: Mapping[Tap, Array],
+    held_out: npt.NDArray[np.bool_] | None,
+    protocol: Protocol,
+    device: str,
+    jobs: int,
+    narrow: int | None,
+) -> Iterator[tuple[Tap, MatchedFit]]:
+    """Do as `fit` does, and fit wide taps also on their `narrow` leading principal axes; None for no such control."""
+    assert protocol.path is not None
+    path = np.array(protocol.path)
+    fitted, rest = split_rows(train_labels, held_out)
+    order = np.concatenate([fitted, rest])
+    cores = jobs if device == "cpu" else 1
+    classes, tested = len(np.unique(train_labels)), len(next(iter(test.values())))
+    budget = usable_memory(device) // cores
+
+    def size(width: int) -> int:
+        n = len(order)
+        one = path_bytes(n, width, classes, len(path), tested, together=1) + sent_bytes(n, width, tested, device)
+        what = f"{n} x {width} features with {classes} classes"
+        return taps_at_once(one, 4 * n * max(width, classes), budget, device, what)
+
+    def fit_batch(train: Features, test: Features) -> list[tuple[Tap, MatchedFit]]:
+        begin = time.thread_time()
+        axes = axes_of(train, order, protocol.standardize, device)
+        rows = _Rows(axes.rows, train_labels[order], len(fitted))
+        shared = (time.thread_time() - begin) / len(train)
+        fits = _fit_rows(rows, axes, list(test.values()), path, protocol, shared)
+        matched: dict[int, Fit] = {}
+        wide = [
+            i
+            for i, (tap, values) in enumerate(train.items())
+            if narrow is not None
+            and needs_control(tap, values.shape[1], narrow, len(values), protocol)
+            and float(axes.variance[i, narrow:].sum()) > NOTHING * float(axes.variance[i].sum())
+        ]
+        if wide:
+            assert narrow is not None
+            leading = _Rows(axes.rows[wide, :, : 1 + narrow], rows.labels, rows.fitted)
+            seen = [list(test.values())[i] for i in wide]
+            narrowed = _fit_rows(leading, axes.take(wide, narrow), seen, path, protocol)
+            matched = dict(zip(wide, narrowed, strict=True))
+        return [(tap, MatchedFit(fits[i], matched.get(i))) for i, tap in enumerate(train)]
+
+    yield from fit_batches(fit_batch, train, test, size, cores, device)
+
+
+def _fit_rows(
+    rows: _Rows,
+    axes: PrincipalAxes,
+    test: list[Array],
+    path: npt.NDArray[np.float64],
+    protocol: Protocol,
+    shared: float = 0.0,
+) -> list[Fit]:
+    """Choose C for every tap of a batch, fit it on all rows, and predict.
+
+    Args:
+        axes: of the rows
+        test: per tap, of shape (m, width)
+        shared: processor time per tap that was taken before
+    """
+    begin = time.thread_time()
+    choice = _choose_strength(rows, path, protocol)
+    known, encoded = encode(rows.labels)
+    device = rows.values.device
+    strengths = _penalties(path[choice.index], len(rows.labels), len(known)).to(device)
+    found = solve_path(
+        rows.values, encoded.to(device), len(known), strengths, start=choice.start, max_iter=protocol.max_iter
+    )
+    scores = axes.scores(test, found.weights)
+    seconds = shared + (time.thread_time() - begin) / len(test)
+    iterations = choice.iterations + found.iterations[:, 0].cpu().numpy()
+    gap = found.gap[:, 0].tolist()
+    return [
+        Fit(
+            predictions=known[scores[i].argmax(axis=1)],
+            classes=known,
+            scores=scores[i],
+            probabilities=True,
+            seconds=seconds,
+            iterations=int(iterations[i]),
+            C=float(path[choice.index[i]]),
+            gap=gap[i],
+            held_out_accuracy=None if choice.accuracy is None else float(choice.accuracy[i]),
+        )
+        for i in range(len(test))
+    ]
+
+
+def _choose_strength(rows: _Rows, path: npt.NDArray[np.float64], protocol: Protocol) -> _Choice:
+    """Fit the path on the rows that are not held out until no strength of the rest can be better."""
+    assert protocol.patience is not None
+    assert protocol.path_gap is not None
+    taps, n, size = rows.values.shape
+    index, iterations = np.zeros(taps, dtype=np.int64), np.zeros(taps, dtype=np.int64)
+    if rows.fitted == n:
+        return _Choice(index, None, None, iterations)
+    device = rows.values.device
+    known, encoded = encode(rows.labels[: rows.fitted])
+    encoded, unseen = encoded.to(device), torch.from_numpy(rows.labels[rows.fitted :]).to(device)
+    labels = torch.from_numpy(known).to(device)
+    correct = np.zeros((taps, len(path)), dtype=np.int64)
+    solved: list[torch.Tensor] = []  # shape (taps, 1, C, size) each
+    chosen = torch.zeros(taps, 1, len(known), size, dtype=torch.float64, device=device)
+    live = np.arange(taps)
+    for k, C in enumerate(path):
+        values = rows.values if len(live) == taps else rows.values[live]
+        found = solve_path(
+            values[:, : rows.fitted],
+            encoded,
+            len(known),
+            _penalties(np.full(len(live), C), rows.fitted, len(known)).to(device),
+            start=_extrapolate(solved, live),
+            tol=protocol.path_gap,
+            max_iter=protocol.max_iter,
+            verify=False,
+        )
+        weights = torch.zeros_like(chosen)
+        weights[live] = found.weights
+        solved.append(weights)
+        logits = values[:, rows.fitted :] @ found.weights[:, 0].to(values.dtype).transpose(1, 2)
+        correct[live, k] = (labels[logits.argmax(dim=2)] == unseen).sum(dim=1).cpu().numpy()
+        iterations[live] += found.iterations[:, 0].cpu().numpy()
+        last = k + 1 == len(path)
+        done = np.full(len(live), True) if last else is_settled(correct[live, : k + 1], protocol.patience)
+        if done.any():
+            stopped = live[done]
+            index[stopped] = choose(correct[stopped, : k + 1], ended=last)
+            for tap in stopped:
+                chosen[tap] = solved[index[tap]][tap]
+            live = live[~done]
+        if not len(live):
+            break
+    accuracy = correct[np.arange(taps), index] / len(unseen)
+    complete = len(known) == len(np.unique(rows.labels))
+    return _Choice(index, accuracy, chosen if complete else None, iterations)
+
+
+def _extrapolate(solved: list[torch.Tensor], live: npt.NDArray[np.int64]) -> torch.Tensor | None:
+    """Return where to start the next strength from: the path is smooth in log(C)."""
+    if not solved:
+        return None
+    if len(solved) == 1:
+        return solved[-1][live]
+    return 2 * solved[-1][live] - solved[-2][live]
+
+
+def _penalties(C: npt.NDArray[np.float64], n: int, classes: int) -> torch.Tensor:
+    """Return lambda, float64, shape (taps, 1), of the problem of `probebench.probes.lbfgs`.
+
+    For two classes scikit-learn penalises the difference of their weights, which is twice as long as each.
+    """
+    return torch.from_numpy((2 if classes == 2 else 1) / (C * n))[:, None]
+
+
+def _memory(size: FitSize) -> int:
+    return path_bytes(size.n_train, size.width, size.classes, size.strengths, size.n_test, together=1)
+
+
+PROBE = ProbeInfo(
+    fit,
+    memory=_memory,
+    operations=chosen_path_operations,
+    on_device=True,
+    needs={
+        "path": STRENGTHS,
+        "held_out": "a held-out part to choose C on",
+        "choice": "a rule that chooses C",
+        "patience": "when to leave out the rest of the path",
+        "path_gap": "how exact the fits are that choose C",
+    },
+    fit_matched=fit_matched,
+)
