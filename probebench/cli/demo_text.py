@@ -32,7 +32,7 @@ SITES_EXPLAINED = (
 NEXT = (
     ("probebench init DIR", "a project for your own model and images, with baselines and a CI workflow"),
     ("probebench recommend --model glyphvit --data FOLDER", "the best place to read features for a folder of images"),
-    ("pytest benchmarks/", "in a clone of the repository: seven datasets, all layers, and the random control"),
+    ("pytest benchmarks/", "in a clone of the repository: all embedded datasets, all layers, and the random control"),
 )
 
 

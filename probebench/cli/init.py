@@ -117,26 +117,28 @@ def write_files(folder: Path, names: list[str]) -> None:
 
 
 def _show(folder: Path, names: list[str]) -> None:
+    from rich.text import Text
+
     from probebench.cli.next_steps import next_steps
     from probebench.reporting.terminal.console import output_style, render_text
 
-    print(f"written to {_named(folder)}: {', '.join(names)}")
+    facts = [f"written to {_named(folder)}: {', '.join(names)}"]
     if INI not in names:
-        print(f"{INI} was left out: {_named(folder)} configures pytest already")
+        facts.append(f"{INI} was left out: {_named(folder)} configures pytest already")
     if (root := _repository_above(folder)) is not None:
         path = folder.resolve().relative_to(root) / "test_probes.py"
-        print(
-            "GitHub reads workflows in the root of the repository only: move .github to "
-            f"{root}, and name {path} in its pytest command"
+        facts.append(
+            f"GitHub reads workflows in the root of the repository only: move .github to {root}, and name {path} in "
+            "its pytest command"
         )
-    print()
     steps = [] if folder == Path(".") else [(f"cd {shlex.quote(str(folder))}", "go to the project")]
     steps += [
         ("pytest --probe-layer=6,12 --probe-site=act,rc2", "measure four cases of the embedded model"),
         ("pytest --probe-update=new", "measure all cases, and store their baselines; commit the folder baselines/"),
         ("grep -rn 'FILL IN' .", "the places for your own model and images"),
     ]
-    print(render_text(next_steps(steps), **output_style(sys.stdout)).rstrip("\n"))
+    parts = [*map(Text, facts), Text(), *next_steps(steps)]
+    print(render_text(parts, **output_style(sys.stdout)).rstrip("\n"))
 
 
 def _repository_above(folder: Path) -> Path | None:

@@ -35,7 +35,6 @@ def small(tmp_path, monkeypatch) -> Path:
     """Replace the dataset; return a folder that is home, cache and current folder."""
     monkeypatch.setattr(demo, "DATASET", DatasetSpec("bands", "tests.cli.test_demo:bands"))
     monkeypatch.setattr(demo, "LAYERS", (12,))
-    monkeypatch.setattr("probebench.measure.sweep.available_cores", lambda: 1)
     for name in ("HOME", "XDG_CACHE_HOME", "PROBEBENCH_CACHE", "PROBEBENCH_DATA"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.chdir(tmp_path)

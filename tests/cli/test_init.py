@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from probebench.cli import init
 from probebench.cli.main import main
 from probebench.datasets import Split
+from tests.cli.helpers import Out
 from tests.commands import check
 
 ALL = sorted(["test_probes.py", "conftest.py", "pytest.ini", "baselines/README.md", ".github/workflows/probebench.yml"])
@@ -41,6 +42,17 @@ def test_it_writes_a_project_and_says_what_to_type_next(folder, capsys, pytestco
     commands = [shlex.split(line) for line in out.splitlines() if re.match(r"  \S", line)]
     assert (["cd", "a/b c"] in commands) == (name != ".")
     assert sum(check(words, pytestconfig) for words in commands) == 2
+
+
+def test_it_fits_into_a_narrow_terminal(folder, monkeypatch):
+    terminal = Out("utf-8", terminal=True)
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["init"]) == 0
+    lines = terminal.getvalue().splitlines()
+    assert max(map(len, lines)) <= 40
+    assert "  pytest --probe-update=new" in lines
 
 
 @pytest.mark.parametrize("name", sorted({*ALL} - {"pytest.ini"}))
@@ -124,7 +136,8 @@ def test_an_interruption_leaves_nothing(folder, capsys, monkeypatch):
 def test_inside_a_repository_it_says_where_workflows_belong(folder, capsys):
     (folder / ".git").mkdir()
     assert main(["init", "x"]) == 0
-    assert f"move .github to {folder}, and name x/test_probes.py in its pytest command" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"move .github to {folder}, and name x/test_probes.py in its pytest command" in out
     assert main(["init"]) == 0
     assert "move .github" not in capsys.readouterr().out
 
