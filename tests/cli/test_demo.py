@@ -47,7 +47,7 @@ def test_it_measures_shows_its_progress_and_the_result_and_writes_nothing(small,
     assert main(["demo"]) == 0
     out = capsys.readouterr().out
     assert "glyphvit: extract" in terminal.getvalue()
-    assert "glyphvit: fit" in terminal.getvalue()
+    assert "glyphvit: probing" in terminal.getvalue()
     lines = out.splitlines()
     assert lines[0] == "glyphvit on bands"
     assert lines[1] == "pretraining: supervised, printed glyphs"
