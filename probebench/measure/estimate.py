@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from probebench._hardware import choose_device
+from probebench._hardware import available_cores, choose_device
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import Protocol, get_protocol
 from probebench.catalog.taps import Tap
@@ -120,7 +120,7 @@ class Estimator:
             (workload.n_read + workload.n_test) * plan.passes,
             workload.feature_bytes,
             a_pass * plan.passes,
-            busiest_core(workload, plan.groups, plan.jobs) / self._rate,
+            busiest_core(workload, plan.groups, min(plan.jobs, available_cores())) / self._rate,
         )
 
     def _time_images(self, sweep: Sweep, protocol: Protocol) -> _TimedImages:
