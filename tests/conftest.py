@@ -30,6 +30,7 @@ for _module in (
     "probebench.reporting.terminal.heat_map",
     "probebench.plugin.junit",
     "probebench.measure.availability",
+    "probebench.probes.logistic",
     "probebench.probes.logistic_path",
     "probebench.probes.sklearn_logistic",
     "probebench.reporting.terminal.progress",

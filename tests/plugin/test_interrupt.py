@@ -8,17 +8,19 @@ import pytest
 from probebench.records import run_record
 
 SLOW_STOP = """
+from dataclasses import replace
 import probebench.probes.evaluate as probing
-from probebench.probes import get_probe
+from probebench.probes import find_probe
 
 def interrupted(name):
+    probe = find_probe(name)
     def fit(*args):
-        for count, pair in enumerate(get_probe(name)(*args)):
+        for count, pair in enumerate(probe.fit_matched(*args)):
             if len(calls) == 2 and count == 5:
                 raise KeyboardInterrupt
             yield pair
     calls.append(name)
-    return fit
+    return replace(probe, fit_matched=fit)
 
 calls = []
 import pytest
@@ -26,7 +28,7 @@ import pytest
 @pytest.fixture(autouse=True, scope="session")
 def stop(request):
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(probing, "get_probe", interrupted)
+    monkeypatch.setattr(probing, "find_probe", interrupted)
     yield
     monkeypatch.undo()
 """

@@ -220,21 +220,23 @@ import os, time, pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def stalling(request):
+    from dataclasses import replace
     import probebench.probes.evaluate as probing
-    from probebench.probes import get_probe
+    from probebench.probes import find_probe
     monkeypatch, seen = pytest.MonkeyPatch(), []
 
     def stalling(name):
         seen.append(name)
+        probe = find_probe(name)
         def fit(*args):
-            for count, pair in enumerate(get_probe(name)(*args)):
+            for count, pair in enumerate(probe.fit_matched(*args)):
                 if len(seen) == 2 and count == 5:
                     open(f"stalled-{os.getpid()}", "w").close()
                     time.sleep(100)
                 yield pair
-        return fit
+        return replace(probe, fit_matched=fit)
 
-    monkeypatch.setattr(probing, "get_probe", stalling)
+    monkeypatch.setattr(probing, "find_probe", stalling)
     yield
     monkeypatch.undo()
 """
