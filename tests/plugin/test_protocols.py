@@ -63,7 +63,7 @@ def test_transfer_trains_on_the_clean_dataset_and_tests_on_the_shifted_one(proje
     conftest = (project.path / "conftest.py").read_text()
     project.makeconftest(conftest.replace('kwargs={"scale": 0.3},', 'kwargs={"scale": 0.3, "seed": 1}, clean="blobs",'))
     run("--probe-model=tiny", "--probe-json=default.json").assert_outcomes(passed=TINY_COUNT // 2)
-    run("--probe-model=tiny", "--probe-protocol=transfer@1", "--probe-json=r.json").assert_outcomes(
+    run("--probe-model=tiny", "--probe-protocol=transfer@2", "--probe-json=r.json").assert_outcomes(
         passed=TINY_COUNT // 2
     )
     before, record = record_of(project, "default.json"), record_of(project)
@@ -84,7 +84,7 @@ def test_transfer_trains_on_the_clean_dataset_and_tests_on_the_shifted_one(proje
 def test_a_clean_dataset_that_does_not_exist_is_named(project, run):
     conftest = (project.path / "conftest.py").read_text()
     project.makeconftest(conftest.replace('kwargs={"scale": 0.3},', 'kwargs={"scale": 0.3}, clean="blob",'))
-    result = run("--probe-model=tiny", "--probe-protocol=transfer@1")
+    result = run("--probe-model=tiny", "--probe-protocol=transfer@2")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["*unknown dataset 'blob'. Did you mean 'blobs'*"])
 
