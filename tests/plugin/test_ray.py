@@ -141,7 +141,7 @@ def test_the_embedded_benchmark_is_as_in_one_process(pytester, cluster, monkeypa
         test_glyphvit="""
         import pytest
 
-        @pytest.mark.probe(model="glyphvit", dataset=["digits", "digits_snow", "digits_sketch"])
+        @pytest.mark.probe(model="glyphvit", dataset=["digits", "digits_contrast", "digits_sketch"])
         def test_probe(probe):
             probe.check()
         """
@@ -153,7 +153,7 @@ def test_the_embedded_benchmark_is_as_in_one_process(pytester, cluster, monkeypa
     result.assert_outcomes(passed=24)
     result.stdout.fnmatch_lines(["probebench: 24 cases in 3 sweeps on 3 Ray nodes (1 core a sweep), protocol *"])
     lines = [line for line in result.stdout.lines if line.startswith("glyphvit on ")]
-    assert {line.split()[2] for line in lines} == {"digits:", "digits_snow:", "digits_sketch:"}
+    assert {line.split()[2] for line in lines} == {"digits:", "digits_contrast:", "digits_sketch:"}
     assert [line.partition(" (")[2][:11] for line in lines] == [f"{i} of 3 swee" for i in (1, 2, 3)]
     whole, parts = loaded(pytester, "alone.json"), loaded(pytester, "ray.json")
     assert {case["verdict"] for case in whole["cases"]} == {"same"}
