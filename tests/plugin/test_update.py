@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FEW, ONE, TINY_COUNT
+from tests.conftest import FEW, ONE
 
 
 def contents(directory):
