@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from probebench.probes.base import Fit, FitSize, Probe, ProbeInfo, find_probe, get_probe, register_probe
+from probebench.probes.base import Fit, FitSize, MatchedFit, Probe, ProbeInfo, find_probe, get_probe, register_probe
 
 if TYPE_CHECKING:
     from probebench.probes.estimator import LogisticProbe
@@ -14,6 +14,7 @@ __all__ = [
     "Fit",
     "FitSize",
     "LogisticProbe",
+    "MatchedFit",
     "Probe",
     "ProbeInfo",
     "find_probe",
