@@ -16,7 +16,7 @@ from sklearn.utils.extmath import softmax
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from probebench.probes.lbfgs import solve_path
+from probebench.probes.lbfgs import solve_path, strength_of
 from probebench.probes.principal_axes import principal_axes
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -107,10 +107,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             device=self.device,
             dtype=_DTYPES[self.precision],
         )
-        strength = 1 / (self.C * weight.sum())
-        if count == 2:
-            # scikit-learn penalises the difference of the two classes' weights, which is twice as long as each.
-            strength *= 2
+        strength = strength_of(self.C, float(weight.sum()), count)
         device = axes.rows.device
         found = solve_path(
             axes.rows,

@@ -23,7 +23,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 MEMORY = 10
@@ -72,6 +75,19 @@ class Solution:
 def leading_axes(axes: int) -> int:
     """The number of leading axes that get full Hessian blocks: building them costs about as much as four iterations."""
     return min(axes, max(16, int(0.5 + math.sqrt(8 * axes))))
+
+
+Strength = TypeVar("Strength", float, npt.NDArray[np.float64])
+
+
+def strength_of(C: Strength, total: float, classes: int) -> Strength:
+    """Return the lambda of the problem that is scikit-learn's at C.
+
+    Args:
+        total: sum of the row weights, which is the number of rows if they are not weighted
+    """
+    # For two classes scikit-learn penalises the difference of their weights, which is twice as long as each.
+    return (2 if classes == 2 else 1) / (C * total)
 
 
 def default_group(classes: int) -> int:
@@ -171,6 +187,7 @@ class _Problem:
         self.dtype = rows.dtype
         self.share = share if share is None else share.to(rows.dtype)
         self.n = rows.shape[1]
+        self.chunk = chunk
         self.chunks = [slice(i, min(i + chunk, self.n)) for i in range(0, self.n, chunk)]
         self.lead = leading_axes(rows.shape[2])
         self.tiny = self.n * classes * rows.shape[2] < 1 << 17
@@ -249,7 +266,7 @@ class _Problem:
         row, column = self.pairs
         direct = DIRECT * columns < self.lead
         size = columns * self.lead if direct else len(row)
-        step = max(256, min(8192, PAIRS // size))
+        step = max(256, min(self.chunk, PAIRS // size))
         blocks = tail = None
         for first in range(0, self.n, step):
             part = slice(first, min(first + step, self.n))

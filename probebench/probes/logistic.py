@@ -26,8 +26,8 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.probes.base import STRENGTHS, Fit, FitSize, MatchedFit, ProbeInfo
 from probebench.probes.choice import choose, is_settled
-from probebench.probes.lbfgs import solve_path
-from probebench.probes.memory import path_bytes, sent_bytes, taps_at_once
+from probebench.probes.lbfgs import solve_path, strength_of
+from probebench.probes.memory import make_plan, path_bytes
 from probebench.probes.operations import chosen_path_operations
 from probebench.probes.parallel import Features, axes_of, encode, fit_batches
 from probebench.probes.path import split_rows
@@ -106,10 +106,7 @@ def fit_matched(
     budget = usable_memory(device) // cores
 
     def size(width: int) -> int:
-        n = len(order)
-        one = path_bytes(n, width, classes, len(path), tested, together=1) + sent_bytes(n, width, tested, device)
-        what = f"{n} x {width} features with {classes} classes"
-        return taps_at_once(one, 4 * n * max(width, classes), budget, device, what)
+        return make_plan(len(order), width, classes, len(path), budget, device, tested, together=1).taps
 
     def fit_batch(train: Features, test: Features) -> list[tuple[Tap, MatchedFit]]:
         begin = time.thread_time()
@@ -155,7 +152,7 @@ def _fit_rows(
     choice = _choose_strength(rows, path, protocol)
     known, encoded = encode(rows.labels)
     device = rows.values.device
-    strengths = _penalties(path[choice.index], len(rows.labels), len(known)).to(device)
+    strengths = torch.from_numpy(strength_of(path[choice.index, None], len(rows.labels), len(known))).to(device)
     found = solve_path(
         rows.values, encoded.to(device), len(known), strengths, start=choice.start, max_iter=protocol.max_iter
     )
@@ -191,17 +188,18 @@ def _choose_strength(rows: _Rows, path: npt.NDArray[np.float64], protocol: Proto
     known, encoded = encode(rows.labels[: rows.fitted])
     encoded, unseen = encoded.to(device), torch.from_numpy(rows.labels[rows.fitted :]).to(device)
     labels = torch.from_numpy(known).to(device)
+    strengths = torch.from_numpy(strength_of(path, rows.fitted, len(known))).to(device)
     correct = np.zeros((taps, len(path)), dtype=np.int64)
     solved: list[torch.Tensor] = []  # shape (taps, 1, C, size) each
     chosen = torch.zeros(taps, 1, len(known), size, dtype=torch.float64, device=device)
     live = np.arange(taps)
-    for k, C in enumerate(path):
+    for k in range(len(path)):
         values = rows.values if len(live) == taps else rows.values[live]
         found = solve_path(
             values[:, : rows.fitted],
             encoded,
             len(known),
-            _penalties(np.full(len(live), C), rows.fitted, len(known)).to(device),
+            strengths[k].expand(len(live), 1),
             start=_extrapolate(solved, live),
             tol=protocol.path_gap,
             max_iter=protocol.max_iter,
@@ -235,14 +233,6 @@ def _extrapolate(solved: list[torch.Tensor], live: npt.NDArray[np.int64]) -> tor
     if len(solved) == 1:
         return solved[-1][live]
     return 2 * solved[-1][live] - solved[-2][live]
-
-
-def _penalties(C: npt.NDArray[np.float64], n: int, classes: int) -> torch.Tensor:
-    """Return lambda, float64, shape (taps, 1), of the problem of `probebench.probes.lbfgs`.
-
-    For two classes scikit-learn penalises the difference of their weights, which is twice as long as each.
-    """
-    return torch.from_numpy((2 if classes == 2 else 1) / (C * n))[:, None]
 
 
 def _memory(size: FitSize) -> int:

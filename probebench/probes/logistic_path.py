@@ -18,7 +18,7 @@ from probebench._hardware import usable_memory
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.probes.base import STRENGTHS, Fit, FitSize, ProbeInfo
-from probebench.probes.lbfgs import Solution, solve_path
+from probebench.probes.lbfgs import Solution, solve_path, strength_of
 from probebench.probes.linear import Linear
 from probebench.probes.memory import make_plan, path_bytes
 from probebench.probes.operations import count_as_path
@@ -105,10 +105,7 @@ def _solve(
 ) -> tuple[npt.NDArray[np.int64], Solution]:
     """The classes in `labels`, and the optimum at every C, of shape (taps, strengths)."""
     known, encoded = encode(labels)
-    strengths = torch.from_numpy(1 / (C * len(labels))).to(axes.rows.device)
-    if len(known) == 2:
-        # scikit-learn penalises the difference of the two classes' weights, which is twice as long as each.
-        strengths = 2 * strengths
+    strengths = torch.from_numpy(strength_of(C, len(labels), len(known))).to(axes.rows.device)
     target = encoded.to(axes.rows.device)
     solution = solve_path(axes.rows, target, len(known), strengths, start=begin, max_iter=protocol.max_iter)
     return known, solution

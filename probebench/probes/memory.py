@@ -81,14 +81,23 @@ def sent_bytes(n: int, width: int, tested: int, device: str) -> int:
     return 0 if device == "cpu" else 4 * (n + tested) * width
 
 
-def make_plan(n: int, width: int, classes: int, strengths: int, budget: int, device: str, tested: int = 0) -> Plan:
-    """Plan the path of taps of one width within `budget` bytes.
+def make_plan(
+    n: int,
+    width: int,
+    classes: int,
+    strengths: int,
+    budget: int,
+    device: str,
+    tested: int = 0,
+    together: int | None = None,
+) -> Plan:
+    """Plan the path of taps of one width within `budget` bytes; other arguments as in `path_bytes`.
 
     Raises:
         FeatureError: if not even one tap fits
     """
-    one = path_bytes(n, width, classes, strengths, tested) + sent_bytes(n, width, tested, device)
-    columns = min(strengths, default_group(classes)) * classes
+    one = path_bytes(n, width, classes, strengths, tested, together) + sent_bytes(n, width, tested, device)
+    columns = min(strengths, together or default_group(classes)) * classes
     taps = taps_at_once(
         one, 4 * n * max(width, columns), budget, device, f"{n} x {width} features with {classes} classes"
     )

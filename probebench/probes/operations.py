@@ -52,7 +52,7 @@ def fit_parts(n: int, width: int, classes: int, strengths: int, taps: int = 1) -
     group = default_group(classes)
     fits = strengths + 1
     doubled = 2 if n <= width else 1  # the dual form is float64
-    together = max(1, min(taps, SMALL // (4 * n * max(width, group * classes))))
+    together = _solved_together(n, width, group * classes, taps)
     return {
         "products": 4.0 * n * axes * classes * fits,
         "state": float(axes * classes * fits),
@@ -61,6 +61,11 @@ def fit_parts(n: int, width: int, classes: int, strengths: int, taps: int = 1) -
         "eigenvectors": float(doubled * axes**3),
         "rows": float(n * width),
     }
+
+
+def _solved_together(n: int, width: int, columns: int, taps: int) -> int:
+    """Count the taps of `taps` that fit into the cache together, see `probebench.probes.memory.SMALL`."""
+    return max(1, min(taps, SMALL // (4 * n * max(width, columns))))
 
 
 def path_operations(
@@ -77,7 +82,6 @@ exactly than the last fit, and the axes are made once."""
 CHOSEN_TURNS = 8
 """Groups of turns of such a path: seven strengths, one at a time, and the last fit."""
 
-
 SHARED = 4
 """Taps that share their turns, at most, of those that are solved together on paths that end early."""
 
@@ -89,8 +93,7 @@ def chosen_path_operations(size: FitSize) -> float:
     strengths.
     """
     whole = path_operations(size.n_train, size.width, size.classes, USUAL_STRENGTHS, size.taps)
-    fit_into_cache = SMALL // (4 * size.n_train * max(size.width, size.classes))
-    together = max(1, min(size.taps, SHARED, fit_into_cache))
+    together = _solved_together(size.n_train, size.width, size.classes, min(size.taps, SHARED))
     return CHOSEN * whole + OPERATIONS["turns"] * CHOSEN_TURNS / together
 
 
