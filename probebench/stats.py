@@ -8,7 +8,6 @@ from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, hypergeom
 
 Z95 = 1.959963984540054
 """The 97.5% quantile of the standard normal distribution."""
@@ -39,6 +38,8 @@ def mcnemar(lost: int, gained: int) -> float:
     Returns:
         the probability of at least `lost` losses among the discordant pairs if both directions are equally likely
     """
+    from scipy.stats import binom  # its import takes a second, which every sweep would wait for
+
     return float(binom.sf(lost - 1, lost + gained, 0.5)) if lost else 1.0
 
 
@@ -51,6 +52,8 @@ def mcnemar_two_sided(lost: Sequence[int], gained: Sequence[int]) -> npt.NDArray
     Returns:
         float64, one of each
     """
+    from scipy.stats import binom
+
     more, both = np.maximum(lost, gained), np.add(lost, gained)
     p_values: npt.NDArray[np.float64] = np.minimum(1.0, 2 * binom.sf(more - 1, both, 0.5))
     return p_values
@@ -95,6 +98,8 @@ def fisher(before: int, now: int, n: int) -> float:
     Args:
         before, now: how many examples were right
     """
+    from scipy.stats import hypergeom
+
     return float(hypergeom.sf(before - 1, 2 * n, before + now, n))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -40,6 +42,8 @@ def _demo(args: argparse.Namespace) -> int:
 def _measure_and_show() -> int:
     from probebench.reporting.terminal.console import output_style
     from probebench.reporting.terminal.progress import bar
+
+    atexit.register(gc.freeze)  # the end of Python would search all of torch for garbage, for more than a second
 
     # The bar is there before torch, whose import takes seconds.
     with bar(sys.stderr, MODEL) if sys.stderr.isatty() else nullcontext() as progress:

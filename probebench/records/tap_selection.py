@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of
 from probebench.records.ranking import choose, selection_score
 from probebench.records.types import Correct, Record, ScoredCase, SelectionRecord, SweepRecord
+from probebench.stats import discordant, holm, mcnemar_two_sided
 
 LEVEL = 0.05
 
@@ -52,8 +53,6 @@ def select_tap(cases: Sequence[ScoredCase], correct: Correct, level: float = LEV
 
 
 def _add_ties(selection: SelectionRecord, choice: ScoredCase, cases: Sequence[ScoredCase], correct: Correct) -> None:
-    from probebench.stats import discordant, holm, mcnemar_two_sided  # scipy takes its time
-
     others = [case for case in cases if case is not choice and case["id"] in correct]
     changed = [discordant(correct[choice["id"]], correct[case["id"]]) for case in others]
     lost, gained = [pair[0] for pair in changed], [pair[1] for pair in changed]
