@@ -38,19 +38,24 @@ GLYPH_TRAIN_VIEWS, GLYPH_TEST_VIEWS = 4, 5
 DIGITS_TRAIN, DIGITS_TRAIN_VIEWS = 898, 2
 
 
-def glyphs() -> tuple[list[str], Split, Split]:
-    """Return printed letters in fonts that pretraining never saw: class names, train (1,552), test (1,940)."""
+def glyphs(step: int = 1) -> tuple[list[str], Split, Split]:
+    """Return printed letters in fonts that pretraining never saw: class names, train (1,552), test (1,940).
+
+    Args:
+        step: 2 for every second letter, and so on
+    """
     with as_file(files("probebench.embedded") / "heldout_glyphs.png") as path, Image.open(path) as sheet:
         pixels = np.asarray(sheet, dtype=np.float64) / 255
     rows, columns = pixels.shape[0] // GLYPH_CELL, len(GLYPH_CLASSES)
-    renders = pixels.reshape(rows, GLYPH_CELL, columns, GLYPH_CELL).swapaxes(1, 2).reshape(-1, GLYPH_CELL, GLYPH_CELL)
-    labels = np.tile(np.arange(columns), rows)
+    renders = pixels.reshape(rows, GLYPH_CELL, columns, GLYPH_CELL).swapaxes(1, 2)[:, ::step]
+    labels = np.tile(np.arange(renders.shape[1]), rows)
+    renders = renders.reshape(-1, GLYPH_CELL, GLYPH_CELL)
     splits = []
     for seed, views in ((1, GLYPH_TRAIN_VIEWS), (2, GLYPH_TEST_VIEWS)):
         rng = np.random.default_rng(seed)
         images = np.stack([_to_uint8(_ink(_jitter(r, 1.0, rng), rng)) for _ in range(views) for r in renders])
         splits.append(Split(images, np.tile(labels, views).astype(np.int64), np.tile(np.arange(len(labels)), views)))
-    return list(GLYPH_CLASSES), splits[0], splits[1]
+    return list(GLYPH_CLASSES[::step]), splits[0], splits[1]
 
 
 def pretraining() -> tuple[list[str], Split, Split]:
