@@ -143,7 +143,6 @@ def test_outputs_are_compared(shown, printed, same):
     assert agrees(shown, printed) is same
 
 
-@pytest.mark.xfail(reason="the page shows numbers of default@1, which are to be measured again under default@2")
 def test_the_tutorial_does_what_it_shows(pytester, monkeypatch):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setenv("COLUMNS", "100")

@@ -145,15 +145,8 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
-        if not state.sweeps:
-            note = (
-                "No test case was generated: the probe mark lists no model, or uses `timm:*` without "
-                "--probe-model=timm:NAME."
-            )
-            if selected := state.options.selected:
-                mark = "`@pytest.mark.probe(model=..., dataset=...)`"
-                note = f"No test case matches {selected}: {mark} in a test file joins a model and a dataset."
-            state.notes.append(Note("info", note))
+    if (empty or state.sweeps) and not errors and not ends_after_collection(session):
+        state.note_unmatched()
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from probebench.errors import Note
 from probebench.measure.options import Options
 from probebench.plugin.collected import Collected, Withheld
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
     from probebench.catalog.cases import Case, CaseFilter, Sweep
     from probebench.catalog.taps import Tap
-    from probebench.errors import Note
     from probebench.measure.availability import Availability, RequestedNames, SkippedSweep
     from probebench.measure.outcome import SweepOutcome
     from probebench.measure.resume import ResumeStore
@@ -190,6 +190,30 @@ class ProbeSession:
                 parse_layers(text, self.deepest)
             except UnknownName as error:
                 self.errors.append(f"--probe-layer: {error}")
+
+    def note_unmatched(self) -> None:
+        """Add a note if names on the command line select nothing, or no test case was generated.
+
+        Raises:
+            UnknownName: for a name that the catalog does not have
+        """
+        options = self.options
+        selected = " ".join(self._unmatched_names()) if self.sweeps else options.selected
+        mark = "`@pytest.mark.probe(model=..., dataset=...)`"
+        if selected:
+            text = f"No test case matches {selected}: {mark} in a test file joins a model and a dataset."
+            self.notes.append(Note("info", text))
+        elif not self.sweeps:
+            text = "the probe mark lists no model, or uses `timm:*` without --probe-model=timm:NAME."
+            self.notes.append(Note("info", f"No test case was generated: {text}"))
+
+    def _unmatched_names(self) -> list[str]:
+        models, datasets = {sweep.model for sweep in self.sweeps}, {sweep.dataset for sweep in self.sweeps}
+        catalog, options = self.catalog, self.options
+        unused = [f"--probe-model={name}" for name in options.models if catalog.model(name).name not in models]
+        return unused + [
+            f"--probe-dataset={name}" for name in options.datasets if datasets.isdisjoint(catalog.dataset_names(name))
+        ]
 
     def check_collected(self, collected: Collected) -> None:
         """Check options against what this process has collected.

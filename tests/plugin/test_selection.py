@@ -86,6 +86,13 @@ def test_a_model_and_a_dataset_that_no_case_joins_are_told(project, run, workers
     run("--probe-model=tiny", "-k", "nothing").stdout.no_fnmatch_line("No test case*")
 
 
+def test_names_that_no_case_has_are_told_beside_others_that_have_some(run):
+    result = run("--probe-dataset=no_class_two,blobs", "--probe-model=tiny,glyphvit", "--probe-layer=final")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["No test case matches --probe-model=glyphvit --probe-dataset=no_class_two: *"])
+    run("--probe-dataset=blobs", "--probe-layer=final").stdout.no_fnmatch_line("No test case matches*")
+
+
 def test_a_mark_that_waits_for_a_name_says_so(project, run):
     mark = "@pytest.mark.probe(model='timm:*', dataset='blobs')"
     project.makepyfile(test_tiny=f"import pytest\n{mark}\ndef test_probe(probe): probe.check()\n")
