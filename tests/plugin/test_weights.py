@@ -15,7 +15,7 @@ def case_file(pytester):
         test_glyphvit="""
         import pytest
 
-        @pytest.mark.probe(model="glyphvit", dataset="digits", layer=[3, 9, "final"])
+        @pytest.mark.probe(model="glyphvit", dataset="digits", layer=[3, 9, "final"], site=["act", "rc2"])
         def test_probe(probe):
             probe.check()
         """
@@ -37,8 +37,8 @@ def test_damage_to_one_layer_is_found_there_and_behind_it(case_file):
     damaged["blocks.5.attn.proj.weight"] *= -8
     save_file(damaged, case_file.path / "damaged.safetensors")
 
-    measure(case_file, "--probe-update=all").assert_outcomes(passed=17)
-    measure(case_file, "--probe-weights=glyphvit=clean.safetensors").assert_outcomes(passed=17)
+    measure(case_file, "--probe-update=all").assert_outcomes(passed=5)
+    measure(case_file, "--probe-weights=glyphvit=clean.safetensors").assert_outcomes(passed=5)
     result = measure(case_file, "--probe-weights=glyphvit=damaged.safetensors", "--probe-json=r.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     verdict = {case["id"]: case["verdict"] for case in run_record.load(case_file.path / "r.json")["cases"]}
