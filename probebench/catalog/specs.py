@@ -32,10 +32,13 @@ class ModelSpec:
             the value that timm declares, if other fields are left out, too, and otherwise bilinear
         crop: share of the resized image that the centre crop kept when the weights were evaluated; reported next to the
             share that a protocol keeps
-        checkpoint: the path of your own weights, used instead of `weights`: safetensors, or a torch file of plain
-            tensors, of which the entry that holds the network is used, averaged weights (EMA) before others; relative
-            to the directory pytest is started in. A prefix of training code before the names of the network, such as
-            ``backbone.``, is dropped, and other tensors of the file are ignored
+        checkpoint: the path of your own weights, used instead of `weights`: a file of safetensors, torch or
+            TorchScript, or a folder of `save_pretrained`; relative to the directory pytest is started in. The entry
+            that holds the network is used, averaged weights (EMA) before others. A prefix of training code before the
+            names of the network, such as ``backbone.``, is dropped
+        checkpoint_key: the entry of the checkpoint that holds the network, with dots between the keys of entries in
+            entries; needed where it holds several networks
+        checkpoint_prefix: the prefix of the network's names, where several networks have one
         source: where pretrained weights are published: a hub repository, a hub repository and a file name after a
             colon, or a URL; empty for the repository ``timm/`` and the architecture
         sha256: of the weights file; checked when given
@@ -64,6 +67,8 @@ class ModelSpec:
     interpolation: str = ""
     crop: float = 1.0
     checkpoint: str | None = None
+    checkpoint_key: str | None = None
+    checkpoint_prefix: str | None = None
     source: str = ""
     sha256: str | None = None
     seed: int | None = None

@@ -28,7 +28,8 @@ class SweepResult:
         model, dataset, protocol: what was measured
         trained_on: name of the dataset whose train split the probe was fitted on
         weights_digest: of the network's parameters
-        weights_entry, weights_prefix, weights_made_for: see `probebench.models.build.Model`
+        weights_entry, weights_prefix, weights_made_for, weights_family, weights_left_out, weights_copies: see
+            `probebench.models.build.Model`
         test_set: digest of the test images and labels
         n_train, n_test: examples that the probe was fitted and scored on; of one draw, where there are several
         images: number of images that went through the network, without those whose features were in the cache
@@ -54,6 +55,9 @@ class SweepResult:
     weights_entry: str = ""
     weights_prefix: str = ""
     weights_made_for: int = 0
+    weights_family: str = ""
+    weights_left_out: tuple[str, ...] = ()
+    weights_copies: str = ""
     batch_size: int = 0
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
@@ -77,6 +81,9 @@ class SweepResult:
             weights_entry=prepared.model.entry,
             weights_prefix=prepared.model.prefix,
             weights_made_for=prepared.model.made_for,
+            weights_family=prepared.model.family,
+            weights_left_out=prepared.model.left_out,
+            weights_copies=prepared.model.copies,
             plan=plan,
         )
 
@@ -100,6 +107,18 @@ class SweepResult:
             notes.append(
                 f"{start} names in their file have the prefix {self.weights_prefix!r}, which was dropped; what does "
                 "not have it was left out"
+            )
+        if self.weights_family:
+            notes.append(f"{start} the names of {self.weights_family} in their file were translated to timm's")
+        if self.weights_left_out:
+            names, count = self.weights_left_out[:3], len(self.weights_left_out)
+            notes.append(
+                f"{start} {count} tensor{'s' if count > 1 else ''} of their file, no part of the network, "
+                f"{'were' if count > 1 else 'was'} left out: {', '.join(names)}{', ...' if count > 3 else ''}"
+            )
+        if self.weights_copies:
+            notes.append(
+                f"{start} {self.weights_copies}; checkpoint_key and checkpoint_prefix in its ModelSpec name one"
             )
         if self.weights_made_for:
             notes.append(

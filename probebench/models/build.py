@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -35,6 +35,9 @@ class Model:
         prefix: prefix of the network's names in the weights file, which was removed; other tensors were ignored
         made_for: input size in pixels of the position embeddings in the weights file, if they were resampled to that
             of the network; else 0
+        family: the code whose names the weights file has, which were translated; empty if they are timm's
+        left_out: names of tensors in the weights file that are no part of the network, such as a decoder
+        copies: which other copies of the network the weights file has, and why they were not taken; else empty
     """
 
     spec: ModelSpec
@@ -44,6 +47,9 @@ class Model:
     entry: str = ""
     prefix: str = ""
     made_for: int = 0
+    family: str = ""
+    left_out: tuple[str, ...] = ()
+    copies: str = ""
 
 
 def embedded_weights(spec: ModelSpec) -> Traversable:
@@ -79,17 +85,20 @@ def build_model(
     blocks = blocks_of(net)
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks, but its spec says depth={spec.depth}")
-    entry, prefix, made_for = "", "", 0
+    found = None
     if weights is not None:
         found = load_weights(net, spec, weights, sha256)
-        entry, prefix, made_for = found.entry, found.prefix, found.made_for
     elif spec.weights.startswith("embedded:"):
         with as_file(embedded_weights(spec)) as path:
             load_weights(net, spec, path, sha256)
     _check_input_size(net, spec)
     net = net.float().eval().requires_grad_(False)
-    digest = _digest(net)
-    return Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision, entry, prefix, made_for)
+    digest = _digest(net, found.periods if found is not None else None)
+    model = Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision)
+    if found is None:
+        return model
+    names = ("entry", "prefix", "made_for", "family", "left_out", "copies")
+    return replace(model, **{name: getattr(found, name) for name in names})
 
 
 def _load_pretrained(spec: ModelSpec, path: Path) -> nn.Module:
@@ -111,8 +120,14 @@ def _load_pretrained(spec: ModelSpec, path: Path) -> nn.Module:
 
 
 def _check_input_size(net: nn.Module, spec: ModelSpec) -> None:
-    """Check the input size before any image is read, not in the middle of the first forward pass."""
+    """Check channels and input size before any image is read, not in the middle of the first forward pass."""
     embed = getattr(net, "patch_embed", None)
+    weight = getattr(getattr(embed, "proj", None), "weight", None)
+    if weight is not None and weight.ndim == 4 and weight.shape[1] != 3:
+        raise WeightsError(
+            f"model {spec.name!r}: {spec.architecture} is built for images of {weight.shape[1]} channels; only "
+            "networks for three, red, green and blue, can be measured"
+        )
     size = getattr(embed, "img_size", None)
     if size is None or not getattr(embed, "strict_img_size", True) or tuple(size) == (spec.input_size,) * 2:
         return
@@ -123,8 +138,10 @@ def _check_input_size(net: nn.Module, spec: ModelSpec) -> None:
     )
 
 
-def _digest(net: nn.Module) -> str:
+def _digest(net: nn.Module, periods: torch.Tensor | None) -> str:
     h = hashlib.sha256()
+    if periods is not None:  # which are no part of the state
+        h.update(periods.double().numpy().tobytes())
     for name, tensor in sorted(net.state_dict().items()):
         h.update(name.encode())
         h.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())

@@ -1,18 +1,22 @@
-"""Find the tensors of a network among those of a checkpoint file, and load them.
+"""Find the tensors of a network among those of a checkpoint, and load them.
 
-A file is a set of tables of tensors (see `probebench.models.checkpoint`). Every table gives candidates: the table as it
-is, or, if that does not fit, its names without a prefix that training code put before them. A candidate fits when,
-after conversion to timm's form, it has exactly the network's tensors.
+A checkpoint is a set of tables of tensors (see `probebench.models.checkpoint`). Every table gives candidates: the table
+as it is, or, if that does not fit, under the names of other code (see `probebench.models.names`), and without a prefix
+that training code put before them. A candidate fits when, after conversion to timm's form, it has exactly the network's
+tensors, and every tensor of the file is used or known to be no part of the network.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import logging
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 from typing import NamedTuple
@@ -21,11 +25,33 @@ import torch
 from torch import nn
 
 from probebench.catalog import ModelSpec
-from probebench.errors import WeightsError
+from probebench.errors import WeightsError, unknown
 from probebench.models import checkpoint
+from probebench.models.names import families_of, rename
 from probebench.models.timm_spec import classifier_tensors
 
+_PERIODS = "rope.periods"
 _PATCHES = "patch_embed.proj.weight"
+_POSITIONS = ("pos_embed", "visual.positional_embedding", "module.visual.positional_embedding")
+
+_NO_PART = re.compile(
+    r"(?:\w*head\w*|decoder\w*|proj\w*|predict\w*|classif\w*|pooler|fc|mask_token|mask_embed|lm_\w+|logit_\w+|text\w*"
+    r"|pre_logits|local_cls_norm|dino_\w+|ibot_\w+|loss\w*|criterion|queue\w*|center)\b"
+)
+"""What lies beside a network in a checkpoint: heads, decoders, other towers, losses. Matched at the start of a name."""
+
+_UNUSED = re.compile(
+    r"(?:relative_position_index|attn_mask|num_batches_tracked|bias_mask|pos_embed|position\w*|positional_\w+)$"
+)
+"""The ends of names of tensors that timm computes anew, or resamples."""
+
+_PUBLISHED = (
+    ("teacher", "student", "DINO, iBOT and DINOv2 evaluate the teacher"),
+    ("target_encoder", "encoder", "I-JEPA evaluates the target encoder"),
+    ("base_encoder", "momentum_encoder", "MoCo v3 evaluates the base encoder"),
+    ("online", "target", "BYOL evaluates the online network"),
+)
+"""Names of two copies of a network, the one that is evaluated first, and what says so (the training code of each)."""
 
 
 class _Problems(NamedTuple):
@@ -41,9 +67,10 @@ class Candidate:
     """Tensors of a file that may be the network's.
 
     Attributes:
-        entry, prefix, made_for: see `probebench.models.build.Model`
+        entry, prefix, made_for, family, left_out, copies: see `probebench.models.build.Model`
         tensors: converted to the form of the network
         problems: differences from the network
+        periods: of rotary positions, if the file has others than the network
     """
 
     entry: str
@@ -51,6 +78,10 @@ class Candidate:
     made_for: int
     tensors: dict[str, torch.Tensor]
     problems: _Problems
+    family: str = ""
+    left_out: tuple[str, ...] = ()
+    copies: str = ""
+    periods: torch.Tensor | None = None
 
     @property
     def fits(self) -> bool:
@@ -66,7 +97,8 @@ def load_weights(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None
     """Load the weights in a file into a network, and return the candidate that was loaded.
 
     Entries are tried in timm's order: averaged (EMA) weights take precedence, then the other entries of
-    `checkpoint.KNOWN`. Any other entry is used only if no other place in the file fits as well.
+    `checkpoint.KNOWN`. Any other entry is used only if no other place in the file fits as well, or if its copies are
+    those of a method that says which of them it evaluates.
 
     Raises:
         WeightsError: if the file cannot be read or has another SHA-256, if no candidate fits, if averaged weights do
@@ -75,57 +107,133 @@ def load_weights(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None
     where = f"weights of model {spec.name!r} ({path})"
     check_sha256(path, spec, where, sha256)
     tables = checkpoint.read_tables(path, where)
-    candidates = [candidate for entry, state in tables.items() for candidate in _find_candidates(net, entry, state)]
+    wanted = _select(spec, tables, where)
+    candidates = [candidate for entry, state in wanted.items() for candidate in _find_candidates(net, entry, state)]
+    if spec.checkpoint_prefix is not None:
+        candidates = [each for each in candidates if each.prefix == spec.checkpoint_prefix] or candidates
     fitting = [candidate for candidate in candidates if candidate.fits]
     if not fitting:
-        raise WeightsError(f"{where}: {_explain_misfit(spec, candidates, tables)}")
+        raise WeightsError(f"{where}: {_explain_misfit(spec, candidates, wanted)}")
+    places = [candidate for candidate in fitting if candidate.fits]
     if fitting[0].entry in checkpoint.KNOWN:
         fitting = [candidate for candidate in fitting if candidate.entry == fitting[0].entry]
+    fitting, said = _choose_copy(fitting)
     chosen = fitting[0]
-    averaged = next((entry for entry in checkpoint.AVERAGED if entry in tables), chosen.entry)
+    averaged = next((entry for entry in checkpoint.AVERAGED if entry in wanted), chosen.entry)
     if averaged != chosen.entry:
         reason = _explain_misfit(spec, [candidate for candidate in candidates if candidate.entry == averaged], {})
         raise WeightsError(
             f"{where}: the checkpoint contains EMA weights, which take precedence, but {reason}. "
-            f"To use the other weights, save only those: state[{chosen.entry!r}]"
+            f"To use the other weights, name their entry: checkpoint_key={chosen.entry!r} in its ModelSpec"
         )
     if len(fitting) > 1:
+        keys = f"checkpoint_key={chosen.entry!r}" if len({each.entry for each in fitting}) > 1 else ""
+        key = keys or f"checkpoint_prefix={chosen.prefix!r}"
         raise WeightsError(
             f"{where}: the file contains the network {len(fitting)} times, {' and '.join(map(str, fitting))}; "
-            f"save only the one to use, for example {_expression(chosen)}, where state is the loaded file"
+            f"name the one to use in its ModelSpec, for example {key}"
         )
+    others = [str(each) for each in places if each is not chosen and not _equal(each, chosen)]
+    if others and not said:
+        said = "entries are tried in the order " + ", ".join(checkpoint.KNOWN)
     net.load_state_dict(chosen.tensors)
-    return chosen
+    if chosen.periods is not None:
+        net.get_buffer(_PERIODS).copy_(chosen.periods)
+    copies = f"{' and '.join(others)} is another copy of the network ({said})" if others else ""
+    return replace(chosen, copies=copies)
 
 
-def _expression(candidate: Candidate) -> str:
-    """Return the Python expression that selects a candidate from ``state``, the loaded file."""
-    table = f"state[{candidate.entry!r}]" if candidate.entry else "state"
-    if not candidate.prefix:
-        return table
-    return (
-        f"{{name.removeprefix({candidate.prefix!r}): tensor for name, tensor in "
-        f"timm.models.clean_state_dict({table}).items() if name.startswith({candidate.prefix!r})}}"
-    )
+def _select(spec: ModelSpec, tables: dict[str, checkpoint.Table], where: str) -> dict[str, checkpoint.Table]:
+    """The tables of a file, or the one that the spec names."""
+    key = spec.checkpoint_key
+    if key is None:
+        return tables
+    if key not in tables:
+        raise unknown(f"entry of {where},", key, list(tables))
+    return {key: tables[key]}
+
+
+def _choose_copy(fitting: list[Candidate]) -> tuple[list[Candidate], str]:
+    """Of copies of the network the one that counts as the result of its training, and what says so."""
+    different = [fitting[0]]
+    different += [each for each in fitting[1:] if not any(_equal(each, other) for other in different)]
+    for first, second, said in _PUBLISHED:
+        taken = [each for each in different if first in _parts_of(each)]
+        others = [each for each in different if second in _parts_of(each)]
+        if len(taken) == 1 and len(taken) + len(others) == len(different) and others:
+            return taken, said
+    return different, ""
+
+
+def _parts_of(candidate: Candidate) -> list[str]:
+    return f"{candidate.entry}.{candidate.prefix}".split(".")
+
+
+def _equal(one: Candidate, other: Candidate) -> bool:
+    return all(tensor.equal(other.tensors[name]) for name, tensor in one.tensors.items())
 
 
 def _find_candidates(net: nn.Module, entry: str, state: dict[str, torch.Tensor]) -> list[Candidate]:
-    """Return a table of tensors as it is, or, if that does not fit, under each possible prefix, the best first."""
+    """Return a table of tensors as it is, or, if that does not fit, by other names and prefixes, the best first."""
+    plain = _candidate(net, entry, state, "", "")
+    if plain.fits:
+        return [plain]
+    found = [_candidate(net, entry, state, prefix, "") for prefix in _find_prefixes(net, state)]
+    for family in families_of(state):
+        renamed = rename(family, state)
+        prefixes = ["", *_find_prefixes(net, renamed)]
+        found += [_candidate(net, entry, renamed, prefix, family.name) for prefix in prefixes]
+    return [each for each in found if each.fits] or found or [plain]
 
-    def candidate(prefix: str) -> Candidate:
-        found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        tensors = _convert(net, found)
-        return Candidate(entry, prefix, _input_size_of(net, found), tensors, _find_problems(net, tensors))
 
-    plain = candidate("")
-    prefixes = [] if plain.fits else _find_prefixes(net, state)
-    return [candidate(prefix) for prefix in prefixes] or [plain]
+def _candidate(net: nn.Module, entry: str, state: dict[str, torch.Tensor], prefix: str, family: str) -> Candidate:
+    found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+    outside = [name for name in state if not name.startswith(prefix)]
+    beside, inside = _set_aside(net, found)
+    tensors = _convert(net, inside)
+    problems = _find_problems(net, tensors)
+    if not any(problems):
+        lost = _find_lost(net, inside, tensors)
+        problems.unexpected.extend(f"{name} has no place in the network" for name in lost)
+    left_out = tuple(sorted([*outside, *(prefix + name for name in beside)]))
+    size, periods = _input_size_of(net, found), _other_periods(net, found)
+    return Candidate(entry, prefix, size, tensors, problems, family, left_out, periods=periods)
+
+
+def _other_periods(net: nn.Module, state: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """The periods of rotary positions in a file of DINOv3, which timm leaves out, if they are not those of the network.
+
+    A published file has them rounded to bfloat16.
+    """
+    found, own = state.get("rope_embed.periods"), dict(net.named_buffers()).get(_PERIODS)
+    if found is None or own is None or found.shape != own.shape:
+        return None
+    return None if torch.allclose(found.double(), own.double(), rtol=2**-8) else found
+
+
+def _set_aside(
+    net: nn.Module, state: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Part tensors into those of heads, decoders and the like, which are no part of the network, and the others."""
+    want = net.state_dict()
+    own = {name.partition(".")[0] for name in want}
+    if not own & {name.partition(".")[0] for name in state}:
+        return {}, state  # of other code, which timm converts
+    beside = {
+        name: tensor
+        for name, tensor in state.items()
+        if name not in want and name.partition(".")[0] not in own and _NO_PART.match(name)
+    }
+    # timm tells by a mask token what code a file is of.
+    kept = {name: tensor for name, tensor in state.items() if name not in beside or name == "mask_token"}
+    return beside, kept
 
 
 def _find_prefixes(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
     """Return the prefixes under which more than half of the network's names are found, the most complete first.
 
-    Returns none if more than half are found without a prefix: then a prefix is not what is wrong.
+    The tensors of CLIP, which timm renames, are known by some of their names. Returns none if more than half are found
+    without a prefix: then a prefix is not what is wrong.
     """
     want = net.state_dict()
     found = Counter(
@@ -135,7 +243,12 @@ def _find_prefixes(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[st
         if name[start:] in want
     )
     prefixes = [prefix for prefix, count in found.most_common() if 2 * count > len(want)]
-    return [] if "" in prefixes else prefixes
+    clip = {
+        name.partition("visual.")[0]
+        for name in state
+        if re.search(r"(^|\.)visual\.(class_embedding|trunk\.pos_embed|conv1\.weight)$", name)
+    }
+    return [] if "" in prefixes else [*prefixes, *sorted(clip - {"", *prefixes})]
 
 
 def _convert(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -145,13 +258,22 @@ def _convert(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.
     # timm also resamples patch embeddings of another patch size, but that is another network.
     if patches is not None and _PATCHES in want and patches.ndim == want[_PATCHES].ndim == 4:
         state[_PATCHES] = patches
+    for name, tensor in state.items():  # (width,) and (1, 1, width) are the same
+        if name in want and _squeezed(tensor) == _squeezed(want[name]):
+            state[name] = tensor.reshape(want[name].shape)
     # A fine-tuned network has another classifier, which no tap reads.
     for name in classifier_tensors(net, state):
         if name not in want or name not in state or state[name].shape != want[name].shape:
             state.pop(name, None)
             if name in want:
                 state[name] = want[name]
+    if "mask_token" not in want:
+        state.pop("mask_token", None)
     return state
+
+
+def _squeezed(tensor: torch.Tensor) -> list[int]:
+    return [size for size in tensor.shape if size != 1]
 
 
 def _convert_by_timm(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -160,9 +282,74 @@ def _convert_by_timm(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str
     if convert is None:
         return state
     try:
-        return dict(convert(dict(state), net))
+        with _silence():
+            return dict(convert(dict(state), net))
     except Exception:  # written for the checkpoints it knows; what does not fit is reported afterwards
         return state
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what timm prints and logs while it converts out of our output."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _find_lost(net: nn.Module, state: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """The tensors of a file whose values the converted ones do not have: dropped by timm's conversion, or changed.
+
+    Values are compared, not names: a tensor may have become a third of another, or been turned. Tensors of zeros have
+    no effect where they are added.
+    """
+    changed = [name for name, tensor in state.items() if tensors.get(name) is not tensor]
+    changed = [name for name in changed if not _UNUSED.search(name) and name not in classifier_tensors(net, state)]
+    if not changed:
+        return []
+    held = set()
+    for tensor in tensors.values():
+        for part in (tensor, *(tensor.chunk(3) if tensor.ndim and len(tensor) % 3 == 0 else ())):
+            held.add(_values_of(part))
+    lost = []
+    for name in changed:
+        tensor = state[name]
+        thirds = tensor.chunk(3) if tensor.ndim == 1 and len(tensor) % 3 == 0 else ()
+        found = [_values_of(part) in held or not part.any() for part in thirds]
+        if _is_other_code(net, name) or name == "mask_token" or not tensor.any():
+            continue
+        if name == "rope_embed.periods" and _PERIODS in dict(net.named_buffers()):
+            continue
+        if _values_of(tensor) not in held and not (found and all(found)) and not _is_sum(name, state):
+            lost.append(name)
+    return lost
+
+
+def _is_other_code(net: nn.Module, name: str) -> bool:
+    """Return whether a name is of another tower or of a part that no network of timm has."""
+    name = name.removeprefix("visual.")
+    top = name.partition(".")[0]
+    return bool(_NO_PART.match(name)) or top in (
+        "transformer",
+        "token_embedding",
+        "ln_final",
+        "logit_scale",
+        "projectors",
+    )
+
+
+def _is_sum(name: str, state: Mapping[str, torch.Tensor]) -> bool:
+    """With registers, timm adds the class token's position to the class token."""
+    return name == "cls_token" and "register_tokens" in state
+
+
+def _values_of(tensor: torch.Tensor) -> tuple[int, float, float]:
+    """What tells the values of a tensor from those of others, whatever its shape: their number and two sums."""
+    values = tensor.detach().double().nan_to_num().flatten()
+    return values.numel(), round(values.sum().item(), 6), round(values.square().sum().item(), 6)
 
 
 def _find_problems(net: nn.Module, state: Mapping[str, torch.Tensor]) -> _Problems:
@@ -188,9 +375,26 @@ def _explain_misfit(spec: ModelSpec, candidates: list[Candidate], tables: Mappin
     kwargs = f" with kwargs {dict(spec.kwargs)}" if spec.kwargs else ""
     at = f" ({nearest})" if nearest.entry or nearest.prefix else ""
     problems = "; ".join(_shorten(kind) for kind in nearest.problems if kind)
+    problems += _hint(spec, nearest.problems)
     others = [repr(entry) for entry in tables if entry != nearest.entry]
     more = f". The file also has tensors in {', '.join(others)}" if others else ""
     return f"the tensors do not match the architecture {spec.architecture}{kwargs}{at}: {problems}{more}"
+
+
+def _hint(spec: ModelSpec, problems: _Problems) -> str:
+    """What to do about differences that many have had, else nothing."""
+    missing, unexpected = set(problems.missing), " ".join(problems.unexpected)
+    if missing == {"norm.weight is missing", "norm.bias is missing"} and "fc_norm.weight is not" in unexpected:
+        return ". The network was tuned with average pooling: kwargs={'global_pool': 'avg'} makes its norm fc_norm"
+    if not missing and re.search(r"blocks\.\d+\.attn\.qkv\.bias has no place", unexpected):
+        base, _, _ = spec.architecture.partition(".")
+        return f". The network has biases of queries and values: {base}_qkvb is the architecture with them"
+    part = re.search(r"-(\d{5})-of-(\d{5})\.\w+$", spec.checkpoint or "")
+    if part and missing:
+        return (
+            f". The file is part {int(part[1])} of {int(part[2])}: name the folder or the index (.index.json) instead"
+        )
+    return ""
 
 
 def _shorten(problems: list[str]) -> str:
@@ -202,11 +406,12 @@ def _input_size_of(net: nn.Module, state: Mapping[str, torch.Tensor]) -> int:
 
     Position embeddings are those of prefix tokens, followed by those of a square of patches.
     """
-    embed, found = getattr(net, "patch_embed", None), state.get("pos_embed")
+    embed = getattr(net, "patch_embed", None)
+    found = next((state[name] for name in _POSITIONS if name in state), None)
     patches, size = getattr(embed, "num_patches", None), getattr(embed, "img_size", None)
-    if not patches or not size or found is None or found.ndim != 3:
+    if not patches or not size or found is None or found.ndim not in (2, 3):
         return 0
-    side, own = isqrt(found.shape[1]), isqrt(patches)
+    side, own = isqrt(found.shape[-2]), isqrt(patches)
     return 0 if side == own else side * int(size[0]) // own
 
 

@@ -36,6 +36,9 @@ def load_probe(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
     """Build the frozen network up to the block that the probe reads, in evaluation mode."""
     network = about["network"]
+    beside = Path(__file__).with_name("network.safetensors")
+    if network["weights"] == "checkpoint" and checkpoint is None and beside.is_file():
+        checkpoint = beside
     if network["weights"] == "checkpoint" and checkpoint is None:
         sys.exit(f"classify.py: the weights of {about['model']} are in a separate file: add --checkpoint FILE")
     torch.manual_seed(network["seed"])  # matters for random weights only
@@ -48,7 +51,7 @@ def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
             network["architecture"], pretrained=pretrained, pretrained_cfg_overlay=overlay, **network["kwargs"]
         )
     if checkpoint is not None:
-        load_checkpoint(net, checkpoint, network["entry"], network["prefix"])
+        load_checkpoint(net, checkpoint)
     net = net.float().eval().requires_grad_(False)
     net.blocks = net.blocks[: network["blocks"]]  # no later block is read
     if digest(net) != network["digest"]:
@@ -56,21 +59,13 @@ def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
     return net
 
 
-def load_checkpoint(net: Any, path: Path, entry: str, prefix: str) -> None:
+def load_checkpoint(net: Any, path: Path) -> None:
     """Load the tensors that fit. `build` then checks that they are those the probe was trained on."""
-    if path.suffix == ".safetensors":
-        state: Any = load_file(path)
-    else:
-        torch.serialization.add_safe_globals([argparse.Namespace])  # arguments of a training script, plain data
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    state = timm.models.clean_state_dict(state.get(entry, {}) if entry else state)
-    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    own = net.state_dict()
-    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    if convert is not None and any(name not in state for name in own if not name.startswith("head")):
-        state = convert(state, net)
-    fits = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
-    net.load_state_dict(fits, strict=False)
+    own = net.state_dict() | dict(net.named_buffers())
+    with torch.no_grad():
+        for name, value in load_file(path).items():
+            if name in own and value.shape == own[name].shape:
+                own[name].copy_(value)
 
 
 def digest(net: Any) -> str:

@@ -28,7 +28,7 @@ from probebench.recommendation.classify import digest
 from probebench.recommendation.flops import blocks_needed
 from probebench.recommendation.hook_recipe import recipe
 
-PROBE, SCRIPT = "probe.safetensors", "classify.py"
+PROBE, SCRIPT, NETWORK = "probe.safetensors", "classify.py", "network.safetensors"
 
 
 def check(folder: Path, option: str) -> None:
@@ -37,7 +37,7 @@ def check(folder: Path, option: str) -> None:
     Raises:
         StoreError: if it cannot; the message has the option to change
     """
-    for name in (PROBE, SCRIPT):
+    for name in (PROBE, SCRIPT, NETWORK):
         _files.check_writable(folder / name, option)
     script = folder / SCRIPT
     if script.exists() and not script.read_bytes().startswith(_script().splitlines()[0].encode()):
@@ -58,19 +58,24 @@ class Export:
         probe: the fitted probe
         about: the metadata, JSON-serialisable
         checkpoint: the file with the network's weights, if the script needs --checkpoint
+        network: the network's weights, written beside the probe if they come from a file of the user, which may have
+            other names and more in it
     """
 
     probe: Linear
     about: Mapping[str, Any]
     checkpoint: Path | None
+    network: Mapping[str, torch.Tensor]
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write both files; see `Recommendation.save`."""
+        """Write the files; see `Recommendation.save`."""
         check(folder, str(folder))
         arrays = {name: torch.from_numpy(getattr(self.probe, name)) for name in ("mean", "scale", "weight", "bias")}
         content = save(arrays, metadata={"probebench": json.dumps(self.about)})
         _files.write(folder / PROBE, content)
         _files.write(folder / SCRIPT, _script())
+        if self.network:
+            _files.write(folder / NETWORK, save(dict(self.network)))
         return folder / PROBE, folder / SCRIPT
 
 
@@ -93,9 +98,10 @@ def export(
     """
     spec = built.spec
     blocks = _cut(built, tap, protocol)
-    checkpoint = _checkpoint(spec, weights)
+    own = weights is not None or spec.checkpoint is not None
+    checkpoint = Path(str(embedded_weights(spec))) if not own and spec.weights.startswith("embedded:") else None
     mean, std = (values.flatten().tolist() for values in pixel_statistics(protocol, spec))
-    kind = "checkpoint" if checkpoint is not None else "random" if spec.weights == "random" else "timm"
+    kind = "checkpoint" if own or checkpoint is not None else "random" if spec.weights == "random" else "timm"
     about = {
         "probebench": __version__,
         "model": spec.name,
@@ -111,8 +117,6 @@ def export(
             "weights": kind,
             "source": _overlay(spec),
             "seed": spec.seed or 0,
-            "entry": built.entry,
-            "prefix": built.prefix,
             "blocks": blocks,
             "digest": digest(built.net),
         },
@@ -124,7 +128,7 @@ def export(
             "std": std,
         },
     }
-    return Export(probe, about, checkpoint)
+    return Export(probe, about, checkpoint, _tensors_of(built.net) if own else {})
 
 
 def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
@@ -153,14 +157,10 @@ def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
     return depth
 
 
-def _checkpoint(spec: ModelSpec, weights: Path | None) -> Path | None:
-    if weights is not None:
-        return weights
-    if spec.checkpoint is not None:
-        return Path(spec.checkpoint)
-    if spec.weights.startswith("embedded:"):
-        return Path(str(embedded_weights(spec)))
-    return None
+def _tensors_of(net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All tensors of a network; also the periods of rotary positions, which are no part of its state."""
+    tensors = net.state_dict() | {name: value for name, value in net.named_buffers() if name.endswith(".periods")}
+    return {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
 
 
 def _overlay(spec: ModelSpec) -> dict[str, Any] | None:

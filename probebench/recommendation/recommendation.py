@@ -125,7 +125,8 @@ class Recommendation:
         """Write the trained probe and a script that classifies images with it.
 
         Returns:
-            the paths of ``probe.safetensors`` and ``classify.py`` in the folder, which is created if needed
+            the paths of ``probe.safetensors`` and ``classify.py`` in the folder, which is created if needed. If the
+            network's weights are in a file of the user, the folder also gets them, as ``network.safetensors``
 
         Raises:
             StoreError: if they cannot be written, or would replace a ``classify.py`` that is not from probebench

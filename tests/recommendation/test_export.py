@@ -209,27 +209,28 @@ def test_the_script_builds_random_and_finetuned_networks(found, tmp_path):
     net = classify.build(about, None)
     for name, tensor in built.net.state_dict().items():
         torch.testing.assert_close(net.state_dict()[name], tensor, rtol=0, atol=0)
-    # A checkpoint of a training script, with a classifier of its own.
-    state = {f"module.{name}": tensor for name, tensor in built.net.state_dict().items()}
-    state["module.head.weight"], state["module.head.bias"] = torch.zeros(5, 64), torch.zeros(5)
-    torch.save({"state_dict": state}, tmp_path / "tuned.pth")
+    # The weights in a file, which has a classifier of its own.
+    save_file(built.net.state_dict() | {"head.weight": torch.zeros(5, 64)}, tmp_path / "tuned.safetensors")
     about["network"] = about["network"] | {"weights": "checkpoint"}
-    net = classify.build(about, tmp_path / "tuned.pth")
+    net = classify.build(about, tmp_path / "tuned.safetensors")
     torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
 
 
-@pytest.mark.parametrize("name", ["tuned.safetensors", "tuned.pt"])
-def test_the_script_finds_the_network_where_it_was_found(found, tmp_path, name):
+def test_the_network_of_a_users_checkpoint_is_written_beside_the_probe(found, tmp_path):
+    """As it was loaded: by other names, without a head, on the grid of positions that the probe was trained with."""
     state = {f"module.backbone.{name}": tensor for name, tensor in load_file(CHECKPOINT).items()}
-    state |= {"module.head.weight": torch.zeros(5, 64)}
-    tuned = tmp_path / name
-    if name.endswith(".pt"):
-        torch.save({"args": Namespace(), "net": state, "meters": {"loss": torch.zeros(1)}}, tuned)
-    else:
-        save_file(state, tuned)
-    built = build_model(Catalog.default().model("glyphvit"), weights=tuned)
-    written = export(built, tuned, Tap(1, "act"), found.export.probe, ["a", "b", "c"], DEFAULT, {})
-    net = classify.build(json.loads(json.dumps(written.about)), tuned)
+    state["module.backbone.pos_embed"] = torch.randn(1, 65, 64)  # of images of 64 pixels
+    torch.save({"args": Namespace(), "net": state | {"module.head.weight": torch.zeros(5, 64)}}, tmp_path / "tuned.pt")
+    built = build_model(Catalog.default().model("glyphvit"), weights=tmp_path / "tuned.pt")
+    assert (built.made_for, built.prefix) == (64, "backbone.")
+    written = export(built, tmp_path / "tuned.pt", Tap(1, "act"), found.export.probe, ["a", "b", "c"], DEFAULT, {})
+    _, script = written.write(tmp_path / "out")
+    image = tmp_path / "image.png"
+    Image.new("RGB", (32, 32), "white").save(image)
+    out = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.startswith(f"{image}\t")
+    net = classify.build(json.loads(json.dumps(written.about)), tmp_path / "out" / "network.safetensors")
     torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
 
 
