@@ -78,29 +78,29 @@ def least_loss(curve: Curve) -> tuple[int, int]:
     return int(curve.loss.argmin()), len(PATH)
 
 
-def smoothed(count: int, patience: int | None) -> Rule:
+def smoothed(count: int, patience: int | None, least: int = 0) -> Rule:
     def rule(curve: Curve) -> tuple[int, int]:
         correct = curve.correct[None, :count]
         for solved in range(1, count):
-            if patience is not None and is_settled(correct[:, :solved], patience)[0]:
+            if patience is not None and solved >= least and is_settled(correct[:, :solved], patience)[0]:
                 return int(choose(correct[:, :solved], ended=False)[0]), solved
         return int(choose(correct, ended=True)[0]), count
 
     return rule
 
 
-CHOSEN = "smoothed, patience 1, to 4.6e2 (default@2)"
+CHOSEN = "smoothed, patience 1 after 5, to 4.6e2 (default@2)"
 RULES: Mapping[str, Rule] = {
     "best, to 1e2 (default@1)": best(10),
     "best, to 1e4": best(13),
     "least log loss, to 1e4": least_loss,
     "smoothed, to 1e2": smoothed(10, None),
     "smoothed, to 1e4": smoothed(13, None),
-    "smoothed, patience 1, to 1e2": smoothed(10, 1),
-    CHOSEN: smoothed(11, 1),
-    "smoothed, patience 1, to 1e4": smoothed(13, 1),
-    "smoothed, patience 2, to 1e4": smoothed(13, 2),
-    "smoothed, patience 3, to 1e4": smoothed(13, 3),
+    "smoothed, patience 1, to 4.6e2": smoothed(11, 1),
+    "smoothed, patience 1 after 5, to 1e2": smoothed(10, 1, 5),
+    CHOSEN: smoothed(11, 1, 5),
+    "smoothed, patience 1 after 5, to 1e4": smoothed(13, 1, 5),
+    "smoothed, patience 2 after 5, to 1e4": smoothed(13, 2, 5),
 }
 
 

@@ -49,6 +49,7 @@ class Protocol:
         choice: the rule that chooses C by held-out accuracies: ``smoothed`` for the best after averaging with the
             neighbours on the path; None for the best
         patience: values of C without a better one after which the rest of the path is left out; None for the whole path
+        path_least: values of C that are always tried, the smallest ones; None for no such number
         path_gap: relative distance to the optimum of the fits that C is chosen by; None for that of the last fit
         held_out: the share of train that is held out; per class, and all views of one source image on one side
         interpolation: of the resizing: ``model`` for the one that the weights were trained with; None for bilinear
@@ -84,13 +85,14 @@ class Protocol:
     train_on: Literal["clean"] | None = None
     choice: Literal["smoothed"] | None = None
     patience: int | None = None
+    path_least: int | None = None
     path_gap: float | None = None
 
     def __post_init__(self) -> None:
         self._check_choices()
         if (self.shots is None) != (self.draws is None):
             raise ProbebenchError(f"protocol {self.name!r}: shots and draws go together; give both or neither")
-        for name in ("shots", "draws", "patience"):
+        for name in ("shots", "draws", "patience", "path_least"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ProbebenchError(f"protocol {self.name!r}: {name} must be at least 1, got {value}")
@@ -124,7 +126,9 @@ class Protocol:
     @property
     def fingerprint(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of all fields that apply, as canonical JSON."""
-        later = ("path", "held_out", "interpolation", "shots", "draws", "train_on", "choice", "patience", "path_gap")
+        # Those that protocols did not have from the beginning.
+        later = {"path", "held_out", "interpolation", "shots", "draws", "train_on", "choice", "patience", "path_least"}
+        later.add("path_gap")
         values = {name: value for name, value in asdict(self).items() if name not in later or value is not None}
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -193,6 +197,7 @@ DEFAULT = replace(
     path=tuple(10.0 ** (exponent / 3) for exponent in range(-12, 9, 2)),
     choice="smoothed",
     patience=1,
+    path_least=5,
     path_gap=1e-4,
 )
 

@@ -212,7 +212,9 @@ def _choose_strength(rows: _Rows, path: npt.NDArray[np.float64], protocol: Proto
         correct[live, k] = (labels[logits.argmax(dim=2)] == unseen).sum(dim=1).cpu().numpy()
         iterations[live] += found.iterations[:, 0].cpu().numpy()
         last = k + 1 == len(path)
-        done = np.full(len(live), True) if last else is_settled(correct[live, : k + 1], protocol.patience)
+        done = np.full(len(live), last)
+        if not last and k + 1 >= (protocol.path_least or 0):
+            done = is_settled(correct[live, : k + 1], protocol.patience)
         if done.any():
             stopped = live[done]
             index[stopped] = choose(correct[stopped, : k + 1], ended=last)

@@ -25,7 +25,7 @@ def expected_choice(x, labels):
     for C in DEFAULT.path:
         model = LogisticRegression(C=C, tol=1e-10, max_iter=10_000).fit(z[~HELD_OUT], labels[~HELD_OUT])
         correct.append(int((model.predict(z[HELD_OUT]) == labels[HELD_OUT]).sum()))
-        if is_settled(np.array([correct]), DEFAULT.patience)[0]:
+        if len(correct) >= DEFAULT.path_least and is_settled(np.array([correct]), DEFAULT.patience)[0]:
             return int(choose(np.array([correct]), ended=False)[0]), correct
     return int(choose(np.array([correct]), ended=True)[0]), correct
 
@@ -42,6 +42,22 @@ def test_c_is_chosen_by_the_rule_and_the_fit_is_on_all_of_train(classes):
         reference = exact(DEFAULT.path[best]).fit(x, labels).predict(test[tap])
         assert (fits[tap].predictions == reference).mean() >= 0.99
         assert 0 <= fits[tap].gap <= 1e-6
+
+
+def test_a_path_does_not_end_where_all_strengths_are_alike_weak():
+    """On so strong a penalty, all held-out images are said to be of the largest class."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), [60, 50, 50, 40])
+    x = (np.eye(4)[labels] @ rng.normal(size=(4, 12)) + 0.3 * rng.normal(size=(200, 12))).astype(np.float32)
+    held_out = np.arange(200) % 5 == 0
+    tap = Tap(1, "act")
+    path = tuple(10.0**exponent for exponent in (-12, -11, -10, -9, -8, -2, 0))
+    found = {
+        least: dict(fit({tap: x}, labels, {tap: x}, held_out, replace(DEFAULT, path=path, path_least=least), "cpu", 1))
+        for least in (None, 7)
+    }
+    assert (found[None][tap].predictions == labels).mean() < 0.5
+    assert (found[7][tap].predictions == labels).mean() > 0.9
 
 
 def test_taps_of_a_batch_stop_by_themselves():
