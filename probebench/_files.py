@@ -12,6 +12,11 @@ from pathlib import Path
 from probebench.errors import StoreError
 
 
+def expand_path(given: str | Path) -> Path:
+    """A path as a user writes it, with ``~`` and environment variables expanded."""
+    return Path(os.path.expandvars(given)).expanduser()
+
+
 def write(path: Path, content: bytes | str) -> None:
     """Replace a file's content, creating its directories.
 

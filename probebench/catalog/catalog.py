@@ -173,6 +173,8 @@ class Catalog:
             control_of=base.name,
             tuned_from=None,
             checkpoint=None,
+            checkpoint_key=None,
+            checkpoint_prefix=None,
             sha256=None,
             download_size=0,
             pretraining="none",

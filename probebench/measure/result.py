@@ -104,10 +104,7 @@ class SweepResult:
         if self.weights_entry not in ("", *PLAIN):
             notes.append(f"{start} those in the entry {self.weights_entry!r} of their file")
         if self.weights_prefix:
-            notes.append(
-                f"{start} names in their file have the prefix {self.weights_prefix!r}, which was dropped; what does "
-                "not have it was left out"
-            )
+            notes.append(f"{start} names in their file have the prefix {self.weights_prefix!r}, which was dropped")
         if self.weights_family:
             notes.append(f"{start} the names of {self.weights_family} in their file were translated to timm's")
         if self.weights_left_out:

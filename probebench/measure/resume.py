@@ -119,7 +119,7 @@ def digest_specs(catalog: Catalog, cases: Collection[Case]) -> dict[str, str]:
     models = [catalog.model(name) for name in sorted({case.sweep.model for case in cases})]
     return {
         "models or their checkpoints": _digest(
-            [(spec, spec.checkpoint and _stamp(Path(spec.checkpoint).expanduser())) for spec in models]
+            [(spec, spec.checkpoint and _stamp(_files.expand_path(spec.checkpoint))) for spec in models]
         ),
         "datasets": _digest([catalog.dataset(name) for name in sorted({case.sweep.dataset for case in cases})]),
     }
@@ -137,7 +137,9 @@ def _settings(options: Options, cases: Collection[Case], specs: Mapping[str, str
         "cases": hashlib.sha256(" ".join(sorted(case.id for case in cases)).encode()).hexdigest(),
         "protocol": get_protocol(options.protocol).fingerprint,
         **specs,
-        "--probe-weights": {model: [str(path), _stamp(path)] for model, path in options.weights.items()},
+        "--probe-weights": {
+            model: [str(path), _stamp(_files.expand_path(path))] for model, path in options.weights.items()
+        },
         "--probe-alpha": options.alpha,
         "--probe-min-drop": options.min_drop,
         "--probe-strict": options.strict,
@@ -159,8 +161,8 @@ def _digest(specs: object) -> str:
 
 
 def _stamp(path: Path) -> list[int]:
-    try:
-        found = path.stat()
-    except OSError:
-        return []
-    return [found.st_size, found.st_mtime_ns]
+    """Sizes and times of a file, or of all files of a folder; empty if there is none."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    with suppress(OSError):
+        return [number for file in files for number in (file.stat().st_size, file.stat().st_mtime_ns)]
+    return []

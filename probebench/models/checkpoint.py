@@ -6,7 +6,6 @@ What a file is says its first bytes, not its name.
 from __future__ import annotations
 
 import json
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from probebench._files import expand_path
 from probebench.catalog import ModelSpec
 from probebench.errors import WeightsError, describe
 from probebench.models.unpickling import StandIn, load_pickle, load_torch, load_torchscript
@@ -238,7 +238,7 @@ def own_file(spec: ModelSpec, instead: Path | None = None) -> Path | None:
     given = spec.checkpoint if instead is None else str(instead)
     if given is None:
         return None
-    path = Path(os.path.expandvars(given)).expanduser()
+    path = expand_path(given)
     if path.exists():
         return path
     what = "the path"

@@ -108,13 +108,14 @@ def load_weights(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None
     check_sha256(path, spec, where, sha256)
     tables = checkpoint.read_tables(path, where)
     wanted = _select(spec, tables, where)
-    candidates = [candidate for entry, state in wanted.items() for candidate in _find_candidates(net, entry, state)]
-    if spec.checkpoint_prefix is not None:
-        candidates = [each for each in candidates if each.prefix == spec.checkpoint_prefix] or candidates
+    prefix = spec.checkpoint_prefix
+    if prefix is not None and not any(name.startswith(prefix) for state in wanted.values() for name in state):
+        raise WeightsError(f"{where}: no tensor of it has a name with the prefix {prefix!r}, its checkpoint_prefix")
+    candidates = [each for entry, state in wanted.items() for each in _find_candidates(net, entry, state, prefix)]
     fitting = [candidate for candidate in candidates if candidate.fits]
     if not fitting:
         raise WeightsError(f"{where}: {_explain_misfit(spec, candidates, wanted)}")
-    places = [candidate for candidate in fitting if candidate.fits]
+    places = fitting
     if fitting[0].entry in checkpoint.KNOWN:
         fitting = [candidate for candidate in fitting if candidate.entry == fitting[0].entry]
     fitting, said = _choose_copy(fitting)
@@ -135,11 +136,11 @@ def load_weights(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None
         )
     others = [str(each) for each in places if each is not chosen and not _equal(each, chosen)]
     if others and not said:
-        said = "entries are tried in the order " + ", ".join(checkpoint.KNOWN)
+        said = f"entries are tried in the order {', '.join(checkpoint.KNOWN)}"
     net.load_state_dict(chosen.tensors)
     if chosen.periods is not None:
         net.get_buffer(_PERIODS).copy_(chosen.periods)
-    copies = f"{' and '.join(others)} is another copy of the network ({said})" if others else ""
+    copies = f"their file has another copy of the network {' and '.join(others)} ({said})" if others else ""
     return replace(chosen, copies=copies)
 
 
@@ -173,15 +174,21 @@ def _equal(one: Candidate, other: Candidate) -> bool:
     return all(tensor.equal(other.tensors[name]) for name, tensor in one.tensors.items())
 
 
-def _find_candidates(net: nn.Module, entry: str, state: dict[str, torch.Tensor]) -> list[Candidate]:
-    """Return a table of tensors as it is, or, if that does not fit, by other names and prefixes, the best first."""
-    plain = _candidate(net, entry, state, "", "")
+def _find_candidates(net: nn.Module, entry: str, state: dict[str, torch.Tensor], given: str | None) -> list[Candidate]:
+    """Return a table of tensors as it is, or, if that does not fit, by other names and prefixes, the best first.
+
+    Args:
+        given: the only prefix to try, or None
+    """
+    plain = _candidate(net, entry, state, given or "", "")
     if plain.fits:
         return [plain]
-    found = [_candidate(net, entry, state, prefix, "") for prefix in _find_prefixes(net, state)]
+    found = (
+        [_candidate(net, entry, state, prefix, "") for prefix in _find_prefixes(net, state)] if given is None else []
+    )
     for family in families_of(state):
         renamed = rename(family, state)
-        prefixes = ["", *_find_prefixes(net, renamed)]
+        prefixes = ["", *_find_prefixes(net, renamed)] if given is None else [given]
         found += [_candidate(net, entry, renamed, prefix, family.name) for prefix in prefixes]
     return [each for each in found if each.fits] or found or [plain]
 
@@ -419,6 +426,8 @@ def check_sha256(path: Path, spec: ModelSpec, where: str, sha256: str | None) ->
     """Raise WeightsError if the SHA-256 of a file is not the given one, unless that is None."""
     if sha256 is None:
         return
+    if path.is_dir():
+        raise WeightsError(f"{where}: sha256 is that of a file, and this is a folder; name the file in it")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:

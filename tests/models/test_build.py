@@ -201,7 +201,7 @@ def test_the_copy_that_a_method_evaluates_is_taken_and_the_other_is_told(tmp_pat
     built = build_model(tiny(checkpoint=str(tmp_path / "w.pt")))
     assert built.net.norm.weight.equal(tuned["norm.weight"])
     assert place in f"{built.entry}.{built.prefix}"
-    assert "is another copy of the network" in built.copies
+    assert "their file has another copy of the network " in built.copies
 
 
 def test_a_fine_tuned_network_is_loaded_without_its_classifier(tmp_path, tuned):

@@ -334,3 +334,10 @@ def test_the_spec_names_an_entry_in_an_entry(tmp_path):
     torch.save({"a": {"net": state}, "b": {"net": {n: t + 1 for n, t in state.items()}}}, tmp_path / "w.pt")
     named = replace(spec(tmp_path, name="w.pt"), checkpoint_key="b.net")
     assert build_model(named).net.norm.weight.equal(state["norm.weight"] + 1)
+    with pytest.raises(WeightsError, match=r"no tensor of it has a name with the prefix 'c\.', its checkpoint_prefix$"):
+        build_model(replace(named, checkpoint_prefix="c."))
+
+
+def test_a_hash_is_that_of_a_file(tmp_path):
+    with pytest.raises(WeightsError, match=r"sha256 is that of a file, and this is a folder; name the file in it$"):
+        build_model(replace(spec(tmp_path), checkpoint=str(tmp_path), sha256="0" * 64))

@@ -65,8 +65,11 @@ def test_where_in_a_file_the_network_was_found_is_told_once(case_file):
     told = [line for line in result.stdout.lines if line.startswith("weights of glyphvit: ")]
     assert told == [
         "weights of glyphvit: those in the entry 'model_ema' of their file",
-        "weights of glyphvit: names in their file have the prefix 'backbone.', which was dropped; what does not have "
-        "it was left out",
+        "weights of glyphvit: names in their file have the prefix 'backbone.', which was dropped",
+        "weights of glyphvit: 1 tensor of their file, no part of the network, was left out: projector.weight",
+        "weights of glyphvit: their file has another copy of the network in its entry 'model' under the prefix "
+        "'backbone.' of its names (entries are tried in the order state_dict_ema, model_ema, state_dict, model); "
+        "checkpoint_key and checkpoint_prefix in its ModelSpec name one",
         "weights of glyphvit: position embeddings in their file are made for images of 64 pixels, and were resampled "
         "to the 32 that are read; kwargs={'img_size': 64} in its ModelSpec reads images of that size",
     ]
