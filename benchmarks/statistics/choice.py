@@ -89,7 +89,7 @@ def smoothed(count: int, patience: int | None, least: int = 0) -> Rule:
     return rule
 
 
-CHOSEN = "smoothed, patience 1 after 5, to 4.6e2 (default@2)"
+CHOSEN = "smoothed, patience 1 after 8, to 4.6e2 (default@2)"
 RULES: Mapping[str, Rule] = {
     "best, to 1e2 (default@1)": best(10),
     "best, to 1e4": best(13),
@@ -97,10 +97,10 @@ RULES: Mapping[str, Rule] = {
     "smoothed, to 1e2": smoothed(10, None),
     "smoothed, to 1e4": smoothed(13, None),
     "smoothed, patience 1, to 4.6e2": smoothed(11, 1),
-    "smoothed, patience 1 after 5, to 1e2": smoothed(10, 1, 5),
-    CHOSEN: smoothed(11, 1, 5),
-    "smoothed, patience 1 after 5, to 1e4": smoothed(13, 1, 5),
-    "smoothed, patience 2 after 5, to 1e4": smoothed(13, 2, 5),
+    "smoothed, patience 1 after 8, to 1e2": smoothed(10, 1, 8),
+    CHOSEN: smoothed(11, 1, 8),
+    "smoothed, patience 1 after 8, to 1e4": smoothed(13, 1, 8),
+    "smoothed, patience 2 after 8, to 1e4": smoothed(13, 2, 8),
 }
 
 

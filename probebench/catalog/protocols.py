@@ -197,7 +197,7 @@ DEFAULT = replace(
     path=tuple(10.0 ** (exponent / 3) for exponent in range(-12, 9, 2)),
     choice="smoothed",
     patience=1,
-    path_least=5,
+    path_least=8,
     path_gap=1e-4,
 )
 

@@ -37,7 +37,7 @@ def test_the_embedded_suite_is_in_the_order_of_shift():
         name for name, spec in CATALOG.datasets.items() if spec.reader.startswith("probebench.datasets.embedded:")
     }
     reference = {"glyphs_pretraining"}  # the others are compared with it
-    like_others = {"glyphs", "digits_snow", "digits_speckle_noise"}  # in their shift
+    like_others = {"glyphs", "digits_gaussian_noise", "digits_snow", "digits_speckle_noise"}  # in their shift
     assert set(names) == embedded - reference - like_others
     shifts = [CATALOG.dataset(name).shift for name in names]
     assert shifts == sorted(shifts, key=["none", "shift", "strong"].index)
