@@ -45,6 +45,9 @@ _UNUSED = re.compile(
 )
 """The ends of names of tensors that timm computes anew, or resamples."""
 
+_TEXT = ("transformer", "token_embedding", "ln_final", "logit_scale", "projectors")
+"""Parts of CLIP's text tower, and of DINOv3's distillation, as timm finds them beside the network."""
+
 _PUBLISHED = (
     ("teacher", "student", "DINO, iBOT and DINOv2 evaluate the teacher"),
     ("target_encoder", "encoder", "I-JEPA evaluates the target encoder"),
@@ -310,47 +313,37 @@ def _silence() -> Iterator[None]:
 def _find_lost(net: nn.Module, state: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """The tensors of a file whose values the converted ones do not have: dropped by timm's conversion, or changed.
 
-    Values are compared, not names: a tensor may have become a third of another, or been turned. Tensors of zeros have
-    no effect where they are added.
+    Values are compared, not names: a tensor may have become a third of another, or been turned.
     """
     changed = [name for name, tensor in state.items() if tensors.get(name) is not tensor]
-    changed = [name for name in changed if not _UNUSED.search(name) and name not in classifier_tensors(net, state)]
+    changed = [name for name in changed if _counts(net, state, name)]
     if not changed:
         return []
-    held = set()
-    for tensor in tensors.values():
-        for part in (tensor, *(tensor.chunk(3) if tensor.ndim and len(tensor) % 3 == 0 else ())):
-            held.add(_values_of(part))
-    lost = []
-    for name in changed:
-        tensor = state[name]
-        thirds = tensor.chunk(3) if tensor.ndim == 1 and len(tensor) % 3 == 0 else ()
-        found = [_values_of(part) in held or not part.any() for part in thirds]
-        if _is_other_code(net, name) or name == "mask_token" or not tensor.any():
-            continue
-        if name == "rope_embed.periods" and _PERIODS in dict(net.named_buffers()):
-            continue
-        if _values_of(tensor) not in held and not (found and all(found)) and not _is_sum(name, state):
-            lost.append(name)
-    return lost
+    held = {_values_of(part) for tensor in tensors.values() for part in (tensor, *_thirds(tensor))}
+    return [
+        name
+        for name in changed
+        if _values_of(state[name]) not in held
+        # Query, key and value of a bias may have gone different ways, and the key's be left out as zeros.
+        and not all(_values_of(part) in held or not part.any() for part in _thirds(state[name]) or (state[name],))
+    ]
 
 
-def _is_other_code(net: nn.Module, name: str) -> bool:
-    """Return whether a name is of another tower or of a part that no network of timm has."""
-    name = name.removeprefix("visual.")
-    top = name.partition(".")[0]
-    return bool(_NO_PART.match(name)) or top in (
-        "transformer",
-        "token_embedding",
-        "ln_final",
-        "logit_scale",
-        "projectors",
-    )
+def _counts(net: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> bool:
+    """Return whether a tensor that timm's conversion changed or dropped would change the features."""
+    if name in classifier_tensors(net, state) or _UNUSED.search(name) or _NO_PART.match(name.removeprefix("visual.")):
+        return False
+    if name.partition(".")[0] in _TEXT:
+        return False
+    if name == "cls_token" and "register_tokens" in state:
+        return False  # timm adds its position to it
+    if name == "rope_embed.periods" and _PERIODS in dict(net.named_buffers()):
+        return False  # see `_other_periods`
+    return bool(state[name].any())
 
 
-def _is_sum(name: str, state: Mapping[str, torch.Tensor]) -> bool:
-    """With registers, timm adds the class token's position to the class token."""
-    return name == "cls_token" and "register_tokens" in state
+def _thirds(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return tensor.chunk(3) if tensor.ndim and len(tensor) % 3 == 0 else ()
 
 
 def _values_of(tensor: torch.Tensor) -> tuple[int, float, float]:

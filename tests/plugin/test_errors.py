@@ -241,7 +241,7 @@ def test_features_that_are_not_finite_fail_their_sweep(project, run):
     result.stdout.fnmatch_lines(["*FeatureError: features of model 'tiny' are NaN or infinite at L02-ln2*"])
     (project.path / "bad.safetensors").write_bytes(b"")
     result = run("--probe-weights=tiny=bad.safetensors", "--probe-model=tiny", "--probe-dataset=blobs")
-    result.stdout.fnmatch_lines(["*WeightsError: weights of model 'tiny'*not a readable safetensors file*"])
+    result.stdout.fnmatch_lines(["*WeightsError: weights of model 'tiny'*the file is empty; get it again*"])
     result.stdout.fnmatch_lines(["*1 failed, 17 not measured*"])
 
 

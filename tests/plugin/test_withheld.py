@@ -239,7 +239,7 @@ def test_weights_are_downloaded_by_name_and_cases_run(bare, project, hub, cifar1
     # Weights of one's own can be named for it, too.
     (project.path / "gone.pt").write_bytes(b"not weights")
     result = bare("--probe-site=final", f"--probe-model=timm:{name}", f"--probe-weights=timm:{name}=gone.pt")
-    result.stdout.fnmatch_lines(["*WeightsError: *gone.pt*not a torch file*"])
+    result.stdout.fnmatch_lines(["*WeightsError: *gone.pt*neither a safetensors file nor one of torch.save*"])
     result = bare("--probe-site=final", f"--probe-model=timm:{name}", "--probe-strict")
     result.stdout.fnmatch_lines([f"*To store one: pytest --probe-model=timm:{name} *"])
     first, second = (run_record.load(project.path / file)["sweeps"][0] for file in ("r.json", "t.json"))
