@@ -1,7 +1,8 @@
 """Compare rules that choose C on held-out images: accuracy, noise, cost. The constants of `default@2` come from here.
 
     python benchmarks/statistics/choice.py
-    python benchmarks/statistics/choice.py --every 6 --checkpoint vit_s14.safetensors --size 98 \
+    python benchmarks/statistics/choice.py --every 9 --model glyphvit_random --dataset digits digits_contrast
+    python benchmarks/statistics/choice.py --every 14 --checkpoint vit_s14.safetensors --size 98 \
         --architecture vit_small_patch14_dinov2.lvd142m --images cifar10_small.npz
 
 Each tap's path is solved up to C = 1e4 on five draws of the held-out fifth, and each C is also fitted on all of train
@@ -188,6 +189,8 @@ def measure(name: str, train: Split, test: Split, spec: ModelSpec, every: int) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=4, help="every how many taps are probed")
+    parser.add_argument("--model", default="glyphvit", help="of the catalog")
+    parser.add_argument("--dataset", nargs="+", default=["digits", "digits_inverted"], help="of the catalog")
     parser.add_argument("--checkpoint", type=Path, help="weights of a network of your own, in place of glyphvit")
     parser.add_argument("--architecture", help="its name in timm")
     parser.add_argument("--size", type=int, help="its input size in pixels")
@@ -206,9 +209,9 @@ def main() -> None:
         measure(args.images.stem, train, test, spec, args.every)
         return
     catalog = default_catalog()
-    for name in ("digits", "digits_inverted"):
+    for name in args.dataset:
         data = datasets.load(catalog.dataset(name))
-        measure(f"glyphvit on {name}", data.train, data.test, catalog.model("glyphvit"), args.every)
+        measure(f"{args.model} on {name}", data.train, data.test, catalog.model(args.model), args.every)
 
 
 if __name__ == "__main__":
