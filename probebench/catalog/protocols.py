@@ -22,6 +22,12 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+_LATER = frozenset(
+    ("path", "held_out", "interpolation", "shots", "draws", "train_on", "choice", "patience", "path_least", "path_gap")
+)
+"""The fields that protocols did not have from the beginning; a fingerprint leaves them out where they are None."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """A recipe for one number.
@@ -126,10 +132,7 @@ class Protocol:
     @property
     def fingerprint(self) -> str:
         """The first 16 hexadecimal digits of the SHA-256 of all fields that apply, as canonical JSON."""
-        # Those that protocols did not have from the beginning.
-        later = {"path", "held_out", "interpolation", "shots", "draws", "train_on", "choice", "patience", "path_least"}
-        later.add("path_gap")
-        values = {name: value for name, value in asdict(self).items() if name not in later or value is not None}
+        values = {name: value for name, value in asdict(self).items() if name not in _LATER or value is not None}
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from probebench._files import expand_path
+from probebench._format import list_some
 from probebench.catalog import ModelSpec
 from probebench.errors import WeightsError, describe
 from probebench.models.unpickling import StandIn, load_pickle, load_torch, load_torchscript
@@ -34,6 +35,13 @@ _DEPTH = 3  # entries in entries, as in {"state": {"model": ...}}
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WHOLE = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    "safetensors": load_file,
+    "torch": load_torch,
+    "TorchScript": load_torchscript,
+    "pickle": load_pickle,
+}
 
 _FOREIGN = {
     b"version https://git-lfs": "a pointer of Git LFS, not the weights; run `git lfs pull` where it was cloned",
@@ -88,26 +96,19 @@ def _file_of(folder: Path, where: str) -> Path:
         return found[0]
     if not found:
         raise WeightsError(f"{where}: a folder without a checkpoint in it; name the file with the weights")
-    names = ", ".join(path.name for path in found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    names = list_some((path.name for path in found), 5)
     raise WeightsError(f"{where}: a folder with {len(found)} checkpoints; name one of {names}")
 
 
 def _read(path: Path, where: str) -> Any:
-    """The content of a file, by what it is."""
+    """Return the content of a file, by what it is."""
     with path.open("rb") as file:
         start = file.read(512)
     kind = _kind_of(path, start)
+    if kind not in (*_READERS, "index"):
+        raise WeightsError(f"{where}: {kind}")
     try:
-        if kind == "safetensors":
-            return load_file(path)
-        if kind == "index":
-            return _read_parts(path, where)
-        if kind == "torch":
-            return load_torch(path)
-        if kind == "TorchScript":
-            return load_torchscript(path)
-        if kind == "pickle":
-            return load_pickle(path)
+        return _read_parts(path, where) if kind == "index" else _READERS[kind](path)
     except WeightsError:
         raise
     except SafetensorError as error:
@@ -115,11 +116,10 @@ def _read(path: Path, where: str) -> Any:
     except Exception as error:  # torch, pickle and zipfile raise many kinds
         reason = f" ({describe(error)})"
         raise WeightsError(f"{where}: a damaged or truncated {kind} file{reason}; get it again") from error
-    raise WeightsError(f"{where}: {kind}")
 
 
 def _kind_of(path: Path, start: bytes) -> str:
-    """What a file is, or a phrase that says why it is none that is read, and what to do."""
+    """Return what a file is: a key of `_READERS`, ``index``, or why it cannot be read and what to do."""
     if not start:
         return "the file is empty; get it again"
     for first, said in _FOREIGN.items():
@@ -221,7 +221,7 @@ def _describe(content: object) -> str:
     if not isinstance(content, Mapping):
         return f"a {_kind_name(content)}"
     held = [f"{key!r} ({_kind_name(value)})" for key, value in content.items()]
-    return ", ".join(held[:5]) + (f" and {len(held) - 5} more" if len(held) > 5 else "") if held else "nothing"
+    return list_some(held, 5) if held else "nothing"
 
 
 def own_file(spec: ModelSpec, instead: Path | None = None) -> Path | None:

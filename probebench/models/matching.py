@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from probebench._format import list_some
 from probebench.catalog import ModelSpec
 from probebench.errors import WeightsError, unknown
 from probebench.models import checkpoint
@@ -45,8 +46,8 @@ _UNUSED = re.compile(
 )
 """The ends of names of tensors that timm computes anew, or resamples."""
 
-_TEXT = ("transformer", "token_embedding", "ln_final", "logit_scale", "projectors")
-"""Parts of CLIP's text tower, and of DINOv3's distillation, as timm finds them beside the network."""
+_TEXT = ("transformer", "token_embedding", "ln_final")
+"""Parts of CLIP's text tower, beside a network under ``visual.``."""
 
 _PUBLISHED = (
     ("teacher", "student", "DINO, iBOT and DINOv2 evaluate the teacher"),
@@ -158,7 +159,11 @@ def _select(spec: ModelSpec, tables: dict[str, checkpoint.Table], where: str) ->
 
 
 def _choose_copy(fitting: list[Candidate]) -> tuple[list[Candidate], str]:
-    """Of copies of the network the one that counts as the result of its training, and what says so."""
+    """Choose the copy of the network that its method evaluates, and say which method that is.
+
+    Returns:
+        the copy, or all different ones if no method says which counts
+    """
     different = [fitting[0]]
     different += [each for each in fitting[1:] if not any(_equal(each, other) for other in different)]
     for first, second, said in _PUBLISHED:
@@ -311,11 +316,12 @@ def _silence() -> Iterator[None]:
 
 
 def _find_lost(net: nn.Module, state: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """The tensors of a file whose values the converted ones do not have: dropped by timm's conversion, or changed.
+    """List the tensors of a file whose values the converted ones do not have: dropped by timm's conversion, or changed.
 
     Values are compared, not names: a tensor may have become a third of another, or been turned.
     """
-    changed = [name for name, tensor in state.items() if tensors.get(name) is not tensor]
+    classifier = set(classifier_tensors(net, state))
+    changed = [name for name, tensor in state.items() if tensors.get(name) is not tensor and name not in classifier]
     changed = [name for name in changed if _counts(net, state, name)]
     if not changed:
         return []
@@ -331,7 +337,7 @@ def _find_lost(net: nn.Module, state: Mapping[str, torch.Tensor], tensors: Mappi
 
 def _counts(net: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> bool:
     """Return whether a tensor that timm's conversion changed or dropped would change the features."""
-    if name in classifier_tensors(net, state) or _UNUSED.search(name) or _NO_PART.match(name.removeprefix("visual.")):
+    if _UNUSED.search(name) or _NO_PART.match(name.removeprefix("visual.")):
         return False
     if name.partition(".")[0] in _TEXT:
         return False
@@ -347,7 +353,7 @@ def _thirds(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def _values_of(tensor: torch.Tensor) -> tuple[int, float, float]:
-    """What tells the values of a tensor from those of others, whatever its shape: their number and two sums."""
+    """Return what tells the values of a tensor from others, whatever its shape: their number and two sums."""
     values = tensor.detach().double().nan_to_num().flatten()
     return values.numel(), round(values.sum().item(), 6), round(values.square().sum().item(), 6)
 
@@ -374,7 +380,7 @@ def _explain_misfit(spec: ModelSpec, candidates: list[Candidate], tables: Mappin
     nearest = min(candidates, key=distance)
     kwargs = f" with kwargs {dict(spec.kwargs)}" if spec.kwargs else ""
     at = f" ({nearest})" if nearest.entry or nearest.prefix else ""
-    problems = "; ".join(_shorten(kind) for kind in nearest.problems if kind)
+    problems = "; ".join(list_some(kind, separator="; ") for kind in nearest.problems if kind)
     problems += _hint(spec, nearest.problems)
     others = [repr(entry) for entry in tables if entry != nearest.entry]
     more = f". The file also has tensors in {', '.join(others)}" if others else ""
@@ -382,7 +388,7 @@ def _explain_misfit(spec: ModelSpec, candidates: list[Candidate], tables: Mappin
 
 
 def _hint(spec: ModelSpec, problems: _Problems) -> str:
-    """What to do about differences that many have had, else nothing."""
+    """Say what to do about differences that many have had; empty for others."""
     missing, unexpected = set(problems.missing), " ".join(problems.unexpected)
     if missing == {"norm.weight is missing", "norm.bias is missing"} and "fc_norm.weight is not" in unexpected:
         return ". The network was tuned with average pooling: kwargs={'global_pool': 'avg'} makes its norm fc_norm"
@@ -395,10 +401,6 @@ def _hint(spec: ModelSpec, problems: _Problems) -> str:
             f". The file is part {int(part[1])} of {int(part[2])}: name the folder or the index (.index.json) instead"
         )
     return ""
-
-
-def _shorten(problems: list[str]) -> str:
-    return "; ".join(problems[:3]) + (f" and {len(problems) - 3} more" if len(problems) > 3 else "")
 
 
 def _input_size_of(net: nn.Module, state: Mapping[str, torch.Tensor]) -> int:

@@ -1,4 +1,4 @@
-"""How other code calls the tensors of a vision transformer, as rules that give the names that timm reads.
+"""Translate the names that other code gives the tensors of a vision transformer to those that timm reads.
 
 Each family is a table of substitutions, which are tried in their order on every name. Query, key and value in tensors
 of their own become one. Sources: the modeling files of transformers 4 and 5, the vision transformers of mmpretrain and

@@ -126,7 +126,7 @@ class Unpickler(pickle.Unpickler):
 
 
 class _Pickle:
-    """What `torch.load` needs of the module `pickle`."""
+    """Stands for the module `pickle` in `torch.load`, with all that it needs."""
 
     Unpickler = Unpickler
     UnpicklingError = pickle.UnpicklingError
