@@ -4,7 +4,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.performance.cost --part fits    # or extraction, bytes
 
 From the root of the repository. One thread. Prints for each part what is measured against what is predicted, and the
-worst ratio; for fits also the constants of `probebench.probes.operations.OPERATIONS` as this run would have them.
+worst ratio. The constants of fits, `probebench.probes.operations.OPERATIONS`, are those of whole paths (`default@1`).
+This prints them as this run would have them, and checks `default@2`, whose paths end early.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from benchmarks.performance.architectures import facts
 from benchmarks.performance.probes import Data, one_tap, power_law
 from probebench import all_taps, run_sweep
 from probebench.catalog import builtin_models
-from probebench.catalog.protocols import DEFAULT, Protocol
+from probebench.catalog.protocols import DEFAULT, DEFAULT_1, Protocol
 from probebench.catalog.taps import Tap
 from probebench.datasets import Split
 from probebench.datasets.views import Views
@@ -36,12 +37,12 @@ from probebench.features.cache import FeatureCache
 from probebench.features.hooks import TapReader
 from probebench.measure.cost import matrix_rate
 from probebench.models.build import build_model
-from probebench.probes import get_probe
+from probebench.probes import find_probe
+from probebench.probes.base import FitSize
 from probebench.probes.operations import OPERATIONS, fit_parts, path_operations
-from probebench.probes.ridge import ridge_operations
 
-STRENGTHS = len(DEFAULT.path or ())
-RIDGE = replace(DEFAULT, name="ridge", probe="ridge_path")
+STRENGTHS = len(DEFAULT_1.path or ())
+RIDGE = replace(DEFAULT_1, name="ridge", probe="ridge_path")
 
 CALIBRATION = [
     # training rows, features, classes, taps; each power-law features
@@ -56,6 +57,8 @@ CALIBRATION = [
 ]
 HELD_OUT = [
     (160, 768, 10, 1),
+    (5000, 384, 10, 1),
+    (5000, 1536, 10, 1),
     (1600, 384, 100, 1),
     (1000, 128, 30, 1),
     (1000, 64, 10, 8),
@@ -100,19 +103,18 @@ class Measured:
     iterations: float
 
 
-def time_fit(name: str, data: Data, taps: int, protocol: Protocol = DEFAULT) -> Measured:
-    """Time ten strengths and the last fit at some taps; quick fits three times, for the median."""
+def time_fit(name: str, data: Data, taps: int, protocol: Protocol) -> Measured:
+    """Time the choice of C and the last fit at some taps; quick fits three times, for the median."""
     n, width = data.train.shape
     rng = np.random.default_rng(0)
     train = {Tap(i + 1, "rc2"): data.train for i in range(taps)}
     test = dict.fromkeys(train, data.test[:500])
     held_out = rng.permutation(n) < n // 5
+    probe = find_probe(protocol.probe).fit
     found = []
     while not found or (len(found) < 3 and found[0][0] * taps < 1):
         rate = matrix_rate()
-        fits = [
-            fit for _, fit in get_probe(protocol.probe)(train, data.train_labels, test, held_out, protocol, "cpu", 1)
-        ]
+        fits = [fit for _, fit in probe(train, data.train_labels, test, held_out, protocol, "cpu", 1)]
         seconds = statistics.fmean(fit.seconds for fit in fits)
         found.append((seconds, max(rate, matrix_rate()), statistics.fmean(fit.iterations for fit in fits)))
     seconds, rate, iterations = sorted(found)[len(found) // 2]
@@ -140,65 +142,65 @@ def calibrate(measured: Sequence[Measured]) -> dict[str, float]:
     return {name: float(f"{value:.2g}") for name, value in zip(names, np.exp(found.x), strict=True)}
 
 
-def probes() -> list[list[Measured]]:
-    """Time fits for calibration, held-out sizes and features, and ridge, whose constant came from these sizes."""
+def time_synthetic(sizes: Sequence[tuple[int, int, int, int]], protocol: Protocol) -> list[Measured]:
+    found = []
+    for n, width, classes, taps in sizes:
+        found.append(time_fit("power law", power_law(n, width, classes)(), taps, protocol))
+        print(f"  {found[-1]}", flush=True)
+    return found
 
-    def synthetic(sizes: Sequence[tuple[int, int, int, int]], protocol: Protocol = DEFAULT) -> list[Measured]:
-        found = []
-        for n, width, classes, taps in sizes:
-            found.append(time_fit("power law", power_law(n, width, classes)(), taps, protocol))
-            print(f"  {found[-1]}", flush=True)
-        return found
 
+def time_real(protocol: Protocol) -> list[Measured]:
     net = build_model(builtin_models()["glyphvit"])
-    real = []
+    found = []
     for dataset, n, tap in REAL:
-        real.append(time_fit(f"glyphvit {tap.id}, {dataset}", one_tap(net, dataset, n, 500, tap)(), 1))
-        print(f"  {real[-1]}", flush=True)
-    ridge = synthetic([(500, 256, 10, 1), (4000, 256, 100, 1), (4000, 768, 10, 1)], RIDGE)
-    return [synthetic(CALIBRATION), synthetic(HELD_OUT), real, ridge]
+        found.append(time_fit(f"glyphvit {tap.id}, {dataset}", one_tap(net, dataset, n, 500, tap)(), 1, protocol))
+        print(f"  {found[-1]}", flush=True)
+    return found
+
+
+def shipped(m: Measured, protocol: Protocol) -> float:
+    """Return the operations that a plan counts for a fit of that size."""
+    size = FitSize(m.n, 500, m.width, m.classes, len(protocol.path or ()), m.taps)
+    return find_probe(protocol.probe).operations(size)
+
+
+def print_fits(title: str, found: Sequence[Measured], predicted: dict[str, Sequence[float]]) -> None:
+    """Print measured seconds beside those that operations, by a name for each column, predict."""
+    columns = ["features", "N", "d", "classes", "taps", "measured, s"]
+    rows = [[m.name, m.n, m.width, m.classes, m.taps, f"{m.seconds:.2f}"] for m in found]
+    lines = []
+    for name, operations in predicted.items():
+        seconds = [each / m.rate for each, m in zip(operations, found, strict=True)]
+        ratios = [each / m.seconds for each, m in zip(seconds, found, strict=True)]
+        columns += [f"{name}, s", "ratio"]
+        for row, each, ratio in zip(rows, seconds, ratios, strict=True):
+            row += [f"{each:.2f}", f"{ratio:.2f}"]
+        lines.append(f"{name}: {summary(ratios)}")
+    for row, m in zip(rows, found, strict=True):
+        row.append(round(m.iterations))
+    print(f"\n{title}\n" + tabulate(rows, headers=[*columns, "iterations"], tablefmt="github", disable_numparse=True))
+    print("\n".join(lines))
 
 
 def check_fits() -> None:
-    seen, held_out, real, ridge = probes()
-    constants = calibrate(seen)
+    paths = {
+        "calibrated on": time_synthetic(CALIBRATION, DEFAULT_1),
+        "held out": time_synthetic(HELD_OUT, DEFAULT_1),
+        "real features, held out": time_real(DEFAULT_1),
+    }
+    constants = calibrate(paths["calibrated on"])
     print("\nconstants of this run", constants, "\nof probebench.probes.operations ", dict(OPERATIONS))
-    columns = [
-        "features",
-        "N",
-        "d",
-        "classes",
-        "taps",
-        "measured, s",
-        "this run's",
-        "ratio",
-        "shipped",
-        "ratio",
-        "iterations",
-    ]
-    for title, found in (
-        ("calibrated on", seen),
-        ("held out", held_out),
-        ("real features, held out", real),
-        ("ridge, not held out", ridge),
+    for title, found in paths.items():
+        own = [path_operations(m.n, m.width, m.classes, STRENGTHS, m.taps, constants) for m in found]
+        print_fits(f"default@1, {title}", found, {"this run's": own, "shipped": [shipped(m, DEFAULT_1) for m in found]})
+    ridge = [(500, 256, 10, 1), (4000, 256, 100, 1), (4000, 768, 10, 1)]  # the constant is of these
+    for title, protocol, found in (
+        ("ridge", RIDGE, time_synthetic(ridge, RIDGE)),
+        ("default@2", DEFAULT, time_synthetic([*CALIBRATION, *HELD_OUT], DEFAULT)),
+        ("default@2, real features", DEFAULT, time_real(DEFAULT)),
     ):
-        rows, ratios = [], []
-        for m in found:
-            shape = m.n, m.width, m.classes, STRENGTHS, m.taps
-            one, other = (
-                operations / m.rate
-                for operations in (
-                    (ridge_operations(*shape),) * 2
-                    if found is ridge
-                    else (path_operations(*shape, constants), path_operations(*shape))
-                )
-            )
-            ratios.append((one / m.seconds, other / m.seconds))
-            cells = [f"{m.seconds:.2f}", f"{one:.2f}", f"{ratios[-1][0]:.2f}", f"{other:.2f}", f"{ratios[-1][1]:.2f}"]
-            rows.append([m.name, m.n, m.width, m.classes, m.taps, *cells, round(m.iterations)])
-        print(f"\n{title}\n" + tabulate(rows, headers=columns, tablefmt="github", disable_numparse=True))
-        for name, each in zip(("this run's", "shipped"), zip(*ratios, strict=True), strict=True):
-            print(f"{name}: {summary(each)}")
+        print_fits(title, found, {"shipped": [shipped(m, protocol) for m in found]})
 
 
 def summary(ratios: Sequence[float]) -> str:

@@ -1,8 +1,8 @@
 """Compare rules that choose C on held-out images: accuracy, noise, cost. The constants of `default@2` come from here.
 
-    python benchmarks/statistics/choice.py
-    python benchmarks/statistics/choice.py --every 9 --model glyphvit_random --dataset digits digits_contrast
-    python benchmarks/statistics/choice.py --every 14 --checkpoint vit_s14.safetensors --size 98 \
+    python -m benchmarks.statistics.choice
+    python -m benchmarks.statistics.choice --every 9 --model glyphvit_random --dataset digits digits_contrast
+    python -m benchmarks.statistics.choice --every 14 --checkpoint vit_s14.safetensors --size 98 \
         --architecture vit_small_patch14_dinov2.lvd142m --images cifar10_small.npz
 
 Each tap's path is solved up to C = 1e4 on five draws of the held-out fifth, and each C is also fitted on all of train
@@ -19,25 +19,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from tabulate import tabulate
 
-from probebench import all_taps, datasets
-from probebench.catalog import ModelSpec
+from benchmarks.features import Features, add_arguments, read_features
 from probebench.catalog.protocols import DEFAULT
-from probebench.datasets import Split
 from probebench.datasets.splits import held_out_part
-from probebench.datasets.views import Views
-from probebench.features.batching import BatchSize
-from probebench.features.forward import extract
-from probebench.features.settings import ExtractionSettings
-from probebench.models import default_catalog
-from probebench.models.build import build_model
-from probebench.models.timm_spec import complete_spec
 from probebench.probes.choice import choose, is_settled
 from probebench.probes.lbfgs import solve_path
 from probebench.probes.principal_axes import principal_axes
@@ -127,23 +117,14 @@ def test_accuracy(
     return accuracy
 
 
-def measure(name: str, train: Split, test: Split, spec: ModelSpec, every: int) -> None:
-    net = build_model(spec)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (spec.mean, spec.std))
-    size = spec.input_size or 224
-    taps = all_taps(spec.depth)[::every]
-    settings = ExtractionSettings("mean", mean, std, BatchSize(128), "cpu")
-    seen, unseen = (
-        extract(net, Views(split, np.arange(len(split)), "resize_center_crop", size, 0), taps, settings)
-        for split in (train, test)
-    )
+def compare(data: Features) -> None:
+    train, test = data.train, data.test
     labels, test_labels = (np.unique(split.labels, return_inverse=True)[1] for split in (train, test))
     curves: dict[tuple[int, bool, float], list[Curve]] = {}
     accuracies = []
     rng = np.random.default_rng(0)
-    for tap in taps:
-        x = seen[tap]
-        accuracies.append(test_accuracy(x, labels, unseen[tap], test_labels))
+    for tap, x in data.seen.items():
+        accuracies.append(test_accuracy(x, labels, data.unseen[tap], test_labels))
         for draw in range(DRAWS):
             held = held_out_part(train, np.arange(len(train)), replace(DEFAULT, name="draw", seed=draw))
             assert held is not None
@@ -154,7 +135,7 @@ def measure(name: str, train: Split, test: Split, spec: ModelSpec, every: int) -
                     curve = solve(values[order].astype(np.float32), labels[order], int((~held).sum()), gap)
                     curves.setdefault((draw, noisy, gap), []).append(curve)
     table = np.array(accuracies)
-    print(f"\n{name}, {len(taps)} taps; oracle {100 * table.max(axis=1).mean():.2f}\n")
+    print(f"\n{data.name}, {len(table)} taps; oracle {100 * table.max(axis=1).mean():.2f}\n")
     rows = []
     for label, rule in RULES.items():
         outcomes = np.array([[rule(curve) for curve in curves[draw, False, GAPS[0]]] for draw in range(DRAWS)])
@@ -188,30 +169,11 @@ def measure(name: str, train: Split, test: Split, spec: ModelSpec, every: int) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--every", type=int, default=4, help="every how many taps are probed")
-    parser.add_argument("--model", default="glyphvit", help="of the catalog")
-    parser.add_argument("--dataset", nargs="+", default=["digits", "digits_inverted"], help="of the catalog")
-    parser.add_argument("--checkpoint", type=Path, help="weights of a network of your own, in place of glyphvit")
-    parser.add_argument("--architecture", help="its name in timm")
-    parser.add_argument("--size", type=int, help="its input size in pixels")
-    parser.add_argument("--images", type=Path, help="npz file with x_train, y_train, x_test, y_test")
+    add_arguments(parser, every=4, dataset=["digits", "digits_inverted"])
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.checkpoint:
-        spec = complete_spec(
-            ModelSpec("mine", args.architecture, checkpoint=args.checkpoint, kwargs={"img_size": args.size})
-        )
-        with np.load(args.images, allow_pickle=False) as stored:
-            names = np.unique(stored["y_train"])
-            train, test = (
-                Split(stored[f"x_{part}"], np.searchsorted(names, stored[f"y_{part}"])) for part in ("train", "test")
-            )
-        measure(args.images.stem, train, test, spec, args.every)
-        return
-    catalog = default_catalog()
-    for name in args.dataset:
-        data = datasets.load(catalog.dataset(name))
-        measure(f"{args.model} on {name}", data.train, data.test, catalog.model(args.model), args.every)
+    for data in read_features(args):
+        compare(data)
 
 
 if __name__ == "__main__":
