@@ -11,6 +11,7 @@ import tomlkit
 from safetensors.torch import save_file
 
 from probebench.catalog import ModelSpec
+from probebench.models import layouts
 from probebench.models.timm_spec import complete_spec
 from tests.conftest import TINY_CONFTEST
 
@@ -52,6 +53,17 @@ def test_weights_of_ones_own(follow):
     result = follow("Weights of your own", "--probe-layer=6,final", "--probe-site=act,rc2,final", "--probe-update=new")
     result.assert_outcomes(passed=6)
     result.stdout.fnmatch_lines(["my_vit, my_vit_random: 224 px, bicubic, mean 0.5, std 0.5*"])
+
+
+def test_a_network_of_ones_own(follow, pytester):
+    mark = (
+        '@pytest.mark.probe(model=["mine", "mine_random"], dataset="blobs", layer=[12, "final"], site=["act", "final"])'
+    )
+    pytester.makepyfile(test_own=f"import pytest\n{mark}\ndef test_probe(probe): probe.check()\n")
+    follow("A network of your own").assert_outcomes(passed=4)
+    exec(re.findall(r"```python\n(from probebench.*?)```", SECTION["A network of your own"], re.DOTALL)[-1], {})
+    layouts._registered.clear()
+    layouts._networks.clear()
 
 
 def test_a_model_for_the_catalog():

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from probebench.catalog.specs import Archive, DatasetSpec, ModelSpec, names_timm, timm_spec
+from probebench.catalog.specs import Archive, DatasetSpec, ModelSpec, library_spec, names_library
 from probebench.errors import ProbebenchError, UnknownName, unknown
 
 MODELS_LISTED = "`probebench models` lists those of the catalog"
@@ -133,8 +133,9 @@ class Catalog:
         """Return the complete spec of a model.
 
         Args:
-            name: one of `models`; one of them followed by ``_random``, for its untrained control; or ``timm:`` and
-                a timm model with the tag of its weights, whose name in ids is made of these
+            name: one of `models`; one of them followed by ``_random``, for its untrained control; or a library, a
+                colon and its name of a model (``timm:``, ``hf:``, ``open_clip:``, ``torchvision:``), of which the name
+                in ids is made
 
         Raises:
             UnknownName: with the nearest names
@@ -143,8 +144,8 @@ class Catalog:
             raise unknown("model", name, self.models, MODELS_LISTED)
         if name not in self._used:
             spec = self.models.get(name) or self._control(name)
-            if spec is None and names_timm(name):
-                spec = timm_spec(name)
+            if spec is None and names_library(name):
+                spec = library_spec(name)
             if spec is None:
                 raise unknown("model", name, self.models, MODELS_LISTED)
             if not spec.complete:
@@ -154,7 +155,7 @@ class Catalog:
 
     @property
     def licences(self) -> set[str]:
-        """The licences, in lower case, of `models` and of the models of timm that were looked up so far."""
+        """The licences, in lower case, of `models` and of the models of libraries that were looked up so far."""
         return {spec.licence.lower() for spec in (*self.models.values(), *self._used.values()) if spec.licence}
 
     def _control(self, name: str) -> ModelSpec | None:

@@ -15,17 +15,20 @@ from probebench.errors import ProbebenchError
 class ModelSpec:
     """A frozen network.
 
-    A depth, input size or pixel statistics that are left out are filled in from timm when the model is first used.
+    A depth, input size or pixel statistics that are left out are filled in from its library when the model is first
+    used.
     The models of the catalog have all of them, so that cases are collected without torch.
 
     Attributes:
         name: used in ids; letters, digits and underscores
         architecture: a timm architecture such as ``vit_tiny_patch16_224``, with the tag of its pretrained weights
             where those are used (``vit_base_patch16_224.orig_in21k``), or ``VisionTransformer`` for timm's class
-            itself, built from `kwargs`
+            itself, built from `kwargs`; a model of another library, ``hf:ID`` or ``hf:FOLDER`` (transformers),
+            ``open_clip:MODEL/TAG`` or ``open_clip:MODEL/FILE``, ``torchvision:NAME`` or ``torchvision:NAME.WEIGHTS``;
+            or ``package.module:function`` for a function of your own that returns the network, called with `kwargs`
         depth: number of transformer blocks
-        weights: ``timm`` (the pretrained weights of the tag), ``random`` (initialised by timm under `seed`), or
-            ``embedded:FILE`` (shipped inside the package)
+        weights: ``timm`` (the pretrained weights of the tag, or those that the other library or function gives),
+            ``random`` (initialised under `seed`), or ``embedded:FILE`` (shipped inside the package)
         input_size: side of the square input in pixels
         mean, std: per channel, of images in [0, 1]: the statistics that the weights were trained with
         interpolation: of the resizing that the weights were trained with: ``bilinear`` or ``bicubic``; if left out,
@@ -54,7 +57,8 @@ class ModelSpec:
             which the shift of other datasets is measured; empty if none is known
         licence: of the weights, an SPDX id or a name
         note: one line about the weights
-        typed: what ``--probe-model`` takes for it; the name, unless the user named a model of timm (`timm_spec`)
+        typed: what ``--probe-model`` takes for it; the name, unless the user named a model of a library
+            (`library_spec`)
     """
 
     name: str
@@ -123,8 +127,14 @@ class ModelSpec:
             object.__setattr__(self, "interpolation", "bilinear")
 
     @property
+    def library(self) -> str:
+        """The library that the network comes from, one of `LIBRARIES`, or ``function``."""
+        before, colon, _ = self.architecture.partition(":")
+        return (before if before in LIBRARIES else "function") if colon else "timm"
+
+    @property
     def complete(self) -> bool:
-        """True if it has all fields that cases and preprocessing need, so that timm need not be asked."""
+        """True if it has all fields that cases and preprocessing need, so that its library need not be asked."""
         return bool(self.depth and self.input_size and self.mean and self.std)
 
 
@@ -200,18 +210,19 @@ class DatasetSpec:
         return sum(archive.size for archive in self.archives)
 
 
-TIMM = "timm:"
-"""Users write this before timm's name of a model that the catalog does not have."""
+LIBRARIES = ("timm", "hf", "open_clip", "torchvision")
+"""Users write one of these and a colon before the name that a library gives a model which the catalog does not have;
+``hf`` is transformers and the Hugging Face hub."""
 
 
-def names_timm(typed: str) -> bool:
-    """Return whether a name that a user typed is `TIMM` and timm's name of a model."""
-    return typed.startswith(TIMM)
+def names_library(typed: str) -> bool:
+    """Return whether a name that a user typed is that of a model of one of `LIBRARIES`."""
+    return isinstance(typed, str) and typed.partition(":")[0] in LIBRARIES and ":" in typed
 
 
-def timm_spec(typed: str) -> ModelSpec:
-    """Return the spec of a model that a user names by `TIMM` and timm's name. What timm knows of it is left out."""
-    return ModelSpec(id_name(typed), typed.removeprefix(TIMM), typed=typed)
+def library_spec(typed: str) -> ModelSpec:
+    """Return the spec of a model that a user names by its library. What the library knows of it is left out."""
+    return ModelSpec(id_name(typed), typed.removeprefix("timm:"), typed=typed)
 
 
 def id_name(typed: str) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from probebench._format import human
 from probebench.catalog import Archive, Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import DATASETS_LISTED, MODELS_LISTED
-from probebench.catalog.specs import names_timm
+from probebench.catalog.specs import names_library
 from probebench.cli.exit_codes import FAILED, INTERRUPTED, OK
 from probebench.errors import FetchError, ProbebenchError, UnknownName, unknown
 from probebench.fetch.local import data_root, missing
@@ -109,8 +109,8 @@ def _find_downloads(requested: Sequence[str], root: Path, keep: bool) -> tuple[l
 
 
 def _specs(catalog: Catalog, name: str) -> list[ModelSpec | DatasetSpec]:
-    if names_timm(name):
-        return [catalog.model(name)]  # its error lists timm's nearest names
+    if names_library(name):
+        return [catalog.model(name)]  # its error lists the nearest names of the library
     try:
         return [catalog.dataset(each) for each in catalog.dataset_names(name)]
     except UnknownName:

@@ -22,7 +22,7 @@ def add_commands(commands: Any) -> None:
         "that classifies images with it. Weights that are not on this machine are downloaded.",
     )
     command.set_defaults(run=_recommend)
-    command.add_argument("--model", required=True, metavar="NAME", help="a model of the catalog, or timm:NAME")
+    command.add_argument("--model", required=True, metavar="NAME", help="of the catalog, or timm:NAME, hf:NAME, ...")
     command.add_argument(
         "--data",
         required=True,

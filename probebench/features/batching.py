@@ -42,7 +42,7 @@ class BatchSize:
         patches and the type of the device, so that it can be reproduced."""
         if asked is not None:
             return cls(asked)
-        patches = getattr(getattr(net, "patch_embed", None), "num_patches", None) or 256
+        patches = getattr(getattr(net, "patch_embed", net), "num_patches", None) or 256
         tokens = TOKENS_ON_CPU if torch.device(device).type == "cpu" else TOKENS_ON_GPU
         return cls(min(MOST, 2 ** max(0, (tokens // int(patches)).bit_length() - 1)))
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from probebench.catalog.taps import EMBED, FINAL, Tap
 from probebench.errors import LayoutError
+from probebench.models.adapter import Adapter
 from probebench.models.build import Model
 from probebench.models.layouts import Affine, Layout, Read, Site, Sum, blocks_of, find_layout, submodule
 from probebench.models.precision import dtype_of
@@ -68,6 +69,7 @@ class _Source:
 
     block: int  # index from 0; -1 outside the blocks
     read: Read
+    normed: bool = False  # by the last norm of the network
 
 
 class TapReader:
@@ -137,7 +139,13 @@ class TapReader:
     def _final(self) -> Callable[[], torch.Tensor]:
         if submodule(self._net, "norm") is None:
             raise LayoutError(f"{type(self._net).__name__} has no final norm to read the tap 'final' from")
-        pooled = self._value(-1, Read("norm", "output"))
+        if isinstance(self._net, Adapter):
+            # Some libraries apply the norm to the class token alone, so it is applied to all tokens here.
+            source = _Source(len(self._blocks) - 1, Read("", "output"), normed=True)
+            self._sources[source] = None
+            pooled: Callable[[], torch.Tensor] = lambda: self._pooled[source]  # noqa: E731
+        else:
+            pooled = self._value(-1, Read("norm", "output"))
         # timm moves the norm behind the pooling for some networks; it is applied to the pooled vector then.
         after = submodule(self._net, "fc_norm")
         if isinstance(after, nn.Identity) or after is None:
@@ -154,7 +162,7 @@ class TapReader:
                 root = self._net if source.block < 0 else self._blocks[source.block]
                 module = root.get_submodule(source.read.module)
                 if source.read.what == "input":
-                    handles.append(module.register_forward_pre_hook(self._input_hook(source)))
+                    handles.append(module.register_forward_pre_hook(self._input_hook(source), with_kwargs=True))
                 else:
                     handles.append(module.register_forward_hook(self._output_hook(source)))
             yield
@@ -163,15 +171,16 @@ class TapReader:
                 handle.remove()
             self._pooled.clear()
 
-    def _input_hook(self, source: _Source) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            self._pooled[source] = self._pool(args[0])
+    def _input_hook(self, source: _Source) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._pooled[source] = self._pool(args[0] if args else next(iter(kwargs.values())))
 
         return hook
 
-    def _output_hook(self, source: _Source) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
-        def hook(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            self._pooled[source] = self._pool(output)
+    def _output_hook(self, source: _Source) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            tokens = output[0] if isinstance(output, tuple | list) else output
+            self._pooled[source] = self._pool(self._net.get_submodule("norm")(tokens) if source.normed else tokens)
 
         return hook
 

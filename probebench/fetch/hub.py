@@ -10,32 +10,44 @@ import errno
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from probebench._format import human
 from probebench._progress import Progress
 from probebench.catalog import ModelSpec, builtin_models
-from probebench.catalog.specs import TIMM
 from probebench.errors import FetchError, Unreachable, WeightsError, first_line
+from probebench.fetch import snapshots
 from probebench.fetch.http import download as download_file
 from probebench.fetch.http import offline
 
 CONNECT_SECONDS = 5.0
-_NAMES = ("model.safetensors", "pytorch_model.bin")
+_NAMES = {
+    "timm": ("model.safetensors", "pytorch_model.bin"),
+    "open_clip": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    "hf": snapshots.WEIGHTS,
+}
 
 
 def needs_download(spec: ModelSpec) -> bool:
-    """Return whether the weights of a model come from the network: not from the package, a seed or a checkpoint."""
-    return spec.weights == "timm" and spec.checkpoint is None
+    """Return whether the weights of a model come from the network: not from the package, a seed, a file or a function.
+
+    Raises:
+        WeightsError: if it names a folder that is not there or has no weights
+    """
+    if spec.weights != "timm" or spec.checkpoint is not None:
+        return False
+    if spec.library == "hf":
+        return snapshots.own_folder(spec) is None
+    return spec.library == "timm" or bool(spec.source)
 
 
 def _candidates(spec: ModelSpec) -> Iterator[tuple[str, str]]:
     """Yield repository and name of the files that may hold the weights, in order of preference."""
-    source = spec.source or f"timm/{spec.architecture}"
+    source = snapshots.repository(spec) if spec.library == "hf" else spec.source or f"timm/{spec.architecture}"
     repo, _, name = source.partition(":")
-    for each in [name] if name else _NAMES:
+    for each in [name] if name else _NAMES.get(spec.library, ()):
         yield repo, each
 
 
@@ -61,7 +73,9 @@ def _url_path(url: str) -> Path:
 
 def handle(spec: ModelSpec) -> str:
     """The name of a model for commands outside pytest, which do not load conftest.py files."""
-    return spec.name if spec.name in builtin_models() else f"{TIMM}{spec.architecture}"
+    if spec.name in builtin_models():
+        return spec.name
+    return spec.architecture if spec.library != "timm" else f"timm:{spec.architecture}"
 
 
 def require(spec: ModelSpec) -> Path:
@@ -96,7 +110,50 @@ def download(spec: ModelSpec, progress: Progress | None = None) -> Path:
         download_file(spec.source, path, progress=progress)
         return path
     with _translate_errors(what, spec):
-        return _from_hub(spec, progress)
+        found = _from_hub(spec, progress)
+        if spec.library == "hf":
+            _complete_folder(spec, found)
+        return found
+
+
+def configured_folder(spec: ModelSpec) -> Path:
+    """Return the folder with the configuration of a model of transformers, downloading it if it is not on this machine.
+
+    Raises:
+        FetchError: if it cannot be downloaded
+        WeightsError: if the folder of a spec does not exist or has no configuration
+    """
+    folder = snapshots.own_folder(spec)
+    if folder is None:
+        folder = snapshots.find_folder(snapshots.repository(spec), (snapshots.CONFIG,))
+    if folder is not None:
+        return folder
+    what = f"the configuration of model {spec.name!r}"
+    if offline():
+        raise Unreachable(f"{what} is not on this machine, and HF_HUB_OFFLINE disables downloads: unset it")
+    with _translate_errors(what, spec):
+        return _download_configuration(spec)
+
+
+def _download_configuration(spec: ModelSpec) -> Path:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    repo = snapshots.repository(spec)
+    get_hf_file_metadata(hf_hub_url(repo, snapshots.CONFIG), timeout=CONNECT_SECONDS)
+    with suppress(EntryNotFoundError):  # then the user gives the preprocessing
+        hf_hub_download(repo, snapshots.PROCESSOR, etag_timeout=CONNECT_SECONDS)
+    return Path(hf_hub_download(repo, snapshots.CONFIG, etag_timeout=CONNECT_SECONDS)).parent
+
+
+def _complete_folder(spec: ModelSpec, weights: Path) -> None:
+    """Download what is beside the weights of a model of transformers: its configuration, parts that an index lists."""
+    from huggingface_hub import hf_hub_download
+
+    _download_configuration(spec)
+    if weights.suffix == ".json":
+        for name in snapshots.parts_of(weights):
+            hf_hub_download(snapshots.repository(spec), name, etag_timeout=CONNECT_SECONDS)
 
 
 def _from_hub(spec: ModelSpec, progress: Progress | None) -> Path:

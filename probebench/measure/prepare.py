@@ -24,12 +24,13 @@ from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.hooks import widths_of
 from probebench.features.settings import ExtractionSettings
+from probebench.features.verify import verify_blocks
 from probebench.measure.downloads import download_missing
 from probebench.measure.plan import SweepPlan, Workload, plan_sweep
 from probebench.models import default_catalog
 from probebench.models.build import Model, build_model
 from probebench.models.checkpoint import own_file
-from probebench.models.timm_spec import complete_spec
+from probebench.models.libraries import find_library
 from probebench.probes import find_probe
 from probebench.probes.evaluate import TrainingSet
 
@@ -162,7 +163,7 @@ def model_of(model: str | ModelSpec, catalog: Catalog) -> ModelSpec:
             "weights by safetensors.torch.save_file(net.state_dict(), 'mine.safetensors') and give "
             "ModelSpec('mine', ARCHITECTURE, checkpoint='mine.safetensors') with timm's name of the architecture"
         )
-    return model if model.complete else complete_spec(model)
+    return model if model.complete else find_library(model).complete_spec(model)
 
 
 def _parse_taps(taps: Sequence[Tap | str], spec: ModelSpec) -> list[Tap]:
@@ -209,6 +210,7 @@ def prepare(
         download_missing(model_spec, (clean, dataset_spec), own_weights=weights is not None, progress=progress)
     images = read_images(dataset_spec, clean, protocol)
     built = build_model(model_spec, weights=weights, device=device, precision=protocol.precision)
+    verify_blocks(built)
     train_views, test_views = images.views(model_spec)
     widths = widths_of(built, chosen_taps, pooling=protocol.pooling, device=device)
     return PreparedSweep(

@@ -41,7 +41,8 @@ def run_sweep(
     """Extract features once, fit a probe at every tap, score it on the test split.
 
     Args:
-        model, dataset, protocol: names from the built-in catalog, or specs; a model may be ``timm:`` and timm's name
+        model, dataset, protocol: names from the built-in catalog, or specs; a model may be ``timm:NAME``,
+            ``hf:NAME`` or the like
         taps: which taps to probe, `Tap` or ids such as ``L06-act``; all of the model's by default
         clean: the dataset to take training images from under a protocol that trains on clean ones; by default the one
             that the built-in catalog has for the dataset

@@ -11,11 +11,11 @@ __all__ = ["default_catalog"]
 
 
 def default_catalog() -> Catalog:
-    """Return the built-in catalog, which completes model specs from timm."""
+    """Return the built-in catalog, which completes model specs from their libraries."""
     return Catalog.default(complete=_complete)
 
 
 def _complete(spec: ModelSpec) -> ModelSpec:
-    from probebench.models.timm_spec import complete_spec
+    from probebench.models.libraries import find_library
 
-    return complete_spec(spec)
+    return find_library(spec).complete_spec(spec)

@@ -1,4 +1,4 @@
-"""Build a frozen network from its spec: an architecture of timm with weights from the hub, a file or a seed."""
+"""Build a frozen network from its spec: of timm or another library, with weights from the hub, a file or a seed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from probebench.catalog import ModelSpec
 from probebench.catalog.precision import Precision
 from probebench.errors import LayoutError, WeightsError, describe
 from probebench.fetch import hub as pretrained
+from probebench.models.adapter import adapt, check_images
 from probebench.models.checkpoint import own_file
 from probebench.models.layouts import blocks_of
+from probebench.models.libraries import find_library
 from probebench.models.matching import check_sha256, load_weights
 from probebench.models.precision import check_precision, dtype_of
 from probebench.models.timm_spec import create_network
@@ -81,8 +83,9 @@ def build_model(
     # The initialisation draws from torch's global generator; restore the caller's state afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed or 0)
-        net = _load_pretrained(spec, hub) if hub is not None else create_network(spec)
-    blocks = blocks_of(net)
+        net = _create(spec, hub, loads=weights is None and spec.weights == "timm")
+    own = net if spec.library == "timm" else adapt(net)
+    blocks = blocks_of(own)
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks, but its spec says depth={spec.depth}")
     found = None
@@ -92,13 +95,22 @@ def build_model(
         with as_file(embedded_weights(spec)) as path:
             load_weights(net, spec, path, sha256)
     _check_input_size(net, spec)
-    net = net.float().eval().requires_grad_(False)
+    net = own.float().eval().requires_grad_(False)
+    check_images(net, spec.name, spec.input_size)
     digest = _digest(net, found.periods if found is not None else None)
     model = Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision)
     if found is None:
         return model
     names = ("entry", "prefix", "made_for", "family", "left_out", "copies")
     return replace(model, **{name: getattr(found, name) for name in names})
+
+
+def _create(spec: ModelSpec, hub: Path | None, loads: bool) -> nn.Module:
+    """Build the network with the weights that its library has, or without."""
+    if spec.library == "timm":
+        return _load_pretrained(spec, hub) if hub is not None else create_network(spec)
+    library = find_library(spec)
+    return library.load_network(spec, hub) if loads else library.create_network(spec)
 
 
 def _load_pretrained(spec: ModelSpec, path: Path) -> nn.Module:

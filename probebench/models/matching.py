@@ -247,8 +247,8 @@ def _set_aside(
 def _find_prefixes(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
     """Return the prefixes under which more than half of the network's names are found, the most complete first.
 
-    The tensors of CLIP, which timm renames, are known by some of their names. Returns none if more than half are found
-    without a prefix: then a prefix is not what is wrong.
+    The tensors of CLIP, which timm renames, are known by some of their names. Returns none if most are found without a
+    prefix: then a prefix is not what is wrong. A text tower may have half of the names, too.
     """
     want = net.state_dict()
     found = Counter(
@@ -263,7 +263,9 @@ def _find_prefixes(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[st
         for name in state
         if re.search(r"(^|\.)visual\.(class_embedding|trunk\.pos_embed|conv1\.weight)$", name)
     }
-    return [] if "" in prefixes else [*prefixes, *sorted(clip - {"", *prefixes})]
+    if prefixes and not prefixes[0]:
+        return []
+    return [*(prefix for prefix in prefixes if prefix), *sorted(clip - {"", *prefixes})]
 
 
 def _convert(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

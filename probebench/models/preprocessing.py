@@ -12,13 +12,11 @@ from probebench.fetch import hub
 def describe_preprocessing(spec: ModelSpec, protocol: Protocol) -> tuple[str, list[str]]:
     """Return the preprocessing for a model as one line, and its differences from the declaration, one phrase each.
 
-    The declaration is timm's for weights from the hub, and the spec's own for others. Imports torch.
+    The declaration is that of the library for weights that it publishes, and the spec's own for others. Imports torch.
     """
     declared = spec
     if hub.needs_download(spec):
-        from probebench.models.timm_spec import pretrained_spec
-
-        declared = pretrained_spec(spec)
+        declared = _declared(spec)
     mean, std = protocol.pixel_mean or spec.mean, protocol.pixel_std or spec.std
     resizing = protocol.resizing(spec)
     used = {"input": f"{spec.input_size} px", "resizing": resizing, "mean": _numbers(mean), "std": _numbers(std)}
@@ -35,6 +33,17 @@ def describe_preprocessing(spec: ModelSpec, protocol: Protocol) -> tuple[str, li
         f"{key} {used[key]}, where the weights declare {wanted[key]}" for key in used if used[key] != wanted[key]
     ]
     return text, differs
+
+
+def _declared(spec: ModelSpec) -> ModelSpec:
+    """Return the spec with the preprocessing that its library declares for the pretrained weights."""
+    if spec.library == "timm":
+        from probebench.models.timm_spec import pretrained_spec
+
+        return pretrained_spec(spec)
+    from probebench.models.libraries import find_library
+
+    return find_library(spec).complete_spec(ModelSpec(spec.name, spec.architecture))
 
 
 def _numbers(values: Iterable[float]) -> str:

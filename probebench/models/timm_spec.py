@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from probebench.catalog import ModelSpec
-from probebench.catalog.specs import TIMM, id_name
+from probebench.catalog.specs import id_name
 from probebench.errors import LayoutError, ProbebenchError, UnknownName, describe, unknown
 from probebench.fetch import hub as pretrained
 from probebench.models.layouts import blocks_of
@@ -126,11 +126,9 @@ def _tags(base: str) -> list[str]:
 
 def is_timm_id(name: str) -> bool:
     """Return whether ids call some model of timm so, which a user names by ``timm:`` and timm's name."""
-    if not name.startswith(id_name(TIMM)):
-        return False  # without an import of timm
     import timm
 
-    return name in {id_name(TIMM + each) for each in (*timm.list_models(), *timm.list_models(pretrained=True))}
+    return name in {id_name(f"timm:{each}") for each in (*timm.list_models(), *timm.list_models(pretrained=True))}
 
 
 def _source(spec: ModelSpec, config: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from probebench.catalog.cases import ARGUMENTS, Case, CaseFilter, Sweep, expand
-from probebench.catalog.specs import TIMM, names_timm
+from probebench.catalog.specs import LIBRARIES
 from probebench.errors import ProbebenchError, nearest
 from probebench.plugin.collected import Withheld
 from probebench.plugin.items import CASE, SWEEP
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from probebench.catalog.taps import Tap
     from probebench.plugin.session import ProbeSession
 
-ANY_OF_TIMM = f"{TIMM}*"
-"""Stands in a mark for every ``timm:`` model that --probe-model names."""
+ANY_OF = {f"{library}:*": f"{library}:" for library in LIBRARIES}
+"""Stand in a mark for every model of a library that --probe-model names, such as ``timm:*`` for ``timm:``."""
 
 
 def parametrize(metafunc: pytest.Metafunc, state: ProbeSession) -> None:
@@ -93,9 +93,9 @@ def _expand(metafunc: pytest.Metafunc, state: ProbeSession) -> dict[Sweep, list[
     if not {"model", "dataset"} <= kwargs.keys():
         raise ProbebenchError(f"needs a mark that says what to measure, {example}")
     models, datasets, layers, sites = (_list(kwargs.get(key)) for key in ("model", "dataset", "layer", "site"))
-    if ANY_OF_TIMM in models:
-        models.remove(ANY_OF_TIMM)
-        models += [model for model in state.options.models if names_timm(model)]
+    for every in [model for model in models if model in ANY_OF]:
+        models.remove(every)
+        models += [model for model in state.options.models if model.startswith(ANY_OF[every])]
     own = CaseFilter.parse(catalog, models, datasets, layers, sites)
     specs = [catalog.model(model) for model in models]
     models = [spec.name for spec in specs]

@@ -108,10 +108,10 @@ class Pruning:
             self._notes.append(Note("info", "baselines: not pruned, because the run did not get to its end"))
             return
         options = self._options
-        from probebench.models.timm_spec import is_timm_id
+        from probebench.models.libraries import is_library_id
 
-        # Models of timm have cases only in runs whose command line names them.
-        removed, problems = prune(options.baselines, options.protocol, self._cases, self._skipped, keeps=is_timm_id)
+        # Models of libraries have cases only in runs whose command line names them.
+        removed, problems = prune(options.baselines, options.protocol, self._cases, self._skipped, keeps=is_library_id)
         lines = [f"pruned: {what}" for what in removed] or ["baselines: nothing to prune"]
         self._notes += [Note("info", line) for line in lines] + [Note("error", problem) for problem in problems]
         if problems and session.exitstatus == pytest.ExitCode.OK:

@@ -2,8 +2,9 @@
 
     python classify.py IMAGE...
 
-Prints one line per image: path, class and probability, separated by tabs. Needs torch, torchvision, timm, safetensors
-and Pillow, and probe.safetensors, whose metadata describe the network and where its features are read.
+Prints one line per image: path, class and probability, separated by tabs. Needs torch, torchvision, safetensors and
+Pillow, for a network of timm also timm; and probe.safetensors, whose metadata describe the network and where its
+features are read.
 """
 
 from __future__ import annotations
@@ -16,12 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from PIL import Image, ImageOps
 from safetensors import safe_open
 from safetensors.torch import load_file
-from timm.models.vision_transformer import VisionTransformer
 from torchvision import transforms
 
 Recipe = dict[str, Any]
@@ -33,9 +32,14 @@ def load_probe(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["probebench"])  # noqa: SIM118
 
 
-def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
+def build(about: dict[str, Any], checkpoint: Path | None, device: str = "cpu") -> Any:
     """Build the frozen network up to the block that the probe reads, in evaluation mode."""
     network = about["network"]
+    if network["weights"] == "program":
+        return load_program(about, device)
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
     beside = Path(__file__).with_name("network.safetensors")
     if network["weights"] == "checkpoint" and checkpoint is None and beside.is_file():
         checkpoint = beside
@@ -56,7 +60,22 @@ def build(about: dict[str, Any], checkpoint: Path | None) -> Any:
     net.blocks = net.blocks[: network["blocks"]]  # no later block is read
     if digest(net) != network["digest"]:
         sys.exit(f"classify.py: these are not the weights of {about['model']} that the probe was trained on")
-    return net
+    return net.to(device)
+
+
+def load_program(about: dict[str, Any], device: str) -> Any:
+    """Load the program that computes the features; it stands for a network that is not timm's."""
+    path = Path(__file__).with_name("network.pt2")
+    if not path.is_file():
+        sys.exit(f"classify.py: {path} with the network of {about['model']} is missing; it was written with the probe")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != about["network"]["digest"]:
+        sys.exit(f"classify.py: {path} is not the network of {about['model']} that the probe was trained on")
+    program = torch.export.load(path)
+    if device != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        program = move_to_device_pass(program, device)
+    return program.module()
 
 
 def load_checkpoint(net: Any, path: Path) -> None:
@@ -105,7 +124,13 @@ def follow(recipe: Recipe, net: Any, pooled: dict[tuple[str, str], torch.Tensor]
 
 
 def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
-    """Compute the features, shape (images, width), of images of shape (images, 3, size, size)."""
+    """Compute the features, shape (images, width), of images of shape (images, 3, size, size).
+
+    A program takes one image at a time.
+    """
+    if not recipe:
+        with torch.inference_mode():
+            return net(images)  # type: ignore[no-any-return]
     pooled: dict[tuple[str, str], torch.Tensor] = {}
 
     def keep(key: tuple[str, str], tokens: torch.Tensor) -> None:
@@ -171,7 +196,7 @@ def main() -> int:
         if file is not None and not file.is_file():
             sys.exit(f"classify.py: file {file} does not exist")
     probe, about = load_probe(args.probe)
-    net = build(about, args.checkpoint).to(args.device)
+    net = build(about, args.checkpoint, args.device)
     failed = 0
     for path in args.images:
         try:

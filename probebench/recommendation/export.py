@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,17 +19,19 @@ from probebench.catalog import ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.datasets.views import pixel_statistics
-from probebench.errors import StoreError
+from probebench.errors import StoreError, describe
 from probebench.features.hooks import TapReader
 from probebench.fetch.hub import needs_download
+from probebench.models.adapter import Adapter
 from probebench.models.build import Model, embedded_weights
 from probebench.models.timm_spec import PLAIN_CLASS
 from probebench.probes.linear import Linear
 from probebench.recommendation.classify import digest
 from probebench.recommendation.flops import blocks_needed
 from probebench.recommendation.hook_recipe import recipe
+from probebench.recommendation.program import export_program
 
-PROBE, SCRIPT, NETWORK = "probe.safetensors", "classify.py", "network.safetensors"
+PROBE, SCRIPT, NETWORK, PROGRAM = "probe.safetensors", "classify.py", "network.safetensors", "network.pt2"
 
 
 def check(folder: Path, option: str) -> None:
@@ -37,7 +40,7 @@ def check(folder: Path, option: str) -> None:
     Raises:
         StoreError: if it cannot; the message has the option to change
     """
-    for name in (PROBE, SCRIPT, NETWORK):
+    for name in (PROBE, SCRIPT, NETWORK, PROGRAM):
         _files.check_writable(folder / name, option)
     script = folder / SCRIPT
     if script.exists() and not script.read_bytes().startswith(_script().splitlines()[0].encode()):
@@ -60,22 +63,30 @@ class Export:
         checkpoint: the file with the network's weights, if the script needs --checkpoint
         network: the network's weights, written beside the probe if they come from a file of the user, which may have
             other names and more in it
+        program: the network up to the tap, written beside the probe if it is not timm's
+        problem: why torch cannot write such a program; else empty
     """
 
     probe: Linear
     about: Mapping[str, Any]
     checkpoint: Path | None
     network: Mapping[str, torch.Tensor]
+    program: bytes = b""
+    problem: str = ""
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write the files; see `Recommendation.save`."""
         check(folder, str(folder))
+        if self.problem:
+            raise StoreError(f"{folder}: torch.export cannot write the network ({self.problem}); nothing is written")
         arrays = {name: torch.from_numpy(getattr(self.probe, name)) for name in ("mean", "scale", "weight", "bias")}
         content = save(arrays, metadata={"probebench": json.dumps(self.about)})
         _files.write(folder / PROBE, content)
         _files.write(folder / SCRIPT, _script())
         if self.network:
             _files.write(folder / NETWORK, save(dict(self.network)))
+        if self.program:
+            _files.write(folder / PROGRAM, self.program)
         return folder / PROBE, folder / SCRIPT
 
 
@@ -102,6 +113,13 @@ def export(
     checkpoint = Path(str(embedded_weights(spec))) if not own and spec.weights.startswith("embedded:") else None
     mean, std = (values.flatten().tolist() for values in pixel_statistics(protocol, spec))
     kind = "checkpoint" if own or checkpoint is not None else "random" if spec.weights == "random" else "timm"
+    program, problem = b"", ""
+    if isinstance(built.net, Adapter):
+        kind = "program"
+        try:
+            program = export_program(built.net, tap, protocol.pooling, spec.input_size)
+        except Exception as error:  # torch raises many kinds
+            problem = describe(error)
     about = {
         "probebench": __version__,
         "model": spec.name,
@@ -118,9 +136,9 @@ def export(
             "source": _overlay(spec),
             "seed": spec.seed or 0,
             "blocks": blocks,
-            "digest": digest(built.net),
+            "digest": hashlib.sha256(program).hexdigest() if kind == "program" else digest(built.net),
         },
-        "features": recipe(built.net, tap),
+        "features": recipe(built.net, tap) if kind != "program" else {},
         "preprocessing": {
             "size": spec.input_size,
             "interpolation": protocol.resizing(spec),
@@ -128,7 +146,8 @@ def export(
             "std": std,
         },
     }
-    return Export(probe, about, checkpoint, _tensors_of(built.net) if own else {})
+    tensors = _tensors_of(built.net) if own and kind != "program" else {}
+    return Export(probe, about, checkpoint, tensors, program, problem)
 
 
 def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
@@ -146,14 +165,20 @@ def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
         with torch.inference_mode(), reader.attached():
             return reader.read(image)[0]
 
+    def keep(blocks: Any) -> None:
+        if isinstance(net, Adapter):
+            net.keep_blocks(blocks)
+        else:
+            net.blocks = blocks
+
     whole, before = net.blocks, seen()
     try:
-        net.blocks = whole[:needed]
+        keep(whole[:needed])
         if torch.allclose(seen(), before, rtol=1e-4, atol=1e-6):
             return needed
     except (IndexError, AssertionError, RuntimeError, TypeError, ValueError):
         pass  # the forward pass needs all blocks
-    net.blocks = whole
+    keep(whole)
     return depth
 
 

@@ -47,7 +47,7 @@ def recommend(
     """Probe all taps of a model under ``default@2``, and choose one on held-out training images.
 
     Args:
-        model: a name of the built-in catalog, ``timm:`` and timm's name, or a spec
+        model: a name of the built-in catalog, a library and its name (``timm:NAME``, ``hf:NAME``), or a spec
         data: a folder of images, see `probebench.recommendation.images.find_images`; or a name of the catalog, or a
         spec
         budget: number of taps that get the full probe besides ``final``: the best of a screening by a ridge probe on

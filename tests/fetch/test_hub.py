@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import time
 
 import huggingface_hub
@@ -10,7 +11,7 @@ import pytest
 
 from probebench.catalog import Catalog, ModelSpec
 from probebench.errors import FetchError, Unreachable, WeightsError
-from probebench.fetch.hub import cached, download, handle, needs_download, require
+from probebench.fetch.hub import cached, configured_folder, download, handle, needs_download, require
 from tests.hub import at
 
 CATALOG = Catalog.default()
@@ -152,3 +153,49 @@ def test_what_needs_no_download():
 def test_what_a_command_line_calls_a_model():
     assert handle(SPEC) == "vit_b16"
     assert handle(ModelSpec("own", "vit_base_patch16_224.mae")) == "timm:vit_base_patch16_224.mae"
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_model_of_transformers_is_downloaded_with_its_configuration(hub, parts):
+    config = b'{"model_type": "vit"}'
+    hub.files["/someone/net/resolve/main/config.json"] = config
+    hub.files["/someone/net/resolve/main/pytorch_model.bin"] = b"never downloaded"
+    spec = ModelSpec("own", "hf:someone/net")
+    assert needs_download(spec)
+    assert cached(spec) is None
+    assert (configured_folder(spec) / "config.json").read_bytes() == config
+    asked = len(hub.requests)
+    configured_folder(spec)
+    assert len(hub.requests) == asked
+    with pytest.raises(FetchError, match=r"someone/net has no file model\.safetensors or model\.safetensors\.index"):
+        download(spec)
+    if parts == 1:
+        hub.files["/someone/net/resolve/main/model.safetensors"] = CONTENT
+    else:
+        names = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+        index = json.dumps({"weight_map": names}).encode()
+        hub.files["/someone/net/resolve/main/model.safetensors.index.json"] = index
+        for name in names.values():
+            hub.files[f"/someone/net/resolve/main/{name}"] = CONTENT
+    hub.files["/someone/net/resolve/main/preprocessor_config.json"] = b"{}"
+    folder = download(spec).parent
+    assert {path.name for path in folder.iterdir()} >= {"config.json", "preprocessor_config.json"}
+    assert len(list(folder.glob("*.safetensors"))) == parts
+    assert cached(spec) == require(spec) == download(spec)
+    assert handle(spec) == "hf:someone/net"
+
+
+def test_a_configuration_that_cannot_be_had(hub, monkeypatch):
+    spec = ModelSpec("own", "hf:someone/net")
+    with pytest.raises(FetchError, match="someone/net does not exist on the hub or is private"):
+        configured_folder(spec)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(Unreachable, match="configuration of model 'own' is not on this machine, and HF_HUB_OFFLINE"):
+        configured_folder(spec)
+
+
+def test_weights_of_open_clip_have_names_of_their_own(hub):
+    spec = ModelSpec("own", "open_clip:ViT-B-32/tag", source="laion/clip")
+    hub.files["/laion/clip/resolve/main/open_clip_model.safetensors"] = CONTENT
+    assert download(spec).read_bytes() == CONTENT
+    assert handle(spec) == "open_clip:ViT-B-32/tag"

@@ -32,6 +32,7 @@ from probebench.features.hooks import TapReader
 from probebench.fetch.hub import download
 from probebench.models.build import build_model
 from probebench.models.timm_spec import complete_spec
+from probebench.probes.linear import Linear
 from probebench.recommendation import classify
 from probebench.recommendation.export import _cut, export
 from probebench.recommendation.hook_recipe import recipe
@@ -232,6 +233,40 @@ def test_the_network_of_a_users_checkpoint_is_written_beside_the_probe(found, tm
     assert out.stdout.startswith(f"{image}\t")
     net = classify.build(json.loads(json.dumps(written.about)), tmp_path / "out" / "network.safetensors")
     torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
+
+
+def test_a_network_of_another_library_is_written_as_a_program(tmp_path, monkeypatch):
+    pixels = {"depth": 2, "input_size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    built = build_model(ModelSpec("mine", "tests.models.libraries.networks:fixed", **pixels))
+    tap, rng = Tap(1, "act"), np.random.default_rng(0)
+    zeros, weight = np.zeros(48, np.float32), rng.normal(size=(3, 48)).astype(np.float32)
+    probe = Linear(np.arange(3), zeros, zeros + 1, weight, np.zeros(3, np.float32))
+    image = tmp_path / "image.png"
+    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(image)
+    reader = TapReader(built.net, [tap], "mean")
+    view = torch.from_numpy(pixels).permute(2, 0, 1)[None].float().div(255).sub(0.5).div(0.5)
+    with torch.inference_mode(), reader.attached():
+        scores = probe.scores(reader.read(view)[0].numpy())
+    likely = torch.from_numpy(scores).softmax(dim=1)[0]
+    written = export(built, None, tap, probe, ["a", "b", "c"], DEFAULT, {})
+    assert (written.about["network"]["blocks"], written.network) == (1, {})
+    _, script = written.write(tmp_path / "out")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name in ("timm", "probebench"):  # the script does without them
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not to be used')")
+    out = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=False)
+    assert out.stdout == f"{image}\t{'abc'[int(likely.argmax())]}\t{likely.max():.3f}\n", out.stderr
+    program = tmp_path / "out" / "network.pt2"
+    program.write_bytes(program.read_bytes() + b"x")
+    out = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=False)
+    assert out.stderr == f"classify.py: {program} is not the network of mine that the probe was trained on\n"
+    program.unlink()
+    out = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=False)
+    assert out.stderr.endswith("network.pt2 with the network of mine is missing; it was written with the probe\n")
+    with pytest.raises(StoreError, match=r"torch\.export cannot write the network \(no\); nothing is written"):
+        replace(written, problem="no").write(tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 # The command

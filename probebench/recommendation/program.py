@@ -1,0 +1,42 @@
+"""Write a network up to a tap as a program of `torch.export`, which runs without the library that it came from."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import torch
+from torch import nn
+
+from probebench.catalog.taps import Tap
+from probebench.features.hooks import TapReader
+from probebench.models.adapter import Adapter
+
+
+class _Features(nn.Module):
+    """From images, float32 of shape (images, 3, size, size), to the features of a tap."""
+
+    def __init__(self, net: Adapter, tap: Tap, pooling: str) -> None:
+        super().__init__()
+        self.net = net
+        self.reader = TapReader(net, [tap], pooling)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.net.forward_features(images)
+        return self.reader.collect()[0]
+
+
+def export_program(net: Adapter, tap: Tap, pooling: str, size: int) -> bytes:
+    """Return the content of a file for `torch.export.load`: the features of one image at a tap.
+
+    Raises:
+        Exception: of torch, of many kinds, for a network that it cannot export
+    """
+    features = _Features(net, tap, pooling).eval()
+    device = next(net.parameters()).device
+    with warnings.catch_warnings(), torch.no_grad(), features.reader.attached():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(features, (torch.zeros(1, 3, size, size, device=device),), strict=False)
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+    return buffer.getvalue()
