@@ -151,7 +151,7 @@ def _kind_of_zip(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if any(name.endswith(".npy") for name in names):
-        return "arrays of numpy (.npz), as the original JAX code writes them; they are not read yet"
+        return "arrays of numpy (.npz), not a checkpoint of torch"
     if not any(name.endswith("/data.pkl") for name in names):
         return "a zip archive, not a file of torch.save; unpack it first"
     return "TorchScript" if any(name.endswith("/constants.pkl") for name in names) else "torch"

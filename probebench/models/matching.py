@@ -8,18 +8,13 @@ tensors, and every tensor of the file is used or known to be no part of the netw
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import logging
 import re
-import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -28,26 +23,11 @@ from probebench._format import list_some
 from probebench.catalog import ModelSpec
 from probebench.errors import WeightsError, unknown
 from probebench.models import checkpoint
+from probebench.models.conversion import NO_PART, PERIODS, Problems, convert, find_lost, find_problems
+from probebench.models.jax_weights import is_npz, read_npz
 from probebench.models.names import families_of, rename
-from probebench.models.timm_spec import classifier_tensors
 
-_PERIODS = "rope.periods"
-_PATCHES = "patch_embed.proj.weight"
 _POSITIONS = ("pos_embed", "visual.positional_embedding", "module.visual.positional_embedding")
-
-_NO_PART = re.compile(
-    r"(?:\w*head\w*|decoder\w*|proj\w*|predict\w*|classif\w*|pooler|fc|mask_token|mask_embed|lm_\w+|logit_\w+|text\w*"
-    r"|pre_logits|local_cls_norm|dino_\w+|ibot_\w+|loss\w*|criterion|queue\w*|center)\b"
-)
-"""What lies beside a network in a checkpoint: heads, decoders, other towers, losses. Matched at the start of a name."""
-
-_UNUSED = re.compile(
-    r"(?:relative_position_index|attn_mask|num_batches_tracked|bias_mask|pos_embed|position\w*|positional_\w+)$"
-)
-"""The ends of names of tensors that timm computes anew, or resamples."""
-
-_TEXT = ("transformer", "token_embedding", "ln_final")
-"""Parts of CLIP's text tower, beside a network under ``visual.``."""
 
 _PUBLISHED = (
     ("teacher", "student", "DINO, iBOT and DINOv2 evaluate the teacher"),
@@ -56,14 +36,6 @@ _PUBLISHED = (
     ("online", "target", "BYOL evaluates the online network"),
 )
 """Names of two copies of a network, the one that is evaluated first, and what says so (the training code of each)."""
-
-
-class _Problems(NamedTuple):
-    """Differences from the tensors of the network, a phrase each; all empty if the tensors fit."""
-
-    missing: list[str]
-    unexpected: list[str]
-    shapes: list[str]
 
 
 @dataclass(frozen=True)
@@ -81,7 +53,7 @@ class Candidate:
     prefix: str
     made_for: int
     tensors: dict[str, torch.Tensor]
-    problems: _Problems
+    problems: Problems
     family: str = ""
     left_out: tuple[str, ...] = ()
     copies: str = ""
@@ -110,7 +82,7 @@ def load_weights(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None
     """
     where = f"weights of model {spec.name!r} ({path})"
     check_sha256(path, spec, where, sha256)
-    tables = checkpoint.read_tables(path, where)
+    tables = {"": read_npz(net, path, where)} if is_npz(path) else checkpoint.read_tables(path, where)
     wanted = _select(spec, tables, where)
     prefix = spec.checkpoint_prefix
     if prefix is not None and not any(name.startswith(prefix) for state in wanted.values() for name in state):
@@ -143,7 +115,7 @@ def load_weights(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None
         said = f"entries are tried in the order {', '.join(checkpoint.KNOWN)}"
     net.load_state_dict(chosen.tensors)
     if chosen.periods is not None:
-        net.get_buffer(_PERIODS).copy_(chosen.periods)
+        net.get_buffer(PERIODS).copy_(chosen.periods)
     copies = f"their file has another copy of the network {' and '.join(others)} ({said})" if others else ""
     return replace(chosen, copies=copies)
 
@@ -205,10 +177,10 @@ def _candidate(net: nn.Module, entry: str, state: dict[str, torch.Tensor], prefi
     found = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     outside = [name for name in state if not name.startswith(prefix)]
     beside, inside = _set_aside(net, found)
-    tensors = _convert(net, inside)
-    problems = _find_problems(net, tensors)
+    tensors = convert(net, inside)
+    problems = find_problems(net, tensors)
     if not any(problems):
-        lost = _find_lost(net, inside, tensors)
+        lost = find_lost(net, inside, tensors)
         problems.unexpected.extend(f"{name} has no place in the network" for name in lost)
     left_out = tuple(sorted([*outside, *(prefix + name for name in beside)]))
     size, periods = _input_size_of(net, found), _other_periods(net, found)
@@ -220,7 +192,7 @@ def _other_periods(net: nn.Module, state: Mapping[str, torch.Tensor]) -> torch.T
 
     A published file has them rounded to bfloat16.
     """
-    found, own = state.get("rope_embed.periods"), dict(net.named_buffers()).get(_PERIODS)
+    found, own = state.get("rope_embed.periods"), dict(net.named_buffers()).get(PERIODS)
     if found is None or own is None or found.shape != own.shape:
         return None
     return None if torch.allclose(found.double(), own.double(), rtol=2**-8) else found
@@ -237,7 +209,7 @@ def _set_aside(
     beside = {
         name: tensor
         for name, tensor in state.items()
-        if name not in want and name.partition(".")[0] not in own and _NO_PART.match(name)
+        if name not in want and name.partition(".")[0] not in own and NO_PART.match(name)
     }
     # timm tells by a mask token what code a file is of.
     kept = {name: tensor for name, tensor in state.items() if name not in beside or name == "mask_token"}
@@ -268,111 +240,6 @@ def _find_prefixes(net: nn.Module, state: Mapping[str, torch.Tensor]) -> list[st
     return [*(prefix for prefix in prefixes if prefix), *sorted(clip - {"", *prefixes})]
 
 
-def _convert(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Convert tensors to the form of a network, if timm knows how, and replace a classifier that does not fit."""
-    want, patches = net.state_dict(), state.get(_PATCHES)
-    state = dict(_convert_by_timm(net, state) if any(_find_problems(net, state)) else state)
-    # timm also resamples patch embeddings of another patch size, but that is another network.
-    if patches is not None and _PATCHES in want and patches.ndim == want[_PATCHES].ndim == 4:
-        state[_PATCHES] = patches
-    for name, tensor in state.items():  # (width,) and (1, 1, width) are the same
-        if name in want and _squeezed(tensor) == _squeezed(want[name]):
-            state[name] = tensor.reshape(want[name].shape)
-    # A fine-tuned network has another classifier, which no tap reads.
-    for name in classifier_tensors(net, state):
-        if name not in want or name not in state or state[name].shape != want[name].shape:
-            state.pop(name, None)
-            if name in want:
-                state[name] = want[name]
-    if "mask_token" not in want:
-        state.pop("mask_token", None)
-    return state
-
-
-def _squeezed(tensor: torch.Tensor) -> list[int]:
-    return [size for size in tensor.shape if size != 1]
-
-
-def _convert_by_timm(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Apply timm's conversion of checkpoints from other code: names, fused matrices, position tables."""
-    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    if convert is None:
-        return state
-    try:
-        with _silence():
-            return dict(convert(dict(state), net))
-    except Exception:  # written for the checkpoints it knows; what does not fit is reported afterwards
-        return state
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep what timm prints and logs while it converts out of our output."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _find_lost(net: nn.Module, state: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """List the tensors of a file whose values the converted ones do not have: dropped by timm's conversion, or changed.
-
-    Values are compared, not names: a tensor may have become a third of another, or been turned.
-    """
-    classifier = set(classifier_tensors(net, state))
-    changed = [name for name, tensor in state.items() if tensors.get(name) is not tensor and name not in classifier]
-    changed = [name for name in changed if _counts(net, state, name)]
-    if not changed:
-        return []
-    held = {_values_of(part) for tensor in tensors.values() for part in (tensor, *_thirds(tensor))}
-    return [
-        name
-        for name in changed
-        if _values_of(state[name]) not in held
-        # Query, key and value of a bias may have gone different ways, and the key's be left out as zeros.
-        and not all(_values_of(part) in held or not part.any() for part in _thirds(state[name]) or (state[name],))
-    ]
-
-
-def _counts(net: nn.Module, state: Mapping[str, torch.Tensor], name: str) -> bool:
-    """Return whether a tensor that timm's conversion changed or dropped would change the features."""
-    if _UNUSED.search(name) or _NO_PART.match(name.removeprefix("visual.")):
-        return False
-    if name.partition(".")[0] in _TEXT:
-        return False
-    if name == "cls_token" and "register_tokens" in state:
-        return False  # timm adds its position to it
-    if name == "rope_embed.periods" and _PERIODS in dict(net.named_buffers()):
-        return False  # see `_other_periods`
-    return bool(state[name].any())
-
-
-def _thirds(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return tensor.chunk(3) if tensor.ndim and len(tensor) % 3 == 0 else ()
-
-
-def _values_of(tensor: torch.Tensor) -> tuple[int, float, float]:
-    """Return what tells the values of a tensor from others, whatever its shape: their number and two sums."""
-    values = tensor.detach().double().nan_to_num().flatten()
-    return values.numel(), round(values.sum().item(), 6), round(values.square().sum().item(), 6)
-
-
-def _find_problems(net: nn.Module, state: Mapping[str, torch.Tensor]) -> _Problems:
-    want = net.state_dict()
-    return _Problems(
-        missing=[f"{name} is missing" for name in want if name not in state],
-        unexpected=[f"{name} is not part of the network" for name in state if name not in want],
-        shapes=[
-            f"{name} has shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
-            for name, tensor in want.items()
-            if name in state and state[name].shape != tensor.shape
-        ],
-    )
-
-
 def _explain_misfit(spec: ModelSpec, candidates: list[Candidate], tables: Mapping[str, object]) -> str:
     """Describe what does not fit in the closest candidate, and name the other tables of the file."""
 
@@ -389,7 +256,7 @@ def _explain_misfit(spec: ModelSpec, candidates: list[Candidate], tables: Mappin
     return f"the tensors do not match the architecture {spec.architecture}{kwargs}{at}: {problems}{more}"
 
 
-def _hint(spec: ModelSpec, problems: _Problems) -> str:
+def _hint(spec: ModelSpec, problems: Problems) -> str:
     """Say what to do about differences that many have had; empty for others."""
     missing, unexpected = set(problems.missing), " ".join(problems.unexpected)
     if missing == {"norm.weight is missing", "norm.bias is missing"} and "fc_norm.weight is not" in unexpected:
@@ -408,14 +275,23 @@ def _hint(spec: ModelSpec, problems: _Problems) -> str:
 def _input_size_of(net: nn.Module, state: Mapping[str, torch.Tensor]) -> int:
     """Return the input size that position embeddings were made for if it is not the network's, else 0.
 
-    Position embeddings are those of prefix tokens, followed by those of a square of patches.
+    Position embeddings are those of prefix tokens, followed by those of a square of patches. Tables of relative
+    positions have a row for each of the 2 n - 1 by 2 n - 1 distances in a square of n by n patches, and three for a
+    class token.
     """
     embed = getattr(net, "patch_embed", None)
-    found = next((state[name] for name in _POSITIONS if name in state), None)
     patches, size = getattr(embed, "num_patches", None), getattr(embed, "img_size", None)
-    if not patches or not size or found is None or found.ndim not in (2, 3):
+    if not patches or not size:
         return 0
-    side, own = isqrt(found.shape[-2]), isqrt(patches)
+    found = next((state[name] for name in _POSITIONS if name in state), None)
+    table = next((state[name] for name in state if name.endswith("relative_position_bias_table")), None)
+    if found is not None and found.ndim in (2, 3):
+        side = isqrt(found.shape[-2])
+    elif table is not None and table.ndim == 2:
+        side = (isqrt(len(table)) + 1) // 2
+    else:
+        return 0
+    own = isqrt(patches)
     return 0 if side == own else side * int(size[0]) // own
 
 

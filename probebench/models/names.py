@@ -41,8 +41,24 @@ _ATTENTION = (
 )
 _EMBEDDINGS = (
     (r"(^|\.)embeddings\.(cls_token|mask_token)$", r"\1\2"),
+    (r"(^|\.)embeddings\.distillation_token$", r"\1dist_token"),
     (r"(^|\.)embeddings\.position_embeddings$", r"\1pos_embed"),
     (r"(^|\.)embeddings\.patch_embeddings\.(?:projection\.)?(weight|bias)$", r"\1patch_embed.proj.\2"),
+)
+_VIT = (
+    *_EMBEDDINGS,
+    (r"(^|\.)embeddings\.register_tokens$", r"\1register_tokens"),
+    (r"(^|\.)encoder\.layer\.(\d+)\.", r"\1blocks.\2."),
+    (r"(^|\.)layers?\.(\d+)\.", r"\1blocks.\2."),
+    *_ATTENTION,
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"(\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+    (r"\.mlp\.weights_in\.", ".mlp.w12."),
+    (r"\.mlp\.weights_out\.", ".mlp.w3."),
+    (r"(^|\.)layernorm\.(weight|bias)$", r"\1norm.\2"),
 )
 
 FAMILIES = (
@@ -64,26 +80,20 @@ FAMILIES = (
         ),
     ),
     Family(
-        "transformers",
-        r"(^|\.)embeddings\.patch_embeddings\.projection\.",
+        "BEiT of transformers",
+        r"\.lambda_1$",
         (
-            *_EMBEDDINGS,
-            (r"(^|\.)embeddings\.register_tokens$", r"\1register_tokens"),
-            (r"(^|\.)encoder\.layer\.(\d+)\.", r"\1blocks.\2."),
-            (r"(^|\.)layers?\.(\d+)\.", r"\1blocks.\2."),
-            *_ATTENTION,
-            (r"\.layernorm_before\.", ".norm1."),
-            (r"\.layernorm_after\.", ".norm2."),
-            (r"\.intermediate\.dense\.", ".mlp.fc1."),
-            (r"(\.\d+)\.output\.dense\.", r"\1.mlp.fc2."),
-            (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
-            (r"\.mlp\.weights_in\.", ".mlp.w12."),
-            (r"\.mlp\.weights_out\.", ".mlp.w3."),
-            (r"(^|\.)layernorm\.(weight|bias)$", r"\1norm.\2"),
+            (r"\.attention\.(?:attention\.)?(?:query|q_proj)\.bias$", ".attn.q_bias"),
+            (r"\.attention\.(?:attention\.)?(?:value|v_proj)\.bias$", ".attn.v_bias"),
+            (r"\.(?:attention\.){0,2}relative_position_bias\.(relative_\w+)$", r".attn.\1"),
+            (r"\.lambda_([12])$", r".gamma_\1"),
+            (r"(^|\.)pooler\.layernorm\.(weight|bias)$", r"\1fc_norm.\2"),
+            *_VIT,
         ),
     ),
+    Family("transformers", r"(^|\.)embeddings\.patch_embeddings\.projection\.", _VIT),
     Family(
-        "CLIP of transformers",
+        "CLIP or SigLIP of transformers",
         r"(^|\.)embeddings\.patch_embedding\.weight$",
         (
             (r"(^|\.)embeddings\.class_embedding$", r"\1cls_token"),
@@ -92,6 +102,11 @@ FAMILIES = (
             (r"(^|\.)pre_layrnorm\.", r"\1norm_pre."),
             (r"(^|\.)post_layernorm\.", r"\1norm."),
             (r"(^|\.)encoder\.layers\.(\d+)\.", r"\1blocks.\2."),
+            (r"(^|\.)head\.probe$", r"\1attn_pool.latent"),
+            (r"(^|\.)head\.attention\.in_proj_(weight|bias)$", r"\1attn_pool.in_proj.\2"),
+            (r"(^|\.)head\.attention\.out_proj\.", r"\1attn_pool.proj."),
+            (r"(^|\.)head\.layernorm\.", r"\1attn_pool.norm."),
+            (r"(^|\.)head\.mlp\.", r"\1attn_pool.mlp."),
             *_ATTENTION,
             (r"\.layer_norm([12])\.", r".norm\1."),
         ),
@@ -132,6 +147,7 @@ FAMILIES = (
 )
 
 _QUERY = re.compile(r"^(.*\.attn\.)q\.(weight|bias)$")
+_POOL = re.compile(r"^(.*attn_pool\.)in_proj\.(weight|bias)$")
 
 
 def families_of(names: Mapping[str, object]) -> list[Family]:
@@ -151,6 +167,11 @@ def rename(family: Family, state: Mapping[str, torch.Tensor]) -> dict[str, torch
 
 def _fuse(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     for name in list(state):
+        if match := _POOL.match(name):
+            start, end = match.groups()
+            query, *others = state.pop(name).chunk(3)
+            state |= {f"{start}q.{end}": query, f"{start}kv.{end}": torch.cat(others)}
+            continue
         match = _QUERY.match(name)
         if match is None:
             continue

@@ -93,7 +93,7 @@ def test_a_file_is_what_its_bytes_say_whatever_its_name(tmp_path, name, content)
         (zipped(), "a zip archive, not a file of torch.save; unpack it first"),
         (tarred(), "a tar archive; unpack it first"),
         (gzip.compress(saved(STATE)), "a gzip archive; unpack it first"),
-        (arrays(), "arrays of numpy (.npz), as the original JAX code writes them"),
+        (arrays(), "arrays of numpy (.npz), not a checkpoint of torch"),
         (b"\x93NUMPY\x01\x00", "a single array of numpy"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
         (b'{"a": 1}', "a JSON file that is no index of a checkpoint in parts"),

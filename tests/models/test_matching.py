@@ -232,6 +232,14 @@ MAE_DECODER = {
 }
 
 
+def test_relative_positions_that_are_resampled_are_told(tmp_path):
+    state = body(network("beit_base_patch16_224", num_classes=0).state_dict())
+    assert load(tmp_path, state, architecture="beit_base_patch16_224").made_for == 0
+    larger = timm.create_model("beit_base_patch16_224", num_classes=0, **SMALL | {"img_size": 64}).state_dict()
+    tables = {name: tensor for name, tensor in larger.items() if "relative_position" in name}
+    assert load(tmp_path, state | body(tables), architecture="beit_base_patch16_224").made_for == 64
+
+
 @pytest.mark.parametrize(
     "beside",
     [
