@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from probebench._format import interval, percent
+from probebench._format import counted, interval, percent
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import FINAL, Tap
@@ -108,10 +110,10 @@ class SweepResult:
         if self.weights_family:
             notes.append(f"{start} the names of {self.weights_family} in their file were translated to timm's")
         if self.weights_left_out:
-            names, count = self.weights_left_out[:3], len(self.weights_left_out)
+            count = len(self.weights_left_out)
             notes.append(
-                f"{start} {count} tensor{'s' if count > 1 else ''} of their file, no part of the network, "
-                f"{'were' if count > 1 else 'was'} left out: {', '.join(names)}{', ...' if count > 3 else ''}"
+                f"{start} {counted(count, 'tensor')} of their file, no part of the network, "
+                f"{'were' if count > 1 else 'was'} left out: {_group(self.weights_left_out)}"
             )
         if self.weights_copies:
             notes.append(
@@ -168,6 +170,15 @@ class SweepResult:
             lines += [f"  {_format_row(best)}, the best on {on} images"]
             lines += [f"  {_format_row(row)}" for row in rows if row["tap"] == FINAL != best["tap"]]
         return "\n".join(lines) + ">"
+
+
+def _group(names: Sequence[str]) -> str:
+    """Name all tensors in a few words: those whose names begin with the same part are counted together."""
+    counts = Counter(name.partition(".")[0] for name in names)
+    return ", ".join(
+        next(name for name in names if name.partition(".")[0] == part) if count == 1 else f"{part}.* ({count})"
+        for part, count in counts.items()
+    )
 
 
 def _format_row(row: dict[str, Any]) -> str:

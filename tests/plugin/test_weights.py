@@ -56,7 +56,9 @@ def test_where_in_a_file_the_network_was_found_is_told_once(case_file):
     first, patches = state["pos_embed"].split([1, 16], dim=1)
     state["pos_embed"] = torch.cat([first, patches.repeat(1, 4, 1)], dim=1)
     state = {f"backbone.{name}": tensor for name, tensor in state.items()} | {
-        "projector.weight": state["norm.weight"] + 1
+        "projector.weight": state["norm.weight"] + 1,
+        "decoder.0.weight": state["norm.weight"] + 2,
+        "decoder.1.weight": state["norm.weight"] + 3,
     }
     plain = {name: tensor + 1 for name, tensor in state.items()}
     torch.save({"model": plain, "model_ema": state}, case_file.path / "own.pt")
@@ -66,7 +68,8 @@ def test_where_in_a_file_the_network_was_found_is_told_once(case_file):
     assert told == [
         "weights of glyphvit: those in the entry 'model_ema' of their file",
         "weights of glyphvit: names in their file have the prefix 'backbone.', which was dropped",
-        "weights of glyphvit: 1 tensor of their file, no part of the network, was left out: projector.weight",
+        "weights of glyphvit: 3 tensors of their file, no part of the network, were left out: "
+        "decoder.* (2), projector.weight",
         "weights of glyphvit: their file has another copy of the network in its entry 'model' under the prefix "
         "'backbone.' of its names (entries are tried in the order state_dict_ema, model_ema, state_dict, model); "
         "checkpoint_key and checkpoint_prefix in its ModelSpec name one",
