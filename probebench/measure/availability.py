@@ -151,6 +151,13 @@ class Availability:
         decision = self._decisions[sweep]
         return decision if decision is None or decision.cases == cases else replace(decision, cases=cases)
 
+    def skip(self, sweep: Sweep, cases: int, reason: str) -> SkippedSweep:
+        """Skip a sweep for a reason that was found when it was measured."""
+        requested = self._requested.has_model(sweep.model) or self._requested.has_dataset(sweep.dataset)
+        skipped = SkippedSweep(sweep, cases, False, (), requested, self._requested.has_model(sweep.model), reason)
+        self._decisions[sweep] = skipped
+        return skipped
+
     def skip_unreachable(self, sweep: Sweep, cases: int) -> SkippedSweep:
         """Skip a sweep whose download failed because a host does not answer, and all sweeps that need the same host."""
         self._weights.clear()

@@ -34,6 +34,7 @@ class SweepOutcome:
         unreachable: the explanation if something had to be downloaded and there is no network
         error: the explanation if it failed, one line
         traceback: of a failure that is not one of probebench's own errors
+        stopped: whether something outside has stopped it, such as a time limit, so that it may succeed another time
         explained_by: id of the test that explained a failure
     """
 
@@ -49,6 +50,7 @@ class SweepOutcome:
     unreachable: str = ""
     error: str | None = None
     traceback: str = ""
+    stopped: bool = False
     explained_by: str | None = None
 
     def case(self, case: Case) -> CaseRecord | None:

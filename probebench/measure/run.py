@@ -6,7 +6,6 @@ Nothing here knows pytest or writes files: `probebench.plugin.finish` does.
 from __future__ import annotations
 
 import copy
-import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,6 +74,7 @@ class Run:
         stored: baselines by sweep; by default they are read from their files
         journal: keeps finished sweeps on disk for `--probe-resume`
         began: the time of `time.perf_counter` from which the run counts; by default now
+        interruptions: exceptions that end the run, as Ctrl-C does, not just the sweep in which they are raised
 
     Attributes:
         cache: of features; None if it is off
@@ -90,11 +90,13 @@ class Run:
         stored: Mapping[Sweep, Baseline | None] | None = None,
         journal: ResumeStore | None = None,
         began: float | None = None,
+        interruptions: tuple[type[Exception], ...] = (),
     ) -> None:
         self.options = options
         self.catalog = catalog
         self.hardware = dict(hardware or {})
         self._family, self._stored, self._journal = family, stored, journal
+        self._interruptions = interruptions
         self._over: dict[Sweep, SweepOutcome] = {}
         self._measuring: dict[Sweep, _Measuring] = {}
         self.cache = feature_cache(options)
@@ -116,6 +118,8 @@ class Run:
             self._measure(measuring, taps, progress)
             self._judge(measuring)
             outcome.complete = True
+        except self._interruptions:
+            raise
         except Unreachable as error:
             outcome.unreachable = str(error)
         except ProbebenchError as error:
@@ -173,6 +177,20 @@ class Run:
             for found in probe(prepared, plan, features, progress=progress):
                 result.taps[found.tap] = found
             del features  # before the next ones are there
+
+    def stop(self, sweep: Sweep, error: str) -> SweepOutcome:
+        """Count a sweep as failed, because something outside has stopped it; keep its finished taps.
+
+        Args:
+            error: why, in one line
+        """
+        if (known := self._over.get(sweep)) is not None:
+            return known
+        outcome = SweepOutcome(sweep, error=error, stopped=True)
+        if (measuring := self._measuring.pop(sweep, None)) is not None:
+            self._describe(outcome, measuring)
+        self.take(outcome)
+        return outcome
 
     def take(self, outcome: SweepOutcome) -> None:
         """Add a finished sweep, wherever it was measured."""
@@ -275,18 +293,11 @@ class Run:
             )
         return None
 
-    def complaints(self) -> list[str]:
-        """List everything that fails the run's cases, except sweeps that could not be measured."""
-        outcomes = self.outcomes()
-        found = [complaint for outcome in outcomes for complaint in outcome.complaints.values()]
-        if self.options.strict and not self.options.prune:
-            found += [f"stale: baseline {name} has no case" for outcome in outcomes for name in outcome.stale]
-        return found
-
-    def record(self, interrupted: bool, withheld: Sequence[WithheldRecord] = ()) -> Record:
+    def record(self, command: Sequence[str], interrupted: bool, withheld: Sequence[WithheldRecord] = ()) -> Record:
         """Make the run record of all that was measured so far, including unfinished sweeps.
 
         Args:
+            command: the command line of the run
             withheld: entries of the sweeps that were skipped because something is not on this machine, see
                 `probebench.reporting.availability.skipped_entries`
         """
@@ -296,7 +307,7 @@ class Run:
             hardware=hardware(sorted({sweep["device"] for sweep in sweeps})),
             started=self.started,
             duration=time.perf_counter() - self._clock,
-            command=list(sys.argv),
+            command=list(command),
             sweeps=sweeps,
             cases=[case for outcome in outcomes for case in outcome.cases],
             failures=[

@@ -38,14 +38,18 @@ class Engine(Protocol):
     def outcome(self, sweep: Sweep) -> SweepOutcome | SkippedSweep:
         """Measure a sweep, or wait for whoever measures it; called again for a sweep, return the same outcome."""
 
-    def gather(self, run: Run, interrupted: bool) -> bool:
-        """Bring what was measured elsewhere into the run. Called once, when the session ends.
+    def stop(self, sweep: Sweep, error: str) -> SweepOutcome:
+        """Count a sweep as failed, because something outside has stopped `outcome`, such as a time limit.
 
         Args:
-            interrupted: True if the session was interrupted, as far as pytest knows
+            error: why, in one line
+        """
 
-        Returns:
-            True if the session was interrupted
+    def gather(self, run: Run, ended_early: bool) -> None:
+        """Bring what was measured elsewhere into the run. Called once, when the tests are over.
+
+        Args:
+            ended_early: True if something has ended them, such as Ctrl-C or -x; sweeps may then be unfinished
         """
 
 

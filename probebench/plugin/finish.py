@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from probebench._files import relative
 from probebench._format import counted
 from probebench.errors import Note
@@ -19,21 +17,26 @@ if TYPE_CHECKING:
     from probebench.plugin.session import ProbeSession
 
 
-def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: bool) -> None:
-    """Save what was measured, and note what was done. A file that cannot be written fails the session.
+def finish(state: ProbeSession, run: Run, interrupted: bool) -> bool:
+    """Save what was measured, and note what was done.
 
     Args:
-        interrupted: True if the session was stopped from outside, or by an error of its own
+        interrupted: True if the run was stopped before its end, from outside, by failures or by an error of its own
+
+    Returns:
+        True if the session fails: a file cannot be written, or --probe-strict is given and a baseline is stale or
+        unused
     """
     if not run.options.outputs and not any(outcome.record or outcome.error for outcome in run.outcomes()):
-        return
+        return False
     config, notes = state.config, state.notes
+    command = ["pytest", *map(str, config.invocation_params.args)]
     withheld = skipped_entries(state.skipped.values(), state.catalog)
-    record = state.record = run.record(interrupted, withheld)
+    record = state.record = run.record(command, interrupted, withheld)
     problems: list[str] = []
     if run.options.update is not None:
         if interrupted:
-            notes.append(Note("info", "baselines: not updated, because the run was interrupted"))
+            notes.append(Note("info", "baselines: not updated, because the run did not get to its end"))
         else:
             written, problems = update_baselines(run)
             text = f"baselines: {counted(len(written), 'file')} updated in {relative(run.options.baselines)}"
@@ -45,7 +48,7 @@ def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: 
     except Exception as error:
         # An error in a user's hook must not cost the measurement.
         problems.append(f"pytest_probebench_record failed, its additions are dropped ({type(error).__name__}: {error})")
-        record = state.record = run.record(interrupted, withheld)
+        record = state.record = run.record(command, interrupted, withheld)
     notes += dict.fromkeys(note for outcome in run.outcomes() for note in outcome.notes)
     saved, warnings, unsaved = save_record(run, record)
     unreported = save_report(run, record, saved)
@@ -55,10 +58,12 @@ def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: 
         what = " (interrupted: what had finished)" if interrupted else ""
         notes.append(Note("info", f"run record: {relative(saved)}{what}"))
     if state.resume_store is not None:
-        if not interrupted and saved is not None:
+        stopped = any(outcome.stopped for outcome in run.outcomes())
+        if not interrupted and not stopped and saved is not None:
             state.resume_store.remove()
         elif state.resume_store.holds:
-            notes.append(Note("info", "To continue this run, repeat the command with --probe-resume."))
+            without = " and without -x or --maxfail" if interrupted and config.getoption("maxfail", 0) else ""
+            notes.append(Note("info", f"To continue this run, repeat the command with --probe-resume{without}."))
     if run.options.report is not None and not unreported:
         notes.append(Note("info", f"report: {relative(run.options.report)}"))
     notes += run.cache.notes() if run.cache is not None else []
@@ -76,6 +81,4 @@ def finish(session: pytest.Session, state: ProbeSession, run: Run, interrupted: 
     else:
         notes += [Note("warning", each) for each in unused]
     notes += [Note("error", problem) for problem in problems]
-    failed = problems or (run.options.strict and stale)
-    if failed and session.exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return bool(problems or (run.options.strict and stale))

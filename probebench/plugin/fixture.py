@@ -1,4 +1,4 @@
-"""The object behind the `probe` fixture: check one case, and report its time to pytest-benchmark."""
+"""The object behind the `probe` fixture: check one case, and enter it in the report of its test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from probebench.catalog.cases import Case
 from probebench.measure.outcome import SweepOutcome
-from probebench.plugin.items import UNMEASURED
+from probebench.plugin.benchmark import report_time
+from probebench.plugin.items import UNMEASURED, set_property
 from probebench.records.types import CaseRecord
 
 
@@ -59,53 +60,19 @@ class Probe:
         entry = outcome.case(self.case)
         if outcome.error is None and entry is not None:
             return entry
-        if outcome.explained_by is None:
-            outcome.explained_by = item.nodeid
-            if outcome.traceback:
+        if outcome.explained_by in (None, item.nodeid):  # a test that runs again because it failed explains it again
+            if outcome.explained_by is None and outcome.traceback:
                 item.add_report_section("call", "traceback", outcome.traceback)
+            outcome.explained_by = item.nodeid
             pytest.fail(f"sweep {self.case.sweep.id} could not be measured.\n{outcome.error}", pytrace=False)
-        item.user_properties.append(UNMEASURED)
+        set_property(item, UNMEASURED)
         pytest.fail(f"not measured: the sweep failed, see {outcome.explained_by}", pytrace=False)
 
     def _report(self, entry: CaseRecord) -> None:
         """Add the case to the report of its test."""
-        self._request.node.user_properties += [
-            ("probe_accuracy", entry["accuracy"]),
-            ("probe_verdict", entry["verdict"]),
-        ]
+        item = self._request.node
+        set_property(item, ("probe_accuracy", entry["accuracy"]))
+        set_property(item, ("probe_verdict", entry["verdict"]))
         if entry["baseline_accuracy"] is not None:
-            baseline = ("probe_baseline_accuracy", entry["baseline_accuracy"])
-            self._request.node.user_properties.append(baseline)
-        self._report_time(entry)
-
-    def _report_time(self, entry: CaseRecord) -> None:
-        """Report the attributed time to pytest-benchmark, unless it is not installed or is disabled."""
-        config = self._request.config
-        if not config.pluginmanager.has_plugin("benchmark") or getattr(config.option, "benchmark_skip", False):
-            return
-        if hasattr(config, "workerinput"):
-            return  # pytest-benchmark drops the results of worker processes, with a warning
-        clock = ChargedClock()
-        self._request.node.add_marker(pytest.mark.benchmark(group=f"probe {self.case.sweep.id}", timer=clock))
-        benchmark = self._request.getfixturevalue("benchmark")
-        benchmark.extra_info.update(
-            self.case.marks,
-            probe=self.case.id,
-            protocol=self.case.sweep.protocol,
-            accuracy=entry["accuracy"],
-            verdict=entry["verdict"],
-        )
-        benchmark.pedantic(clock.charge, args=(entry["seconds"],), rounds=1, iterations=1)
-
-
-class ChargedClock:
-    """A timer for pytest-benchmark that advances only by what it is charged: the cost of a case is already known."""
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-
-    def __call__(self) -> float:
-        return self._seconds
-
-    def charge(self, seconds: float) -> None:
-        self._seconds += seconds
+            set_property(item, ("probe_baseline_accuracy", entry["baseline_accuracy"]))
+        report_time(self._request, self.case, entry)

@@ -5,15 +5,16 @@ Everything heavy is imported inside the hooks that need it, so that a pytest run
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from probebench.errors import Note, ProbebenchError
+from probebench.plugin.benchmark import Benchmarks
 from probebench.plugin.collected import ends_after_collection
+from probebench.plugin.ending import Ending
 from probebench.plugin.gather import collect_items
-from probebench.plugin.items import SWEEP, UNMEASURED, param_of, skipped_of
+from probebench.plugin.items import SWEEP, UNMEASURED, param_of, set_property, skipped_of
 from probebench.plugin.local_engine import LocalEngine
 from probebench.plugin.options import add_options, parse_options
 from probebench.plugin.session import SESSION, ProbeSession
@@ -51,7 +52,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     try:
         options = parse_options(config)
         state = config.stash[SESSION] = ProbeSession(config, options)
-        plugins.register(state.interrupt)
+        plugins.register(Ending(state))
+        plugins.register(Benchmarks(config))
         if options.models or options.datasets or options.layers or options.sites or options.weights:
             state.prepare()
         if config.getoption("probe_protocol") is not None:
@@ -212,7 +214,7 @@ def probe(
     if not (skipped.named and state.options.strict):
         pytest.skip(reason)
     if request.node.nodeid != first[skipped.sweep]:
-        request.node.user_properties.append(UNMEASURED)
+        set_property(request.node, UNMEASURED)
         pytest.fail(f"not measured: the sweep is skipped, see {first[skipped.sweep]}", pytrace=False)
     pytest.fail(f"{name} was requested but could not be measured: {reason}", pytrace=False)
 
@@ -223,16 +225,6 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple
     if report.when in ("setup", "call") and report.failed and UNMEASURED in report.user_properties:
         return "not measured", "n", ("NOT MEASURED", {"red": True})
     return None
-
-
-@pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, Any]:
-    """Leave cases out of pytest-benchmark's table, unless --probe-benchmark-table or --benchmark-compare is given."""
-    groups = yield
-    if config.getoption("probe_benchmark_table") or config.getoption("benchmark_compare", None):
-        return groups
-    rest = [(name, [b for b in benchmarks if "probe" not in b["extra_info"]]) for name, benchmarks in groups]
-    return [(name, benchmarks) for name, benchmarks in rest if benchmarks]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -250,34 +242,30 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Save what was measured, also after an interruption; the terminal summary and the JUnit report come after this."""
-    state = session.config.stash[SESSION]
-    if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and state.collected.withheld:
-        session.exitstatus = pytest.ExitCode.OK  # as for tests that are all skipped
-    state.notes += [Note("warning", text) for text in dict.fromkeys(state.unreachable)]
-    if state.run is None and (state.began is None or state.worker is not None or not state.options.outputs):
-        return
-    run = state.ensure_run()
-    interrupted = state.interrupt.is_set or exitstatus in (
-        pytest.ExitCode.INTERRUPTED,
-        pytest.ExitCode.INTERNAL_ERROR,
-    )
-    interrupted = state.engine.gather(run, interrupted)
-    if state.worker is not None:  # the controller writes
-        return
-    from probebench.plugin import finish
-
-    unreachable = dict.fromkeys(outcome.unreachable for outcome in run.outcomes() if outcome.unreachable)
-    state.notes += [Note("warning", text) for text in unreachable]
-    finish.finish(session, state, run, interrupted)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Let a run whose models are all elsewhere pass, as one of tests that are all skipped does."""
+    if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.stash[SESSION].collected.withheld:
+        session.exitstatus = pytest.ExitCode.OK
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(config: pytest.Config) -> None:
     """Print the leaderboards; first, because pytest-benchmark may raise an exception in its own summary."""
-    state = config.stash[SESSION]
-    if state.worker is None and (state.record or state.skipped or state.notes):
+    _print_summary(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Print the leaderboards if pytest has not: what another plugin raises when a session ends keeps it from that."""
+    _print_summary(config)
+
+
+def _print_summary(config: pytest.Config) -> None:
+    state, reporter = config.stash.get(SESSION, None), config.pluginmanager.get_plugin("terminalreporter")
+    if state is None or state.worker is not None or state.summarized or reporter is None:
+        return
+    state.summarized = True
+    if state.record or state.skipped or state.notes:
         from probebench.plugin import terminal
 
-        terminal.summary(terminalreporter, state)
+        terminal.summary(reporter, state)

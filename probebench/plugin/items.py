@@ -47,3 +47,8 @@ def cases_of(items: Iterable[pytest.Item]) -> list[Case]:
 def skipped_of(item: pytest.Item) -> SkippedSweep | None:
     param = param_of(item)
     return param if param is not None and not is_case(param) else None
+
+
+def set_property(item: pytest.Item, found: tuple[str, object]) -> None:
+    """Set a user property of an item; one that runs again because it failed still has those of its first attempt."""
+    item.user_properties[:] = [each for each in item.user_properties if each[0] != found[0]] + [found]

@@ -57,9 +57,12 @@ class LocalEngine:
         """Measure a sweep, unless what it needs could not be downloaded for an earlier one."""
         return self._session.measure_or_skip(sweep, self._measure)
 
-    def gather(self, run: Run, interrupted: bool) -> bool:
+    def stop(self, sweep: Sweep, error: str) -> SweepOutcome:
+        """Keep the taps that had finished."""
+        return self._session.ensure_run().stop(sweep, error)
+
+    def gather(self, run: Run, ended_early: bool) -> None:
         """Nothing was measured elsewhere."""
-        return interrupted
 
     def _measure(self, sweep: Sweep, taps: Sequence[Tap]) -> SweepOutcome:
         from probebench.plugin import terminal

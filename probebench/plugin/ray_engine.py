@@ -70,11 +70,14 @@ class RayPlugin:
         outcome = self._engine.outcome(self._session.run, sweep)
         return self._session.skip_unreachable(sweep) if outcome.unreachable else outcome
 
-    def gather(self, run: Run, interrupted: bool) -> bool:
+    def stop(self, sweep: Sweep, error: str) -> SweepOutcome:
+        """Wait no longer. If the cluster has measured the sweep by the end of the run, `gather` takes it over."""
+        return self._session.ensure_run().stop(sweep, error)
+
+    def gather(self, run: Run, ended_early: bool) -> None:
         """Take over what has finished, and cancel the rest."""
         if self._engine is not None:
             self._engine.gather(run)
-        return interrupted
 
     def pytest_unconfigure(self) -> None:
         """Close the connection, also when the run did not begin."""

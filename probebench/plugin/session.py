@@ -14,6 +14,7 @@ import pytest
 from probebench.errors import Note
 from probebench.measure.options import Options
 from probebench.plugin.collected import Collected, Withheld
+from probebench.plugin.time_limit import describe_stop, no_alarm
 
 if TYPE_CHECKING:
     from probebench.catalog import Catalog, DatasetSpec, ModelSpec
@@ -31,16 +32,6 @@ if TYPE_CHECKING:
     from probebench.reporting.finished import FinishedSweeps
 
 
-class InterruptFlag:
-    """Remembers Ctrl-C: pytest can fail while it formats the traceback, before `exitstatus` is set."""
-
-    is_set = False
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self) -> None:
-        self.is_set = True
-
-
 @dataclass
 class ProbeSession:
     """One pytest session. Found in its config's stash, under `SESSION`.
@@ -49,7 +40,6 @@ class ProbeSession:
         config, options: known from the start
         engine: measures the sweeps; set when the session starts
         worker: the same object, in a worker process of pytest-xdist
-        interrupt: tells if the session was interrupted
         pruning, sharding: None without the options of that name
         errors: mistakes in marks, found while collecting
         notes: lines for the end of the run
@@ -65,14 +55,15 @@ class ProbeSession:
         undescribed: models whose preparation of images is shown when their weights have been downloaded
         unreachable: the reasons why something could not be downloaded, of sweeps that `run` does not have
         run: None until the first sweep is measured here, or elsewhere if anything is
-        record: None until the session ends
+        failed: node ids of the tests of cases that pytest counts as failed
+        record: None until the tests are over
+        summarized: whether the end of the report was printed
     """
 
     config: pytest.Config
     options: Options
     engine: Engine = field(init=False)
     worker: WorkerEngine | None = None
-    interrupt: InterruptFlag = field(default_factory=InterruptFlag)
     pruning: Pruning | None = None
     sharding: Sharding | None = None
     errors: list[str] = field(default_factory=list)
@@ -89,7 +80,9 @@ class ProbeSession:
     undescribed: set[str] = field(default_factory=set)
     unreachable: list[str] = field(default_factory=list)
     run: Run | None = None
+    failed: set[str] = field(default_factory=set)
     record: Record | None = None
+    summarized: bool = False
     _prepared: tuple[Catalog, CaseFilter] | None = None
     _conftest_specs: ConftestSpecs | None = None
     _availability: Availability | None = None
@@ -287,9 +280,17 @@ class ProbeSession:
 
     def make_run(self, options: Options) -> Run:
         """Make the object that measures this session's sweeps and keeps their results. Imports torch."""
-        from probebench.measure.run import Run
+        with no_alarm():
+            from probebench.measure.run import Run
 
-        return Run(options, self.catalog, self.collected.family, journal=self.resume_store, began=self.began)
+        return Run(
+            options,
+            self.catalog,
+            self.collected.family,
+            journal=self.resume_store,
+            began=self.began,
+            interruptions=(pytest.exit.Exception,),
+        )
 
     def ensure_run(self) -> Run:
         """The run, made when it is first needed: one that only finds out that there is no network needs none."""
@@ -303,7 +304,12 @@ class ProbeSession:
         """Measure a sweep, and note if it is skipped after all."""
         from probebench.measure.availability import SkippedSweep
 
-        found = self.engine.outcome(sweep)
+        try:
+            with no_alarm():
+                import probebench.measure.outcome  # noqa: F401  # and numpy
+            found = self.engine.outcome(sweep)
+        except pytest.fail.Exception as error:
+            found = self.engine.stop(sweep, describe_stop(error))
         if isinstance(found, SkippedSweep):
             self.skipped[sweep] = found
         return found
@@ -318,7 +324,12 @@ class ProbeSession:
             if self.finished is not None:
                 self.finished.drop(sweep)
             return skipped
-        outcome = measure(sweep, taps)
+        try:
+            outcome = measure(sweep, taps)
+        except pytest.skip.Exception as error:  # of a reader, as by pytest.importorskip
+            if self.finished is not None:
+                self.finished.drop(sweep)
+            return self.availability.skip(sweep, len(taps), str(error))
         return self.skip_unreachable(sweep) if outcome.unreachable else outcome
 
     def skip_unreachable(self, sweep: Sweep) -> SkippedSweep:

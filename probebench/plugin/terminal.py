@@ -156,13 +156,8 @@ def summary(terminalreporter: Any, state: ProbeSession) -> None:
 
 
 def _report_to_github(terminalreporter: Any, state: ProbeSession, record: Record, notes: Sequence[Note]) -> None:
+    from probebench.plugin.failures import list_failures
     from probebench.reporting import github
 
-    assert state.run is not None
-    complaints = state.run.complaints() + [
-        f"was requested but could not be measured: {sweep.id}: {skipped.reason or 'not on this machine'}"
-        for sweep, skipped in state.skipped.items()
-        if skipped.named and state.options.strict
-    ]
-    for line in github.report(record, complaints, notes, os.environ):
+    for line in github.report(record, list_failures(state), notes, os.environ):
         terminalreporter.write_line(line)

@@ -31,11 +31,10 @@ def annotation(record: Record, complaints: Sequence[str], problems: Sequence[str
     """The workflow command: an error if something fails the run, else a notice.
 
     Args:
-        complaints: reasons why cases fail
+        complaints: reasons why tests fail, and sweeps that could not be measured
         problems: other reasons why the run fails, such as a file that could not be written
     """
-    failures = [f"could not be measured: {failure['sweep']}: {_first(failure)}" for failure in record["failures"]]
-    lines = [*failures, *complaints, *problems]
+    lines = [*complaints, *problems]
     bad = bool(lines) or record["interrupted"]
     if record["interrupted"]:
         lines.insert(0, "The run was interrupted; this is what had finished.")
@@ -56,7 +55,7 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
     """The step summary in markdown.
 
     Args:
-        complaints: reasons why cases fail
+        complaints: reasons why tests fail
         notes: the notes that a run prints at its end, such as where its record is stored
     """
     view = RecordView(record)
@@ -64,6 +63,8 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
     found = [f"{len(cases)} {verdict}" for verdict, cases in moved.items()]
     if record["failures"]:
         found.append(f"{counted(len(record['failures']), 'sweep')} could not be measured")
+    if (record["failures"] or "regressed" in moved) and not complaints:
+        found[-1] += " (no test fails)"
     compared = any(case["verdict"] not in ("new", "not comparable") for case in record["cases"])
     headline = ", ".join(found) or ("nothing moved" if compared else "nothing to compare with")
     protocols = sorted({f"{case['protocol']} ({case['fingerprint']})" for case in record["cases"]})
@@ -78,9 +79,12 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
     if record["failures"]:
         texts = [f"{failure['sweep']}: {_first(failure)}" for failure in record["failures"]]
         parts += ["### Could not be measured", _preformatted(texts)]
-    others = [complaint for complaint in complaints if not complaint.startswith("regressed")]
-    if others:
-        parts += ["### Fails with `--probe-strict`", _preformatted(others)]
+    told = ("regressed: ", "could not be measured: ")  # above
+    for title, others in (
+        ("### Failed tests", [each for each in complaints if each.startswith("failed: ")]),
+        ("### Fails with `--probe-strict`", [each for each in complaints if not each.startswith((*told, "failed: "))]),
+    ):
+        parts += [title, _preformatted(others)] if others else []
     if view.best:
         parts += ["### Best tap of each model", _best(view)]
     if lines := [controls_line(found) for found in view.controls]:

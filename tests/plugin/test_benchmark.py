@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -38,8 +40,57 @@ def test_saved_runs_can_be_compared(run):
     result.stdout.fnmatch_lines(["*tiny-blobs-L01-act* (0001_first)*"])
 
 
-@pytest.mark.parametrize("args", [["-p", "no:benchmark"], ["--benchmark-disable"], ["--benchmark-skip"]], ids=" ".join)
+@pytest.mark.parametrize("args", [["-p", "no:benchmark"], ["--benchmark-disable"]], ids=" ".join)
 def test_cases_are_measured_without_pytest_benchmark_too(run, args):
     result = run(*args, *ONE)
     result.assert_outcomes(passed=18)
     assert "best layer of each site" in result.stdout.str()
+
+
+OTHERS = """
+def test_plain(): pass
+
+def test_fast(benchmark): benchmark(lambda: None)
+"""
+FINAL = (*ONE, "--probe-site=final")
+
+
+def test_only_benchmarks_means_cases_too(project, run):
+    project.makepyfile(test_others=OTHERS)
+    result = run(*FINAL, "--benchmark-only", "--probe-strict", "-W", "error", "-rs")
+    result.assert_outcomes(passed=1, failed=1, skipped=1)  # without a baseline the case fails
+    result.stdout.fnmatch_lines(["SKIPPED * Skipping non-benchmark*"])
+
+
+def test_benchmarks_that_are_skipped_are_not_measured(project, run):
+    project.makepyfile(test_others=OTHERS)
+    result = run(*FINAL, "--benchmark-skip", "--probe-strict")
+    result.assert_outcomes(passed=1, skipped=2)
+    assert not (project.path / ".probebench").exists()
+
+
+def test_benchmarks_are_skipped_in_workers_too_and_cause_no_warning_otherwise(project, run):
+    run(*FINAL, "-n1", "--benchmark-skip").assert_outcomes(skipped=1)
+    result = run(*FINAL, "-n1")
+    result.assert_outcomes(passed=1)
+    assert "PytestBenchmarkWarning" not in result.stderr.str()
+
+
+def test_a_histogram_has_cases_in_groups_by_their_parameters(project, run, monkeypatch):
+    drawn = {}
+    histogram = ModuleType("pytest_benchmark.histogram")  # the real one needs a library for drawings
+    histogram.make_histogram = lambda prefix, name, benchmarks, *_: drawn.update({name: len(benchmarks)})
+    monkeypatch.setitem(sys.modules, histogram.__name__, histogram)
+    args = ("--benchmark-group-by=param:model,param:dataset,param:layer,param:site", "--benchmark-json=b.json")
+    run(*ONE, "--probe-site=act", *args, "--benchmark-histogram=h").assert_outcomes(passed=2)
+    assert drawn == {f"model=tiny dataset=blobs layer={layer} site=act": 1 for layer in (1, 2)}
+    (first, _) = json.loads((project.path / "b.json").read_text())["benchmarks"]
+    assert first["params"] == {"model": "tiny", "dataset": "blobs", "layer": 1, "site": "act"}
+
+
+def test_other_benchmarks_are_grouped_by_parameters_that_no_case_has(project, run):
+    project.makepyfile(
+        test_others="import pytest\n@pytest.mark.parametrize('size', [1, 2])\n"
+        "def test_fast(benchmark, size): benchmark(lambda: None)\n"
+    )
+    run(*FINAL, "--benchmark-group-by=param:size").stdout.fnmatch_lines(["*benchmark 'size=2': 1 tests*"])

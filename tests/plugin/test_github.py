@@ -54,6 +54,45 @@ def test_a_sweep_that_fails_is_in_the_error(project, run, step_summary):
     assert "### Could not be measured" in step_summary.read_text()
 
 
+EXPECTED = """
+import pytest
+pytestmark = pytest.mark.probe(model="tiny", dataset=["blobs", "no_class_two"], site="final")
+
+@pytest.mark.xfail
+def test_known(probe):
+    probe.check()
+
+def test_caught(probe):
+    with pytest.raises(pytest.fail.Exception):
+        probe.check()
+"""
+
+
+def test_what_is_expected_to_fail_is_no_error(project, run, step_summary):
+    project.makepyfile(test_tiny=EXPECTED)
+    result = run("--probe-strict")
+    result.assert_outcomes(passed=2, xfailed=2)
+    (line,) = annotations(result)
+    assert line.startswith("::notice")
+    text = step_summary.read_text()
+    assert text.startswith("## probebench: 1 sweep could not be measured (no test fails)\n")
+    assert "Fails with" not in text
+    (line,) = annotations(run("--probe-strict", "--runxfail"))
+    assert line.startswith("::error")
+    assert line.count("%0Anew: tiny-blobs-final") == line.count("%0Acould not be measured: tiny-no_class_two") == 1
+
+
+def test_a_test_that_fails_for_a_reason_of_its_own_is_in_the_error(project, run, step_summary):
+    project.makepyfile(
+        test_tiny="import pytest\n@pytest.mark.probe(model='tiny', dataset='blobs', site='final')\n"
+        "def test_floor(probe):\n    assert probe.accuracy > 1\n"
+    )
+    (line,) = annotations(run())
+    assert line.startswith("::error")
+    assert line.endswith("%0Afailed: test_tiny.py::test_floor[tiny-blobs-final]")
+    assert "### Failed tests" in step_summary.read_text()
+
+
 @pytest.mark.parametrize("environ", [{}, {"GITHUB_ACTIONS": "false"}])
 def test_elsewhere_nothing_is_left(run, step_summary, monkeypatch, environ):
     monkeypatch.delenv("GITHUB_ACTIONS")

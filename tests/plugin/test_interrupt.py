@@ -47,7 +47,7 @@ def test_ctrl_c_in_mid_sweep_keeps_what_had_finished(project):
     result.stdout.fnmatch_lines(
         [
             "23 cases in 2 sweeps: 23 new*",
-            "baselines: not updated, because the run was interrupted",
+            "baselines: not updated, because the run did not get to its end",
             "run record: r.json (interrupted: what had finished)",
             "*KeyboardInterrupt*",
         ]

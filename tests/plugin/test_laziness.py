@@ -48,7 +48,7 @@ def test_an_unrelated_run_imports_nothing_heavy(pytester):
             ours = sorted(name for name in sys.modules if name.startswith("probebench"))
             light = ("_version catalog catalog.precision catalog.protocols errors measure measure.options plugin "
                      "plugin.collected plugin.gather plugin.hooks plugin.hookspecs plugin.items plugin.local_engine "
-                     "plugin.options plugin.session").split()
+                     "plugin.options plugin.session plugin.time_limit").split()
             assert ours == ["probebench", *map("probebench.".__add__, light)]
         """
     )

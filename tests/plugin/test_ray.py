@@ -202,7 +202,7 @@ def test_ctrl_c_cancels_what_runs_and_keeps_what_had_finished(project, own, requ
     text, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED, text
     assert "run record: r.json (interrupted: what had finished)" in text
-    assert "baselines: not updated, because the run was interrupted" in text
+    assert "baselines: not updated, because the run did not get to its end" in text
     record = loaded(project, "r.json")
     assert record["interrupted"] is True
     assert {case["dataset"] for case in record["cases"]} in ({"blobs"}, {"blobs", "more"})

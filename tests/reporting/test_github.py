@@ -44,8 +44,8 @@ def test_a_run_that_passes_is_a_notice():
 
 def test_all_that_fails_a_run_is_one_error():
     found = record(regressed=12)
-    found["failures"] = [{"sweep": "net-birds", "error": "DataError: 100% wrong\ntraceback"}]
-    text = annotation(found, [f"regressed: case {i}" for i in range(12)], ["ERROR: disk full"])
+    failed = "could not be measured: net-birds: DataError: 100% wrong"
+    text = annotation(found, [failed, *(f"regressed: case {i}" for i in range(12))], ["ERROR: disk full"])
     assert text.startswith("::error title=probebench::200 cases in 1 sweep: 188 new, 12 regressed")
     assert text.endswith("%0Aregressed: case 8%0Aand 4 more")
     assert "could not be measured: net-birds: DataError: 100%25 wrong%0A" in text
@@ -63,7 +63,12 @@ def test_an_interrupted_run_is_an_error():
 def test_the_summary_has_the_tally_what_moved_and_the_best_taps():
     found = record(regressed=2, improved=1)
     found["failures"] = [{"sweep": "net-birds", "error": "DataError: <no> such folder\n\n  traceback"}]
-    complaints = ["regressed: one", "new: net-digits-L01-act has no baseline"]
+    complaints = [
+        "regressed: one",
+        "could not be measured: net-birds: DataError: <no> such folder",
+        "failed: test_a.py::test_floor[one]",
+        "new: net-digits-L01-act has no baseline",
+    ]
     text = summary(found, complaints, ["run record: r.json"])
     pieces = [
         *(
@@ -72,11 +77,16 @@ def test_the_summary_has_the_tally_what_moved_and_the_best_taps():
         ),
         *("protocol default@2 (ffff", "### Regressed\n\n| dataset", "### Improved\n\n| dataset"),
         *("### Could not be measured\n\n<pre>\nnet-birds: DataError: &lt;no&gt; such folder\n</pre>",),
+        *("### Failed tests\n\n<pre>\nfailed: test_a.py::test_floor[one]\n</pre>",),
         *("### Fails with `--probe-strict`\n\n<pre>\nnew: net", "### Best tap of each model", "run record: r.json"),
     ]
     places = [text.index(piece) for piece in pieces]
     assert places == sorted(places)
     assert "regressed: one" not in text  # it is in the table
+    assert "could not be measured: net-birds" not in text  # it has its own list
+    assert summary(found, [], []).startswith(
+        "## probebench: 2 regressed, 1 improved, 1 sweep could not be measured (no test fails)\n"
+    )
     quiet = summary(record(), [], [])
     assert quiet.startswith("## probebench: nothing to compare with\n")
     known = record()

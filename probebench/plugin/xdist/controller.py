@@ -51,7 +51,6 @@ class Controller:
         self._here: Here | None = None
         self._usual: Any = None
         self._hardware: dict[str, int] = {}
-        self._enough_failures = False
         self._shown: set[Sweep] = set()
         self.places = 1
 
@@ -181,22 +180,17 @@ class Controller:
         """Never called: the workers run all tests."""
         raise NotImplementedError
 
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Tell --maxfail from Ctrl-C: xdist interrupts the session for both, though pytest ends it normally."""
-        self._enough_failures = str(excinfo.value).startswith("stopping after")
+    def stop(self, sweep: Sweep, error: str) -> SweepOutcome:
+        """Never called, as `outcome`."""
+        raise NotImplementedError
 
-    def gather(self, run: Run, interrupted: bool) -> bool:
-        """Take over what the workers have measured.
-
-        Returns:
-            True if the run was interrupted
-        """
+    def gather(self, run: Run, ended_early: bool) -> None:
+        """Take over what the workers have measured."""
         from probebench.measure.outcome import SweepOutcome
         from probebench.plugin.xdist.scheduler import end_workers
 
         assert self._exchange is not None
-        interrupted = interrupted and not self._enough_failures
-        if interrupted:
+        if ended_early:
             # Workers hand over what they had finished when they end. A second Ctrl-C ends the wait for them.
             with suppress(KeyboardInterrupt):
                 end_workers(self._session.config)
@@ -205,7 +199,7 @@ class Controller:
                 outcome = self._exchange.ended(sweep)
             except StoreError as error:
                 outcome = SweepOutcome(sweep, error=f"StoreError: {error}")
-            if outcome is None and not interrupted:
+            if outcome is None and not ended_early:
                 outcome = describe_death(sweep, worker)
             if outcome is not None:
                 run.take(outcome)
@@ -215,7 +209,6 @@ class Controller:
             for ledger in self._exchange.ledgers():
                 run.cache.ledger.add(ledger)
         self._session.skipped |= {each.sweep: each for each in self._exchange.skipped()}
-        return interrupted
 
     def pytest_unconfigure(self) -> None:
         """The workers have ended by now."""

@@ -13,6 +13,7 @@ import pytest
 
 from probebench._hardware import limit_threads
 from probebench.errors import StoreError
+from probebench.plugin.time_limit import no_alarm
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case, Sweep
@@ -103,12 +104,17 @@ class RemoteWorker:
             raise pytest.UsageError(problem)
 
     def outcome(self, sweep: Sweep) -> SweepOutcome:
-        """Fail the test that needs the sweep."""
-        pytest.fail(ELSEWHERE, pytrace=False)
+        """Fail the tests that need the sweep."""
+        return self.stop(sweep, ELSEWHERE)
 
-    def gather(self, run: Run, interrupted: bool) -> bool:
+    def stop(self, sweep: Sweep, error: str) -> SweepOutcome:
         """Nothing was measured."""
-        return interrupted
+        from probebench.measure.outcome import SweepOutcome
+
+        return SweepOutcome(sweep, error=error)
+
+    def gather(self, run: Run, ended_early: bool) -> None:
+        """Nothing was measured."""
 
 
 class Worker:
@@ -184,7 +190,15 @@ class Worker:
             self._exchange.add_skipped(found)
         return found
 
-    def gather(self, run: Run, interrupted: bool) -> bool:
+    def stop(self, sweep: Sweep, error: str) -> SweepOutcome:
+        """Hand over the taps that had finished, and why there are no more."""
+        outcome = self._ensure_run().stop(sweep, error)
+        with suppress(StoreError):
+            self._exchange.begin(sweep, self._name)
+            self._exchange.end(outcome)
+        return outcome
+
+    def gather(self, run: Run, ended_early: bool) -> None:
         """Hand over the finished taps of a sweep that was interrupted, and what the feature cache did."""
         for outcome in run.unfinished():
             with suppress(StoreError):
@@ -192,15 +206,12 @@ class Worker:
         if run.cache is not None:
             with suppress(StoreError):
                 self._exchange.add_ledger(self._name, run.cache.ledger)
-        return interrupted
 
     def _measure(self, sweep: Sweep, taps: Sequence[Tap]) -> SweepOutcome:
         """Measure a sweep, unless another worker has begun it: xdist gives it to this one because that one died."""
         from probebench.measure.outcome import SweepOutcome
 
-        if self._session.run is None:  # made now, so that a worker without sweeps never loads torch
-            self._session.run = self._session.make_run(self._share(self._session.options))
-        run = self._session.run
+        run = self._ensure_run()
         if (done := run.over(sweep)) is not None:
             return done
         try:
@@ -215,6 +226,14 @@ class Worker:
             outcome = SweepOutcome(sweep, error=f"StoreError: {error}")
         run.take(outcome)
         return outcome
+
+    def _ensure_run(self) -> Run:
+        """Make the run when it is first needed, so that a worker without sweeps never loads torch."""
+        if self._session.run is None:
+            with no_alarm():
+                options = self._share(self._session.options)
+            self._session.run = self._session.make_run(options)
+        return self._session.run
 
     def _share(self, options: Options) -> Options:
         """Limit this process to its part of the machine, and return options that do the same.
