@@ -32,7 +32,7 @@ from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError
-from probebench.records import correct_bits
+from probebench.records import correct_bits, damage
 
 Table = dict[str, Any]
 
@@ -44,7 +44,6 @@ _HEAD = ("schema", "model", "dataset", "protocol", "fingerprint", "test_set", "n
 _CASE = ("accuracy", "correct")
 # Many repositories ignore *.safetensors because of model weights; baselines need theirs.
 _GITIGNORE = "# made by probebench\n.lock\n!*.safetensors\n"
-_ADVICE = "Restore both files from version control, or measure them again with --probe-update=all"
 _PAUSES = (
     0.0,
     0.02,
@@ -144,37 +143,64 @@ def read(directory: Path, sweep: Sweep, *, damaged_is_none: bool = False) -> Bas
             return None
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"baseline {path} cannot be read ({type(error).__name__}: {error}). {_ADVICE}") from error
+        if isinstance(error, FileNotFoundError):
+            raise StoreError(f"baseline {path} is missing, but {side_path.name} is there. {_restore(path)}") from error
+        if isinstance(error, OSError):
+            raise StoreError(f"baseline {error.filename} cannot be read: {error.strerror or error}") from error
+        what = f"{type(error).__name__}: {error}"
+        raise StoreError(f"baseline {path} cannot be read ({what}). {_restore(path)}") from error
 
 
 def _pair(path: Path, side_path: Path) -> tuple[int, Table, bytes] | None:
     """The schema number in the JSON file, its table in the present schema, and the content of the other file; None if
     neither file is there."""
-    found = "is missing (does a .gitignore have *.safetensors?)"
+    found = "is missing: does a .gitignore have *.safetensors?"
     for pause in _PAUSES:
         time.sleep(pause)
         try:
-            text = path.read_text(encoding="utf-8")
+            data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             if not side_path.exists():
                 return None
             if pause == _PAUSES[-1]:
                 raise
             continue  # another process may be removing both
-        schema, table = _upgraded(path, json.loads(text))
-        for candidate in (side_path, _ready(side_path, table["correct_sha256"])):
+        schema, table = _upgraded(path, _parse(data, path))
+        wanted = table["correct_sha256"]
+        for candidate in (side_path, _ready(side_path, wanted)):
             try:
                 side = candidate.read_bytes()
             except FileNotFoundError:
                 continue
             digest = correct_bits.sha256(side)
-            if digest == table["correct_sha256"]:
+            if digest == wanted:
                 return schema, table, side
-            found = f"has SHA-256 {digest[:16]}"
-    raise StoreError(
-        f"baseline {side_path} {found}, {path.name} expects {table['correct_sha256'][:16]}: "
-        f"the two do not belong together. {_ADVICE}"
-    )
+            if known := damage.explain(side, (path, side_path), wanted):
+                raise StoreError(f"baseline {side_path} {known}")
+            found = (
+                f"has SHA-256 {digest[:16]}, {path.name} expects {wanted[:16]}: the two do not belong together, as "
+                "after a merge that took each from another side."
+            )
+    raise StoreError(f"baseline {side_path} {found} {_restore(path)}")
+
+
+def _parse(data: bytes, path: Path) -> Any:
+    """The table in a JSON file. Raises StoreError if there is none."""
+    try:
+        return damage.parse(data)
+    except ValueError as error:
+        if known := damage.explain(data, _files_of(path)):
+            raise StoreError(f"baseline {path} {known}") from error
+        raise StoreError(f"baseline {path} cannot be read as JSON ({error}). {_restore(path)}") from error
+
+
+def _files_of(path: Path) -> tuple[Path, Path]:
+    return path, path.with_suffix(".safetensors")
+
+
+def _restore(path: Path) -> str:
+    """The sentence that says how to restore the JSON file and its neighbour."""
+    return damage.restore(_files_of(path))
 
 
 def _ready(side_path: Path, digest: str) -> Path:
@@ -186,7 +212,7 @@ def _upgraded(path: Path, table: Any) -> tuple[int, Table]:
     """A table's schema number, and the table in the present schema."""
     found = table.get("schema") if isinstance(table, dict) else None
     if type(found) is not int or found < 1:
-        raise StoreError(f"baseline {path} cannot be read: it has no schema number. {_ADVICE}")
+        raise StoreError(f"baseline {path} cannot be read: it has no schema number. {_restore(path)}")
     if found > SCHEMA:
         raise NewerBaseline(
             f"baseline {path} was made by a newer probebench: it has schema {found}, this one reads up to {SCHEMA}. "
@@ -201,7 +227,7 @@ def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) ->
     """A baseline from the contents of its files, after checking that they agree."""
 
     def refuse(what: str) -> StoreError:
-        return StoreError(f"baseline {path}: {what}; was it edited by hand? {_ADVICE}")
+        return StoreError(f"baseline {path}: {what}; was it edited by hand? {_restore(path)}")
 
     def check_keys(what: str, keys: Mapping[str, Any], known: tuple[str, ...]) -> None:
         for key in known:

@@ -22,7 +22,7 @@ from safetensors.numpy import load as load_tensors
 from probebench import _files
 from probebench._format import list_some
 from probebench.errors import StoreError
-from probebench.records import correct_bits
+from probebench.records import correct_bits, damage
 from probebench.records.environment import versions
 from probebench.records.types import CaseRecord, Correct, FailureRecord, HardwareRecord, Record, SweepRecord
 
@@ -120,7 +120,8 @@ def load(path: Path) -> Record:
         StoreError: if it cannot be read, is not a run record or has another schema version
     """
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        record: Record = damage.parse(data)
         found = record["schema"]
         if found != SCHEMA:
             raise StoreError(f"run record {path} has schema {found}, this probebench reads {SCHEMA}")
@@ -130,6 +131,8 @@ def load(path: Path) -> Record:
             entries = [("sweep", sweep) for sweep in record["sweeps"]] + [("case", case) for case in record["cases"]]
             missing = [f"{kind} {key}" for kind, entry in entries for key in required[kind] if key not in entry]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, ValueError) and (known := damage.explain(data, (path,))):
+            raise StoreError(f"run record {path} {known}") from error
         raise StoreError(f"run record {path} cannot be read ({type(error).__name__}: {error})") from error
     if missing:
         kind = "a baseline of one sweep, not a run record" if {"correct_sha256", "cases"} <= record.keys() else ""
