@@ -11,6 +11,7 @@ import pytest
 
 from probebench.errors import Note, ProbebenchError
 from probebench.plugin.benchmark import Benchmarks
+from probebench.plugin.child_process import check_forked
 from probebench.plugin.collected import ends_after_collection
 from probebench.plugin.ending import Ending
 from probebench.plugin.gather import collect_items
@@ -176,6 +177,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 Note("info", text) for text in find_unmatched(config.option.markexpr, state.sweeps, deepest)
             ]
         if not problem:
+            check_forked(config, session.items)
             state.check_collected(collected)
         if not problem and config.option.collectonly:
             state.skipped = {each.skipped.sweep: each.skipped for each in collected.withheld}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ import pytest
 
 from probebench.errors import Note
 from probebench.measure.options import Options
+from probebench.plugin.child_process import check_process
 from probebench.plugin.collected import Collected, Withheld
 from probebench.plugin.time_limit import describe_stop, no_alarm
 
@@ -57,6 +59,7 @@ class ProbeSession:
         run: None until the first sweep is measured here, or elsewhere if anything is
         failed: node ids of the tests of cases that pytest counts as failed
         record: None until the tests are over
+        process: its id
         summarized: whether the end of the report was printed
     """
 
@@ -82,6 +85,7 @@ class ProbeSession:
     run: Run | None = None
     failed: set[str] = field(default_factory=set)
     record: Record | None = None
+    process: int = field(default_factory=os.getpid)
     summarized: bool = False
     _prepared: tuple[Catalog, CaseFilter] | None = None
     _conftest_specs: ConftestSpecs | None = None
@@ -304,6 +308,7 @@ class ProbeSession:
         """Measure a sweep, and note if it is skipped after all."""
         from probebench.measure.availability import SkippedSweep
 
+        check_process(self.process)
         try:
             with no_alarm():
                 import probebench.measure.outcome  # noqa: F401  # and numpy

@@ -114,9 +114,15 @@ class Controller:
             if collected.cases:
                 sweeps = {nodeid: item.sweep.id for nodeid, item in collected.items.items()}
                 scheduler = SweepScheduling(
-                    config, self._log, sweeps, scheduler, lambda node: self._places.get(node, 0)
+                    config, self._log, sweeps, scheduler, lambda node: self._places.get(node, 0), self._note_death
                 )
         replace_scheduler(config, scheduler)
+
+    def _note_death(self, nodeid: str, node: WorkerController) -> None:
+        """Count a sweep as begun by the worker that died of its test, however early: no other is to die of it, too."""
+        assert self._exchange is not None
+        with suppress(StoreError):
+            self._exchange.begin(self._session.collected.items[nodeid].sweep, node.gateway.id)
 
     def _begin(self, found: Mapping[str, Any]) -> None:
         """Begin the run with what a worker has collected."""
@@ -194,7 +200,10 @@ class Controller:
             # Workers hand over what they had finished when they end. A second Ctrl-C ends the wait for them.
             with suppress(KeyboardInterrupt):
                 end_workers(self._session.config)
+        self._session.skipped |= {each.sweep: each for each in self._exchange.skipped()}
         for sweep, worker in self._exchange.begun().items():
+            if sweep in self._session.skipped:
+                continue
             try:
                 outcome = self._exchange.ended(sweep)
             except StoreError as error:
@@ -208,7 +217,6 @@ class Controller:
         if run.cache is not None:
             for ledger in self._exchange.ledgers():
                 run.cache.ledger.add(ledger)
-        self._session.skipped |= {each.sweep: each for each in self._exchange.skipped()}
 
     def pytest_unconfigure(self) -> None:
         """The workers have ended by now."""

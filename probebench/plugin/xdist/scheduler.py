@@ -22,6 +22,7 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
         sweeps: by node id of a case, the id of its sweep
         usual: the scheduler that the run would have without cases
         rank: of a worker, in the order in which workers are kept where there is not enough work for all of them
+        died: called with the node id of a case and the worker that has died of it, before others get its sweep
     """
 
     def __init__(
@@ -31,9 +32,10 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
         sweeps: Mapping[str, str],
         usual: Scheduling,
         rank: Callable[[WorkerController], int],
+        died: Callable[[str, WorkerController], None] = lambda nodeid, node: None,
     ) -> None:
         super().__init__(config, log)
-        self._sweeps, self._rank = sweeps, rank
+        self._sweeps, self._rank, self._died = sweeps, rank, died
         # Those that do not go by scope hand out test by test.
         self._usual_scope: Callable[[str], str] = (
             usual._split_scope if isinstance(usual, LoadScopeScheduling) else lambda nodeid: nodeid
@@ -87,6 +89,8 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
             if pending:
                 self.workqueue[scope] = dict.fromkeys(pending, False)
                 self.workqueue.move_to_end(scope, last=False)
+        if crashed in self._sweeps:
+            self._died(crashed, node)
         for other in self.assigned_work:
             self._reschedule(other)
         return crashed

@@ -135,6 +135,7 @@ class Worker:
         self.here: Here = given[INPUT]["here"] or ({}, {})
         self._folder = Path(given[INPUT]["folder"])
         self._sharers = 1
+        self._over: dict[Sweep, SweepOutcome] = {}
 
     @cached_property
     def _exchange(self) -> ExchangeDirectory:
@@ -192,7 +193,7 @@ class Worker:
 
     def stop(self, sweep: Sweep, error: str) -> SweepOutcome:
         """Hand over the taps that had finished, and why there are no more."""
-        outcome = self._ensure_run().stop(sweep, error)
+        outcome = self._over[sweep] = self._ensure_run().stop(sweep, error)
         with suppress(StoreError):
             self._exchange.begin(sweep, self._name)
             self._exchange.end(outcome)
@@ -208,23 +209,25 @@ class Worker:
                 self._exchange.add_ledger(self._name, run.cache.ledger)
 
     def _measure(self, sweep: Sweep, taps: Sequence[Tap]) -> SweepOutcome:
-        """Measure a sweep, unless another worker has begun it: xdist gives it to this one because that one died."""
+        """Measure a sweep, unless another worker has begun it: xdist gives it to this one because that one died.
+
+        It is begun before anything slow, such as the import of torch: a worker that dies of that must not be replaced
+        by one that dies of it, too.
+        """
         from probebench.measure.outcome import SweepOutcome
 
-        run = self._ensure_run()
-        if (done := run.over(sweep)) is not None:
-            return done
+        if (known := self._over.get(sweep)) is not None:
+            return known
         try:
             before = self._exchange.begin(sweep, self._name)
             if before is None:
-                outcome = run.measure(sweep, taps)
+                outcome = self._ensure_run().measure(sweep, taps)
                 self._exchange.end(outcome)
-                return outcome
-            # It may have died after this sweep, of something else.
-            outcome = self._exchange.ended(sweep) or describe_death(sweep, before)
+            else:  # it may have died after this sweep, of something else
+                outcome = self._exchange.ended(sweep) or describe_death(sweep, before)
         except StoreError as error:
             outcome = SweepOutcome(sweep, error=f"StoreError: {error}")
-        run.take(outcome)
+        self._over[sweep] = outcome
         return outcome
 
     def _ensure_run(self) -> Run:
@@ -264,4 +267,4 @@ def describe_death(sweep: Sweep, worker: str) -> SweepOutcome:
     from probebench.measure.outcome import SweepOutcome
 
     error = f"WorkerDied: the process of worker {worker} ended while it measured this sweep"
-    return SweepOutcome(sweep, error=error, explained_by=f"the crash of worker {worker!r}")
+    return SweepOutcome(sweep, error=error, stopped=True, explained_by=f"the crash of worker {worker!r}")

@@ -215,6 +215,38 @@ def test_a_worker_that_dies_costs_its_sweep_only_and_nobody_tries_that_again(pro
     assert left_over(project) == []
 
 
+DYING = """
+import os, pytest
+
+@pytest.fixture(autouse=True, scope="session")
+def dying():
+    from probebench.plugin.xdist.worker import Worker
+    monkeypatch = pytest.MonkeyPatch()
+    before = Worker._share
+
+    def share(self, options):
+        if "tiny_other" in os.environ["PYTEST_CURRENT_TEST"]:
+            with open("deaths", "a") as file:
+                file.write("x")
+            os._exit(1)  # as pytest-timeout ends a process, with its method "thread"
+        return before(self, options)
+
+    monkeypatch.setattr(Worker, "_share", share)
+    yield
+    monkeypatch.undo()
+"""
+
+
+def test_a_worker_that_dies_while_it_gets_ready_is_replaced_once(project, run):
+    add_to_conftest(project, DYING)
+    args = ("-n", "1", "--probe-model=tiny_other", "--probe-dataset=blobs", "--probe-json=r.json")
+    result = run(*args)
+    assert result.parseoutcomes() == {"failed": 1, "not": 17}
+    assert (project.path / "deaths").read_text() == "x"
+    (failure,) = run_record.load(project.path / "r.json")["failures"]
+    assert failure["error"].startswith("WorkerDied: the process of worker gw0")
+
+
 STALLING = """
 import os, time, pytest
 
