@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -17,27 +19,55 @@ def expand_path(given: str | Path) -> Path:
     return Path(os.path.expandvars(given)).expanduser()
 
 
+def is_special(path: Path) -> bool:
+    """Return True for what is no regular file, such as a device or a pipe, and cannot be replaced by one."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    # Through /dev/stdout, also a regular file is written to by others.
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or path.is_relative_to("/dev") or path.is_relative_to("/proc")
+
+
+def follow(path: Path) -> Path:
+    """The file that a path leads to through symbolic links, whether it is there or not."""
+    return Path(os.path.realpath(path))
+
+
 def write(path: Path, content: bytes | str) -> None:
-    """Replace a file's content, creating its directories.
+    """Replace a file's content, creating its directories. Links are followed, and a device or a pipe is written to.
 
     Raises:
         StoreError: if it cannot be written; the old content is then untouched
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        make_folder(path.parent)
+        if is_special(path):
+            with path.open("ab") as file:
+                file.write(data)
+        else:
+            _replace(follow(path), data)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    make_folder(path.parent)
+    try:
         # Not by mkstemp, which makes files private: what they may be otherwise is known from the umask only, and who
         # asks for that sets it, for all threads.
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        with suppress(OSError):
+            shutil.copymode(path, temporary)  # of the file that is replaced, if there is one
         os.replace(temporary, path)
-    except OSError as error:
+    except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
 
 
 def make_folder(folder: Path) -> None:
@@ -71,11 +101,15 @@ def check_writable(path: Path, option: str) -> None:
     Raises:
         StoreError: naming the option to change
     """
-    parent = path.parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
     if path.is_dir():
         raise StoreError(f"{option}: {path} is a directory")
+    if is_special(path):
+        if not os.access(path, os.W_OK):
+            raise StoreError(f"{option}: {path} cannot be written to")
+        return
+    parent = follow(path).parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
     if not parent.is_dir():
         raise StoreError(f"{option}: {parent} is not a directory")
     try:

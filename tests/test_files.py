@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,47 @@ def test_files_are_as_readable_as_any_other(tmp_path):
     _files.write(tmp_path / "a", "x")
     (tmp_path / "b").write_text("x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_file_that_is_replaced_keeps_what_it_may_be(tmp_path):
+    (tmp_path / "a").write_text("private")
+    (tmp_path / "a").chmod(0o600)
+    _files.write(tmp_path / "a", "x")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["to a file", "to none yet"])
+def test_symbolic_links_are_followed_and_stay(tmp_path, there):
+    target, link = tmp_path / "real" / "file", tmp_path / "links" / "second"
+    for folder in ("real", "links"):
+        (tmp_path / folder).mkdir()
+    if there:
+        target.write_text("old")
+    (tmp_path / "first").symlink_to(target)
+    link.symlink_to(Path("..", "first"))
+    _files.check_writable(link, "--probe-json")
+    _files.write(link, "new")
+    assert link.is_symlink()
+    assert (tmp_path / "first").is_symlink()
+    assert target.read_text() == "new"
+    assert os.listdir(tmp_path / "links") == ["second"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_and_devices_are_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    _files.check_writable(pipe, "--probe-json")
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(pipe.read_text)
+        _files.write(pipe, "x")
+        assert read.result(10) == "x"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    _files.check_writable(Path(os.devnull), "--probe-json")
+    _files.write(Path(os.devnull), "x")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    with pytest.raises(StoreError, match=r"cannot write /dev/full: No space left on device"):
+        _files.write(Path("/dev/full"), "x")
 
 
 def test_threads_that_write_leave_the_umask_of_the_process_alone(tmp_path, monkeypatch):

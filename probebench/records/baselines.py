@@ -290,7 +290,11 @@ def write(directory: Path, baseline: Baseline) -> None:
     _files.write(ready, side)
     _files.write(path, text)  # from here on the new pair is what is read
     try:
-        ready.replace(side_path)
+        if side_path.is_symlink():  # it may lead to another file system
+            _files.write(side_path, side)
+            ready.unlink()
+        else:
+            ready.replace(side_path)
         for name in (path.name, side_path.name):
             for pattern in (f".{name}.*", f"..{name}.*"):  # complete and partial files of writers that died
                 for left in path.parent.glob(pattern):

@@ -98,11 +98,14 @@ def to_json(record: Mapping[str, Any]) -> str:
 def save(record: Mapping[str, Any], path: Path, correct: Correct | None = None) -> None:
     """Write a record and, if `correct` has any, the correctness bits of its cases.
 
+    A device or a pipe has no place for bits beside it. Beside a symbolic link they are where it leads.
+
     Raises:
         StoreError: if it cannot be written
     """
     text = {key: value for key, value in record.items() if key != "correct"}
-    if correct:
+    if correct and not _files.is_special(path):
+        path = _files.follow(path)
         known = [case["id"] for case in record["cases"] if case["id"] in correct]
         side, digest = correct_bits.encode({name: correct[name].ravel() for name in known})
         # Not run.safetensors: that may be the checkpoint that was measured.
@@ -160,6 +163,8 @@ def load_correct(record: Mapping[str, Any], path: Path) -> Correct:
     correct = {}
     try:
         file = path.with_name(record["correct"]["file"])
+        if not file.exists():
+            file = _files.follow(path).with_name(file.name)
         side = file.read_bytes()
         if (found := correct_bits.sha256(side)) != record["correct"]["sha256"]:
             raise StoreError(

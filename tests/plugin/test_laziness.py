@@ -47,8 +47,9 @@ def test_an_unrelated_run_imports_nothing_heavy(pytester):
             assert not [name for name in {HEAVY!r} if name in sys.modules]
             ours = sorted(name for name in sys.modules if name.startswith("probebench"))
             light = ("_version catalog catalog.precision catalog.protocols errors measure measure.options plugin "
-                     "plugin.benchmark plugin.child_process plugin.collected plugin.ending plugin.gather plugin.hooks plugin.hookspecs "
-                     "plugin.items plugin.local_engine plugin.options plugin.session plugin.time_limit").split()
+                     "plugin.benchmark plugin.child_process plugin.collected plugin.ending plugin.gather plugin.hooks "
+                     "plugin.hookspecs plugin.items plugin.local_engine plugin.options plugin.session "
+                     "plugin.time_limit").split()
             assert ours == ["probebench", *map("probebench.".__add__, light)]
         """
     )

@@ -77,6 +77,19 @@ def verdicts(taps, baseline, *, alpha=0.01, min_drop=0.005, family=1, **changes)
 # Files
 
 
+def test_baselines_that_are_links_stay_links(tmp_path):
+    before, files = tmp_path / "before", baselines.paths(tmp_path / "links", SWEEP)
+    baselines.write(before, stored({ACT: right(700)}))
+    files[0].parent.mkdir(parents=True)
+    for link, file in zip(files, baselines.paths(before, SWEEP), strict=True):
+        link.symlink_to(file)
+    baselines.write(tmp_path / "links", stored({ACT: right(600)}))
+    assert all(link.is_symlink() for link in files)
+    for folder in (before, tmp_path / "links"):
+        assert baselines.read(folder, SWEEP).accuracy(ACT) == 0.6
+        assert len(list((folder / SWEEP.protocol).iterdir())) == 2
+
+
 def test_what_is_written_is_read_back(tmp_path):
     rng = np.random.default_rng(0)
     baseline = stored({tap: rng.random(N) < 0.7 for tap in all_taps(12)})

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -35,6 +37,23 @@ def test_a_checkpoint_of_the_same_name_is_left_alone(tmp_path):
     (tmp_path / "run.safetensors").write_bytes(b"weights")
     saved(tmp_path)
     assert (tmp_path / "run.safetensors").read_bytes() == b"weights"
+
+
+def test_the_bits_are_where_a_link_leads_and_are_found_from_both_ends(tmp_path):
+    for folder in ("real", "links"):
+        (tmp_path / folder).mkdir()
+    link = tmp_path / "links" / "latest.json"
+    link.symlink_to(tmp_path / "real" / "run.json")
+    run_record.save(RUN.record, link, RUN.correct)
+    assert sorted(os.listdir(tmp_path / "real")) == ["run.correct.safetensors", "run.json"]
+    assert os.listdir(tmp_path / "links") == ["latest.json"]
+    for path in (link, tmp_path / "real" / "run.json"):
+        assert run_record.load_correct(run_record.load(path), path).keys() == RUN.correct.keys()
+
+
+def test_a_device_gets_no_bits_beside_it(tmp_path):
+    run_record.save(RUN.record, Path(os.devnull), RUN.correct)
+    assert not Path(f"{os.devnull}.correct.safetensors").exists()
 
 
 def test_a_record_of_before_there_were_bits_is_read(tmp_path):
