@@ -15,8 +15,21 @@ from probebench.errors import StoreError
 
 
 def expand_path(given: str | Path) -> Path:
-    """A path as a user writes it, with ``~`` and environment variables expanded."""
-    return Path(os.path.expandvars(given)).expanduser()
+    """A path as a user writes it, with ``~`` and environment variables expanded; as it is if there is no home."""
+    return Path(os.path.expanduser(os.path.expandvars(given)))
+
+
+def own_folder(variable: str, name: str) -> Path:
+    """The folder that an environment variable names, or else that of a name in ``~/.cache/probebench``.
+
+    Raises:
+        StoreError: if there is neither
+    """
+    path = Path(os.environ.get(variable) or f"~/.cache/probebench/{name}")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise StoreError(f"this user has no home directory, where {path} would be: set HOME or {variable}") from error
 
 
 def is_special(path: Path) -> bool:
@@ -114,8 +127,8 @@ def check_writable(path: Path, option: str) -> None:
         raise StoreError(f"{option}: {parent} is not a directory")
     try:
         # Asking by access() is wrong on network and read-only mounts; a real file is the only sure way.
-        with tempfile.TemporaryFile(dir=parent):
-            pass
+        with tempfile.TemporaryFile(dir=parent) as file:
+            file.write(bytes(1 << 16))  # there is no room for it on a full disk
     except OSError as error:
         raise StoreError(f"{option}: {parent} cannot be written to ({error.strerror or error})") from error
 

@@ -123,3 +123,20 @@ def test_writability_is_known_before(tmp_path):
         _files.check_writable(tmp_path / "file" / "f.json", "--probe-json")
     with pytest.raises(StoreError, match=r"--probe-json: .* is a directory"):
         _files.check_writable(tmp_path, "--probe-json")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch, tmp_path):
+    def none(self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", none)
+    monkeypatch.delenv("PROBEBENCH_DATA", raising=False)
+    with pytest.raises(StoreError, match=r"no home directory, where ~/.cache/.*/data would be: set HOME or PROBEBENCH"):
+        _files.own_folder("PROBEBENCH_DATA", "data")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_known_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: Path("/dev/full").open("wb"))
+    with pytest.raises(StoreError, match=r"--probe-json: .* cannot be written to \(No space left on device\)"):
+        _files.check_writable(tmp_path / "r.json", "--probe-json")

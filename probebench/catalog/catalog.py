@@ -259,9 +259,15 @@ def _folder_error(name: str) -> UnknownName:
 
 def _merge(kind: str, old: Mapping[str, _Spec], new: Iterable[_Spec]) -> Mapping[str, _Spec]:
     merged = dict(old)
+    folded = {name.casefold(): name for name in old}
     for spec in new:
         if spec.name in merged:
             raise ProbebenchError(f"{kind} {spec.name!r} is registered twice; choose another name")
+        if (near := folded.setdefault(spec.name.casefold(), spec.name)) != spec.name:
+            raise ProbebenchError(
+                f"the names of {kind}s {near!r} and {spec.name!r} differ in case only, so that their files would be "
+                "one on macOS and Windows; choose another name"
+            )
         merged[spec.name] = spec
     return MappingProxyType(merged)
 

@@ -68,7 +68,7 @@ def cached(spec: ModelSpec) -> Path | None:
 def _url_path(url: str) -> Path:
     """The path at which torch.hub, and so timm, stores the file of a URL."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
-    return Path(home).expanduser() / "hub" / "checkpoints" / url.rpartition("/")[2]
+    return Path(os.path.expanduser(home)) / "hub" / "checkpoints" / url.rpartition("/")[2]
 
 
 def handle(spec: ModelSpec) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from probebench._files import md5_of
+from probebench._files import md5_of, own_folder
 from probebench._format import human
 from probebench.catalog import Archive, DatasetSpec
 from probebench.errors import DataError
@@ -17,8 +16,12 @@ class NotOnDisk(DataError):
 
 
 def data_root() -> Path:
-    """The folder that contains all datasets: $PROBEBENCH_DATA, or ~/.cache/probebench/data."""
-    return Path(os.environ.get("PROBEBENCH_DATA") or "~/.cache/probebench/data").expanduser()
+    """The folder that contains all datasets: $PROBEBENCH_DATA, or ~/.cache/probebench/data.
+
+    Raises:
+        StoreError: if the user has no home directory
+    """
+    return own_folder("PROBEBENCH_DATA", "data")
 
 
 def require(folder: Path, parts: Iterable[str]) -> None:

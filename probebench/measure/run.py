@@ -19,9 +19,9 @@ from probebench.catalog import Catalog
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
-from probebench.errors import Note, ProbebenchError, Unreachable
+from probebench.errors import Note, ProbebenchError, StoreError, Unreachable
 from probebench.features.batching import out_of_memory
-from probebench.features.cache import FeatureCache
+from probebench.features.cache import FeatureCache, cache_root
 from probebench.measure.entries import baseline_of, case_record, sweep_record
 from probebench.measure.environment import hardware
 from probebench.measure.extract import extract
@@ -59,9 +59,18 @@ class _Measuring:
 
 
 def feature_cache(options: Options) -> FeatureCache | None:
-    """The feature cache of a run; None if it is off."""
+    """The feature cache of a run; None if it is off, or nobody asked for it and the user has no home directory.
+
+    Raises:
+        StoreError: if there is no home directory and --probe-cache=on
+    """
     if options.cache == "off":
         return None
+    if options.cache == "auto" and options.cache_root is None:
+        try:
+            cache_root()
+        except StoreError:
+            return None
     return FeatureCache(options.cache_root, options.cache_size, always=options.cache == "on")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from probebench import _files
 from probebench._files import relative
 from probebench.errors import StoreError
 from probebench.records import baselines, run_record
+from probebench.records.find import LATEST
 from probebench.reporting import export, html
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def save_record(run: Run, record: Record) -> tuple[Path | None, list[str], list[
         _files.keep_out_of_git(home)
         run_record.save(record, home / "runs" / name, correct)
         saved = home / "runs" / name
+        with suppress(StoreError):
+            _files.write(home / "runs" / LATEST, name + "\n")
     except StoreError as error:
         elsewhere = ", so that this run has no record; --probe-json=FILE writes one"
         warnings.append(f"{error}{'' if options.json is not None else elsewhere}")

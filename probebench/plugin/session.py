@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -312,7 +313,9 @@ class ProbeSession:
         try:
             with no_alarm():
                 import probebench.measure.outcome  # noqa: F401  # and numpy
-            found = self.engine.outcome(sweep)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", EncodingWarning)  # how libraries read files is their business
+                found = self.engine.outcome(sweep)
         except pytest.fail.Exception as error:
             found = self.engine.stop(sweep, describe_stop(error))
         if isinstance(found, SkippedSweep):

@@ -163,8 +163,8 @@ def load_correct(record: Mapping[str, Any], path: Path) -> Correct:
     correct = {}
     try:
         file = path.with_name(record["correct"]["file"])
-        if not file.exists():
-            file = _files.follow(path).with_name(file.name)
+        if not file.exists() and (elsewhere := _files.follow(path).with_name(file.name)).exists():
+            file = elsewhere
         side = file.read_bytes()
         if (found := correct_bits.sha256(side)) != record["correct"]["sha256"]:
             raise StoreError(

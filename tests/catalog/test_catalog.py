@@ -52,6 +52,13 @@ def test_unknown_names_get_the_nearest_and_the_list():
         CATALOG.dataset_names("digit_snow")
 
 
+def test_names_that_differ_in_case_only_are_refused():
+    with pytest.raises(ProbebenchError, match="names of models 'mine' and 'Mine' differ in case only"):
+        CATALOG.extend([spec(), replace(spec(), name="Mine")])
+    with pytest.raises(ProbebenchError, match="names of models 'glyphvit' and 'GlyphViT' differ in case only"):
+        CATALOG.extend([replace(spec(), name="GlyphViT")])
+
+
 def test_a_name_can_be_added_once():
     assert CATALOG.extend([spec()]).model("mine").depth == 12
     with pytest.raises(ProbebenchError, match="registered twice"):

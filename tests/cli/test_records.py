@@ -56,6 +56,17 @@ def test_records_are_found_by_path_prefix_and_latest(folder):
         find_record("20260101T000000Z-aaaaab")
 
 
+def test_the_latest_record_is_the_one_written_last_even_if_the_clock_was_set_back(folder):
+    runs = folder / ".probebench" / "runs"
+    for name in ("20260102T000000Z-aaaaaa", "20260101T000000Z-bbbbbb"):
+        save(stored({NET: {"final": right(700)}}), runs / f"{name}.json")
+    assert find_record("latest").name.startswith("20260102")
+    (runs / ".latest").write_text("20260101T000000Z-bbbbbb.json\n")
+    assert find_record("latest").name.startswith("20260101")
+    (runs / ".latest").write_text("removed.json\n")
+    assert find_record("latest").name.startswith("20260102")
+
+
 def test_a_record_of_a_folder_above_is_told(folder, capsys, monkeypatch):
     path = folder / ".probebench" / "runs" / "20260101T000000Z-aaaaaa.json"
     save(stored({NET: {"final": right(700)}}), path)

@@ -57,7 +57,10 @@ def test_an_error_around_the_tests_is_an_internal_one_and_costs_nothing_either(p
 
 def test_the_record_has_the_command_that_pytest_was_given_not_that_of_its_host(project, run, monkeypatch):
     monkeypatch.setattr("sys.argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
-    run(*FINAL, "--probe-json=r.json")
+    result = run(*FINAL, "--probe-json=r.json")
+    saved = next((project.path / ".probebench" / "runs").glob("2*.json")).name
+    assert (project.path / ".probebench" / "runs" / ".latest").read_text() == f"{saved}\n"
+    assert result.ret == 0
     command = run_record.load(project.path / "r.json")["command"]
     assert command[0] == "pytest"
     assert command[-4:] == [*FINAL, "--probe-json=r.json"]

@@ -87,3 +87,8 @@ def test_a_reader_that_skips_is_asked_once_and_its_sweep_is_skipped(project, run
     result.stdout.fnmatch_lines(["SKIPPED [[]8] *no_such_library*"])
     assert count() == 1
     assert run_record.load(project.path / "r.json")["failures"] == []
+
+
+def test_how_libraries_open_their_files_is_no_error(run, reads):
+    reads("__import__('warnings').warn('no encoding', EncodingWarning)")
+    run("-W", "error").assert_outcomes(passed=24)

@@ -8,7 +8,6 @@ first renamed, so that no entry is ever seen in part.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from probebench import _files
 from probebench._format import human
 from probebench.errors import Note, StoreError
 from probebench.features.cache.entry import Entry, Manifest, Rows, Use
@@ -35,8 +35,12 @@ _WAIT = 0.1  # seconds between two looks at a lock
 
 
 def cache_root() -> Path:
-    """The folder of the feature cache: $PROBEBENCH_CACHE, or ~/.cache/probebench/features."""
-    return Path(os.environ.get("PROBEBENCH_CACHE") or "~/.cache/probebench/features").expanduser()
+    """The folder of the feature cache: $PROBEBENCH_CACHE, or ~/.cache/probebench/features.
+
+    Raises:
+        StoreError: if the user has no home directory
+    """
+    return _files.own_folder("PROBEBENCH_CACHE", "features")
 
 
 class NoRoom(OSError):

@@ -65,11 +65,15 @@ class Controller:
             return
         taken = set(self._places.values())
         self._places[node] = next(place for place in range(len(taken) + 1) if place not in taken)
-        given = {"folder": str(self._make_folder()), "place": self._places[node], "here": self._here}
+        # As bytes: a name that the locale cannot express is no text that could be sent.
+        given = {"folder": os.fsencode(self._make_folder()), "place": self._places[node], "here": self._here}
         node.workerinput[INPUT] = given
 
     def pytest_testnodedown(self, node: WorkerController) -> None:
+        """Raises pytest.UsageError for a worker that could not even write down what it had collected."""
         self._places.pop(node, None)
+        if problem := getattr(node, "workeroutput", {}).get(INPUT):
+            raise pytest.UsageError(problem)
 
     def _make_folder(self) -> Path:
         """Choose the exchange directory. The first worker that has cases makes it, so that other runs leave nothing."""
@@ -78,8 +82,12 @@ class Controller:
             self._folder = self._session.options.root / ".probebench" / "workers" / name
             try:
                 _files.check_writable(self._folder / "any", "-n")
-            except StoreError:
-                self._temporary = tempfile.TemporaryDirectory(prefix="probebench-")
+            except StoreError as error:
+                try:
+                    self._temporary = tempfile.TemporaryDirectory(prefix="probebench-")
+                except OSError as other:
+                    text = f"{error}; nor has {tempfile.gettempdir()} room for what workers exchange ({other.strerror})"
+                    raise pytest.UsageError(text) from None
                 self._folder = Path(self._temporary.name) / name
         return self._folder
 

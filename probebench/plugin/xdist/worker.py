@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -133,7 +134,7 @@ class Worker:
         self._count: int = given["workercount"]
         self._place: int = given[INPUT]["place"]
         self.here: Here = given[INPUT]["here"] or ({}, {})
-        self._folder = Path(given[INPUT]["folder"])
+        self._folder = Path(os.fsdecode(given[INPUT]["folder"]))
         self._sharers = 1
         self._over: dict[Sweep, SweepOutcome] = {}
 
@@ -161,7 +162,17 @@ class Worker:
 
         Args:
             problem: why the run cannot begin; empty if it can
+
+        Raises:
+            pytest.UsageError: if that cannot be written to a file; xdist takes the reason to the controller
         """
+        try:
+            self._announce(problem)
+        except StoreError as error:
+            self._session.config.workeroutput[INPUT] = str(error)  # type: ignore[attr-defined]
+            raise pytest.UsageError(str(error)) from error
+
+    def _announce(self, problem: str) -> None:
         session, collected = self._session, self._session.collected
         if problem:  # it ends the run, whatever was collected
             self._exchange.announce(self._name, {"error": problem})

@@ -247,6 +247,28 @@ def test_a_worker_that_dies_while_it_gets_ready_is_replaced_once(project, run):
     assert failure["error"].startswith("WorkerDied: the process of worker gw0")
 
 
+FULL = """
+def pytest_collection_modifyitems():
+    from probebench.errors import StoreError
+    from probebench.plugin.xdist.exchange import ExchangeDirectory
+    import os, pytest
+
+    def announce(*args):
+        raise StoreError("cannot write collected/gw0.json: No space left on device")
+
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        ExchangeDirectory.announce = announce
+"""
+
+
+def test_a_worker_that_cannot_write_what_it_has_collected_ends_the_run_with_the_reason(project, run):
+    add_to_conftest(project, FULL)
+    result = run("-n", "1", *ONE)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: cannot write collected/gw0.json: No space left on device"])
+    assert "INTERNALERROR" not in result.stdout.str()
+
+
 STALLING = """
 import os, time, pytest
 
