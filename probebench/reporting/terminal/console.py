@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO, TypedDict
 
 from rich import box
@@ -43,6 +43,7 @@ def output_style(out: TextIO) -> OutputStyle:
 # Columns of words; of these, the ones that may wrap on a narrow terminal. Numbers never do.
 _WORDS = ("dataset", "model", "tap", "site", "verdict", "earliest", "shift")
 _FOLDED = ("dataset", "model", "verdict")
+_ANY_WIDTH = 10_000
 _LEAST = 16  # characters of a name on one line, before columns are left out
 
 
@@ -92,16 +93,31 @@ def fit_table(
     while True:
         kept = [i for i, name in enumerate(columns) if name not in left_out]
         drawn = table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows], ascii_only)
-        for column in drawn.columns:
-            if column.header in _FOLDED:
-                words = [word for cell in (column.header, *column.cells) for word in str(cell).split()]
-                column.max_width = min(max(map(len, words)), _LEAST)
-        needed = Console(width=10_000).measure(drawn).maximum
-        for column in drawn.columns:
-            column.max_width = None
-        if width is None or needed <= width or not going:
+        if width is None or _least_width(drawn) <= width or not going:
             return drawn, left_out
         left_out.append(going.pop(0))
+
+
+def _least_width(drawn: Table) -> int:
+    """The characters that a table needs if names are wrapped, and numbers are not."""
+    for column in drawn.columns:
+        if column.header in _FOLDED:
+            words = [word for cell in (column.header, *column.cells) for word in str(cell).split()]
+            column.max_width = min(max(map(len, words)), _LEAST)
+    needed = Console(width=_ANY_WIDTH).measure(drawn)
+    for column in drawn.columns:
+        if column.header in _FOLDED:
+            column.max_width = None
+    return needed.minimum if drawn.box is None else needed.maximum  # a grid of sentences, or a table
+
+
+def _tables(part: RenderableType) -> Iterator[Table]:
+    """The tables in a part of the output."""
+    if isinstance(part, Table):
+        yield part
+    elif isinstance(part, Group):
+        for each in part.renderables:
+            yield from _tables(each)
 
 
 def add_title(title: str, below: RenderableType) -> Group:
@@ -110,11 +126,14 @@ def add_title(title: str, below: RenderableType) -> Group:
 
 
 def render_text(parts: Iterable[RenderableType], *, width: int | None, color: bool, ascii_only: bool) -> str:
-    """The text to write for tables and texts; see `OutputStyle` for the arguments."""
+    """The text to write for tables and texts; see `OutputStyle` for the arguments.
+
+    On a terminal that is too narrow for a table, its lines are longer: they are not cropped, which would cut numbers.
+    """
     out = io.StringIO()
     console = Console(
         file=out,
-        width=width or 200,
+        width=_ANY_WIDTH,
         force_terminal=color,
         color_system="256" if color else None,
         no_color=not color,
@@ -125,6 +144,6 @@ def render_text(parts: Iterable[RenderableType], *, width: int | None, color: bo
         emoji=False,
     )
     for part in parts:
-        console.print(part)
+        console.print(part, width=max([width or 200, *map(_least_width, _tables(part))]))
     # Rich pads to the full width; trailing blanks only make logs longer.
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))

@@ -189,6 +189,17 @@ def test_the_full_level_has_all_metrics_and_the_normal_one_has_none():
     assert "NLL" not in show(level="full", width=150)
 
 
+@pytest.mark.parametrize("color", [False, True])
+@pytest.mark.parametrize("level", ["brief", "normal", "full"])
+def test_no_number_is_cut_on_a_narrow_terminal(level, color):
+    wide, narrow = (show(full(), level=level, width=width, color=color) for width in (200, 40))
+    interval = re.compile(r"\d+\.\d-\d+\.\d")
+    assert interval.findall(narrow) == interval.findall(wide) != []
+    assert "…" not in narrow
+    prose = [line for line in narrow.splitlines() if line.startswith("Best taps and layers")]
+    assert all(len(line) <= 40 for line in prose)  # only tables are wider
+
+
 @pytest.mark.parametrize("width", [72, 80, 90, 100, 110])
 @pytest.mark.parametrize("level", ["brief", "normal", "full"])
 def test_columns_make_room_and_it_is_said(level, width):
