@@ -137,6 +137,6 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch, tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_known_before(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: Path("/dev/full").open("wb"))
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open("/dev/full", "wb"))  # noqa: SIM115
     with pytest.raises(StoreError, match=r"--probe-json: .* cannot be written to \(No space left on device\)"):
         _files.check_writable(tmp_path / "r.json", "--probe-json")

@@ -19,6 +19,7 @@ from probebench.plugin.items import SWEEP, UNMEASURED, param_of, set_property, s
 from probebench.plugin.local_engine import LocalEngine
 from probebench.plugin.options import add_options, parse_options
 from probebench.plugin.session import SESSION, ProbeSession
+from probebench.plugin.shard import Sharding, describe_splitting
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Case
@@ -68,8 +69,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             state.pruning = Pruning(options, state.notes)
             plugins.register(state.pruning)
         if options.shard is not None:
-            from probebench.plugin.shard import Sharding
-
             state.sharding = Sharding(options.shard)
             plugins.register(state.sharding)
         if options.plan and options.prune:
@@ -176,6 +175,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             state.notes += [
                 Note("info", text) for text in find_unmatched(config.option.markexpr, state.sweeps, deepest)
             ]
+        if collected.cases and (splitting := describe_splitting(config)):
+            state.notes.append(Note("warning", splitting))
         if not problem:
             check_forked(config, session.items)
             state.check_collected(collected)
@@ -263,11 +264,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _print_summary(config: pytest.Config) -> None:
-    state, reporter = config.stash.get(SESSION, None), config.pluginmanager.get_plugin("terminalreporter")
-    if state is None or state.worker is not None or state.summarized or reporter is None:
+    state = config.stash.get(SESSION, None)
+    if state is None or state.worker is not None or state.summarized:
         return
     state.summarized = True
     if state.record or state.skipped or state.notes:
         from probebench.plugin import terminal
+        from probebench.plugin.reporter import find_reporter
 
-        terminal.summary(reporter, state)
+        if (reporter := find_reporter(config)) is not None:
+            terminal.summary(reporter, state)

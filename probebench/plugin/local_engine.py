@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from probebench.errors import ProbebenchError, Unreachable
 
@@ -66,15 +66,16 @@ class LocalEngine:
 
     def _measure(self, sweep: Sweep, taps: Sequence[Tap]) -> SweepOutcome:
         from probebench.plugin import terminal
+        from probebench.plugin.reporter import find_reporter, own_lines
 
         session, config = self._session, self._session.config
-        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        reporter = find_reporter(config)
         if reporter is None or not reporter.isatty or reporter.verbosity < 0:
             outcome = self._download_and_measure(sweep, taps)
         else:
             from probebench.reporting.terminal.progress import bar
 
-            with terminal.own_lines(config, reporter), bar(terminal.output_file(reporter), sweep.id) as progress:
+            with own_lines(config, reporter), bar(reporter.file, sweep.id) as progress:
                 outcome = self._download_and_measure(sweep, taps, progress)
         if sweep.model in session.undescribed and not outcome.unreachable:
             terminal.show_preparation(session, sweep.model)

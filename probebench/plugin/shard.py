@@ -40,6 +40,22 @@ def divide(sizes: Mapping[Sweep, int], count: int) -> dict[Sweep, int]:
     return parts
 
 
+_OTHERS = {"splits": "--splits", "num_shards": "--num-shards", "test-group-count": "--test-group-count"}
+"""Options of pytest-split, pytest-shard and pytest-test-groups, by the names under which pytest keeps them."""
+
+
+def describe_splitting(config: pytest.Config) -> str:
+    """Explain what it costs that another plugin divides the tests; empty if none does."""
+    found = [option for name, option in _OTHERS.items() if (getattr(config.option, name, None) or 1) > 1]
+    if not found:
+        return ""
+    return (
+        f"{found[0]} divides tests, not sweeps: the images of a sweep that it cuts go through the network once for "
+        "each group, and verdicts take only the cases of the group into account. --probe-shard=I/N keeps sweeps whole, "
+        "and verdicts those of the whole run"
+    )
+
+
 class Sharding:
     """A pytest plugin, registered when ``--probe-shard`` is given.
 

@@ -1,20 +1,15 @@
-"""Print the first lines of a run, the leaderboards and notes at its end, and the report to GitHub.
-
-The only file that uses private names of pytest: the terminal reporter's `_tw` and its `_file`. Tested with
-pytest 9.2.0.
-"""
+"""Print the first lines of a run, the leaderboards and notes at its end, and the report to GitHub."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
 from probebench.errors import Note, ProbebenchError
+from probebench.plugin.reporter import Reporter, find_reporter, own_lines
 
 if TYPE_CHECKING:
     from probebench.measure.outcome import SweepOutcome
@@ -22,31 +17,9 @@ if TYPE_CHECKING:
     from probebench.records.types import Record
 
 
-def output_file(terminalreporter: Any) -> Any:
-    """The file that the reporter writes to."""
-    return terminalreporter._tw._file
-
-
-@contextmanager
-def own_lines(config: pytest.Config, reporter: Any) -> Iterator[None]:
-    """Let lines be written while a test runs: they begin on a fresh line, and the row of results goes on after them."""
-    writer, path = reporter._tw, reporter.currentfspath
-    capture: Any = config.pluginmanager.get_plugin("capturemanager")
-    with nullcontext() if capture is None else capture.global_and_fixture_disabled():  # -p no:capture
-        if writer.width_of_current_line:
-            writer.line()
-        reporter.currentfspath = None
-        yield
-        # The row of a file or, with -v, of a test; but each result of a worker begins a row of its own.
-        if path is not None and not config.pluginmanager.has_plugin("dsession"):
-            writer.write(f"{os.path.relpath(path, reporter.startpath)} " if isinstance(path, Path) else path)
-            reporter.currentfspath = path
-        writer.flush()
-
-
 def write_between(config: pytest.Config, line: str) -> None:
     """Write a line while a test runs."""
-    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    reporter = find_reporter(config)
     if reporter is not None:
         with own_lines(config, reporter):
             reporter.write_line(line)
@@ -115,23 +88,23 @@ def header(state: ProbeSession) -> list[str]:
     return [first] if config.get_verbosity() < 0 else [first, *lines]
 
 
-def summary(terminalreporter: Any, state: ProbeSession) -> None:
+def summary(reporter: Reporter, state: ProbeSession) -> None:
     """Print the leaderboards and the notes at the end of a run."""
     record, notes = state.record, state.notes
     if record is not None and not record["cases"] and not record["failures"]:
         record = None
     if record is None and not state.skipped and not notes:
         return
-    writer, text = terminalreporter._tw, ""
+    text = ""
     if record is not None:
         from probebench.reporting.terminal import leaderboard
 
-        encoding = getattr(output_file(terminalreporter), "encoding", None) or "ascii"
+        encoding = getattr(reporter.file, "encoding", None) or "ascii"
         text = leaderboard.render(
             record,
             level=state.options.leaderboard,
-            width=writer.fullwidth if terminalreporter.isatty else None,
-            color=writer.hasmarkup,
+            width=reporter.width if reporter.isatty else None,
+            color=reporter.hasmarkup,
             ascii_only=not encoding.lower().startswith("utf"),
         )
     if state.skipped:
@@ -145,19 +118,19 @@ def summary(terminalreporter: Any, state: ProbeSession) -> None:
     if state.config.get_verbosity() < -1:
         shown = [note for note in notes if note.severity != "info"]
     if text or shown:
-        terminalreporter.section("probebench", sep="=")
+        reporter.section("probebench")
         if text:
-            writer.write(text)
+            reporter.write(text)
         for note in shown:
             red, yellow = note.severity == "error", note.severity == "warning"
-            terminalreporter.write_line(str(note), red=red, yellow=yellow)
+            reporter.write_line(str(note), red=red, yellow=yellow)
     if record is not None and os.environ.get("GITHUB_ACTIONS") == "true":
-        _report_to_github(terminalreporter, state, record, notes)
+        _report_to_github(reporter, state, record, notes)
 
 
-def _report_to_github(terminalreporter: Any, state: ProbeSession, record: Record, notes: Sequence[Note]) -> None:
+def _report_to_github(reporter: Reporter, state: ProbeSession, record: Record, notes: Sequence[Note]) -> None:
     from probebench.plugin.failures import list_failures
     from probebench.reporting import github
 
     for line in github.report(record, list_failures(state), notes, os.environ):
-        terminalreporter.write_line(line)
+        reporter.write_line(line)

@@ -121,3 +121,31 @@ def test_pytest_exit_in_mid_sweep_ends_the_run_and_keeps_what_had_finished(proje
     assert [case["dataset"] for case in record["cases"]] == ["blobs"]
     assert record["failures"] == []
     result.stdout.fnmatch_lines(["1 case in 1 sweep: 1 new*", "To continue this run, *"])
+
+
+REPORTER = """
+    class Bare:
+        def pytest_runtest_logreport(self, report):
+            pass
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(config):
+        config.pluginmanager.unregister(name="terminalreporter")
+        if {named}:
+            config.pluginmanager.register(Bare(), "terminalreporter")
+    """
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_reporter_of_another_plugin_needs_no_attribute_of_pytests(project, named):
+    add_to_conftest(project, REPORTER.format(named=named))
+    result = project.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", *FINAL, "--probe-json=r.json")
+    assert result.ret == pytest.ExitCode.OK
+    assert run_record.load(project.path / "r.json")["failures"] == []
+    result.stdout.fnmatch_lines(["tiny on blobs: *", "*= probebench =*", "run record: r.json"])
+
+
+def test_without_a_terminal_nothing_is_printed(project):
+    result = project.runpytest_inprocess("-p", "no:terminal", "--probe-jobs=1", *FINAL, "--probe-json=r.json")
+    assert result.stdout.str() == ""
+    assert (project.path / "r.json").exists()

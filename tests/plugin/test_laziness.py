@@ -49,7 +49,7 @@ def test_an_unrelated_run_imports_nothing_heavy(pytester):
             light = ("_version catalog catalog.precision catalog.protocols errors measure measure.options plugin "
                      "plugin.benchmark plugin.child_process plugin.collected plugin.ending plugin.gather plugin.hooks "
                      "plugin.hookspecs plugin.items plugin.local_engine plugin.options plugin.session "
-                     "plugin.time_limit").split()
+                     "plugin.shard plugin.time_limit").split()
             assert ours == ["probebench", *map("probebench.".__add__, light)]
         """
     )

@@ -11,7 +11,7 @@ from probebench.catalog.taps import Tap
 from probebench.cli import main
 from probebench.records import baselines, run_record
 from probebench.reporting.export import to_text
-from tests.conftest import TINY_COUNT
+from tests.conftest import ONE, TINY_COUNT
 from tests.plugin.test_withheld import CASES
 from tests.plugin.xdist.test_workers import timeless
 
@@ -179,3 +179,13 @@ def test_a_part_may_be_measured_by_several_workers(project, run):
     result.stdout.fnmatch_lines(["probebench: 2 cases in 2 sweeps (shard 2/2 of 4 cases in 4 sweeps) on 2 workers, *"])
     alone, parts = loaded(project, "alone.json", "n.json")
     assert timeless(parts) == timeless(alone)
+
+
+def test_a_plugin_that_divides_tests_is_told_from_one_that_divides_sweeps(project, run):
+    option = "\ndef pytest_addoption(parser):\n    parser.addoption('--splits', type=int)\n"
+    project.makeconftest((project.path / "conftest.py").read_text() + option)
+    args = ("-p", "no:pytest-split", *ONE, "--probe-site=final")
+    result = run(*args, "--splits=2")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["WARNING: --splits divides tests, not sweeps: *--probe-shard=I/N keeps sweeps whole*"])
+    run(*args).stdout.no_fnmatch_line("*--splits*")

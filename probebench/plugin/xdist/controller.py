@@ -22,6 +22,7 @@ from probebench import _files
 from probebench._format import counted
 from probebench.errors import Note, ProbebenchError, StoreError
 from probebench.plugin import terminal
+from probebench.plugin.reporter import find_reporter
 from probebench.plugin.xdist.worker import INPUT, count_sharers, count_threads, describe_death
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Controller:
             session.begin(collected)
         except ProbebenchError as error:
             raise pytest.UsageError(str(error)) from error
-        reporter = session.config.pluginmanager.getplugin("terminalreporter")
+        reporter = find_reporter(session.config)
         if reporter is not None and (lines := terminal.header(session)):
             reporter.ensure_newline()
             for line in lines:
