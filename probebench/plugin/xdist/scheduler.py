@@ -89,7 +89,7 @@ class SweepScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has n
             if pending:
                 self.workqueue[scope] = dict.fromkeys(pending, False)
                 self.workqueue.move_to_end(scope, last=False)
-        if crashed in self._sweeps:
+        if crashed is not None and crashed in self._sweeps:
             self._died(crashed, node)
         for other in self.assigned_work:
             self._reschedule(other)
