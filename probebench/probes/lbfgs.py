@@ -6,7 +6,8 @@ classes::
 
     minimise over W (C x D):   sum_i s_i * (logsumexp_c(W z_i) - (W z_i)[y_i])  +  lambda / 2 * ||W without column 0||^2
 
-It is convex with one optimum up to a constant over classes, which the solver keeps at zero sum.
+It is convex with one optimum up to a constant over classes, which the solver keeps at zero sum. Labels of which a row
+may have several (`solve_labels`) are problems of two classes each, solved side by side on the same rows.
 
 Method: L-BFGS (Nocedal and Wright, *Numerical Optimization*, 2nd edition, algorithm 7.5) whose initial inverse Hessian
 is the exact Hessian's diagonal blocks, one per class: in full over the intercept and the leading axes, diagonal on the
@@ -47,6 +48,9 @@ DOUBLES = 1 << 20
 
 UNCERTAIN_BLOCKS = 1 << 20
 """Most values of the Hessian blocks of Newton steps on large data."""
+
+LABELS = 25
+"""Most problems of two classes that `solve_labels` solves at once: fifty columns of a product, as in `default_group`."""
 
 LARGE = 1 << 21
 """Values of rows from which on Newton steps leave out certain rows, and take over from L-BFGS after `EARLY`."""
@@ -156,7 +160,7 @@ def solve_path(
                 # The path is smooth in log(lambda); further than one step ahead extrapolation is worse than none.
                 begin += path[:, first - 1 : first] - path[:, first - 2 : first - 1]
         path[:, part], gap[:, part], iterations[:, part], sure = _solve(
-            problem, begin, strengths[:, part], null, tol, max_iter, verify
+            problem, begin, strengths[:, part], torch.full_like(gap[:, part], null), tol, max_iter, verify
         )
         for tap, j in torch.nonzero(~sure & (iterations[:, part] < max_iter)).tolist():
             at = tap, first + j
@@ -172,8 +176,68 @@ def solve_path(
     return Solution(path, gap, iterations, newton)
 
 
+def solve_labels(
+    rows: torch.Tensor,
+    labels: torch.Tensor,
+    strengths: torch.Tensor,
+    *,
+    start: torch.Tensor | None = None,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    chunk: int = 8192,
+    verify: bool = True,
+) -> Solution:
+    """Solve a problem of two classes for each of several labels: a row has the label, or has it not.
+
+    Args:
+        rows: as of `solve_path`
+        labels: int8, shape (n, labels): 1 for rows that have the label, 0 for rows that have it not, -1 for rows of
+            which it is not known, which have no part in that label's problem
+        strengths: float64, shape (taps,), inverse strengths C in scikit-learn's convention, the same for all labels
+        start: float64, shape (taps, labels, axes), where to start; 0 by default, with the intercept of the label's share
+        tol, max_iter, chunk, verify: as of `solve_path`
+
+    Returns:
+        the solution with one logit a label: weights of shape (taps, 1, labels, axes); `Solution.gap`, `iterations` and
+        `newton` of shape (taps, labels). A label that all rows have, or none, has a logit of zero
+    """
+    taps, _, axes = rows.shape
+    count, device = labels.shape[1], rows.device
+    weights = torch.zeros(taps, count, axes, dtype=torch.float64, device=device)
+    gap = torch.zeros(taps, count, dtype=torch.float64, device=device)
+    iterations = torch.zeros(taps, count, dtype=torch.int64, device=device)
+    newton = torch.zeros(taps, count, dtype=torch.bool, device=device)
+    present, known = (labels == 1).sum(dim=0), (labels >= 0).sum(dim=0)
+    varied = torch.nonzero((present > 0) & (present < known)).flatten()
+    for first in range(0, len(varied), LABELS):
+        part = varied[first : first + LABELS]
+        own = labels[:, part].T.to(device)
+        total = known[part].double().to(device)
+        share = None if bool((own >= 0).all()) else (own >= 0).double() / total[:, None]
+        problem = _Problem(rows, (own == 1).long(), 2, share, chunk)
+        prior = torch.stack([total - present[part].to(device), present[part].to(device)], dim=1).div_(total[:, None]).log()
+        null = -(prior.exp() * prior).sum(dim=1).expand(taps, -1)
+        begin = torch.zeros(taps, len(part), 2, axes, dtype=torch.float64, device=device)
+        if start is None:
+            begin[..., 0] = prior - prior.mean(dim=1, keepdim=True)
+        else:
+            begin[:, :, 1] = start[:, part.to(device)] / 2
+            begin[:, :, 0] = -begin[:, :, 1]
+        lambdas = 2 / (strengths.to(device)[:, None] * total)
+        found, gaps, counts, sure = _solve(problem, begin, lambdas, null, tol, max_iter, verify)
+        for tap, j in torch.nonzero(~sure & (counts < max_iter)).tolist():
+            better = _newton(problem.alone(tap, j), found[tap, j][None], float(lambdas[tap, j]), tol, max_iter)
+            found[tap, j], gaps[tap, j] = better[0], better[1]
+            counts[tap, j] += better[2]
+            newton[tap, part[j]] = True
+        weights[:, part] = found[:, :, 1] - found[:, :, 0]
+        gap[:, part], iterations[:, part] = gaps, counts
+    return Solution(weights[:, None], gap, iterations, newton)
+
+
 class _Problem:
-    """The data of a batch and the products with it."""
+    """The data of a batch and the products with it. `labels` and `share` are of shape (n,), or (columns, n) with a
+    row for each column of the batch."""
 
     def __init__(
         self,
@@ -183,9 +247,12 @@ class _Problem:
         share: torch.Tensor | None,
         chunk: int,
     ) -> None:
-        self.rows, self.labels, self.classes = rows, labels, classes
+        self.rows, self.classes = rows, classes
         self.dtype = rows.dtype
-        self.share = share if share is None else share.to(rows.dtype)
+        self.by_column = labels.ndim == 2
+        # With an axis for the classes between columns and rows, as logits have.
+        self.labels = labels.unsqueeze(-2)
+        self.share = share if share is None else share.to(rows.dtype).unsqueeze(-2)
         self.n = rows.shape[1]
         self.chunk = chunk
         self.chunks = [slice(i, min(i + chunk, self.n)) for i in range(0, self.n, chunk)]
@@ -201,9 +268,19 @@ class _Problem:
         problem.rows = self.rows[taps]
         return problem
 
-    def alone(self, tap: int) -> _Problem:
-        """One of the taps, with products in float64."""
+    def take_columns(self, columns: torch.Tensor) -> _Problem:
+        """The same for some of the columns, which have labels of their own."""
         problem = object.__new__(_Problem)
+        problem.__dict__.update(self.__dict__)
+        problem.labels = self.labels[columns]
+        problem.share = None if self.share is None else self.share[columns]
+        return problem
+
+    def alone(self, tap: int, column: int = 0) -> _Problem:
+        """One of the taps and, if columns have labels of their own, one of the columns, with products in float64."""
+        problem = object.__new__(_Problem)
+        if self.by_column:
+            self = self.take_columns(torch.tensor([column], device=self.rows.device))
         problem.__dict__.update(self.__dict__)
         problem.rows = self.rows[tap : tap + 1]  # not a copy, as `take` makes
         problem.dtype = torch.float64
@@ -233,7 +310,7 @@ class _Problem:
         losses = total.log_().add_(top.sub_(own))
         if self.share is None:
             return logits, losses.sum(dim=2, dtype=torch.float64) / self.n
-        return logits, (losses * self.share).sum(dim=2, dtype=torch.float64)
+        return logits, (losses * self.share.squeeze(-2)).sum(dim=2, dtype=torch.float64)
 
     def residuals(self, probabilities: torch.Tensor) -> torch.Tensor:
         """Probability less truth, times the row's weight if rows are weighted; in place of `probabilities`."""
@@ -273,7 +350,7 @@ class _Problem:
             p = probabilities[..., part].float()
             w = p * (1 - p)
             if self.share is not None:
-                w *= self.share[part].float()
+                w *= self.share[..., part].float()
             w = w.reshape(taps, columns, -1)
             z = self.rows[:, part].float()
             lead = z[..., : self.lead].transpose(1, 2)
@@ -344,7 +421,7 @@ class _FullHessian:
         for first in range(0, n, step):
             part = slice(first, min(first + step, n))
             z, p = problem.rows[0, part].double(), probabilities[0, 0, :, part]
-            share = 1 / n if problem.share is None else problem.share[part, None]
+            share = 1 / n if problem.share is None else problem.share.flatten()[part, None]
             each = (p.T[:, :, None] * z[:, None, :]).reshape(len(z), -1)
             hessian -= each.T @ (each * share)
             own += torch.einsum("cn,ni,nj->cij", p, z * share, z)
@@ -389,11 +466,12 @@ class _Uncertain:
         rows = problem.rows[0]
         self._rows = rows.float() if every else rows[chosen].float()
         self._p = (p if every else p[:, chosen]).float().contiguous()
-        share = problem.share if problem.share is None or every else problem.share[chosen]
+        weights = None if problem.share is None else problem.share.flatten()
+        share = weights if weights is None or every else weights[chosen]
         self._share = torch.full((1,), 1 / problem.n, device=p.device) if share is None else share.float()
         left_out = torch.nonzero(~uncertain).flatten()[: 0 if every else None]
         q = p[:, left_out]
-        weighted = q / problem.n if problem.share is None else q * problem.share[left_out]
+        weighted = q / problem.n if weights is None else q * weights[left_out]
         self._intercepts = torch.diag(weighted.sum(dim=1)) - weighted @ q.T
 
     def __call__(self, v: torch.Tensor) -> torch.Tensor:
@@ -476,12 +554,18 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _solve(
-    problem: _Problem, w: torch.Tensor, strengths: torch.Tensor, null: float, tol: float, max_iter: int, verify: bool
+    problem: _Problem,
+    w: torch.Tensor,
+    strengths: torch.Tensor,
+    null: torch.Tensor,
+    tol: float,
+    max_iter: int,
+    verify: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Weights, gaps and iterations of all problems of a group, and whether the gaps are sure to be within `tol`.
 
     Args:
-        null: the objective of the intercepts alone
+        null: of each problem, the objective of the intercepts alone
     """
     device = w.device
     out, out_gap = w.clone(), torch.full(w.shape[:2], torch.inf, dtype=torch.float64, device=device)
@@ -559,9 +643,11 @@ def _solve(
 
                 if not keep_t.all():
                     problem = problem.take(it)
+                if problem.by_column and not keep_s.all():
+                    problem = problem.take_columns(js)
                 taps, cols = taps[it], cols[js]
-                w, g, q, f, slope, best, stale, finished, logits, ridge, strengths, built = map(
-                    cut, (w, g, q, f, slope, best, stale, finished, logits, ridge, strengths, built)
+                w, g, q, f, slope, best, stale, finished, logits, ridge, strengths, built, null = map(
+                    cut, (w, g, q, f, slope, best, stale, finished, logits, ridge, strengths, built, null)
                 )
                 precondition = precondition.take(it, js)
                 history = history and history.take(it, js)
