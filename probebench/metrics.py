@@ -43,20 +43,27 @@ class Metrics:
     """The metrics of a probe's predictions.
 
     Attributes:
-        accuracy: top-1, in [0, 1]
+        accuracy: top-1, in [0, 1]; of a multi-label dataset the mean average precision, of real-valued targets R2, see
+            `probebench.scores`
         top5: how often the true class is among five guesses, in [0, 1]; None if there are five classes or fewer.
             The guesses are the prediction and the classes that at most four others score as high as; so a tie across
             the fifth place, as among the classes without a vote in kNN, makes no guess of any of them
-        mean_per_class: accuracy averaged over the classes that are tested: rare ones count as much as common ones
-        nll: mean negative log-likelihood of the classes, in nats; None for a probe that gives no probabilities
+        mean_per_class: accuracy averaged over the classes that are tested: rare ones count as much as common ones;
+            None if there are no classes
+        nll: mean negative log-likelihood of the classes, in nats; of labels, that of each label, averaged over the
+            labels of an image; None for a probe that gives no probabilities
         ece: expected calibration error in [0, 1]; None for a probe that gives no probabilities
+        rmse, mae: root of the mean squared error, and mean absolute error, in the unit of the target; None unless a
+            single real-valued target is predicted
     """
 
     accuracy: Estimate
     top5: Estimate | None
-    mean_per_class: Estimate
+    mean_per_class: Estimate | None
     nll: Estimate | None
     ece: Estimate | None
+    rmse: Estimate | None = None
+    mae: Estimate | None = None
 
 
 def measure(
@@ -94,7 +101,7 @@ def measure(
         accuracy=proportion(correct),
         top5=proportion((rivals < TOP) | correct) if len(classes) > TOP else None,
         mean_per_class=mean_per_class(correct, labels),
-        nll=_mean(losses) if probabilities else None,
+        nll=mean_estimate(losses) if probabilities else None,
         ece=calibration_error(confidence, correct) if probabilities else None,
     )
 
@@ -193,9 +200,11 @@ def combine(draws: Sequence[Metrics]) -> Metrics:
     return Metrics(
         accuracy=combine_estimates([draw.accuracy for draw in draws]),
         top5=over("top5"),
-        mean_per_class=combine_estimates([draw.mean_per_class for draw in draws]),
+        mean_per_class=over("mean_per_class"),
         nll=over("nll", most=inf),
         ece=over("ece"),
+        rmse=over("rmse", most=inf),
+        mae=over("mae", most=inf),
     )
 
 
@@ -256,8 +265,8 @@ def _read(
     return rivals, losses, confidence
 
 
-def _mean(losses: npt.NDArray[np.float64]) -> Estimate:
-    """With the normal interval from the standard error, cut off at 0."""
+def mean_estimate(losses: npt.NDArray[np.float64]) -> Estimate:
+    """The mean of losses that are not negative, with the normal interval from the standard error, cut off at 0."""
     n, mean = len(losses), float(losses.mean())
     # A single image has no spread; that of an exponential distribution is as large as its mean.
     spread = float(losses.std(ddof=1)) if n > 1 else mean

@@ -1,4 +1,8 @@
-"""Intervals and tests for accuracies: paired if it is known which examples were right, else of two proportions."""
+"""Intervals and tests for accuracies: paired if it is known which examples were right, else of two proportions.
+
+Scores that are not right or wrong, such as those whose mean is a mean average precision or an R2, are compared in pairs
+by the sign-flip test.
+"""
 
 from __future__ import annotations
 
@@ -90,6 +94,65 @@ def paired_interval(lost: int, gained: int, n: int) -> tuple[float, float]:
     return max(-1.0, change - half), min(1.0, change + half)
 
 
+ENUMERATED = 14
+"""Up to so many changes the sign-flip test counts all combinations of signs."""
+
+
+def sign_flip(changes: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """One-sided p-values of the sign-flip test that scores have dropped, and that they have risen (R. A. Fisher, The
+    Design of Experiments, 1935, section 21).
+
+    If nothing changed but by chance, each example's change is as likely to be in the other direction. The p-value is
+    the share of all combinations of signs whose sum is at least as far in the direction. Up to `ENUMERATED` changes
+    they are counted. For more it is the saddlepoint approximation (R. Lugannani and S. Rice, Adv. Appl. Probab. 12,
+    1980; J. Robinson, J. R. Stat. Soc. B 44, 1982), which needs no draws and holds far into the tails.
+
+    Args:
+        changes: shape (n,), of each example
+
+    Returns:
+        the p-values of a drop and of a rise
+    """
+    sizes = np.abs(changes[changes != 0]).astype(np.float64)
+    if not len(sizes):
+        return 1.0, 1.0
+    total = float(changes.sum())
+    if len(sizes) <= ENUMERATED:
+        sums = np.zeros(1)
+        for size in sizes:
+            sums = np.concatenate([sums - size, sums + size])
+        slack = 1e-12 * float(sizes.sum())
+        return float(np.mean(sums <= total + slack)), float(np.mean(sums >= total - slack))
+    up = _sign_flip_tail(sizes / sizes.max(), abs(total) / float(sizes.max()))
+    return (1 - up, up) if total > 0 else (up, 1 - up)
+
+
+def _sign_flip_tail(sizes: npt.NDArray[np.float64], total: float) -> float:
+    """Return the probability that the sum of `sizes` under random signs is at least `total`, which is not negative."""
+    from scipy.special import ndtr
+
+    least = 0.5 ** min(len(sizes), 1000)  # of the one combination whose sum is the largest
+    if total >= sizes.sum() * (1 - 1e-12):
+        return float(least)
+    variance = float((sizes**2).sum())
+    if total * total <= 1e-6 * variance:
+        return float(ndtr(-total / sqrt(variance)))
+    # The zero of the rising concave function K'(s) - total is approached from below by Newton's steps.
+    s = total / variance
+    for _ in range(200):
+        tanh = np.tanh(s * sizes)
+        step = (total - float((sizes * tanh).sum())) / float((sizes**2 * (1 - tanh**2)).sum())
+        s += step
+        if abs(step) <= 1e-12 * s:
+            break
+    x = s * sizes
+    log_cosh = np.logaddexp(x, -x) - np.log(2)
+    w = sqrt(max(0.0, 2 * (s * total - float(log_cosh.sum()))))
+    u = s * sqrt(float((sizes**2 / np.cosh(np.minimum(x, 300)) ** 2).sum()))
+    density = np.exp(-(w**2) / 2) / sqrt(2 * np.pi)
+    return float(min(0.5, max(least, ndtr(-w) + density * (1 / u - 1 / w))))
+
+
 def fisher(before: int, now: int, n: int) -> float:
     """Exact one-sided p-value of Fisher's test that a proportion has dropped, for two samples of `n` examples each.
 
@@ -108,27 +171,47 @@ class Move:
     """The change of one case between two measurements on the same test examples.
 
     Attributes:
-        before, now: how many examples were right, over all draws
+        before, now: how many examples were right, over all draws; or the sums of their scores
         n_test: of how many, likewise
-        lost, gained: examples that changed sides; None if it is not known which were right
+        lost, gained: examples that changed sides; None if it is not known which were right. Of scores, those that are
+            lower now, and those that are higher
         p_down, p_up: one-sided p-values of a drop and of a rise
     """
 
-    before: int
-    now: int
+    before: float
+    now: float
     n_test: int
     lost: int | None
     gained: int | None
     p_down: float
     p_up: float
 
+    @property
+    def p_two_sided(self) -> float:
+        """Twice the smaller of both one-sided p-values."""
+        return min(1.0, 2 * min(self.p_down, self.p_up))
 
-def paired(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> Move:
-    """The move of a case by McNemar's test, or over several draws by the sign test that it is an instance of.
+
+Scores = npt.NDArray[np.bool_] | npt.NDArray[np.float32]
+"""Of each test example, whether it was right; or a score, whose mean over examples is the score of the case."""
+
+ROUNDING = 1e-6
+"""A change of an example's score up to this, times the largest score, is rounding: neither lost nor gained."""
+
+
+def paired(before: Scores, now: Scores) -> Move:
+    """The move of a case by McNemar's test, or over several draws by the sign test that it is an instance of; of scores
+    by the sign-flip test, over the mean of several draws.
 
     Args:
-        before, now: as of `discordant`
+        before, now: as of `discordant`; or scores of the same shapes, float32
     """
+    if before.dtype != np.bool_ or now.dtype != np.bool_:
+        was, is_now = (np.atleast_2d(scores).astype(np.float64) for scores in (before, now))
+        changes = is_now.mean(axis=0) - was.mean(axis=0)
+        far = ROUNDING * max(1.0, float(np.abs(was).max()), float(np.abs(is_now).max()))
+        lost, gained = int(np.count_nonzero(changes < -far)), int(np.count_nonzero(changes > far))
+        return Move(float(was.sum()), float(is_now.sum()), before.size, lost, gained, *sign_flip(changes))
     lost, gained = discordant(before, now)
     right = int(np.count_nonzero(before)), int(np.count_nonzero(now))
     return Move(*right, before.size, lost, gained, mcnemar(lost, gained), mcnemar(gained, lost))

@@ -18,6 +18,7 @@ from probebench.stats import (
     mcnemar_two_sided,
     paired,
     paired_interval,
+    sign_flip,
     unpaired,
     wilson,
 )
@@ -112,3 +113,44 @@ def test_a_move_is_tested_in_both_directions():
     before, now = np.arange(10) < 7, np.arange(10) < 3
     assert paired(before, now) == Move(7, 3, 10, 4, 0, mcnemar(4, 0), 1.0)
     assert unpaired(7, 3, 10) == Move(7, 3, 10, None, None, fisher(7, 3, 10), fisher(3, 7, 10))
+
+
+@pytest.mark.parametrize("n", [1, 5, 14])
+def test_sign_flips_of_few_changes_are_counted(n):
+    changes = np.random.default_rng(n).normal(size=n) + 0.3
+    sums = [float(np.dot(signs, np.abs(changes))) for signs in product((-1, 1), repeat=n)]
+    down, up = sign_flip(changes)
+    assert down == pytest.approx(np.mean([each <= changes.sum() + 1e-9 for each in sums]))
+    assert up == pytest.approx(np.mean([each >= changes.sum() - 1e-9 for each in sums]))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize("heavy", [False, True])
+def test_sign_flips_of_many_changes_are_those_of_random_signs(shift, heavy):
+    rng = np.random.default_rng(1)
+    changes = (rng.standard_t(2, size=60) if heavy else rng.normal(size=60)) + shift
+    sums = rng.choice([-1, 1], size=(100_000, 60)) @ np.abs(changes)
+    down, up = sign_flip(changes)
+    assert up == pytest.approx(np.mean(sums >= changes.sum()), rel=0.1, abs=0.005)
+    assert down == pytest.approx(1 - up)
+
+
+def test_sign_flips_reach_far_into_the_tail_and_are_symmetric():
+    changes = np.random.default_rng(0).normal(size=500) + 0.5
+    down, up = sign_flip(changes)
+    assert 1e-40 < up < 1e-15
+    assert sign_flip(-changes) == (up, down)
+    assert sign_flip(np.zeros(9)) == (1.0, 1.0)
+    assert sign_flip(np.linspace(1, 2, 40))[1] == pytest.approx(0.5**40)
+
+
+def test_scores_are_compared_in_pairs():
+    before = np.array([0.9, 0.4, 0.7, 0.2], dtype=np.float32)
+    now = before + np.array([0.1, -0.2, 0, 1e-8], dtype=np.float32)
+    move = paired(before, now)
+    assert (move.lost, move.gained, move.n_test) == (1, 1, 4)
+    assert move.now - move.before == pytest.approx(-0.1, abs=1e-6)
+    assert (move.p_down, move.p_up) == (0.5, 0.625)
+    assert move.p_two_sided == 1.0
+    draws = paired(np.stack([before, before]), np.stack([now, now]))
+    assert (draws.lost, draws.n_test, draws.p_down) == (1, 8, 0.5)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from typing import Protocol as TypingProtocol
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
+from probebench.catalog.tasks import CLASSIFICATION
 from probebench.errors import ProbebenchError, unknown
 
 if TYPE_CHECKING:
@@ -36,20 +37,23 @@ class Fit:
     """The result of fitting a probe at one tap and predicting the test examples.
 
     Attributes:
-        predictions: int64, shape (n_test,), predicted class indices
-        classes: int64, shape (C,), class indices that the probe was fitted on, in the order of the scores' columns
-        scores: float32, shape (n_test, C), the larger the likelier
-        probabilities: whether the softmax of the scores estimates the probabilities of the classes
+        predictions: int64, shape (n_test,), predicted class indices; of several labels an image 0 or 1, shape
+            (n_test, labels); of real-valued targets the scores
+        classes: int64, shape (C,), class indices that the probe was fitted on, in the order of the scores' columns; of
+            labels and targets their numbers
+        scores: float32, shape (n_test, C), the larger the likelier; of targets the predicted values
+        probabilities: whether the softmax of the scores estimates the probabilities of the classes; of labels, the
+            logistic function of each score
         seconds: processor time of the fit and the prediction
         iterations: of the solver, summed over all problems that it solved for this tap
         C: inverse regularisation strength that was used; None if the probe has none
         gap: largest relative distance to the optimum over all problems solved, as the solver estimates it; None if the
             solver gives no estimate
         held_out_accuracy: on the held-out part of train at `C`, or leave-one-out if `C` was chosen by it;
-            in [0, 1]; None if there is neither
+            in [0, 1]; None if there is neither. Of labels the mean average precision, of targets R2
     """
 
-    predictions: npt.NDArray[np.int64]
+    predictions: npt.NDArray[Any]
     classes: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
     probabilities: bool
@@ -66,7 +70,7 @@ class Probe(TypingProtocol):
     def __call__(
         self,
         train: Mapping[Tap, Array],
-        train_labels: npt.NDArray[np.int64],
+        train_labels: npt.NDArray[Any],
         test: Mapping[Tap, Array],
         held_out: npt.NDArray[np.bool_] | None,
         protocol: Protocol,
@@ -78,7 +82,8 @@ class Probe(TypingProtocol):
         Args:
             train, test: per tap float32 features of shape (n_train, width) and (n_test, width), already normalised
                 row by row as the protocol says, not standardised; arrays, or tensors on the device
-            train_labels: shape (n_train,)
+            train_labels: int64, shape (n_train,); int8, shape (n_train, labels), 1, 0 or, if unknown, -1, for any
+                number of labels an image; or float64, shape (n_train, targets), see `ProbeInfo.tasks`
             held_out: shape (n_train,), the part of train to choose hyperparameters on; None if none is held out
             device: torch device for probes that run on one
             jobs: how many processor cores to use
@@ -113,6 +118,7 @@ class FitSize:
         classes: of the labels
         strengths: values of C in the protocol's path; 0 if it has none
         taps: of that width in the sweep
+        task: name of the task of the labels; `classes` counts as `probebench._arrays.count_outputs` does
     """
 
     n_train: int
@@ -121,6 +127,7 @@ class FitSize:
     classes: int
     strengths: int
     taps: int = 1
+    task: str = CLASSIFICATION.name
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,7 @@ class ProbeInfo:
         needs: by name the fields of `Protocol` that must not be None, and the purpose that the probe needs them for
         fit_matched: like `fit`, but fits the width control as well: a last argument, ``narrow``, is the width of the
             residual stream. None if the probe has no shorter way to the control than a second fit
+        tasks: names of the tasks that it can fit, see `probebench.catalog.tasks`
     """
 
     fit: Probe
@@ -143,6 +151,7 @@ class ProbeInfo:
     on_device: bool = False
     needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     fit_matched: Callable[..., Iterator[tuple[Tap, MatchedFit]]] | None = None
+    tasks: tuple[str, ...] = (CLASSIFICATION.name,)
 
     def check(self, protocol: Protocol) -> None:
         """Check that a protocol has every field that this probe needs.

@@ -50,7 +50,7 @@ UNCERTAIN_BLOCKS = 1 << 20
 """Most values of the Hessian blocks of Newton steps on large data."""
 
 LABELS = 25
-"""Most problems of two classes that `solve_labels` solves at once: fifty columns of a product, as in `default_group`."""
+"""Most labels that `solve_labels` solves at once: they make fifty columns of a product, as in `default_group`."""
 
 LARGE = 1 << 21
 """Values of rows from which on Newton steps leave out certain rows, and take over from L-BFGS after `EARLY`."""
@@ -194,7 +194,7 @@ def solve_labels(
         labels: int8, shape (n, labels): 1 for rows that have the label, 0 for rows that have it not, -1 for rows of
             which it is not known, which have no part in that label's problem
         strengths: float64, shape (taps,), inverse strengths C in scikit-learn's convention, the same for all labels
-        start: float64, shape (taps, labels, axes), where to start; 0 by default, with the intercept of the label's share
+        start: float64, shape (taps, labels, axes), where to start
         tol, max_iter, chunk, verify: as of `solve_path`
 
     Returns:
@@ -215,7 +215,8 @@ def solve_labels(
         total = known[part].double().to(device)
         share = None if bool((own >= 0).all()) else (own >= 0).double() / total[:, None]
         problem = _Problem(rows, (own == 1).long(), 2, share, chunk)
-        prior = torch.stack([total - present[part].to(device), present[part].to(device)], dim=1).div_(total[:, None]).log()
+        having = present[part].to(device)
+        prior = torch.stack([total - having, having], dim=1).div_(total[:, None]).log()
         null = -(prior.exp() * prior).sum(dim=1).expand(taps, -1)
         begin = torch.zeros(taps, len(part), 2, axes, dtype=torch.float64, device=device)
         if start is None:

@@ -8,6 +8,9 @@ last one, on all of train at the chosen C, is solved to its optimum.
 Features are standardised and rotated into their principal axes once, by all of train, and all fits work on these rows.
 Neither needs labels, and the L2 penalty is the same in any orthogonal basis. The width control of a wide tap is the
 same probe on the leading axes, so it needs no features of its own.
+
+Labels that are no single class have a probe of the same kind: `probebench.probes.sigmoid` for any number of labels an
+image, `probebench.probes.ridge` for real numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,30 +28,19 @@ from probebench._arrays import Array
 from probebench._hardware import usable_memory
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
+from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS
 from probebench.probes.base import STRENGTHS, Fit, FitSize, MatchedFit, ProbeInfo
 from probebench.probes.choice import choose, is_settled
 from probebench.probes.lbfgs import solve_path, strength_of
 from probebench.probes.memory import make_plan, path_bytes
 from probebench.probes.operations import chosen_path_operations
-from probebench.probes.parallel import Features, axes_of, encode, fit_batches
+from probebench.probes.parallel import encode
 from probebench.probes.path import split_rows
 from probebench.probes.principal_axes import PrincipalAxes
-from probebench.probes.width_control import NOTHING, needs_control
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Training rows of a batch of taps.
-
-    Attributes:
-        values: float32, shape (taps, n, 1 + axes), as in `PrincipalAxes.rows`; those that are held out come last
-        labels: int64, shape (n,), class indices, in the same order
-        fitted: the number of rows that are not held out
-    """
-
-    values: torch.Tensor
-    labels: npt.NDArray[np.int64]
-    fitted: int
+from probebench.probes.ridge import fit_targets, ridge_bytes, ridge_operations, ridge_taps
+from probebench.probes.rows import Rows, RowsFit, fit_matched_rows
+from probebench.probes.sigmoid import fit_labels
+from probebench.scores import count_outputs, task_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,7 @@ class _Choice:
 
 def fit(
     train: Mapping[Tap, Array],
-    train_labels: npt.NDArray[np.int64],
+    train_labels: npt.NDArray[Any],
     test: Mapping[Tap, Array],
     held_out: npt.NDArray[np.bool_] | None,
     protocol: Protocol,
@@ -88,7 +81,7 @@ def fit(
 
 def fit_matched(
     train: Mapping[Tap, Array],
-    train_labels: npt.NDArray[np.int64],
+    train_labels: npt.NDArray[Any],
     test: Mapping[Tap, Array],
     held_out: npt.NDArray[np.bool_] | None,
     protocol: Protocol,
@@ -98,56 +91,34 @@ def fit_matched(
 ) -> Iterator[tuple[Tap, MatchedFit]]:
     """Do as `fit` does, and fit wide taps also on their `narrow` leading principal axes; None for no such control."""
     assert protocol.path is not None
-    path = np.array(protocol.path)
+    task = task_of(train_labels)
     fitted, rest = split_rows(train_labels, held_out)
     order = np.concatenate([fitted, rest])
     cores = jobs if device == "cpu" else 1
-    classes, tested = len(np.unique(train_labels)), len(next(iter(test.values())))
-    budget = usable_memory(device) // cores
+    outputs, tested = count_outputs(train_labels), len(next(iter(test.values())))
+    budget, strengths = usable_memory(device) // cores, len(protocol.path)
 
     def size(width: int) -> int:
-        return make_plan(len(order), width, classes, len(path), budget, device, tested, together=1).taps
+        if task is REGRESSION:
+            return ridge_taps(len(order), width, outputs, strengths, budget, device, tested)
+        return make_plan(len(order), width, outputs, strengths, budget, device, tested, together=1).taps
 
-    def fit_batch(train: Features, test: Features) -> list[tuple[Tap, MatchedFit]]:
-        begin = time.thread_time()
-        axes = axes_of(train, order, protocol.standardize, device)
-        rows = _Rows(axes.rows, train_labels[order], len(fitted))
-        shared = (time.thread_time() - begin) / len(train)
-        fits = _fit_rows(rows, axes, list(test.values()), path, protocol, shared)
-        matched: dict[int, Fit] = {}
-        wide = [
-            i
-            for i, (tap, values) in enumerate(train.items())
-            if narrow is not None
-            and needs_control(tap, values.shape[1], narrow, len(values), protocol)
-            and float(axes.variance[i, narrow:].sum()) > NOTHING * float(axes.variance[i].sum())
-        ]
-        if wide:
-            assert narrow is not None
-            leading = _Rows(axes.rows[wide, :, : 1 + narrow], rows.labels, rows.fitted)
-            seen = [list(test.values())[i] for i in wide]
-            narrowed = _fit_rows(leading, axes.take(wide, narrow), seen, path, protocol)
-            matched = dict(zip(wide, narrowed, strict=True))
-        return [(tap, MatchedFit(fits[i], matched.get(i))) for i, tap in enumerate(train)]
-
-    yield from fit_batches(fit_batch, train, test, size, cores, device)
+    fit_rows: RowsFit = {CLASSIFICATION: _fit_rows, MULTILABEL: fit_labels, REGRESSION: fit_targets}[task]
+    dtype = torch.float64 if task is REGRESSION else torch.float32
+    yield from fit_matched_rows(
+        fit_rows, train, train_labels, test, order, len(fitted), protocol, device, cores, narrow, size, dtype
+    )
 
 
 def _fit_rows(
-    rows: _Rows,
+    rows: Rows,
     axes: PrincipalAxes,
     test: list[Array],
     path: npt.NDArray[np.float64],
     protocol: Protocol,
     shared: float = 0.0,
 ) -> list[Fit]:
-    """Choose C for every tap of a batch, fit it on all rows, and predict.
-
-    Args:
-        axes: of the rows
-        test: per tap, of shape (m, width)
-        shared: processor time per tap that was taken before
-    """
+    """Choose C for every tap of a batch, fit it on all rows, and predict; see `probebench.probes.rows.RowsFit`."""
     begin = time.thread_time()
     choice = _choose_strength(rows, path, protocol)
     known, encoded = encode(rows.labels)
@@ -176,7 +147,7 @@ def _fit_rows(
     ]
 
 
-def _choose_strength(rows: _Rows, path: npt.NDArray[np.float64], protocol: Protocol) -> _Choice:
+def _choose_strength(rows: Rows, path: npt.NDArray[np.float64], protocol: Protocol) -> _Choice:
     """Fit the path on the rows that are not held out until no strength of the rest can be better."""
     assert protocol.patience is not None
     assert protocol.path_gap is not None
@@ -238,13 +209,21 @@ def _extrapolate(solved: list[torch.Tensor], live: npt.NDArray[np.int64]) -> tor
 
 
 def _memory(size: FitSize) -> int:
+    if size.task == REGRESSION.name:
+        return ridge_bytes(size.n_train, size.width, size.classes, size.strengths)
     return path_bytes(size.n_train, size.width, size.classes, size.strengths, size.n_test, together=1)
+
+
+def _operations(size: FitSize) -> float:
+    if size.task == REGRESSION.name:
+        return ridge_operations(size.n_train, size.width, size.classes, size.strengths, size.taps)
+    return chosen_path_operations(size)
 
 
 PROBE = ProbeInfo(
     fit,
     memory=_memory,
-    operations=chosen_path_operations,
+    operations=_operations,
     on_device=True,
     needs={
         "path": STRENGTHS,
@@ -254,4 +233,5 @@ PROBE = ProbeInfo(
         "path_gap": "how exact the fits are that choose C",
     },
     fit_matched=fit_matched,
+    tasks=tuple(TASKS),
 )

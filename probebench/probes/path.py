@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from probebench.catalog.tasks import CLASSIFICATION
 from probebench.errors import DataError
 from probebench.probes.base import Fit
 from probebench.probes.parallel import Features, Results
 from probebench.probes.principal_axes import PrincipalAxes, Selected
+from probebench.scores import task_of
 
 Coefficients = tuple[torch.Tensor, torch.Tensor]
 """Coefficients and intercepts on the features as they were given, see `PrincipalAxes.coefficients`."""
@@ -62,7 +64,7 @@ class PathSolver(Protocol):
 
 
 def split_rows(
-    labels: npt.NDArray[np.int64], held_out: npt.NDArray[np.bool_] | None
+    labels: npt.NDArray[Any], held_out: npt.NDArray[np.bool_] | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The rows to fit on and the rows that are held out.
 
@@ -71,7 +73,7 @@ def split_rows(
     """
     mask = np.zeros(len(labels), dtype=bool) if held_out is None else held_out
     fitted, rest = np.flatnonzero(~mask), np.flatnonzero(mask)
-    if len(np.unique(labels[fitted])) < 2:
+    if task_of(labels) is CLASSIFICATION and len(np.unique(labels[fitted])) < 2:
         raise DataError("a probe needs training images of at least two classes")
     return fitted, rest
 

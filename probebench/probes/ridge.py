@@ -14,13 +14,18 @@ Tibshirani and Friedman, *The Elements of Statistical Learning*, 2nd edition, eq
 As a probe, the path is that of the protocol with alpha = 1 / C. The C of highest accuracy on the held-out part of train
 is chosen, and fitted again on all of train; if the protocol holds nothing out, the C of highest leave-one-out accuracy
 is chosen. Leave-one-out leaves out one row: if other rows are views of the same source image, it is optimistic.
+
+Real-valued targets are fitted as they are, as scikit-learn's Ridge does, and C is chosen by R2 on the held-out part. Of
+several labels an image the targets are +1 and -1, 0 where a label is not known, and C is chosen by the mean average
+precision.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -30,12 +35,15 @@ from probebench._arrays import Array
 from probebench._hardware import usable_memory
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
+from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, TASKS
 from probebench.probes.base import STRENGTHS, Fit, FitSize, ProbeInfo
 from probebench.probes.memory import copy_bytes, sent_bytes, taps_at_once
 from probebench.probes.operations import OPERATIONS, RIDGE_ROWS, fit_parts
 from probebench.probes.parallel import Features, Results, axes_of, encode, fit_batches
 from probebench.probes.path import Coefficients, PathSolution, fit_path, split_rows
-from probebench.probes.principal_axes import CHUNK_VALUES
+from probebench.probes.principal_axes import CHUNK_VALUES, PrincipalAxes, principal_axes
+from probebench.probes.rows import Rows, choose_best, fit_matched_rows
+from probebench.scores import count_outputs, mean_average_precision, r2, task_of
 
 
 @dataclass(frozen=True)
@@ -83,19 +91,9 @@ def ridge_path(
     total = share.sum()
     targets = torch.full((n, classes), -1.0, dtype=torch.float64, device=device)
     targets.scatter_(1, labels[:, None], 1.0)
-    intercept = share @ targets / total
     step = max(1, CHUNK_VALUES // max(size, count * classes))
     chunks = [slice(first, min(first + step, n)) for first in range(0, n, step)]
-
-    norms = torch.zeros(taps, 1, size - 1, dtype=torch.float64, device=device)
-    moment = torch.zeros(taps, classes, size - 1, dtype=torch.float64, device=device)
-    for part in chunks:
-        z = rows[:, part, 1:].double()
-        weighted = z * share[part, None]
-        norms += (weighted * z).sum(dim=1, keepdim=True)
-        moment += (targets[part] - intercept).T @ weighted
-    inverse = 1 / (norms + alphas[:, :, None])
-    slopes = moment[:, None] * inverse[:, :, None]
+    intercept, inverse, slopes = _solve(rows, targets, alphas, share, chunks)
 
     accuracy, error = (torch.zeros(taps, count, dtype=torch.float64, device=device) for _ in range(2))
     for part in chunks:
@@ -111,9 +109,96 @@ def ridge_path(
     return RidgeSolution(solution, accuracy / total, error / total)
 
 
+def _solve(
+    rows: torch.Tensor, targets: torch.Tensor, alphas: torch.Tensor, share: torch.Tensor, chunks: list[slice]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Solve the normal equations.
+
+    Returns:
+        intercepts, of shape (targets,); the inverse diagonal of the penalised Gram matrix, (taps, strengths, axes); and
+        slopes, (taps, strengths, targets, axes)
+    """
+    taps, _, size = rows.shape
+    intercept = share @ targets / share.sum()
+    norms = torch.zeros(taps, 1, size - 1, dtype=torch.float64, device=rows.device)
+    moment = torch.zeros(taps, targets.shape[1], size - 1, dtype=torch.float64, device=rows.device)
+    for part in chunks:
+        z = rows[:, part, 1:].double()
+        weighted = z * share[part, None]
+        norms += (weighted * z).sum(dim=1, keepdim=True)
+        moment += (targets[part] - intercept).T @ weighted
+    inverse = 1 / (norms + alphas[:, :, None])
+    return intercept, inverse, moment[:, None] * inverse[:, :, None]
+
+
+def ridge_targets(rows: torch.Tensor, targets: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
+    """Solve ridge regression of real-valued targets for all strengths of all taps.
+
+    Args:
+        rows: as of `ridge_path`
+        targets: float64, shape (n, targets)
+        alphas: float64, shape (taps, strengths), positive
+
+    Returns:
+        weights, float64, shape (taps, strengths, targets, 1 + axes), column 0 the intercept
+    """
+    n, size = rows.shape[1:]
+    step = max(1, CHUNK_VALUES // size)
+    chunks = [slice(first, min(first + step, n)) for first in range(0, n, step)]
+    share = torch.ones(n, dtype=torch.float64, device=rows.device)
+    intercept, _, slopes = _solve(rows, targets, alphas, share, chunks)
+    return torch.cat([intercept.expand(*alphas.shape, -1)[..., None], slopes], dim=3)
+
+
+def fit_targets(
+    rows: Rows,
+    axes: PrincipalAxes,
+    test: list[Array],
+    path: npt.NDArray[np.float64],
+    protocol: Protocol,
+    shared: float = 0.0,
+) -> list[Fit]:
+    """Fit real-valued targets, or labels as +1 and -1; see `probebench.probes.rows.RowsFit`. Rows are float64."""
+    begin = time.thread_time()
+    taps, device = len(test), rows.values.device
+    regression = task_of(rows.labels) is REGRESSION
+    values = rows.labels if regression else np.where(rows.labels < 0, 0.0, 2.0 * rows.labels - 1)
+    targets = torch.from_numpy(np.asarray(values, dtype=np.float64)).to(device)
+    index, held_out = np.zeros(taps, dtype=np.int64), None
+    if rows.fitted < len(targets):
+        # In their own axes, because those of all rows are not orthogonal on a part of them.
+        part = [each[: rows.fitted, 1:] for each in rows.values]
+        own = principal_axes(part, standardize=False, device=device, dtype=torch.float64)
+        alphas = torch.from_numpy(1 / path).to(device).expand(taps, -1)
+        weights = ridge_targets(own.rows, targets[: rows.fitted], alphas)
+        unseen = own.transform([each[rows.fitted :, 1:] for each in rows.values])
+        predicted = (unseen[:, None] @ weights.transpose(2, 3)).cpu().numpy()
+        truth, score = rows.labels[rows.fitted :], r2 if regression else mean_average_precision
+        scores = np.array([[score(each.astype(np.float32), truth) for each in found] for found in predicted])
+        index = choose_best(scores, protocol)
+        held_out = scores[np.arange(taps), index]
+    alphas = torch.from_numpy(1 / path[index, None]).to(device)
+    predictions = axes.scores(test, ridge_targets(rows.values, targets, alphas))
+    seconds = shared + (time.thread_time() - begin) / taps
+    return [
+        Fit(
+            predictions=predictions[i] if regression else (predictions[i] > 0).astype(np.int64),
+            classes=np.arange(targets.shape[1]),
+            scores=predictions[i],
+            probabilities=False,
+            seconds=seconds,
+            iterations=0,
+            C=float(path[index[i]]),
+            gap=0.0,
+            held_out_accuracy=None if held_out is None or np.isnan(held_out[i]) else float(held_out[i]),
+        )
+        for i in range(taps)
+    ]
+
+
 def fit(
     train: Mapping[Tap, Array],
-    train_labels: npt.NDArray[np.int64],
+    train_labels: npt.NDArray[Any],
     test: Mapping[Tap, Array],
     held_out: npt.NDArray[np.bool_] | None,
     protocol: Protocol,
@@ -128,13 +213,21 @@ def fit(
     """
     assert protocol.path is not None
     path = np.array(protocol.path)
-    known, labels = encode(train_labels)
-    split_rows(train_labels, held_out)  # too few classes are refused before any work
-    cores = jobs if device == "cpu" else 1
+    fitted, rest = split_rows(train_labels, held_out)  # too few classes are refused before any work
+    outputs, cores = count_outputs(train_labels), jobs if device == "cpu" else 1
     budget, tested = usable_memory(device) // cores, len(next(iter(test.values())))
 
     def size(width: int) -> int:
-        return _taps_at_once(len(train_labels), width, len(known), len(path), budget, device, tested)
+        return ridge_taps(len(train_labels), width, outputs, len(path), budget, device, tested)
+
+    if task_of(train_labels) is not CLASSIFICATION:
+        order, count, double = np.concatenate([fitted, rest]), len(fitted), torch.float64
+        for tap, both in fit_matched_rows(
+            fit_targets, train, train_labels, test, order, count, protocol, device, cores, None, size, double
+        ):
+            yield tap, both.fit
+        return
+    known, labels = encode(train_labels)
 
     def solve(
         train: Features,
@@ -153,10 +246,17 @@ def fit(
     yield from fit_batches(fit_batch, train, test, size, cores, device)
 
 
-def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int, device: str, tested: int = 0) -> int:
+def ridge_taps(n: int, width: int, classes: int, strengths: int, budget: int, device: str, tested: int = 0) -> int:
+    """Return the number of taps of one width that are solved together; arguments as of `probebench.probes.memory`."""
+    one = ridge_bytes(n, width, classes, strengths) + sent_bytes(n, width, tested, device)
+    return taps_at_once(one, 8 * n * width, budget, device, f"{n} x {width} features with {classes} classes")
+
+
+def ridge_bytes(n: int, width: int, classes: int, strengths: int) -> int:
+    """Return the most memory, in bytes, of solving one tap's path."""
     axes = 1 + min(n, width)
     chunk = max(CHUNK_VALUES, axes, strengths * classes)
-    one = 8 * (
+    return 8 * (
         n * axes
         + width * axes
         # The dual form has the features three times, the Gram matrix, its eigenvectors and their workspace. Otherwise
@@ -166,8 +266,6 @@ def _taps_at_once(n: int, width: int, classes: int, strengths: int, budget: int,
         + 7 * chunk
         + classes * (2 * n + 4 * strengths * axes)
     )
-    one += sent_bytes(n, width, tested, device)
-    return taps_at_once(one, 8 * n * width, budget, device, f"{n} x {width} features with {classes} classes")
 
 
 def ridge_operations(n: int, width: int, classes: int, strengths: int, taps: int = 1) -> float:
@@ -182,4 +280,11 @@ def _operations(size: FitSize) -> float:
     return ridge_operations(size.n_train, size.width, size.classes, size.strengths, size.taps)
 
 
-PROBE = ProbeInfo(fit, memory=copy_bytes, operations=_operations, on_device=True, needs={"path": STRENGTHS})
+PROBE = ProbeInfo(
+    fit,
+    memory=copy_bytes,
+    operations=_operations,
+    on_device=True,
+    needs={"path": STRENGTHS},
+    tasks=tuple(TASKS),
+)

@@ -282,7 +282,7 @@ def test_bad_input_is_refused_by_name(monkeypatch):
 
 def test_memory_bounds_how_many_taps_are_solved_at_once():
     def taps(budget, device="cuda"):
-        return ridge._taps_at_once(5000, 768, 10, 10, budget, device)
+        return ridge.ridge_taps(5000, 768, 10, 10, budget, device)
 
     assert taps(1 << 40) == 64
     assert 1 <= taps(1 << 30) < taps(8 << 30) < 64
