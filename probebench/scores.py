@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
 from probebench.metrics import Estimate, Metrics, mean_estimate
-from probebench.stats import Z95, wilson
+from probebench.stats import Z95, Scores, wilson
 
 Labels = npt.NDArray[np.int8]
 """Shape (n, labels): 1 for a label that an image has, 0 for one that it has not, -1 where that is not known."""
@@ -51,11 +51,11 @@ class Scored:
 
     Attributes:
         metrics: `Metrics.accuracy` is the mean average precision, or R2
-        scores: float32, shape (n,), of each test image; their mean is that value
+        scores: float32, shape (n,), of each test image; their mean is that value. Of classes bool, which were right
     """
 
     metrics: Metrics
-    scores: npt.NDArray[np.float32]
+    scores: Scores
 
 
 def tested_labels(labels: Labels) -> npt.NDArray[np.bool_]:
@@ -85,15 +85,16 @@ def mean_average_precision(scores: npt.NDArray[np.float32], labels: Labels) -> f
     return float(known.mean()) if len(known) else np.nan
 
 
-def measure_labels(scores: npt.NDArray[np.float32], labels: Labels) -> Scored:
+def measure_labels(scores: npt.NDArray[np.float32], labels: Labels, *, probabilities: bool = True) -> Scored:
     """The mean average precision over `tested_labels`, and the log loss, of logits.
 
     The interval is normal in the logit of the value (K. Boyd, K. Eng and C. Page, ECML PKDD 2013), from the spread of
     the images' scores.
 
     Args:
-        scores: shape (n, labels), logits
+        scores: shape (n, labels), logits, or other scores that are higher for likelier labels
         labels: of the same shape
+        probabilities: whether the logistic function of a score is the probability of the label
 
     Raises:
         ValueError: if shapes disagree, no label can be tested, or a score is not finite
@@ -119,7 +120,7 @@ def measure_labels(scores: npt.NDArray[np.float32], labels: Labels) -> Scored:
             accuracy=Estimate(value, _logit_interval(value, error, positives)),
             top5=None,
             mean_per_class=None,
-            nll=mean_estimate(losses[counted].sum(axis=1) / known[counted].sum(axis=1)),
+            nll=mean_estimate(losses[counted].sum(axis=1) / known[counted].sum(axis=1)) if probabilities else None,
             ece=None,
         ),
         (value + n * images).astype(np.float32),

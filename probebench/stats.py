@@ -63,7 +63,11 @@ def mcnemar_two_sided(lost: Sequence[int], gained: Sequence[int]) -> npt.NDArray
     return p_values
 
 
-def discordant(before: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_]) -> tuple[int, int]:
+Scores = npt.NDArray[np.bool_] | npt.NDArray[np.float32]
+"""Of each test example, whether it was right; or a score, whose mean over examples is the score of the case."""
+
+
+def discordant(before: Scores, now: Scores) -> tuple[int, int]:
     """The numbers of examples that were lost and gained.
 
     Args:
@@ -191,9 +195,6 @@ class Move:
         """Twice the smaller of both one-sided p-values."""
         return min(1.0, 2 * min(self.p_down, self.p_up))
 
-
-Scores = npt.NDArray[np.bool_] | npt.NDArray[np.float32]
-"""Of each test example, whether it was right; or a score, whose mean over examples is the score of the case."""
 
 ROUNDING = 1e-6
 """A change of an example's score up to this, times the largest score, is rounding: neither lost nor gained."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from probebench.errors import ProbebenchError
+from probebench.catalog.tasks import CLASSIFICATION, TASKS
+from probebench.errors import ProbebenchError, unknown
 
 
 @dataclass(frozen=True)
@@ -178,10 +179,13 @@ class DatasetSpec:
         reader: ``module:function`` that returns class names, train and test, the two as `probebench.datasets.Split`
         kwargs: passed to the reader; if they have a ``severity``, a name that ends in ``_s1`` to ``_s5`` is the same
             dataset at that severity
-        metric: the accuracy that its publications report: ``top1`` or ``mean_per_class``
+        metric: the score that its publications report: ``top1`` or ``mean_per_class``; by default the first of the
+            task's: ``map`` for labels, ``r2`` for real numbers
         archives: the files that it is published in; it is on this machine if each `Archive.result` is in the data root
         clean: name of the dataset that these images are a shifted version of, or another domain of, with the same
             class names; probes are trained on it under ``transfer@2``. Empty if there is none
+        task: what its labels are: ``classification`` for one class an image, ``multilabel`` for any number of labels an
+            image, ``regression`` for real numbers; see `probebench.catalog.tasks`
         shift: how far the images are from the pretraining data of the embedded model: ``none``, ``shift`` or
             ``strong``; empty if that has no meaning
         source, licence: where the images come from and under which terms
@@ -195,14 +199,22 @@ class DatasetSpec:
     source: str = ""
     licence: str = ""
     note: str = ""
-    metric: str = "top1"
+    metric: str = ""
     archives: tuple[Archive, ...] = ()
     clean: str = ""
+    task: str = CLASSIFICATION.name
 
     def __post_init__(self) -> None:
         check_name("dataset", self.name)
-        if self.metric not in ("top1", "mean_per_class"):
-            raise ProbebenchError(f"dataset {self.name!r}: metric must be top1 or mean_per_class, got {self.metric!r}")
+        if self.task not in TASKS:
+            raise unknown(f"task of dataset {self.name!r}", self.task, TASKS)
+        metrics = TASKS[self.task].metrics
+        object.__setattr__(self, "metric", self.metric or metrics[0])
+        if self.metric not in metrics:
+            of = "" if self.task == CLASSIFICATION.name else f" of the task {self.task}"
+            raise ProbebenchError(
+                f"dataset {self.name!r}: metric{of} must be {' or '.join(metrics)}, got {self.metric!r}"
+            )
 
     @property
     def download_size(self) -> int:

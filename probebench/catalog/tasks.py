@@ -54,6 +54,12 @@ class Task:
         """A difference of scores in a sentence: ``+3.9 points`` or ``+0.039``."""
         return f"{self.change(value)} points" if self.percent else self.change(value)
 
+    def moved(self, lost: int, gained: int) -> str:
+        """The test images that a case lost and gained, in a sentence."""
+        if self is CLASSIFICATION:
+            return f"{lost} test images lost, {gained} gained"
+        return f"{lost} test images score lower, {gained} higher"
+
 
 CLASSIFICATION = Task(
     "classification",

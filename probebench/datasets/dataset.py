@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
 from inspect import signature
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from probebench.catalog import DatasetSpec
+from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, TASKS, Task
 from probebench.errors import DataError, ProbebenchError
 from probebench.fetch.local import NotOnDisk, how_to_get
 
@@ -48,13 +49,15 @@ class Split:
 
     Attributes:
         images: uint8, shape (n, height, width) for grey or (n, height, width, 3) for RGB; or `Images`, read one by one
-        labels: int64, shape (n,), class indices from 0
+        labels: int64, shape (n,), class indices from 0. Of the task ``multilabel`` int8, shape (n, labels), 1 for a
+            label that the image has, 0 for one that it has not, -1 for one of which it is not known; of ``regression``
+            float64, shape (n, targets). `Dataset` converts other types of the same values to these
         groups: int64, shape (n,), equal for views of the same source image, which a held-out part keeps together;
             None if all images are independent
     """
 
     images: npt.NDArray[np.uint8] | Images
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[Any]
     groups: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -73,7 +76,7 @@ class Split:
             h = hashlib.sha256(repr((len(self.images), self.labels.shape)).encode())
         for part in _identifying_bytes(self.images):
             h.update(part)
-        h.update(self.labels.astype("<i8").tobytes())
+        h.update(self.labels.astype("<f8" if self.labels.dtype.kind == "f" else "<i8").tobytes())
         return h.hexdigest()[:16]
 
     @cached_property
@@ -106,12 +109,20 @@ def _pixel_bytes(images: Images) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A labelled image dataset with its official train and test splits."""
+    """A labelled image dataset with its official train and test splits.
+
+    Attributes:
+        name: as in `DatasetSpec.name`
+        classes: class names; of other tasks the names of labels or targets
+        train, test: the splits
+        task: as in `DatasetSpec.task`
+    """
 
     name: str
     classes: Sequence[str]
     train: Split
     test: Split
+    task: str = CLASSIFICATION.name
 
     def __post_init__(self) -> None:
         if not hasattr(self.classes, "__len__"):
@@ -122,20 +133,69 @@ class Dataset:
                 raise DataError(f"{where}: must be a Split(images, labels), got {_describe(split)}")
             _check_images(where, split.images)
             count = len(split.images)
-            if not _is_array(split.labels, np.int64, (count,)):
-                raise DataError(f"{where}: labels must be int64 of shape ({count},), got {_describe(split.labels)}")
+            if self.task == CLASSIFICATION.name:
+                _check_classes(where, split.labels, count)
+            else:
+                labels = _labels_of_task(where, split.labels, count, self.classes, TASKS[self.task])
+                split = replace(split, labels=labels)
+                object.__setattr__(self, name, split)
             if split.groups is not None and not _is_array(split.groups, None, (count,)):
                 raise DataError(f"{where}: groups must be an array of shape ({count},), got {_describe(split.groups)}")
             if not len(split):
                 raise DataError(f"{where} is empty")
             if not isinstance(split.images, np.ndarray):
                 check_image(split.images[0], where)
+            if self.task != CLASSIFICATION.name:
+                continue
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= len(self.classes):
                 raise DataError(
                     f"{where}: labels run from {low} to {high}, outside 0 to {len(self.classes) - 1} "
                     f"for {len(self.classes)} classes; a label is an index into the list of classes, from 0"
                 )
+
+
+def _check_classes(where: str, labels: object, count: int) -> None:
+    if _is_array(labels, np.int64, (count,)):
+        return
+    hint = ""
+    if isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] > 1:
+        hint = "; for several labels an image, give its DatasetSpec task='multilabel'"
+    elif isinstance(labels, np.ndarray) and labels.dtype.kind == "f":
+        hint = "; for real-valued targets, give its DatasetSpec task='regression'"
+    raise DataError(f"{where}: labels must be int64 of shape ({count},), got {_describe(labels)}{hint}")
+
+
+def _labels_of_task(where: str, labels: object, count: int, names: Sequence[str], task: Task) -> npt.NDArray[Any]:
+    """Return the labels of a task that has no classes, in the type of `Split.labels`.
+
+    Raises:
+        DataError: if they are of another type or shape, or have values that the task has not
+    """
+    columns = (count, len(names))
+    shapes = (columns, (count,)) if task is REGRESSION and len(names) == 1 else (columns,)
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "biuf" or labels.shape not in shapes:
+        wanted = " or ".join(str(shape) for shape in shapes)
+        raise DataError(
+            f"{where}: the labels of task {task.name!r} are {task.labels}; wanted shape {wanted} for {len(names)} "
+            f"name{'' if len(names) == 1 else 's'}, got {_describe(labels)}"
+        )
+    labels = labels.reshape(columns)
+    if task is REGRESSION:
+        values = labels.astype(np.float64)
+        if not (finite := np.isfinite(values).all(axis=1)).all():
+            raise DataError(
+                f"{where}: the target of image {int(np.argmin(finite))} is not finite; remove images without a target"
+            )
+        return values
+    known = np.nan_to_num(labels, nan=-1) if labels.dtype.kind == "f" else labels.astype(np.int64)
+    strange = known[~np.isin(known, (-1, 0, 1))]
+    if len(strange):
+        raise DataError(
+            f"{where}: a label is 1 if the image has it, 0 if it has it not, and -1 if that is not known, got "
+            f"{strange[0]}"
+        )
+    return known.astype(np.int8)
 
 
 def _check_images(where: str, images: npt.NDArray[np.uint8] | Images) -> None:
@@ -187,9 +247,19 @@ def training_split_for(shifted: Dataset, clean: Dataset) -> Split:
     Classes are matched by name, unless both datasets have the same list. Classes that are not tested are left out, so
     that the probe cannot predict them.
 
+    Labels and targets are matched by name, too.
+
     Raises:
-        DataError: if a class is not in the clean dataset, or a name occurs twice
+        DataError: if a class is not in the clean dataset, a name occurs twice, or the datasets have different tasks
     """
+    if shifted.task != clean.task:
+        raise DataError(
+            f"dataset {shifted.name!r} of task {shifted.task!r} cannot be tested with a probe trained on "
+            f"{clean.name!r} of task {clean.task!r}"
+        )
+    if shifted.task != CLASSIFICATION.name:
+        columns = _match_classes(shifted, clean, np.arange(len(shifted.classes)))
+        return replace(clean.train, labels=clean.train.labels[:, columns])
     tested = np.unique(shifted.test.labels)
     own = tested if list(shifted.classes) == list(clean.classes) else _match_classes(shifted, clean, tested)
     renamed = np.full(len(clean.classes), -1, dtype=np.int64)
@@ -261,4 +331,4 @@ def load(spec: DatasetSpec) -> Dataset:
             f"got {_describe(read)}{f' of {len(read)}' if isinstance(read, tuple | list) else ''}"
         )
     classes, train, test = read
-    return Dataset(spec.name, classes, train, test)
+    return Dataset(spec.name, classes, train, test, spec.task)

@@ -32,6 +32,9 @@ GLYPH_CLASSES = "ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghmnqrtyΓΔΘΛΞΠΣΦΨΩαβ
 # Views of each of the 4 x 97 held-out renders; train and test views are drawn independently.
 GLYPH_TRAIN_VIEWS, GLYPH_TEST_VIEWS = 4, 5
 
+GRID_LETTERS = GLYPH_CLASSES[:10]
+"""The labels of `letters_grid`."""
+
 # scikit-learn's digits come in the order of their writers; the first half trains, as in scikit-learn's own example.
 # Each training digit is jittered twice, the second views behind the first; test digits are jittered once, so that
 # test images stay independent of one another.
@@ -44,11 +47,8 @@ def glyphs(step: int = 1) -> tuple[list[str], Split, Split]:
     Args:
         step: 2 for every second letter, and so on
     """
-    with as_file(files("probebench.embedded") / "heldout_glyphs.png") as path, Image.open(path) as sheet:
-        pixels = np.asarray(sheet, dtype=np.float64) / 255
-    rows, columns = pixels.shape[0] // GLYPH_CELL, len(GLYPH_CLASSES)
-    renders = pixels.reshape(rows, GLYPH_CELL, columns, GLYPH_CELL).swapaxes(1, 2)[:, ::step]
-    labels = np.tile(np.arange(renders.shape[1]), rows)
+    renders = _renders()[:, ::step]
+    labels = np.tile(np.arange(renders.shape[1]), len(renders))
     renders = renders.reshape(-1, GLYPH_CELL, GLYPH_CELL)
     splits = []
     for seed, views in ((1, GLYPH_TRAIN_VIEWS), (2, GLYPH_TEST_VIEWS)):
@@ -56,6 +56,55 @@ def glyphs(step: int = 1) -> tuple[list[str], Split, Split]:
         images = np.stack([_to_uint8(_ink(_jitter(r, 1.0, rng), rng)) for _ in range(views) for r in renders])
         splits.append(Split(images, np.tile(labels, views).astype(np.int64), np.tile(np.arange(len(labels)), views)))
     return list(GLYPH_CLASSES[::step]), splits[0], splits[1]
+
+
+def letters_grid() -> tuple[list[str], Split, Split]:
+    """Return images of up to four of ten letters in four cells: the letters as labels, train (600), test (400).
+
+    A cell is empty with probability 0.35, and has the later letters less often. Labels are int8 of shape (n, 10).
+    """
+    renders, often = _renders()[:, : len(GRID_LETTERS)], 1 / np.arange(2, 2 + len(GRID_LETTERS))
+    splits = []
+    for seed, count in ((5, 600), (6, 400)):
+        rng = np.random.default_rng(seed)
+        labels = np.zeros((count, len(GRID_LETTERS)), dtype=np.int8)
+        images = np.zeros((count, SIDE, SIDE))
+        half = SIDE // 2
+        for image, present in zip(images, labels, strict=True):
+            for cell in range(4):
+                if rng.random() < 0.35:
+                    continue
+                letter = rng.choice(len(GRID_LETTERS), p=often / often.sum())
+                render = renders[rng.integers(len(renders)), letter]
+                row, column = half * (cell // 2), half * (cell % 2)
+                image[row : row + half, column : column + half] = _jitter(render, half / GLYPH_CELL, rng, side=half)
+                present[letter] = 1
+        splits.append(Split(np.stack([_to_uint8(_ink(image, rng)) for image in images]), labels))
+    return list(GRID_LETTERS), splits[0], splits[1]
+
+
+def letters_angle() -> tuple[list[str], Split, Split]:
+    """Return letters turned by up to 60 degrees, and the angle: target names, train (776), test (388).
+
+    Targets are degrees, float64 of shape (n, 1), counterclockwise.
+    """
+    renders = _renders().reshape(-1, GLYPH_CELL, GLYPH_CELL)
+    splits = []
+    for seed, views in ((7, 2), (8, 1)):
+        rng = np.random.default_rng(seed)
+        degrees = rng.uniform(-60, 60, views * len(renders))
+        turned = zip(degrees, list(renders) * views, strict=True)
+        images = np.stack([_to_uint8(_ink(_jitter(r, 0.9, rng, turn=-radians(d)), rng)) for d, r in turned])
+        splits.append(Split(images, degrees[:, None], np.tile(np.arange(len(renders)), views)))
+    return ["angle"], splits[0], splits[1]
+
+
+def _renders() -> Grey:
+    """Return the held-out renders, in [0, 1], shape (fonts, letters, GLYPH_CELL, GLYPH_CELL)."""
+    with as_file(files("probebench.embedded") / "heldout_glyphs.png") as path, Image.open(path) as sheet:
+        pixels = np.asarray(sheet, dtype=np.float64) / 255
+    rows, columns = pixels.shape[0] // GLYPH_CELL, len(GLYPH_CLASSES)
+    return pixels.reshape(rows, GLYPH_CELL, columns, GLYPH_CELL).swapaxes(1, 2)
 
 
 def pretraining() -> tuple[list[str], Split, Split]:
@@ -98,22 +147,26 @@ def _jittered_digits() -> tuple[Grey, npt.NDArray[np.int64], int]:
     return images, bunch.target[order].astype(np.int64), len(order) - len(test)
 
 
-def _jitter(image: Grey, scale: float, rng: np.random.Generator) -> Grey:
-    """Rotate, shear, scale and shift a square image at random: float64 in [0, 1], shape (SIDE, SIDE).
+def _jitter(
+    image: Grey, scale: float, rng: np.random.Generator, *, side: int = SIDE, turn: float | None = None
+) -> Grey:
+    """Rotate, shear, scale and shift a square image at random: float64 in [0, 1], shape (side, side).
 
     Args:
         image: white on black in [0, 1]
         scale: output pixels per input pixel before the random scaling
+        turn: radians to rotate by, clockwise; None for a random angle
     """
     angle, shear = rng.uniform(-0.3, 0.3, 2)
+    angle = angle if turn is None else turn
     scale = scale * np.exp(rng.uniform(log(0.8), log(1.25)))
-    move = rng.uniform(-0.075, 0.075, 2) * SIDE
+    move = rng.uniform(-0.075, 0.075, 2) * side
     matrix = scale * np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]]) @ [[1.0, shear], [0.0, 1.0]]
     # Centre to centre, in skimage's convention of pixel centres at integers.
-    middle_in, middle_out = (image.shape[0] - 1) / 2, (SIDE - 1) / 2
+    middle_in, middle_out = (image.shape[0] - 1) / 2, (side - 1) / 2
     offset = middle_out + move - matrix @ [middle_in, middle_in]
     full = np.vstack([np.column_stack([matrix, offset]), [0.0, 0.0, 1.0]])
-    out: Grey = warp(image, AffineTransform(full).inverse, output_shape=(SIDE, SIDE), order=3, preserve_range=True)
+    out: Grey = warp(image, AffineTransform(full).inverse, output_shape=(side, side), order=3, preserve_range=True)
     np.clip(out, 0.0, 1.0, out=out)
     return out
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from probebench.catalog.protocols import Protocol
+from probebench.catalog.tasks import MULTILABEL, REGRESSION
 from probebench.datasets import Split
+from probebench.scores import task_of
+
+PARTS = 10
+"""Groups of real-valued targets, by rank, of each of which a share is held out."""
 
 
 def training_sets(split: Split, protocol: Protocol) -> list[npt.NDArray[np.int64]]:
@@ -40,7 +47,8 @@ def held_out_part(split: Split, indices: npt.NDArray[np.int64], protocol: Protoc
 
     They are drawn with the protocol's seed per class, so that every class with two or more sources is on both sides,
     and per source, so that views of one image are never on both, even if a source (a patient, a film) has several
-    classes.
+    classes. Labels are drawn one after the other, rare ones first, and then the images without any. Real numbers are
+    drawn per tenth of their range by rank, of the first target.
 
     Args:
         split: the official train split
@@ -51,18 +59,32 @@ def held_out_part(split: Split, indices: npt.NDArray[np.int64], protocol: Protoc
     """
     if protocol.held_out is None:
         return None
-    labels = split.labels[indices]
+    classes = _classes(split.labels[indices])
     sources = np.unique(indices if split.groups is None else split.groups[indices], return_inverse=True)[1]
-    of_class = {label: np.unique(sources[labels == label]) for label in np.unique(labels)}
+    of_class = [np.unique(sources[own]) for own in classes]
     rng = np.random.default_rng(protocol.seed)
     held = np.zeros(len(indices), dtype=bool)  # by source
-    for own in of_class.values():
+    for own in of_class:
         count = min(len(own) - 1, max(1, round(protocol.held_out * len(own))))
         drawn = rng.permutation(own)
         free = drawn[~held[drawn]]  # a source of several classes may be held out for another one
         held[free[: max(0, count - (len(drawn) - len(free)))]] = True
-    for own in of_class.values():
+    for own in of_class:
         if held[own].all():
             held[own[0]] = False
     mask: npt.NDArray[np.bool_] = held[sources]
     return mask
+
+
+def _classes(labels: npt.NDArray[Any]) -> list[npt.NDArray[np.bool_]]:
+    """Return the groups of images that a held-out part has its share of: of each, bool of shape (n,), who is in it."""
+    task = task_of(labels)
+    if task is MULTILABEL:
+        having = labels == 1
+        rare_first = np.argsort(having.sum(axis=0), kind="stable")
+        found = [*(having[:, label] for label in rare_first), ~having.any(axis=1)]
+        return [own for own in found if own.any()]
+    if task is REGRESSION:
+        ranks = np.argsort(np.argsort(labels[:, 0], kind="stable"), kind="stable")
+        labels = ranks * PARTS // len(ranks)
+    return [labels == label for label in np.unique(labels)]

@@ -9,6 +9,7 @@ from probebench.records.types import (
     CaseRecord,
     DistanceRecord,
     EstimateRecord,
+    MetricsRecord,
     NoDistanceRecord,
     PlanRecord,
     SelectionRecord,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
     from probebench.measure.result import SweepResult
-    from probebench.metrics import Estimate
+    from probebench.metrics import Estimate, Metrics
     from probebench.probes.evaluate import WidthMatched
     from probebench.records.verdicts import Judgement
 
@@ -47,6 +48,7 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
             "mean_per_class": _estimate(measured.metrics.mean_per_class),
             "nll": _estimate(measured.metrics.nll),
             "ece": _estimate(measured.metrics.ece),
+            **_errors(measured.metrics),
         },
         "width_matched": None if measured.width_matched is None else _width_matched(measured.width_matched),
         "verdict": judgement.verdict,
@@ -60,6 +62,13 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
         "gap": measured.gap,
         "held_out_accuracy": measured.held_out_accuracy,
     }
+
+
+def _errors(metrics: Metrics) -> MetricsRecord:
+    """Return the metrics that only real-valued targets have."""
+    if metrics.rmse is None and metrics.mae is None:
+        return {}
+    return {"rmse": _estimate(metrics.rmse), "mae": _estimate(metrics.mae)}
 
 
 def _estimate(estimate: Estimate | None) -> EstimateRecord | None:

@@ -7,15 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from probebench.catalog.cases import Case, Sweep
 from probebench.errors import Note, StoreError
 from probebench.records import run_record
 from probebench.records.baselines import Baseline
 from probebench.records.cases import tap_of
 from probebench.records.types import CaseRecord, SweepRecord
+from probebench.stats import Scores
 
 
 @dataclass
@@ -25,7 +23,8 @@ class SweepOutcome:
     Attributes:
         record: its entry in the run record; None if it failed before its first tap
         cases: the entries of the taps that were measured
-        correct: by id of a case, bool of shape (n_test,), or (draws, n_test) for several draws
+        correct: by id of a case, bool of shape (n_test,), or (draws, n_test) for several draws; or scores, see
+            `probebench.records.types.Correct`
         complaints: by id of a case, why it fails
         notes: lines for the end of the run's report
         stale: ids of baseline entries whose tap the model does not have
@@ -41,7 +40,7 @@ class SweepOutcome:
     sweep: Sweep
     record: SweepRecord | None = None
     cases: list[CaseRecord] = field(default_factory=list)
-    correct: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict, repr=False)
+    correct: dict[str, Scores] = field(default_factory=dict, repr=False)
     complaints: dict[str, str] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from probebench._format import human
 from probebench.catalog.taps import Tap
+from probebench.catalog.tasks import CLASSIFICATION
 from probebench.errors import FeatureError
 from probebench.records.types import PlanRecord
 
@@ -36,9 +37,10 @@ class Workload:
         n_read: training images that go through the network
         n_train: training images of one draw
         n_test: test images
-        classes: of the labels
+        classes: of the labels; of other tasks as in `probebench.scores.count_outputs`
         draws: training sets
         narrow: width of the residual stream, to which wider taps are projected as a control; None for no control
+        task: of the labels
     """
 
     protocol: Protocol
@@ -49,6 +51,7 @@ class Workload:
     classes: int
     draws: int
     narrow: int | None
+    task: str = CLASSIFICATION.name
 
     @property
     def feature_bytes(self) -> int:
@@ -72,7 +75,7 @@ class Workload:
         from probebench.probes.base import FitSize
 
         strengths = len(self.protocol.path or ())
-        return FitSize(self.n_train, self.n_test, width, self.classes, strengths, taps)
+        return FitSize(self.n_train, self.n_test, width, self.classes, strengths, taps, self.task)
 
     def _feature_bytes(self, taps: Iterable[Tap]) -> int:
         return 4 * (self.n_read + self.n_test) * sum(self.widths[tap] for tap in taps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import dataset_of
 from probebench.catalog.protocols import DEFAULT_PROTOCOL, Protocol, get_protocol
 from probebench.catalog.taps import Tap, all_taps
+from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS
 from probebench.datasets.dataset import training_split_for
 from probebench.datasets.splits import held_out_part, training_sets
 from probebench.datasets.views import Views
@@ -33,6 +35,7 @@ from probebench.models.checkpoint import own_file
 from probebench.models.libraries import find_library
 from probebench.probes import find_probe
 from probebench.probes.evaluate import TrainingSet
+from probebench.scores import tested_labels
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,10 @@ class SweepImages:
             n_read=len(self.read),
             n_train=len(self.sets[0].labels),
             n_test=len(self.data.test),
-            classes=len(self.data.classes),
+            classes=len(self.data.classes) * (2 if self.data.task == MULTILABEL.name else 1),
             draws=len(self.sets),
             narrow=narrow,
+            task=self.data.task,
         )
 
 
@@ -204,6 +208,7 @@ def prepare(
         clean = clean_of(dataset_spec, protocol, catalog)
 
     find_probe(protocol.probe).check(protocol)  # an unknown name or a missing field is refused before any work
+    check_task(dataset_spec, protocol)
     weights = None if weights is None else Path(weights)
     own_file(model_spec, weights)
     if download:
@@ -234,6 +239,22 @@ def clean_of(dataset: DatasetSpec, protocol: Protocol, catalog: Catalog) -> Data
     return catalog.clean(dataset) if protocol.train_on == "clean" else dataset
 
 
+def check_task(dataset: DatasetSpec, protocol: Protocol) -> None:
+    """Check that a protocol can measure a dataset of a task.
+
+    Raises:
+        ProbebenchError: if its probe does not fit such labels, or it draws images by their class
+    """
+    task = TASKS[dataset.task]
+    if task is CLASSIFICATION:
+        return
+    start = f"protocol {protocol.name!r} cannot measure dataset {dataset.name!r} of task {task.name!r}"
+    if task.name not in find_probe(protocol.probe).tasks:
+        raise ProbebenchError(f"{start}: its probe {protocol.probe} fits classes only; use {DEFAULT_PROTOCOL}")
+    if protocol.shots is not None:
+        raise ProbebenchError(f"{start}: it draws {protocol.shots} images a class; use {DEFAULT_PROTOCOL}")
+
+
 def read_images(dataset: DatasetSpec, clean: DatasetSpec, protocol: Protocol) -> SweepImages:
     """Read a dataset, and choose the training images.
 
@@ -249,7 +270,7 @@ def read_images(dataset: DatasetSpec, clean: DatasetSpec, protocol: Protocol) ->
         data = replace(data, train=training_split_for(data, datasets.load(clean)))
     chosen = training_sets(data.train, protocol)
     for indices in chosen:
-        _refuse_missing_classes(data, data.train.labels[indices], protocol)
+        _refuse_untestable(data, data.train.labels[indices], protocol)
     # Images that several draws share go through the network once.
     read = chosen[0] if len(chosen) == 1 else np.unique(np.concatenate(chosen))
     sets = [
@@ -322,13 +343,30 @@ def _room(cache: FeatureCache | None) -> int:
         return 0
 
 
-def _refuse_missing_classes(data: datasets.Dataset, train_labels: npt.NDArray[np.int64], protocol: Protocol) -> None:
-    missing = np.setdiff1d(data.test.labels, train_labels)
+def _refuse_untestable(data: datasets.Dataset, train_labels: npt.NDArray[Any], protocol: Protocol) -> None:
+    """Refuse classes and labels that are tested without a training image, and targets that do not vary."""
+    if data.task == REGRESSION.name:
+        for part, values in (("training", train_labels), ("test", data.test.labels)):
+            constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
+            if len(constant):
+                name = data.classes[int(constant[0])]
+                raise DataError(
+                    f"dataset {data.name!r}: the target {name!r} is the same for all {len(values)} {part} images"
+                )
+        return
+    if data.task == MULTILABEL.name:
+        if not tested_labels(data.test.labels).any():
+            raise DataError(f"dataset {data.name!r}: no label that some test images have and others have not")
+        tested, seen = (np.flatnonzero((labels == 1).any(axis=0)) for labels in (data.test.labels, train_labels))
+    else:
+        tested, seen = np.unique(data.test.labels), train_labels
+    missing = np.setdiff1d(tested, seen)
     if len(missing):
         names = ", ".join(f"{data.classes[i]!r}" for i in missing[:5])
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        what = "label" if data.task == MULTILABEL.name else "class"
         raise DataError(
-            f"dataset {data.name!r}: no training image under protocol {protocol.name} for class {names}{more}, "
+            f"dataset {data.name!r}: no training image under protocol {protocol.name} for {what} {names}{more}, "
             f"which the test split has ({len(train_labels)} of {len(data.train)} training images are used); "
-            "give it more training images per class"
+            f"give it more training images per {what}"
         )

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from probebench._format import counted, interval, percent
+from probebench._format import counted
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.tasks import TASKS, Task
 from probebench.measure.plan import SweepPlan
 from probebench.measure.shift import ShiftDistance, Unavailable
 from probebench.models.checkpoint import PLAIN
@@ -131,7 +132,8 @@ class SweepResult:
         """One dictionary a tap, of plain values, as `pandas.DataFrame` takes them.
 
         Its keys: ``model``, ``dataset`` and ``protocol``, names; ``tap``, ``layer`` and ``site``; ``width``;
-        ``accuracy``, ``low`` and ``high``, top-1 on the test split and its 95% interval; ``mean_per_class``;
+        ``accuracy``, ``low`` and ``high``, top-1 on the test split, or the mean average precision or R2 if that is the
+        score of the dataset's task, and its 95% interval; ``mean_per_class``;
         ``equal_width``, the accuracy at the width of the residual stream; ``held_out_accuracy``, ``C``, ``gap``,
         ``iterations`` and ``seconds``, as in `TapResult`. Accuracies are in [0, 1]; missing values are None.
         """
@@ -147,7 +149,7 @@ class SweepResult:
                 "accuracy": found.accuracy,
                 "low": found.ci95[0],
                 "high": found.ci95[1],
-                "mean_per_class": found.metrics.mean_per_class.value,
+                "mean_per_class": None if found.metrics.mean_per_class is None else found.metrics.mean_per_class.value,
                 "equal_width": None if found.width_matched is None else found.width_matched.accuracy.value,
                 "held_out_accuracy": found.held_out_accuracy,
                 "C": found.C,
@@ -167,8 +169,9 @@ class SweepResult:
         if rows:
             best = choose(rows)
             on = "test" if best["held_out_accuracy"] is None else "held-out"
-            lines += [f"  {_format_row(best)}, the best on {on} images"]
-            lines += [f"  {_format_row(row)}" for row in rows if row["tap"] == FINAL != best["tap"]]
+            task = TASKS[self.dataset.task]
+            lines += [f"  {_format_row(best, task)}, the best on {on} images"]
+            lines += [f"  {_format_row(row, task)}" for row in rows if row["tap"] == FINAL != best["tap"]]
         return "\n".join(lines) + ">"
 
 
@@ -181,5 +184,5 @@ def _group(names: Sequence[str]) -> str:
     )
 
 
-def _format_row(row: dict[str, Any]) -> str:
-    return f"{row['tap']}: {percent(row['accuracy'])}% ({interval((row['low'], row['high']))})"
+def _format_row(row: dict[str, Any], task: Task) -> str:
+    return f"{row['tap']}: {task.text(row['accuracy'])} ({task.interval((row['low'], row['high']))})"

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from probebench._format import counted, signed
+from probebench._format import counted
 from probebench._progress import Progress
 from probebench.catalog import Catalog
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
+from probebench.catalog.tasks import TASKS
 from probebench.errors import Note, ProbebenchError, StoreError, Unreachable
 from probebench.features.batching import out_of_memory
 from probebench.features.cache import FeatureCache, cache_root
@@ -287,11 +288,12 @@ class Run:
         accuracy, accepted = result.taps[case.tap].accuracy, self.options.update == "all"
         if judgement.verdict == "regressed" and not accepted:
             assert judgement.baseline_accuracy is not None
-            change = signed(accuracy - judgement.baseline_accuracy)
+            task, before = TASKS[result.dataset.task], judgement.baseline_accuracy
             return (
-                f"regressed: {case.sweep.model} on {case.sweep.dataset} at {case.tap.id}: accuracy "
-                f"{100 * accuracy:.1f}%, baseline {100 * judgement.baseline_accuracy:.1f}% ({change} points; "
-                f"{judgement.lost} test images lost, {judgement.gained} gained, p = {judgement.p_value:.1e})"
+                f"regressed: {case.sweep.model} on {case.sweep.dataset} at {case.tap.id}: "
+                f"{'accuracy ' if task.percent else ''}{task.text(accuracy)}, baseline {task.text(before)} "
+                f"({task.points(accuracy - before)}; {task.moved(judgement.lost, judgement.gained)}, "
+                f"p = {judgement.p_value:.1e})"
             )
         if self.options.strict and self.options.update is None and judgement.verdict in ("new", "not comparable"):
             how = "new" if judgement.verdict == "new" else "all"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from probebench._format import counted, interval, percent, signed
 from probebench.catalog.taps import FINAL, Tap
@@ -16,6 +15,7 @@ from probebench.measure.result import SweepResult
 from probebench.metrics import Estimate
 from probebench.recommendation.screening import measured
 from probebench.records.types import ScoredCase
+from probebench.stats import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,6 +255,6 @@ def as_cases(result: SweepResult) -> list[ScoredCase]:
     ]
 
 
-def correct_of(result: SweepResult) -> dict[str, npt.NDArray[np.bool_]]:
+def correct_of(result: SweepResult) -> dict[str, Scores]:
     """Return by tap id which test examples were classified correctly: bool, shape (n_test,)."""
     return {tap.id: found.correct for tap, found in result.taps.items()}

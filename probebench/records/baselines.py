@@ -1,8 +1,9 @@
 """Baselines: the stored scores that cases are compared with.
 
 There is one JSON file per protocol, model and dataset, sorted and with one line per case so that a diff can be read,
-and beside it a safetensors file with one bit per case and test example, set if the example was right. The JSON names
-the SHA-256 of the other file, so that files of two different updates are never read as a pair.
+and beside it a safetensors file with one bit per case and test example, set if the example was right, or one score if
+the labels are no classes. The JSON names the SHA-256 of the other file, so that files of two different updates are
+never read as a pair.
 
 Writing the JSON is what makes an update valid: by then the other file is already on disk under a name made of its
 digest, and it is renamed afterwards. If a writer dies at any moment, readers get either the old pair or the new one.
@@ -33,6 +34,7 @@ from probebench.catalog.protocols import DEFAULT_PROTOCOL
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError
 from probebench.records import correct_bits, damage
+from probebench.stats import Scores
 
 Table = dict[str, Any]
 
@@ -42,6 +44,8 @@ UPGRADERS: dict[int, Callable[[Table], Table]] = {}
 
 _HEAD = ("schema", "model", "dataset", "protocol", "fingerprint", "test_set", "n_test", "weights", "correct_sha256")
 _CASE = ("accuracy", "correct")
+_SCORED_CASE = ("score",)
+"""The keys of a case whose examples are not right or wrong, but have a score."""
 # Many repositories ignore *.safetensors because of model weights; baselines need theirs.
 _GITIGNORE = "# made by probebench\n.lock\n!*.safetensors\n"
 _PAUSES = (
@@ -65,7 +69,7 @@ class Baseline:
         n_test: number of test examples
         weights: digest of the network's parameters
         correct: per tap bool of shape (n_test,), which test examples were right; (draws, n_test) for several draws of
-            the training set
+            the training set. If the labels are no classes, float32: the score of each test example
         schema: of the files that it was read from; any update writes the present one
     """
 
@@ -74,12 +78,15 @@ class Baseline:
     test_set: str
     n_test: int
     weights: str
-    correct: Mapping[Tap, npt.NDArray[np.bool_]] = field(repr=False)
+    correct: Mapping[Tap, Scores] = field(repr=False)
     schema: int = SCHEMA
 
     def accuracy(self, tap: Tap) -> float:
-        """The mean over draws, if there are several."""
-        return float(np.count_nonzero(self.correct[tap]) / self.correct[tap].size)
+        """The share of right examples, or the mean of their scores; the mean over draws, if there are several."""
+        correct = self.correct[tap]
+        if correct.dtype == np.bool_:
+            return float(np.count_nonzero(correct) / correct.size)
+        return float(correct.mean(dtype=np.float64))
 
     @property
     def draws(self) -> int:
@@ -244,13 +251,14 @@ def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) ->
             raise refuse(f"it is of {name} {table[name]!r}, its path says {wanted!r}")
     n_test, cases = int(table["n_test"]), table["cases"]
     packed = load_tensors(side)["correct"]
+    scored = packed.dtype == np.float32
     if type(draws) is not int or draws < 1:
         raise refuse(f"draws is {draws!r}")
-    if packed.shape != (len(cases), -(-n_test * draws // 8)):
+    if packed.shape != (len(cases), n_test * draws if scored else -(-n_test * draws // 8)):
         times = f" in {draws} draws" if draws > 1 else ""
         raise refuse(
             f"it lists {len(cases)} cases of {n_test} test images{times}, the other file has {len(packed)} cases and "
-            f"bits in the shape {packed.shape}"
+            f"{'scores' if scored else 'bits'} in the shape {packed.shape}"
         )
     taps = [Tap.parse(name) for name in cases]
     if taps != sorted(taps):
@@ -258,7 +266,7 @@ def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) ->
     correct = dict(zip(taps, correct_bits.unpack(packed, n_test, draws), strict=True))
     baseline = Baseline(sweep, table["fingerprint"], table["test_set"], n_test, table["weights"], correct, schema)
     for tap, (name, case) in zip(taps, cases.items(), strict=True):
-        check_keys(f"case {name}", case, _CASE)
+        check_keys(f"case {name}", case, _SCORED_CASE if scored else _CASE)
         for key, value in _case(baseline, tap).items():
             if case[key] != value:
                 raise refuse(f"case {name} says {key} {case[key]}, the other file {value}")
@@ -266,6 +274,8 @@ def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) ->
 
 
 def _case(baseline: Baseline, tap: Tap) -> Table:
+    if baseline.correct[tap].dtype != np.bool_:
+        return {"score": round(baseline.accuracy(tap), 4)}
     return {"accuracy": round(baseline.accuracy(tap), 4), "correct": int(baseline.correct[tap].sum())}
 
 
@@ -276,7 +286,9 @@ def write(directory: Path, baseline: Baseline) -> None:
         StoreError: if it cannot be written
     """
     taps = sorted(baseline.correct)
-    side, digest = correct_bits.encode({"correct": np.stack([baseline.correct[tap].ravel() for tap in taps])})
+    each: list[npt.NDArray[Any]] = [baseline.correct[tap].ravel() for tap in taps]
+    correct = np.stack(each)
+    side, digest = correct_bits.encode({"correct": correct})
     sweep = baseline.sweep
     values = (SCHEMA, sweep.model, sweep.dataset, sweep.protocol, baseline.fingerprint, baseline.test_set)
     head = list(zip(_HEAD, (*values, baseline.n_test, baseline.weights, digest), strict=True))
@@ -451,7 +463,8 @@ def _remove_stale(directory: Path, sweep: Sweep, taps: Collection[Tap]) -> str:
 
 
 def incomparable(baseline: Baseline, now: Baseline) -> str:
-    """The reason why the two cannot be compared; empty if they can."""
+    """The reason why the two cannot be compared; empty if they can. Labels are a part of the test set's digest, so two
+    tasks never have the same."""
     if baseline.fingerprint != now.fingerprint:
         return f"protocol fingerprint {baseline.fingerprint}, not {now.fingerprint}"
     if baseline.test_set != now.test_set or baseline.n_test != now.n_test:

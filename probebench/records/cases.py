@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from probebench.catalog.taps import Tap
+from probebench.catalog.tasks import Task, task_of_metric
 from probebench.records.types import (
     CaseRecord,
     EstimateRecord,
@@ -22,6 +23,11 @@ SweepKey = tuple[str, str]
 def key_of(entry: CaseRecord | SweepRecord) -> SweepKey:
     """Model and dataset of a case or a sweep."""
     return entry["model"], entry["dataset"]
+
+
+def task_of(sweep: SweepRecord) -> Task:
+    """The task of a sweep's dataset, which its metric tells; classification in older records, which have none."""
+    return task_of_metric(sweep.get("metric", ""))
 
 
 def tap_of(case: TapScore) -> Tap:

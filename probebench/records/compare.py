@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from probebench.catalog.taps import Tap
+from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.errors import ProbebenchError, unknown
-from probebench.records.cases import key_of, tap_of
+from probebench.records.cases import key_of, tap_of, task_of
 from probebench.records.merge import Stored
 from probebench.records.ranking import choose
 from probebench.records.types import CaseRecord
@@ -29,6 +30,7 @@ class Pair:
         accuracies: of A and of B
         move: from A to B; None if they cannot be compared
         judgement: B against A as its baseline
+        task: of the dataset, by which accuracies are written
     """
 
     dataset: str
@@ -38,6 +40,7 @@ class Pair:
     accuracies: tuple[float, float]
     move: Move | None
     judgement: Judgement = _OPEN
+    task: Task = CLASSIFICATION
 
     @property
     def change(self) -> float:
@@ -111,19 +114,20 @@ _Key = tuple[str, str, Tap]  # protocol, dataset, tap
 
 
 class _Case(CaseRecord):
-    """A case with the digest of its test set."""
+    """A case with the digest and the task of its test set."""
 
     test_set: str
+    task: Task
 
 
 def _cases(run: Stored) -> dict[str, dict[_Key, _Case]]:
     """Cases by model."""
-    test_sets = {(*key_of(sweep), sweep["protocol"]): sweep["test_set"] for sweep in run.record["sweeps"]}
+    sweeps = {(*key_of(sweep), sweep["protocol"]): sweep for sweep in run.record["sweeps"]}
     found: dict[str, dict[_Key, _Case]] = {}
     for case in run.record["cases"]:
-        test_set = test_sets[*key_of(case), case["protocol"]]
+        sweep = sweeps[*key_of(case), case["protocol"]]
         key = case["protocol"], case["dataset"], tap_of(case)
-        found.setdefault(case["model"], {})[key] = {**case, "test_set": test_set}
+        found.setdefault(case["model"], {})[key] = {**case, "test_set": sweep["test_set"], "task": task_of(sweep)}
     return found
 
 
@@ -162,6 +166,7 @@ def _pair(a: Stored, b: Stored, before: _Case, now: _Case) -> Pair:
         chosen=False,
         accuracies=(before["accuracy"], now["accuracy"]),
         move=None,
+        task=now["task"],
     )
     for what, of_a, of_b in (
         ("protocol fingerprint", before["fingerprint"], now["fingerprint"]),
@@ -171,7 +176,12 @@ def _pair(a: Stored, b: Stored, before: _Case, now: _Case) -> Pair:
         if of_a != of_b:
             reason = f"{what} {of_a} in {a.name}, {of_b} in {b.name}"
             return replace(pair, judgement=Judgement("not comparable", reason=reason))
-    n_test, right = now["n_test"], (a.correct.get(before["id"]), b.correct.get(now["id"]))
+    right = (a.correct.get(before["id"]), b.correct.get(now["id"]))
     if right[0] is not None and right[1] is not None:
         return replace(pair, move=paired(right[0], right[1]))
+    if before["task"] is not CLASSIFICATION:
+        run = a.name if right[0] is None else b.name
+        reason = f"the scores of the test images are not known of {run}; its safetensors file has them"
+        return replace(pair, judgement=Judgement("not comparable", reason=reason))
+    n_test = now["n_test"]
     return replace(pair, move=unpaired(round(before["accuracy"] * n_test), round(now["accuracy"] * n_test), n_test))

@@ -6,9 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import numpy as np
-import numpy.typing as npt
-
 from probebench.errors import ProbebenchError, unknown
 from probebench.records.cases import SweepKey, group_by_sweep, key_of
 from probebench.records.run_record import throughput
@@ -23,6 +20,7 @@ from probebench.records.types import (
     SweepRecord,
     WithheldRecord,
 )
+from probebench.stats import Scores
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
     sweeps: dict[SweepKey, SweepRecord] = {}
     cases: dict[str, CaseRecord] = {}
     came_from: dict[str, int] = {}
-    correct: dict[str, npt.NDArray[np.bool_]] = {}
+    correct: dict[str, Scores] = {}
     for number, run in enumerate(kept):
         for sweep in run.record["sweeps"]:
             sweeps[key_of(sweep)] = sweep

@@ -1,8 +1,8 @@
 """The run record: everything one pytest session measured, as one JSON document.
 
 Its shape is described by ``probebench/records/schema/run-1.json``. A safetensors file beside it has one bit per case
-and test example, set if the example was right, so that two runs can be compared in pairs; the record names its
-SHA-256. Neither needs torch to be read.
+and test example, set if the example was right, or one score if the labels are no classes, so that two runs can be
+compared in pairs; the record names its SHA-256. Neither needs torch to be read.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from probebench.errors import StoreError
 from probebench.records import correct_bits, damage
 from probebench.records.environment import versions
 from probebench.records.types import CaseRecord, Correct, FailureRecord, HardwareRecord, Record, SweepRecord
+from probebench.stats import Scores
 
 SCHEMA = 1
 
@@ -174,7 +175,7 @@ def load_correct(record: Mapping[str, Any], path: Path) -> Correct:
         for name, bits in load_tensors(side).items():
             n, draws, accuracy = known[name]["n_test"], known[name].get("draws", 1), known[name]["accuracy"]
             correct[name] = correct_bits.unpack(bits, n, draws)
-            if round(accuracy * n * draws) != np.count_nonzero(correct[name]):
+            if not _agrees(correct[name], accuracy, n * draws):
                 raise StoreError(f"{file} contradicts the accuracy of {name} in {path.name}")
     except FileNotFoundError as error:
         raise StoreError(
@@ -186,3 +187,11 @@ def load_correct(record: Mapping[str, Any], path: Path) -> Correct:
             f"cannot read which examples were right in {path} ({type(error).__name__}: {error})"
         ) from error
     return correct
+
+
+def _agrees(correct: Scores, accuracy: float, count: int) -> bool:
+    """Return whether the bits or scores of `count` examples have the mean that the record says."""
+    if correct.dtype == np.bool_:
+        return round(accuracy * count) == np.count_nonzero(correct)
+    far = 1e-5 * max(1.0, float(np.abs(correct).max(initial=0.0)))
+    return correct.size == count and abs(float(correct.mean(dtype=np.float64)) - accuracy) <= far

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of
 from probebench.records.ranking import choose, selection_score
 from probebench.records.types import Correct, Record, ScoredCase, SelectionRecord, SweepRecord
-from probebench.stats import discordant, holm, mcnemar_two_sided
+from probebench.stats import Scores, discordant, holm, mcnemar_two_sided, paired
 
 LEVEL = 0.05
 
@@ -16,7 +18,8 @@ def select_tap(cases: Sequence[ScoredCase], correct: Correct, level: float = LEV
     """The selection of one sweep, as its record has it.
 
     Each tap is compared with the chosen one on the same test images, by McNemar's exact two-sided test (over several
-    draws of the training set by the sign test over images, see `probebench.stats.discordant`), and Holm's procedure
+    draws of the training set by the sign test over images, see `probebench.stats.discordant`), of scores by the
+    sign-flip test, and Holm's procedure
     over all other taps of the sweep bounds the probability of calling any tap different that is not. A tap that is
     not found different is *tied*.
 
@@ -54,13 +57,22 @@ def select_tap(cases: Sequence[ScoredCase], correct: Correct, level: float = LEV
 
 def _add_ties(selection: SelectionRecord, choice: ScoredCase, cases: Sequence[ScoredCase], correct: Correct) -> None:
     others = [case for case in cases if case is not choice and case["id"] in correct]
-    changed = [discordant(correct[choice["id"]], correct[case["id"]]) for case in others]
-    lost, gained = [pair[0] for pair in changed], [pair[1] for pair in changed]
-    differs = holm(list(mcnemar_two_sided(lost, gained)), selection["level"], family=len(cases) - 1)
-    rows = list(zip(others, lost, gained, differs, strict=True))
-    selection["tied"] = [tap_of(case).id for case, _, _, different in rows if not different]
-    selection["worse"] = sum(different and lost > gained for _, lost, gained, different in rows)
-    selection["better"] = sum(different and gained > lost for _, lost, gained, different in rows)
+    p_values, changes = _compare(correct[choice["id"]], [correct[case["id"]] for case in others])
+    differs = holm(p_values, selection["level"], family=len(cases) - 1)
+    rows = list(zip(others, changes, differs, strict=True))
+    selection["tied"] = [tap_of(case).id for case, _, different in rows if not different]
+    selection["worse"] = sum(different and change < 0 for _, change, different in rows)
+    selection["better"] = sum(different and change > 0 for _, change, different in rows)
+
+
+def _compare(chosen: Scores, others: Sequence[Scores]) -> tuple[list[float], list[float]]:
+    """Return the two-sided p-values of other taps against the chosen one, and their changes, by their sign."""
+    if chosen.dtype == np.bool_:
+        changed = [discordant(chosen, other) for other in others]
+        lost, gained = [pair[0] for pair in changed], [pair[1] for pair in changed]
+        return list(mcnemar_two_sided(lost, gained)), [float(up - down) for down, up in changed]
+    moves = [paired(chosen, other) for other in others]
+    return [move.p_two_sided for move in moves], [move.now - move.before for move in moves]
 
 
 def stored_selection(sweep: SweepRecord, cases: Sequence[ScoredCase]) -> SelectionRecord | None:

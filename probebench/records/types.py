@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar, final
 
-import numpy as np
-import numpy.typing as npt
+from probebench.stats import Scores
 
 Verdict = Literal["same", "improved", "regressed", "new", "not comparable"]
 
-MetricName = Literal["top5", "mean_per_class", "nll", "ece"]
+MetricName = Literal["top5", "mean_per_class", "nll", "ece", "rmse", "mae"]
 
 
 class EstimateRecord(TypedDict):
@@ -31,6 +30,8 @@ class MetricsRecord(TypedDict, total=False):
     mean_per_class: EstimateRecord | None
     nll: EstimateRecord | None
     ece: EstimateRecord | None
+    rmse: EstimateRecord | None
+    mae: EstimateRecord | None
 
 
 class WidthMatchedRecord(TypedDict):
@@ -226,5 +227,6 @@ class Record(TypedDict):
 
 Score = TypeVar("Score", bound=TapScore)
 
-Correct = Mapping[str, npt.NDArray[np.bool_]]
-"""By id of a case: bool of shape (n_test,), which test examples were right; (draws, n_test) for several draws."""
+Correct = Mapping[str, Scores]
+"""By id of a case: bool of shape (n_test,), which test examples were right; (draws, n_test) for several draws. If the
+labels are no classes, float32: the score of each test example, whose mean is the case's (`probebench.scores`)."""

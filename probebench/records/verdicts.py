@@ -21,8 +21,9 @@ class Judgement:
     Attributes:
         verdict: see docs/statistics.md
         baseline_accuracy: None if there is no comparable baseline
-        lost, gained: test examples that were right and are wrong now, and the reverse
-        p_value: one-sided exact McNemar, of the direction in which the accuracy moved
+        lost, gained: test examples that were right and are wrong now, and the reverse; of scores, those that are lower
+            and higher now
+        p_value: one-sided exact McNemar, of scores the sign-flip test, of the direction in which the accuracy moved
         reason: why the case is ``not comparable``; else empty
     """
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from probebench.catalog.taps import FINAL, Tap
-from probebench.records.cases import SweepKey, key_of
+from probebench.catalog.tasks import CLASSIFICATION, Task
+from probebench.records.cases import SweepKey, key_of, task_of
 from probebench.records.controls import Controls, controls
 from probebench.records.ranking import Row, best_taps, optimism, rank
 from probebench.records.tap_selection import Selections, select_tap, stored_selection
@@ -41,6 +42,11 @@ class SweepView:
     def key(self) -> SweepKey:
         """Model and dataset."""
         return key_of(self.record)
+
+    @property
+    def task(self) -> Task:
+        """The task of the dataset: how its scores are called and written."""
+        return task_of(self.record)
 
     @property
     def model(self) -> str:
@@ -155,6 +161,17 @@ class RecordView:
     @cached_property
     def models(self) -> list[str]:
         return list(dict.fromkeys(sweep.model for sweep in self.sweeps))
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """The task of each dataset."""
+        return {dataset: sweeps[0].task for dataset, sweeps in self.datasets.items()}
+
+    @cached_property
+    def task(self) -> Task | None:
+        """The task that all datasets have; None if they have several, so that their scores cannot be averaged."""
+        found = set(self.tasks.values())
+        return found.pop() if len(found) == 1 else None if found else CLASSIFICATION
 
     def cases_with(self, verdict: Verdict) -> list[CaseRecord]:
         """The cases that have a verdict, in the order of the record."""
