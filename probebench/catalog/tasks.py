@@ -29,6 +29,11 @@ class Task:
     percent: bool
     labels: str
 
+    @property
+    def heading(self) -> str:
+        """The title of a column of its scores: ``acc %`` or ``mAP``."""
+        return f"{self.title} %" if self.percent else self.title
+
     def number(self, value: float | None) -> str:
         """The score as a cell of a table: 87.4 of 0.874, or 0.874; empty for None."""
         if self.percent:

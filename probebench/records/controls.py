@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probebench.catalog.tasks import Task
+from probebench.records.cases import task_of
 from probebench.records.ranking import Row, best_taps
 from probebench.records.types import Record
 
@@ -17,6 +19,7 @@ class Controls:
 
     Attributes:
         model: its name
+        task: that all these datasets have
         datasets: the number averaged over: those that have the gain and every control below that is not None
         gain: over ``final``
         equal_width: the same, of probes that read no more features than the residual stream is wide
@@ -26,6 +29,7 @@ class Controls:
     """
 
     model: str
+    task: Task
     datasets: int
     gain: float
     equal_width: float | None
@@ -35,15 +39,16 @@ class Controls:
 
 
 def controls(record: Record, ranking: dict[str, list[Row]]) -> list[Controls]:
-    """The controls of each model that has any; random controls themselves have no entry."""
+    """The controls of each model that has any, task by task; random controls themselves have no entry."""
+    task_by_dataset = {sweep["dataset"]: task_of(sweep) for sweep in record["sweeps"]}
     shift_of = {sweep["dataset"]: sweep["shift"] for sweep in record["sweeps"]}
     random = {sweep["model"] for sweep in record["sweeps"] if sweep["control_of"]}
-    by_model: dict[str, list[Row]] = {}
+    by_model: dict[tuple[str, Task], list[Row]] = {}
     for row in best_taps(ranking):
         if row.case["model"] not in random and row.gain_final is not None:
-            by_model.setdefault(row.case["model"], []).append(row)
+            by_model.setdefault((row.case["model"], task_by_dataset[row.case["dataset"]]), []).append(row)
     found = []
-    for model, rows in by_model.items():
+    for (model, task), rows in by_model.items():
         both = [row for row in rows if row.survived is not None]
         width = [row for row in rows if row.gain_equal_width is not None]
         beside = [row for row in rows if row.gain_random is not None]
@@ -56,6 +61,7 @@ def controls(record: Record, ranking: dict[str, list[Row]]) -> list[Controls]:
         found.append(
             Controls(
                 model=model,
+                task=task,
                 datasets=len(kept),
                 gain=_mean([row.gain_final for row in kept]),
                 equal_width=_mean([row.gain_equal_width for row in kept]) if both or width else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from probebench.catalog.taps import FINAL, Tap
@@ -150,13 +150,20 @@ def best_taps(ranking: dict[str, list[Row]]) -> list[Row]:
     return [best_row(rows) for rows in groups.values()]
 
 
-def optimism(record: Record) -> float | None:
+def optimism(record: Record, datasets: Collection[str] | None = None) -> float | None:
     """The optimism gap, as a fraction: how much too good results would look if taps were chosen on the test images.
+
+    Args:
+        datasets: those that are averaged over, of one task; all by default
 
     Returns:
         the best test accuracy of a sweep's taps minus that of the tap chosen on held-out images, averaged over
         sweeps; None for a record whose taps are chosen on test
     """
-    sweeps = group_by_sweep(case for case in record["cases"] if case.get("held_out_accuracy") is not None)
+    sweeps = group_by_sweep(
+        case
+        for case in record["cases"]
+        if case.get("held_out_accuracy") is not None and (datasets is None or case["dataset"] in datasets)
+    )
     gaps = [max(case["accuracy"] for case in cases) - choose(cases)["accuracy"] for cases in sweeps.values()]
     return sum(gaps) / len(gaps) if gaps else None

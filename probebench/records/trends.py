@@ -13,7 +13,8 @@ from itertools import permutations
 from typing import TYPE_CHECKING
 
 from probebench.catalog.taps import EMBED, Tap
-from probebench.records.cases import SweepKey, group_by_sweep, key_of
+from probebench.catalog.tasks import CLASSIFICATION, Task
+from probebench.records.cases import SweepKey, group_by_sweep, key_of, task_of
 from probebench.records.ranking import Row, best_taps, choose
 from probebench.records.types import Record
 
@@ -79,6 +80,7 @@ class ShiftTrend:
         model: its name
         measure, reference: of the distances
         datasets: by growing distance
+        task: that all datasets have
         trends: of the depth of the chosen tap, of the accuracy of the best ``act`` minus that of the best ``ln2``,
             and of the gain of the chosen tap over ``final``
     """
@@ -88,13 +90,14 @@ class ShiftTrend:
     reference: str
     datasets: list[DatasetPoint]
     trends: list[Trend]
+    task: Task = CLASSIFICATION
 
 
 def shift_trends(record: Record, ranking: dict[str, list[Row]]) -> list[ShiftTrend]:
     """The trends of each model, controls left out, that has at least `FEWEST` datasets with comparable distances."""
     cases = group_by_sweep(record["cases"])
     rows = {row.key: row for row in best_taps(ranking)}
-    measured: dict[tuple[str, str, str], list[DatasetPoint]] = {}
+    measured: dict[tuple[str, str, str, Task], list[DatasetPoint]] = {}
     for sweep in record["sweeps"]:
         key, distance = key_of(sweep), sweep.get("shift_distance")
         if sweep["control_of"] or key not in cases or distance is None or "unavailable" in distance:
@@ -110,11 +113,14 @@ def shift_trends(record: Record, ranking: dict[str, list[Row]]) -> list[ShiftTre
             accuracy={site: choose(some)["accuracy"] if some else None for site, some in by_site.items()},
             gain=row.gain_final,
         )
-        measured.setdefault((sweep["model"], distance["measure"], distance["reference"]), []).append(found)
+        of = sweep["model"], distance["measure"], distance["reference"], task_of(sweep)
+        measured.setdefault(of, []).append(found)
     for datasets in measured.values():
         datasets.sort(key=lambda dataset: dataset.distance)
     return [
-        ShiftTrend(*of, datasets, _trends(datasets)) for of, datasets in measured.items() if len(datasets) >= FEWEST
+        ShiftTrend(model, measure, reference, datasets, _trends(datasets), task)
+        for (model, measure, reference, task), datasets in measured.items()
+        if len(datasets) >= FEWEST
     ]
 
 

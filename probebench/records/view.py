@@ -173,6 +173,11 @@ class RecordView:
         found = set(self.tasks.values())
         return found.pop() if len(found) == 1 else None if found else CLASSIFICATION
 
+    @property
+    def score_heading(self) -> str:
+        """The title of a column of the scores of all datasets."""
+        return "score" if self.task is None else self.task.heading
+
     def cases_with(self, verdict: Verdict) -> list[CaseRecord]:
         """The cases that have a verdict, in the order of the record."""
         return [case for case in self.record["cases"] if case["verdict"] == verdict]
@@ -194,9 +199,14 @@ class RecordView:
     def unavailable_distances(self) -> dict[str, list[SweepKey]]:
         return unavailable_distances(self.record)
 
-    @property
-    def optimism(self) -> float | None:
-        return optimism(self.record)
+    @cached_property
+    def optimism(self) -> dict[Task, float]:
+        """The optimism gap of the datasets of each task that has one, see `probebench.records.ranking.optimism`."""
+        found = {
+            task: optimism(self.record, {name for name, own in self.tasks.items() if own is task})
+            for task in dict.fromkeys(self.tasks.values())
+        }
+        return {task: gap for task, gap in found.items() if gap is not None}
 
     def control(self, model: str, dataset: str) -> SweepView | None:
         """The sweep of a model's random control on a dataset."""

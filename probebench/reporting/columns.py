@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from probebench._format import interval, percent, signed
+from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.records.cases import change_of, metric_interval, metric_value
 from probebench.records.ranking import Row
 from probebench.records.types import MetricName
-from probebench.records.view import SweepView
+from probebench.records.view import RecordView, SweepView
 from probebench.reporting.sentences import earliest
 
 Kind = Literal["word", "verdict", "tap", "count", "percent", "points", "interval", "number"]
@@ -42,6 +43,8 @@ class Column:
         about: an explanation
         kind: how its values are written and sorted
         value: of a row and its sweep: accuracies and gains are fractions, unrounded; None if the record has no value
+        of_score: whether it has scores of the dataset's task, or differences of them, so that the task says how they
+            are written
     """
 
     key: str
@@ -50,6 +53,7 @@ class Column:
     about: str
     kind: Kind
     value: Callable[[Row, SweepView], Any]
+    of_score: bool = False
 
     @property
     def numeric(self) -> bool:
@@ -58,7 +62,18 @@ class Column:
     def text(self, row: Row, sweep: SweepView, formats: Mapping[Kind, Callable[[Any], str]] = FORMATS) -> str:
         """The cell of a row; empty if the record has no value."""
         value = self.value(row, sweep)
-        return "" if value is None else formats[self.kind](value)
+        if value is None:
+            return ""
+        if self.of_score and not sweep.task.percent:
+            return _written(self.kind, value, sweep.task)
+        return formats[self.kind](value)
+
+
+def _written(kind: Kind, value: Any, task: Task) -> str:
+    """The text of a score that is not written in percent."""
+    if kind == "interval":
+        return task.interval(value)
+    return task.change(value) if kind == "points" else task.number(value)
 
 
 def _selection(row: Row, sweep: SweepView) -> str:
@@ -98,8 +113,9 @@ _ALL = (
     Column("tap", "tap", "tap", "layer and site", "tap", lambda row, _: row.tap.id),
     Column("layer", "layer", "layer", "block number, embed or final", "count", lambda row, _: row.case["layer"]),
     Column("site", "site", "site", "module of the layer", "word", lambda row, _: row.case["site"]),
-    Column("accuracy", "accuracy", "acc", "on the test images", "percent", lambda row, _: row.case["accuracy"]),
-    Column("interval", "ci95", "95% CI", "of the accuracy", "interval", lambda row, _: row.case["ci95"]),
+    Column("metric", "metric", "metric", "the score of the dataset", "word", lambda _, sweep: sweep.task.score),
+    Column("accuracy", "accuracy", "acc", "on the test images", "percent", lambda row, _: row.case["accuracy"], True),
+    Column("interval", "ci95", "95% CI", "of the accuracy", "interval", lambda row, _: row.case["ci95"], True),
     Column(
         "final",
         "vs final",
@@ -107,6 +123,7 @@ _ALL = (
         "gain in points over the model's final",
         "points",
         lambda row, _: row.gain_final,
+        of_score=True,
     ),
     Column(
         "rc2",
@@ -115,6 +132,7 @@ _ALL = (
         "the same over the last layer's block output",
         "points",
         lambda row, _: row.gain_rc2,
+        of_score=True,
     ),
     Column(
         "equal_width",
@@ -123,6 +141,7 @@ _ALL = (
         "gain over final at the width of the residual stream",
         "points",
         lambda row, _: row.gain_equal_width,
+        of_score=True,
     ),
     Column(
         "random",
@@ -131,6 +150,7 @@ _ALL = (
         "gain of the same tap of the random control",
         "points",
         lambda row, _: row.gain_random,
+        of_score=True,
     ),
     Column("selection", "selection", "selection", "chosen, or tied with the chosen tap", "word", _selection),
     Column("tied", "tied", "tied", "taps that are tied with it", "count", _tied),
@@ -143,8 +163,12 @@ _ALL = (
         lambda _, sweep: earliest(sweep.selection),
     ),
     Column("verdict", "verdict", "verdict", "against the baseline", "verdict", lambda row, _: row.case["verdict"]),
-    Column("baseline", "baseline", "baseline", "accuracy", "percent", lambda row, _: row.case["baseline_accuracy"]),
-    Column("change", "change", "change", "points since the baseline", "points", lambda row, _: change_of(row.case)),
+    Column(
+        "baseline", "baseline", "baseline", "accuracy", "percent", lambda row, _: row.case["baseline_accuracy"], True
+    ),
+    Column(
+        "change", "change", "change", "points since the baseline", "points", lambda row, _: change_of(row.case), True
+    ),
     Column(
         "held_out",
         "held out",
@@ -152,11 +176,14 @@ _ALL = (
         "on held-out images",
         "percent",
         lambda row, _: row.case.get("held_out_accuracy"),
+        of_score=True,
     ),
     *_metric("per_class", "mean_per_class", "mean per class", "per class", "accuracy averaged over classes", "percent"),
     *_metric("top5", "top5", "top5", "top 5", "the right class among the first five", "percent"),
     *_metric("nll", "nll", "nll", "NLL", "negative log-likelihood of the right class, in nats", "number"),
     *_metric("ece", "ece", "ece", "ECE", "expected calibration error", "percent"),
+    *_metric("rmse", "rmse", "rmse", "RMSE", "root of the mean squared error, in the unit of the target", "number"),
+    *_metric("mae", "mae", "mae", "MAE", "mean absolute error, in the unit of the target", "number"),
     Column(
         "matched",
         "equal width accuracy",
@@ -164,6 +191,7 @@ _ALL = (
         "of as many features as the residual stream has",
         "percent",
         _matched,
+        of_score=True,
     ),
     Column("width", "width", "width", "number of features", "count", lambda row, _: row.case["width"]),
     Column("draws", "draws", "draws", "of the training set", "count", lambda row, _: row.case.get("draws", 1)),
@@ -171,3 +199,8 @@ _ALL = (
 )
 
 COLUMNS = {column.key: column for column in _ALL}
+
+
+def has_metric_column(view: RecordView) -> bool:
+    """Return whether a record needs the column ``metric``: if the score of any dataset is not an accuracy."""
+    return any(task is not CLASSIFICATION for task in view.tasks.values())

@@ -6,9 +6,10 @@ import csv
 import io
 from collections.abc import Sequence
 
+from probebench.catalog.tasks import CLASSIFICATION
 from probebench.records.types import Record
-from probebench.records.view import RecordView
-from probebench.reporting.columns import COLUMNS, FORMATS, Column
+from probebench.records.view import RecordView, SweepView
+from probebench.reporting.columns import COLUMNS, FORMATS, Column, has_metric_column
 from probebench.reporting.sentences import (
     chosen_on,
     controls_line,
@@ -24,6 +25,8 @@ _STYLES = {"md": "pipe", "tex": "latex_booktabs"}
 _SCORES = ("accuracy", "interval", "final", "rc2", "equal_width", "random")
 _REST = ("width", "selection", "verdict", "baseline")
 _METRICS = ("per_class", "top5", "nll", "ece")
+_ERRORS = ("rmse", "mae")
+"""The metrics that only real-valued targets have: a record without any has no column for them in CSV either."""
 _KEYS = {
     "csv": (
         *("dataset", "rank", "model", "layer", "site", *_SCORES, *_REST),
@@ -32,7 +35,7 @@ _KEYS = {
     "md": ("dataset", "rank", "model", "layer", "site", *_SCORES, *_REST, *_METRICS),
     "tex": ("dataset", "rank", "model", "tap", *_SCORES),  # a page is less wide than a screen
 }
-_OPTIONAL = ("equal_width", "random", *_METRICS)  # left out of tables if they are empty throughout
+_OPTIONAL = ("equal_width", "random", *_METRICS, *_ERRORS)  # left out of tables if they are empty throughout
 _FORMATS = FORMATS | {"number": lambda value: f"{value:.3f}"}
 
 
@@ -43,20 +46,21 @@ def to_text(record: Record, kind: str) -> str:
         kind: ``md``, ``tex`` or ``csv``; CSV has the ranking only, numbers unrounded, accuracies in [0, 1]
     """
     view = RecordView(record)
-    columns = [COLUMNS[key] for key in _KEYS[kind]]
+    columns = [COLUMNS[key] for key in _keys(view, kind)]
     if kind == "csv":
         return _csv(view, columns)
     texts = [[column.text(row, view.by_key[row.key], _FORMATS) for row in view.rows] for column in columns]
     kept = [(column, cells) for column, cells in zip(columns, texts, strict=True) if _shown(column, cells)]
-    header = ["95% CI" if column.key == "interval" else column.name for column, _ in kept]
+    titles = {"interval": "95% CI"} | ({} if view.task is CLASSIFICATION else {"accuracy": view.score_heading})
+    header = [titles.get(column.key, column.name) for column, _ in kept]
     align = ["right" if column.numeric else "left" for column, _ in kept]
     parts = [_drawn(header, list(zip(*(cells for _, cells in kept), strict=True)), kind, align)]
     if lines := _selection_lines(view):
         parts.append(_lines("Chosen taps", lines, kind))
-    for model in view.models:
-        on = chosen_on(sweep.selection for sweep in view.sweeps if sweep.model == model)
-        title = f"Best layer of each site, chosen on {on} images, accuracy averaged over datasets: {model}"
-        parts.append(f"{_title(title, kind)}\n\n{_drawn(*best_per_site(record, model), kind)}")
+    for model, task in dict.fromkeys((sweep.model, sweep.task) for sweep in _by_model(view)):
+        on = chosen_on(sweep.selection for sweep in view.sweeps if sweep.model == model and sweep.task is task)
+        title = f"Best layer of each site, chosen on {on} images, {task.score} averaged over datasets: {model}"
+        parts.append(f"{_title(title, kind)}\n\n{_drawn(*best_per_site(record, model, task), kind)}")
     for trend in view.shift_trends:
         table = _drawn(*trend_table(trend), kind)
         parts.append(f"{_title(trend_title(trend), kind)}\n\n{table}\n\n{_plain(trends_line(trend), kind)}")
@@ -65,6 +69,21 @@ def to_text(record: Record, kind: str) -> str:
     if lines := [controls_line(found) for found in view.controls]:
         parts.append(_lines("Controls", lines, kind))
     return "\n\n".join(parts) + "\n"
+
+
+def _keys(view: RecordView, kind: str) -> tuple[str, ...]:
+    """The columns of a table; some only if the score of a dataset is not an accuracy."""
+    keys = _KEYS[kind]
+    if not has_metric_column(view):
+        return keys
+    place = keys.index("accuracy")
+    errors = tuple(key for one in _ERRORS for key in ((one, f"{one}_interval") if kind == "csv" else (one,)))
+    return (*keys[:place], "metric", *keys[place:], *(errors if kind != "tex" else ()))
+
+
+def _by_model(view: RecordView) -> list[SweepView]:
+    """The sweeps, model by model."""
+    return sorted(view.sweeps, key=lambda sweep: view.models.index(sweep.model))
 
 
 def _csv(view: RecordView, columns: Sequence[Column]) -> str:
@@ -92,7 +111,7 @@ def _shown(column: Column, cells: Sequence[str]) -> bool:
 def _selection_lines(view: RecordView) -> list[str]:
     return [
         f"{sweep.model} on {sweep.dataset}: "
-        f"{selection_line(sweep.selection, sweep.chosen.case['ci95'], len(sweep.rows))}"
+        f"{selection_line(sweep.selection, sweep.chosen.case['ci95'], len(sweep.rows), sweep.task)}"
         for sweep in view.sweeps
     ]
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from probebench._format import counted, duration, percent, signed
+from probebench._format import counted, duration
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
+    from probebench.catalog.tasks import Task
     from probebench.measure.outcome import SweepOutcome
     from probebench.records.ranking import Row
     from probebench.records.types import Record
 
 
-def gain_over_reference(row: Row) -> str:
-    """The gain that a leaderboard shows for a tap, in points, and what it is relative to; empty if that is unknown."""
-    return "" if row.gain_final is None else f"{signed(row.gain_final)} over final"
+def gain_over_reference(row: Row, task: Task) -> str:
+    """The gain that a leaderboard shows for a tap, and what it is relative to; empty if that is unknown."""
+    return "" if row.gain_final is None else f"{task.change(row.gain_final)} over final"
 
 
 class FinishedSweeps:
@@ -73,6 +74,6 @@ def _describe(outcome: SweepOutcome) -> str:
     from probebench.records.view import RecordView
 
     (sweep,) = RecordView(cast("Record", {"sweeps": [outcome.record], "cases": outcome.cases})).sweeps
-    gain = gain_over_reference(sweep.chosen)
-    accuracy = percent(sweep.chosen.case["accuracy"])
-    return f"{sweep.model} on {sweep.dataset}: {sweep.chosen.tap.id} {accuracy}%{f', {gain}' if gain else ''}"
+    gain = gain_over_reference(sweep.chosen, sweep.task)
+    score = sweep.task.text(sweep.chosen.case["accuracy"])
+    return f"{sweep.model} on {sweep.dataset}: {sweep.chosen.tap.id} {score}{f', {gain}' if gain else ''}"

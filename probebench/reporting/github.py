@@ -9,22 +9,23 @@ import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from probebench._format import counted, first_lines, percent, signed
+from probebench._format import counted, first_lines
+from probebench.catalog.tasks import CLASSIFICATION
 from probebench.errors import Note
 from probebench.records.cases import change_of, tap_of
 from probebench.records.types import CaseRecord, FailureRecord, Record
 from probebench.records.view import MOVED, RecordView
-from probebench.reporting.columns import COLUMNS
+from probebench.reporting.columns import COLUMNS, has_metric_column
 from probebench.reporting.sentences import controls_line, tally, trend_title, trends_line
 
 LIMIT = 1024 * 1024  # bytes of a step's summary; GitHub drops a larger one whole
 ROWS, FAILURES, LINES = 100, 20, 10  # shown of each table, of failures and of an annotation's complaints
 
 _BEST = (
-    *("dataset", "model", "tap", "accuracy", "interval", "final", "rc2", "equal_width", "random"),
+    *("dataset", "model", "tap", "metric", "accuracy", "interval", "final", "rc2", "equal_width", "random"),
     *("tied", "earliest"),
 )
-_TITLES = {"accuracy": "accuracy %", "earliest": "earliest tied"}  # other titles are those of all screens
+_TITLES = {"earliest": "earliest tied"}  # other titles are those of all screens
 
 
 def annotation(record: Record, complaints: Sequence[str], problems: Sequence[str]) -> str:
@@ -75,7 +76,7 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
     if record["interrupted"]:
         parts.append("**The run was interrupted; this is what had finished.**")
     for verdict, cases in moved.items():
-        parts += [f"### {verdict.capitalize()}", _moved(cases)]
+        parts += [f"### {verdict.capitalize()}", _moved(cases, view)]
     if record["failures"]:
         texts = [f"{failure['sweep']}: {_first(failure)}" for failure in record["failures"]]
         parts += ["### Could not be measured", _preformatted(texts)]
@@ -127,21 +128,30 @@ def report(record: Record, complaints: Sequence[str], notes: Sequence[Note], env
     return [*lines, annotation(record, complaints, problems)]
 
 
-def _moved(cases: Sequence[CaseRecord]) -> str:
+def _score(view: RecordView) -> str:
+    """The title of the column of scores."""
+    return "accuracy %" if view.task is CLASSIFICATION else view.score_heading
+
+
+def _moved(cases: Sequence[CaseRecord], view: RecordView) -> str:
     cases = sorted(cases, key=lambda case: -abs(change_of(case) or 0.0))
     rows = [
-        (case["dataset"], case["model"], tap_of(case).id, percent(case["accuracy"]))
-        + (percent(case["baseline_accuracy"]), signed(change_of(case)))
+        (case["dataset"], case["model"], tap_of(case).id, view.tasks[case["dataset"]].number(case["accuracy"]))
+        + (view.tasks[case["dataset"]].number(case["baseline_accuracy"]),)
+        + (view.tasks[case["dataset"]].change(change_of(case)),)
         + (case["lost"], case["gained"], f"{case['p_value']:.1e}")
         for case in cases
     ]
-    return _table(("dataset", "model", "tap", "accuracy %", "baseline %", "change", "lost", "gained", "p"), rows)
+    baseline = "baseline %" if view.task is CLASSIFICATION else "baseline"
+    return _table(("dataset", "model", "tap", _score(view), baseline, "change", "lost", "gained", "p"), rows)
 
 
 def _best(view: RecordView) -> str:
+    titles = _TITLES | {"accuracy": _score(view)}
     columns = {
-        _TITLES.get(key, COLUMNS[key].title): [COLUMNS[key].text(row, view.by_key[row.key]) for row in view.best]
+        titles.get(key, COLUMNS[key].title): [COLUMNS[key].text(row, view.by_key[row.key]) for row in view.best]
         for key in _BEST
+        if key != "metric" or has_metric_column(view)
     }
     columns = {title: cells for title, cells in columns.items() if any(cells)}  # those that the record has
     return _table(list(columns), list(zip(*columns.values(), strict=True)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from probebench._format import counted, interval, list_some, percent, signed
+from probebench._format import counted, list_some
 from probebench.catalog.taps import Tap
+from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.records.cases import SweepKey
 from probebench.records.controls import Controls
 from probebench.records.trends import SMALL, ShiftTrend, Trend
 from probebench.records.types import Record, SelectionRecord
+from probebench.records.view import RecordView
 
 SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
 """Descriptions of a dataset, by the shift that the catalog gives it."""
@@ -27,17 +29,18 @@ def earliest(selection: SelectionRecord) -> str:
     return first.id if first is not None and first < Tap.parse(selection["tap"]) else ""
 
 
-def selection_line(selection: SelectionRecord, ci95: Sequence[float], taps: int) -> str:
+def selection_line(selection: SelectionRecord, ci95: Sequence[float], taps: int, task: Task = CLASSIFICATION) -> str:
     """The chosen tap of a sweep, the taps that are tied with it, and those that are better on test.
 
     Args:
         selection: as the record has it
         ci95: of the accuracy of the chosen tap
         taps: the number of taps of the sweep
+        task: of the dataset
     """
     parts = [
         f"{selection['tap']} chosen on {chosen_on([selection])} images: "
-        f"{percent(selection['accuracy'])}% ({interval(ci95)})"
+        f"{task.text(selection['accuracy'])} ({task.interval(ci95)})"
     ]
     tied, others = selection["tied"], taps - 1
     if tied is not None and others:
@@ -54,7 +57,7 @@ def selection_line(selection: SelectionRecord, ci95: Sequence[float], taps: int)
         if better:
             parts.append(f"{better} {'is' if better == 1 else 'are'} better on test")
     if selection["best"] != selection["tap"]:
-        parts.append(f"best on test {selection['best']} {signed(selection['optimism'])}")
+        parts.append(f"best on test {selection['best']} {task.change(selection['optimism'])}")
     return "; ".join(parts)
 
 
@@ -63,18 +66,39 @@ _SHIFT = {"none": "no shift", "shift": "shift", "strong": "strong shift"}
 
 def controls_line(found: Controls) -> str:
     """The gain of the chosen taps of a model, and the part of it that the controls leave."""
-    text = f"{found.model}, {counted(found.datasets, 'dataset')}: "
-    text += f"the chosen taps gain {signed(found.gain)} points over final"
+    change = found.task.change
+    kind = "" if found.task is CLASSIFICATION else f" ({found.task.score})"
+    text = f"{found.model}, {counted(found.datasets, 'dataset')}{kind}: "
+    text += f"the chosen taps gain {found.task.points(found.gain)} over final"
     if found.equal_width is not None:
-        text += f", {signed(found.equal_width)} at equal width"
+        text += f", {change(found.equal_width)} at equal width"
     if found.random is not None:
-        text += f"; the same taps of the random control gain {signed(found.random)}"
+        text += f"; the same taps of the random control gain {change(found.random)}"
     if found.survived is not None:
-        left = f"{signed(found.survived)} of it" if found.survived > 0 else "nothing"
+        left = f"{change(found.survived)} of it" if found.survived > 0 else "nothing"
         text += f"; {'on average ' if found.datasets > 1 else ''}{left} survives both controls"
-        if by_shift := [f"{_SHIFT[shift]} {signed(value)}" for shift, value in found.survived_by_shift.items()]:
+        if by_shift := [f"{_SHIFT[shift]} {change(value)}" for shift, value in found.survived_by_shift.items()]:
             text += f" ({', '.join(by_shift)})"
     return text + "."
+
+
+def optimism_line(view: RecordView, exceptions: str = "") -> str:
+    """How much better the results would look if taps were chosen on test; empty for a record where they are.
+
+    Args:
+        exceptions: what is said of sweeps without held-out images
+    """
+    if not view.optimism:
+        return ""
+    gaps = [
+        f"{100 * gap:.1f} points" if task.percent else f"{task.number(gap)} ({task.score})"
+        for task, gap in view.optimism.items()
+    ]
+    return (
+        f"Best taps and layers are chosen on held-out training images{exceptions}. Chosen on the "
+        f"test images they would look {' and '.join(gaps)} better, averaged over models and datasets "
+        "(optimism gap)."
+    )
 
 
 _MEASURE = {"kid": "KID"}
@@ -83,7 +107,8 @@ _MEASURE = {"kid": "KID"}
 def trend_title(found: ShiftTrend) -> str:
     """The title of a table of `probebench.reporting.tables.trend_table`."""
     measure = _MEASURE.get(found.measure, found.measure)
-    return f"{found.model}: what wins as shift grows (distance: {measure} to {found.reference})"
+    kind = "" if found.task is CLASSIFICATION else f", {found.task.score}"
+    return f"{found.model}: what wins as shift grows{kind} (distance: {measure} to {found.reference})"
 
 
 def trends_line(found: ShiftTrend) -> str:

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from math import floor, log10
 
-from probebench._format import percent, signed
 from probebench.catalog.taps import EMBED, FINAL, SITES
+from probebench.catalog.tasks import Task
+from probebench.records.cases import task_of
 from probebench.records.controls import SHIFTS
 from probebench.records.ranking import choose
 from probebench.records.trends import TREND_SITES, ShiftTrend
 from probebench.records.types import CaseRecord, Record
 
 
-def best_per_site(record: Record, model: str) -> tuple[list[str], list[list[str]]]:
+def best_per_site(record: Record, model: str, task: Task) -> tuple[list[str], list[list[str]]]:
     """The paper's table: for each site the accuracy of its best layer, averaged over the datasets of each shift.
 
     The layer is chosen per dataset, by the same rule as a tap; the chosen depth in percent, averaged over the same
     datasets, is in brackets.
 
+    Args:
+        task: of the datasets that are averaged over
+
     Returns:
         header and rows
     """
-    shift_of = {sweep["dataset"]: sweep["shift"] for sweep in record["sweeps"]}
+    shift_of = {sweep["dataset"]: sweep["shift"] for sweep in record["sweeps"] if task_of(sweep) is task}
     depth = next(sweep["depth"] for sweep in record["sweeps"] if sweep["model"] == model)
     of_site: dict[tuple[str, str], list[CaseRecord]] = {}
     for case in record["cases"]:
-        if case["model"] == model:
+        if case["model"] == model and case["dataset"] in shift_of:
             of_site.setdefault((case["site"], case["dataset"]), []).append(case)
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for key, cases in of_site.items():
@@ -48,7 +52,7 @@ def best_per_site(record: Record, model: str) -> tuple[list[str], list[list[str]
                 continue
             accuracy = sum(a for a, _ in found) / len(found)
             at = sum(w for _, w in found) / len(found)
-            cells.append(f"{100 * accuracy:.1f} [{at:.0f}%]" if site in SITES else f"{100 * accuracy:.1f}")
+            cells.append(f"{task.number(accuracy)} [{at:.0f}%]" if site in SITES else task.number(accuracy))
         if any(cells):
             body.append([site, *cells])
     return header, body
@@ -70,8 +74,8 @@ def trend_table(trend: ShiftTrend) -> tuple[list[str], list[list[str]]]:
             f"{dataset.distance:.{decimals}f} ± {dataset.standard_error:.{decimals}f}",
             dataset.tap.id,
             f"{100 * dataset.depth:.0f}",
-            *(percent(dataset.accuracy[site]) for site in TREND_SITES),
-            signed(dataset.gain),
+            *(trend.task.number(dataset.accuracy[site]) for site in TREND_SITES),
+            trend.task.change(dataset.gain),
         ]
         for dataset in trend.datasets
     ]

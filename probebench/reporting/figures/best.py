@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from probebench.catalog.taps import SITES
 from probebench.records.view import SweepView
-from probebench.reporting.figures.curves import best_by_site
+from probebench.reporting.figures.curves import axis_label, best_by_site, unit
 from probebench.reporting.figures.depth import title
 from probebench.reporting.figures.style import INK, LINE, figure, final_look, look, wrapped
 from probebench.reporting.palette import OF_SITE
@@ -23,13 +23,15 @@ def best_of_sites(sweeps: Sequence[SweepView], *, by_distance: bool) -> Figure |
     """A dot plot of one model, one row for each dataset; None if no layer was measured.
 
     Args:
-        sweeps: from the top down
+        sweeps: from the top down, of one task
         by_distance: whether that is the order of their distance from the pretraining data
     """
     found = [best_by_site(sweep) for sweep in sweeps]
     sites = [site for site in SITES if any(site in rows for rows in found)]
     if not sites:
         return None
+    task = sweeps[0].task
+    each = unit(task)
     row_height = min(0.4, max(0.22, 7.5 / len(sweeps)))
     on = chosen_on([sweep.selection for sweep in sweeps])
     heading = [sweeps[0].model, f"best layer of each site, chosen on {on} images"]
@@ -40,17 +42,17 @@ def best_of_sites(sweeps: Sequence[SweepView], *, by_distance: bool) -> Figure |
         if "final" in rows:
             case = rows["final"].case
             edge = position - 0.45, position + 0.45
-            low, high = (100 * end for end in case["ci95"])
+            low, high = (each * end for end in case["ci95"])
             axes.fill_betweenx(edge, low, high, color=INK, alpha=0.09, linewidth=0)
-            axes.plot([100 * case["accuracy"]] * 2, edge, label=f"_final {position}", **final_look(INK))
+            axes.plot([each * case["accuracy"]] * 2, edge, label=f"_final {position}", **final_look(INK))
     for number, site in enumerate(sites):
         places = [position for position, rows in enumerate(found) if site in rows]
         cases = [found[position][site].case for position in places]
-        values = [100 * case["accuracy"] for case in cases]
+        values = [each * case["accuracy"] for case in cases]
         around = [
             # Rounding may leave an end of the interval a hair on the wrong side of 0 or 100%.
-            [max(0.0, value - 100 * case["ci95"][0]) for value, case in zip(values, cases, strict=True)],
-            [max(0.0, 100 * case["ci95"][1] - value) for value, case in zip(values, cases, strict=True)],
+            [max(0.0, value - each * case["ci95"][0]) for value, case in zip(values, cases, strict=True)],
+            [max(0.0, each * case["ci95"][1] - value) for value, case in zip(values, cases, strict=True)],
         ]
         offset = (number / (len(sites) - 1) - 0.5) * _SPREAD if len(sites) > 1 else 0.0
         style = look(OF_SITE[site]) | {"linestyle": "none"}
@@ -64,7 +66,7 @@ def best_of_sites(sweeps: Sequence[SweepView], *, by_distance: bool) -> Figure |
     axes.set_yticks(range(len(sweeps)), [wrapped(title(sweep), 18) for sweep in sweeps])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(sweeps) - 0.5, -0.5)
-    axes.set_xlabel("accuracy (%)")
+    axes.set_xlabel(axis_label(task))
     if any("final" in rows for rows in found):
         axes.plot([], [], label="final", **final_look(INK))
     handles, labels = axes.get_legend_handles_labels()

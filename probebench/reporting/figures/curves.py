@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probebench.catalog.taps import SITES
+from probebench.catalog.tasks import Task
 from probebench.records.ranking import Row, best_row
 from probebench.records.view import SweepView
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy by layer, in percent, with 95% intervals.
+    """Accuracy by layer with 95% intervals, in percent, or another score in its own unit.
 
     Attributes:
         layers: those that were measured, from 1
@@ -30,14 +31,13 @@ def best_by_layer(sweep: SweepView) -> Curve:
     for tap, row in sweep.rows.items():
         if isinstance(tap.layer, int):
             rows.setdefault(tap.layer, []).append(row)
-    return _curve({layer: best_row(own) for layer, own in rows.items()})
+    return _curve({layer: best_row(own) for layer, own in rows.items()}, sweep.task)
 
 
 def of_site(sweep: SweepView, site: str) -> Curve:
     """One site of each layer."""
-    return _curve(
-        {tap.layer: row for tap, row in sweep.rows.items() if tap.site == site and isinstance(tap.layer, int)}
-    )
+    rows = {tap.layer: row for tap, row in sweep.rows.items() if tap.site == site and isinstance(tap.layer, int)}
+    return _curve(rows, sweep.task)
 
 
 def best_by_site(sweep: SweepView) -> dict[str, Row]:
@@ -49,12 +49,22 @@ def best_by_site(sweep: SweepView) -> dict[str, Row]:
     return found | ({"final": sweep.final} if sweep.final else {})
 
 
-def _curve(rows: dict[int, Row]) -> Curve:
+def unit(task: Task) -> int:
+    """The number that a score is multiplied with on an axis."""
+    return 100 if task.percent else 1
+
+
+def axis_label(task: Task) -> str:
+    """The label of an axis of scores."""
+    return f"{task.score} (%)" if task.percent else task.score
+
+
+def _curve(rows: dict[int, Row], task: Task) -> Curve:
     layers = sorted(rows)
     cases = [rows[layer].case for layer in layers]
     return Curve(
         layers,
-        [100 * case["accuracy"] for case in cases],
-        [100 * case["ci95"][0] for case in cases],
-        [100 * case["ci95"][1] for case in cases],
+        [unit(task) * case["accuracy"] for case in cases],
+        [unit(task) * case["ci95"][0] for case in cases],
+        [unit(task) * case["ci95"][1] for case in cases],
     )

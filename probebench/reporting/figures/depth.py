@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from probebench.records.view import SweepView
 from probebench.reporting.figures.choice import Family
-from probebench.reporting.figures.curves import best_by_layer, of_site
+from probebench.reporting.figures.curves import axis_label, best_by_layer, of_site, unit
 from probebench.reporting.figures.style import INK, LETTERS, MARKERS, figure, final_line, final_look, layer_axis, look
 from probebench.reporting.palette import of_model
 from probebench.reporting.sentences import chosen_on
@@ -41,7 +41,7 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
         axes.fill_between(x, curve.low, curve.high, color=style["color"], alpha=0.16, linewidth=0.3)
         axes.plot(x, curve.accuracy, label=_label(sweep, family), **style)
         if sweep.final is not None:
-            accuracy = 100 * sweep.final.case["accuracy"]
+            accuracy = unit(sweep.task) * sweep.final.case["accuracy"]
             final_line(axes, accuracy, style["color"], f"_final {sweep.model}")
             # The mark at its end identifies the model without colour.
             axes.plot([1], [accuracy], transform=axes.get_yaxis_transform(), clip_on=False, zorder=5, **style)
@@ -49,7 +49,7 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
         layer_axis(axes, depths.pop())
     else:
         axes.set_xlabel("layer / depth (%)")
-    axes.set_ylabel("accuracy (%)")
+    axes.set_ylabel(axis_label(family.members[0].task))
     if any(sweep.final is not None for sweep, _ in curves):
         axes.plot([], [], label="final", **final_look(INK))
     labels = [str(label) for label in axes.get_legend_handles_labels()[1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from probebench.catalog.tasks import CLASSIFICATION
 from probebench.errors import ProbebenchError, unknown
 from probebench.records.types import Record
 from probebench.records.view import RecordView, SweepView
@@ -36,7 +37,11 @@ def draw(record: Record, wanted: FigureOptions) -> tuple[dict[str, bytes | str],
             for name, figure in zip(names, drawn.values(), strict=True)
             for kind in wanted.formats
         }
-    tables = [table(own) for own in _by_model(contents, wanted).values()]
+    tables = [
+        table([sweep for sweep in sweeps if sweep.task is task])
+        for sweeps in _by_model(contents, wanted).values()
+        for task in dict.fromkeys(sweep.task for sweep in sweeps)
+    ]
     return files | {"table.tex": to_latex(tables), "table.md": to_markdown(tables)}, notes
 
 
@@ -68,12 +73,15 @@ def figures(contents: RecordView, wanted: FigureOptions) -> tuple[dict[str, Figu
                 notes.append(f"no {name}: fewer than two layers were measured")
             else:
                 found[name] = figure
-        by_distance = len(sweeps) > 1 and all(distance(contents, sweep) is not None for sweep in sweeps)
-        figure = best_of_sites(sweeps, by_distance=by_distance)
-        if figure is None:
-            notes.append(f"no best-{model}: no site of a layer was measured")
-        else:
-            found[f"best-{model}"] = figure
+        for task in dict.fromkeys(sweep.task for sweep in sweeps):
+            own = [sweep for sweep in sweeps if sweep.task is task]
+            name = f"best-{model}" if task is CLASSIFICATION else f"best-{model}-{task.name}"
+            by_distance = len(own) > 1 and all(distance(contents, sweep) is not None for sweep in own)
+            figure = best_of_sites(own, by_distance=by_distance)
+            if figure is None:
+                notes.append(f"no {name}: no site of a layer was measured")
+            else:
+                found[name] = figure
     return found, notes
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from probebench.catalog.taps import SITES
 from probebench.records.view import SweepView
-from probebench.reporting.figures.curves import of_site
+from probebench.reporting.figures.curves import axis_label, of_site, unit
 from probebench.reporting.figures.depth import heading
 from probebench.reporting.figures.style import INK, figure, final_line, layer_axis, look
 from probebench.reporting.palette import OF_SITE
@@ -27,8 +27,8 @@ def by_site(sweep: SweepView) -> Figure | None:
             axes.fill_between(curve.layers, curve.low, curve.high, color=style["color"], alpha=0.07, linewidth=0)
             axes.plot(curve.layers, curve.accuracy, label=site, **style)
     if sweep.final is not None:
-        final_line(axes, 100 * sweep.final.case["accuracy"], INK, "final")
+        final_line(axes, unit(sweep.task) * sweep.final.case["accuracy"], INK, "final")
     layer_axis(axes, sweep.depth)
-    axes.set_ylabel("accuracy (%)")
+    axes.set_ylabel(axis_label(sweep.task))
     drawn.legend(loc="outside lower center", ncols=5)
     return drawn

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probebench._format import percent
 from probebench.catalog.taps import FINAL, SITES
+from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.records.view import SweepView
 from probebench.reporting.figures.curves import best_by_site
 from probebench.reporting.figures.depth import title
@@ -30,6 +30,7 @@ class Table:
 
     Attributes:
         model: its name
+        task: of all its datasets
         on: the images that layers were chosen on, see `probebench.reporting.sentences.chosen_on`
         columns: sites in the order data meets them, and ``final``; those that were measured
         rows: datasets with their accuracies, fractions by column; None for what was not measured
@@ -37,18 +38,25 @@ class Table:
     """
 
     model: str
+    task: Task
     on: str
     columns: list[str]
     rows: list[tuple[str, list[float | None]]]
     mean: list[float | None]
 
     @property
+    def name(self) -> str:
+        """The model, and the score if that is not the accuracy."""
+        return self.model if self.task is CLASSIFICATION else f"{self.model}-{self.task.score}"
+
+    @property
     def caption(self) -> str:
-        return f"Accuracy (%) of {self.model}: best layer of each site, chosen on {self.on} images, and final."
+        score = "Accuracy (%)" if self.task.percent else self.task.score
+        return f"{score} of {self.model}: best layer of each site, chosen on {self.on} images, and final."
 
 
 def table(sweeps: Sequence[SweepView]) -> Table:
-    """The table of the sweeps of one model, in their order."""
+    """The table of the sweeps of one model and one task, in their order."""
     found = [best_by_site(sweep) for sweep in sweeps]
     columns = [name for name in (*SITES, FINAL) if any(name in rows for rows in found)]
     values = [[rows[name].case["accuracy"] if name in rows else None for name in columns] for rows in found]
@@ -59,7 +67,7 @@ def table(sweeps: Sequence[SweepView]) -> Table:
             mean.append(sum(known) / len(known) if len(known) == len(column) else None)
     names = [title(sweep) for sweep in sweeps]
     on = chosen_on([sweep.selection for sweep in sweeps])
-    return Table(sweeps[0].model, on, columns, list(zip(names, values, strict=True)), mean)
+    return Table(sweeps[0].model, sweeps[0].task, on, columns, list(zip(names, values, strict=True)), mean)
 
 
 def to_markdown(tables: Sequence[Table]) -> str:
@@ -69,7 +77,7 @@ def to_markdown(tables: Sequence[Table]) -> str:
     parts = []
     for each in tables:
         body = [
-            [_markdown(name), *_cells(values, "**{}**", "<ins>{}</ins>")]
+            [_markdown(name), *_cells(values, each.task, "**{}**", "<ins>{}</ins>")]
             for name, values in [*each.rows, *([("mean", each.mean)] if each.mean else [])]
         ]
         drawn = tabulate(
@@ -90,13 +98,16 @@ def to_latex(tables: Sequence[Table]) -> str:
 
 def _float(each: Table) -> str:
     def row(name: str, values: Sequence[float | None]) -> str:
-        return " & ".join([escaped(name), *_cells(values, r"\textbf{{{}}}", r"\underline{{{}}}", "--")]) + r" \\"
+        return (
+            " & ".join([escaped(name), *_cells(values, each.task, r"\textbf{{{}}}", r"\underline{{{}}}", "--")])
+            + r" \\"
+        )
 
     lines = [
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{escaped(each.caption)}}}",
-        rf"\label{{tab:probebench-{re.sub('[^A-Za-z0-9.-]', '-', safe(each.model))}}}",
+        rf"\label{{tab:probebench-{re.sub('[^A-Za-z0-9.-]', '-', safe(each.name))}}}",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{3.5pt}",
         rf"\begin{{tabular}}{{l{'r' * len(each.columns)}}}",
@@ -112,9 +123,9 @@ def _float(each: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cells(values: Sequence[float | None], best: str, second: str, missing: str = "") -> list[str]:
+def _cells(values: Sequence[float | None], task: Task, best: str, second: str, missing: str = "") -> list[str]:
     """Numbers as text; numbers that round to the same text share their mark."""
-    texts = [percent(value) for value in values]
+    texts = [task.number(value) for value in values]
     order = sorted({float(text) for text in texts if text}, reverse=True)
     forms = dict(zip(order, (best, second), strict=False))
     return [forms.get(float(text), "{}").format(text) if text else missing for text in texts]

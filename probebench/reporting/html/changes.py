@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probebench._format import counted, percent, signed
+from probebench._format import counted
 from probebench.records.cases import change_of
 from probebench.records.ranking import Row
 from probebench.records.types import Verdict
@@ -83,16 +83,16 @@ def summaries(contents: RecordView) -> list[Summary]:
         summary = Summary(
             sweep=sweep,
             counts={verdict: sweep.count(verdict) for verdict in contents.counts},
-            mean=signed(sum(value for value, _ in moves) / len(moves)) if moves else "",
-            drop=_at(*down) if down[0] < 0 else "",
-            rise=_at(*up) if up[0] > 0 else "",
+            mean=sweep.task.change(sum(value for value, _ in moves) / len(moves)) if moves else "",
+            drop=_at(down[0], down[1], sweep) if down[0] < 0 else "",
+            rise=_at(up[0], up[1], sweep) if up[0] > 0 else "",
         )
         found.append((-summary.counts["regressed"], down[0], sweep.number, summary))
     return [summary for *_, summary in sorted(found, key=lambda entry: entry[:3])]
 
 
-def _at(value: float, row: Row | None) -> str:
-    return f"{signed(value)} at {row.tap.id}" if row else ""
+def _at(value: float, row: Row | None, sweep: SweepView) -> str:
+    return f"{sweep.task.change(value)} at {row.tap.id}" if row else ""
 
 
 def _moved(sweep: SweepView, row: Row) -> Moved:
@@ -100,9 +100,9 @@ def _moved(sweep: SweepView, row: Row) -> Moved:
     return Moved(
         sweep=sweep,
         tap=row.tap.id,
-        baseline=percent(case["baseline_accuracy"]),
-        accuracy=percent(case["accuracy"]),
-        change=signed(change_of(case)),
+        baseline=sweep.task.number(case["baseline_accuracy"]),
+        accuracy=sweep.task.number(case["accuracy"]),
+        change=sweep.task.change(change_of(case)),
         lost=case["lost"],
         gained=case["gained"],
         p=significant(case["p_value"]),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probebench._format import percent, signed
 from probebench.records.view import RecordView, SweepView
-from probebench.reporting.html.numbers import interval
+from probebench.reporting.html.numbers import DASH
 
 
 @dataclass(frozen=True)
@@ -14,10 +13,10 @@ class Control:
     """The chosen tap of one sweep and its controls, as text; empty for those that the record does not have.
 
     Attributes:
-        gain: of the tap over the model's ``final``, in points
+        gain: of the tap over the model's ``final``
         random, random_interval: accuracy of the same tap in the random control
         random_gain: its gain over the control's own ``final``
-        ahead: the lead of the tap over the same tap of the random control, in points
+        ahead: the lead of the tap over the same tap of the random control
         width: of the tap
         matched_width, matched, matched_interval: of the probe at equal width, its features, accuracy and interval
         matched_gain: its gain over the model's ``final``
@@ -47,7 +46,7 @@ def controls(contents: RecordView) -> list[Control]:
 
 
 def _control(contents: RecordView, sweep: SweepView) -> Control:
-    chosen, final = sweep.chosen, sweep.final
+    chosen, final, task = sweep.chosen, sweep.final, sweep.task
     control = contents.control(sweep.model, sweep.dataset)
     same = control.rows.get(chosen.tap) if control else None
     matched = chosen.case.get("width_matched")
@@ -55,16 +54,16 @@ def _control(contents: RecordView, sweep: SweepView) -> Control:
     return Control(
         sweep=sweep,
         tap=chosen.tap.id,
-        accuracy=percent(chosen.case["accuracy"]),
-        gain=signed(chosen.gain_final),
-        random=percent(same.case["accuracy"]) if same else "",
-        random_interval=interval(same.case["ci95"]) if same else "",
-        random_gain=signed(same.gain_final) if same else "",
-        ahead=signed(chosen.case["accuracy"] - same.case["accuracy"]) if same else "",
+        accuracy=task.number(chosen.case["accuracy"]),
+        gain=task.change(chosen.gain_final),
+        random=task.number(same.case["accuracy"]) if same else "",
+        random_interval=task.interval(same.case["ci95"], DASH) if same else "",
+        random_gain=task.change(same.gain_final) if same else "",
+        ahead=task.change(chosen.case["accuracy"] - same.case["accuracy"]) if same else "",
         width=chosen.case["width"],
         matched_width=str(matched["width"]) if matched else "",
-        matched=percent(matched["accuracy"]) if matched else "",
-        matched_interval=interval(matched["ci95"]) if matched else "",
-        matched_gain=signed(matched["accuracy"] - final.case["accuracy"]) if matched and final else "",
+        matched=task.number(matched["accuracy"]) if matched else "",
+        matched_interval=task.interval(matched["ci95"], DASH) if matched else "",
+        matched_gain=task.change(matched["accuracy"] - final.case["accuracy"]) if matched and final else "",
         narrow=measured and matched is None,
     )

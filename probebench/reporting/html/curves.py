@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
-from probebench._format import percent
 from probebench.catalog.taps import EMBED, SITES, Tap
+from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, Task
 from probebench.records.view import SweepView
 from probebench.reporting.html.axes import Frame, Tick, band, line, padded, steps
 from probebench.reporting.palette import OF_SITE, of_model
@@ -40,7 +41,7 @@ class Chart:
 
     Attributes:
         site: the one it is about, or empty
-        reference: the accuracy of ``final``, in percent, and its position; None if it was not measured
+        reference: the score of ``final``, as text, and its position; None if it was not measured
     """
 
     frame: Frame
@@ -84,15 +85,16 @@ def sites_by_depth(sweep: SweepView) -> Chart | None:
     ]
     every = 1 if last <= 14 else 2 if last <= 28 else 4
     numbers = [n for n in range(1, last + 1) if n in (1, last) or (n % every == 0 and last - n >= every)]
-    final, chosen = sweep.final, sweep.chosen
+    final, chosen, task = sweep.final, sweep.chosen, sweep.task
     return Chart(
         frame=frame,
         x_ticks=[Tick(frame.x(n), str(n)) for n in numbers],
-        y_ticks=_percents(frame, 6),
+        y_ticks=_ticks(frame, 6, sweep.task),
         series=series,
-        label=f"Accuracy by layer of {sweep.model} on {sweep.dataset}, a line for each site. Chosen: {chosen.tap.id} "
-        f"with {percent(chosen.case['accuracy'])}%" + (f"; final {percent(final.case['accuracy'])}%" if final else ""),
-        reference=None if final is None else (percent(final.case["accuracy"]), frame.y(final.case["accuracy"])),
+        label=f"{_title(task)} by layer of {sweep.model} on {sweep.dataset}, a line for each site. Chosen: "
+        f"{chosen.tap.id} with {task.text(chosen.case['accuracy'])}"
+        + (f"; final {task.text(final.case['accuracy'])}" if final else ""),
+        reference=None if final is None else (task.number(final.case["accuracy"]), frame.y(final.case["accuracy"])),
     )
 
 
@@ -131,7 +133,7 @@ def _one_site(site: str, entries: Sequence[Entry], frame: Frame) -> Chart:
         for entry in entries
     ]
     tops = [
-        f"{entry.sweep.model} at most {percent(max(found))}%"
+        f"{entry.sweep.model} at most {entry.sweep.task.text(max(found))}"
         for entry in entries
         if entry.shown
         and (found := [row.case["accuracy"] for tap, row in entry.sweep.rows.items() if tap.site == site])
@@ -139,9 +141,9 @@ def _one_site(site: str, entries: Sequence[Entry], frame: Frame) -> Chart:
     return Chart(
         frame=frame,
         x_ticks=[Tick(frame.x(depth), label) for depth, label in ((0, "0"), (0.5, "50%"), (1, "100%"))],
-        y_ticks=_percents(frame, 4),
+        y_ticks=_ticks(frame, 4, entries[0].sweep.task),
         series=[each for each in series if each.line],
-        label=f"Accuracy by depth at {site}: {', '.join(tops)}",
+        label=f"{_title(entries[0].sweep.task)} by depth at {site}: {', '.join(tops)}",
         site=site,
     )
 
@@ -154,12 +156,17 @@ def _family(sweep: SweepView, others: Sequence[SweepView]) -> str:
 
 def _range(sweeps: Sequence[SweepView]) -> tuple[float, float]:
     ends = [end for s in sweeps for tap, row in s.rows.items() if tap.layer != EMBED for end in row.case["ci95"]]
-    return padded(ends, 0.02, (0.0, 1.0))
+    return padded(ends, 0.02, (-inf if sweeps[0].task is REGRESSION else 0.0, 1.0))
 
 
-def _percents(frame: Frame, count: int) -> list[Tick]:
-    values = steps(100 * frame.y_low, 100 * frame.y_high, count)
-    return [Tick(frame.y(value / 100), f"{value:g}") for value in values]
+def _title(task: Task) -> str:
+    return "Accuracy" if task is CLASSIFICATION else task.score
+
+
+def _ticks(frame: Frame, count: int, task: Task) -> list[Tick]:
+    unit = 100 if task.percent else 1
+    values = steps(unit * frame.y_low, unit * frame.y_high, count)
+    return [Tick(frame.y(value / unit), f"{value:g}") for value in values]
 
 
 def _paths(sweep: SweepView, site: str, frame: Frame, *, by_layer: bool) -> tuple[str, str]:

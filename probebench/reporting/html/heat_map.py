@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probebench._format import percent
 from probebench.catalog.taps import EMBED, FINAL, REFERENCES, SITES, Tap
+from probebench.catalog.tasks import Task
 from probebench.records.ranking import Row
 from probebench.records.view import SweepView
 
@@ -30,7 +30,7 @@ class HeatMap:
         sites: of the columns
         layers: number and cells of each row from the input on; a cell is None if nothing was measured
         references: the cells of ``embed`` and ``final``, where those were measured
-        low, high: the accuracies of the first and the last colour, in percent
+        low, high: the scores of the first and the last colour, as text
     """
 
     sites: list[str]
@@ -55,7 +55,7 @@ def heat_map(sweep: SweepView) -> HeatMap:
         accuracy = row.case["accuracy"]
         share = (accuracy - low) / (high - low) if high > low else float(accuracy >= high)
         return Cell(
-            percent(accuracy),
+            _number(accuracy, sweep.task),
             round(min(1.0, max(0.0, share)) * (STEPS - 1)),
             row.tap == sweep.chosen.tap,
             row.case["verdict"],
@@ -69,6 +69,11 @@ def heat_map(sweep: SweepView) -> HeatMap:
         sites=sites,
         layers=[(layer, [cell(sweep.rows.get(Tap(layer, site))) for site in sites]) for layer in layers],
         references={name: found for name, found in references.items() if found is not None},
-        low=percent(low),
-        high=percent(high),
+        low=_number(low, sweep.task),
+        high=_number(high, sweep.task),
     )
+
+
+def _number(score: float, task: Task) -> str:
+    """A score in a cell, which has room for two decimals."""
+    return task.number(score) if task.percent else f"{score:z.2f}"

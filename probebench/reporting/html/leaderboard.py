@@ -9,7 +9,7 @@ from typing import Any, Literal
 from probebench.catalog.taps import EMBED, SITES
 from probebench.records.ranking import Row
 from probebench.records.view import RecordView, SweepView
-from probebench.reporting.columns import COLUMNS, FORMATS, Column, Kind
+from probebench.reporting.columns import COLUMNS, FORMATS, Column, Kind, has_metric_column
 from probebench.reporting.html.numbers import interval, significant, tenths
 
 PAGE = 25  # rows that are shown at a time
@@ -31,6 +31,7 @@ _PLACES: dict[str, Place] = {
     "dataset": "first",
     "model": "first",
     "tap": "first",
+    "metric": "later",
     "accuracy": "first",
     "interval": "first",
     "final": "first",
@@ -43,6 +44,8 @@ _PLACES: dict[str, Place] = {
     "top5": "more-numbers",
     "nll": "more-numbers",
     "ece": "more-numbers",
+    "rmse": "more-numbers",
+    "mae": "more-numbers",
     "matched": "more-numbers",
     "width": "more-numbers",
     "draws": "more-numbers",
@@ -52,20 +55,23 @@ _PLACES: dict[str, Place] = {
 a reader who asks for all."""
 
 _OF_FEW = {"draws": "1"} | dict.fromkeys(
-    ("baseline", "change", "held_out", "per_class", "top5", "nll", "ece", "matched"), ""
+    ("baseline", "change", "held_out", "per_class", "top5", "nll", "ece", "rmse", "mae", "matched"), ""
 )
 """Columns that are left out if every row has this text."""
 
 
 @dataclass(frozen=True)
 class BoardColumn:
-    """A column on the page; `place` is a value of `_PLACES`."""
+    """A column on the page; `place` is a value of `_PLACES`, and `heading` another title than the column's."""
 
     column: Column
     place: Place
+    heading: str = ""
 
     @property
     def title(self) -> str:
+        if self.heading:
+            return self.heading
         return f"{self.column.title} %" if self.column.kind == "percent" else self.column.title
 
     @property
@@ -80,13 +86,26 @@ class BoardColumn:
 def columns(contents: RecordView) -> list[BoardColumn]:
     """The columns that this record has values for."""
     rows = _rows(contents)
-    shown = [BoardColumn(COLUMNS[key], place) for key, place in _PLACES.items()]
+    headings = _headings(contents)
+    shown = [
+        BoardColumn(COLUMNS[key], place, headings.get(key, ""))
+        for key, place in _PLACES.items()
+        if key != "metric" or has_metric_column(contents)
+    ]
     return [
         each
         for each in shown
         if each.column.key not in _OF_FEW
         or any(each.text(row, sweep) != _OF_FEW[each.column.key] for sweep, row in rows)
     ]
+
+
+def _headings(contents: RecordView) -> dict[str, str]:
+    """Other titles of the columns of scores, which have no unit if a score is not written in percent."""
+    if all(task.percent for task in contents.tasks.values()):
+        return {}
+    scores = [key for key in _PLACES if COLUMNS[key].of_score and COLUMNS[key].kind == "percent"]
+    return {key: COLUMNS[key].title for key in scores} | {"accuracy": contents.score_heading}
 
 
 def first_rows(contents: RecordView) -> list[tuple[SweepView, Row]]:
@@ -97,6 +116,9 @@ def first_rows(contents: RecordView) -> list[tuple[SweepView, Row]]:
 def data(contents: RecordView, shown: list[BoardColumn]) -> dict[str, Any]:
     """All rows for the script, column by column, words by their number: a few dozen bytes a case.
 
+    What is in tenths of a percent is in thousandths if the score is not written in percent; the sweep then has the name
+    of its ``score``.
+
     ``layer`` is 0 for ``embed`` and the depth plus 1 for ``final``; ``site`` counts `SITES`, -1 for those two.
     """
     rows = _rows(contents)
@@ -104,7 +126,11 @@ def data(contents: RecordView, shown: list[BoardColumn]) -> dict[str, Any]:
     return {
         "sites": list(SITES),
         "verdicts": verdicts,
-        "sweeps": [{"model": sweep.model, "dataset": sweep.dataset, "depth": sweep.depth} for sweep in contents.sweeps],
+        "sweeps": [
+            {"model": sweep.model, "dataset": sweep.dataset, "depth": sweep.depth}
+            | ({} if sweep.task.percent else {"score": sweep.task.score})
+            for sweep in contents.sweeps
+        ],
         "sweep": [sweep.number for sweep, _ in rows],
         "layer": [_layer(row, sweep) for sweep, row in rows],
         "site": [SITES.index(row.tap.site) if row.tap.site in SITES else -1 for _, row in rows],

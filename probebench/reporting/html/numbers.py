@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from probebench._format import percent
 
+DASH = "–"
+"""Between the ends of an interval."""
+
 
 def interval(ends: list[float] | tuple[float, float] | None) -> str:
     """The ends of an interval of fractions, as percent: ``83.3–87.9``."""
-    return "" if ends is None else f"{percent(ends[0])}–{percent(ends[1])}"
+    return "" if ends is None else f"{percent(ends[0])}{DASH}{percent(ends[1])}"
 
 
 def tenths(value: float | None) -> int | None:

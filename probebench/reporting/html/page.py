@@ -8,7 +8,6 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from probebench._format import percent, signed
 from probebench._version import __version__
 from probebench.catalog.taps import SITES
 from probebench.records.types import Record
@@ -24,7 +23,7 @@ from probebench.reporting.html import (
     selection,
     shift_gain,
 )
-from probebench.reporting.html.numbers import interval
+from probebench.reporting.html.numbers import DASH
 from probebench.reporting.sentences import SHIFT_WORDS
 
 if TYPE_CHECKING:
@@ -77,6 +76,9 @@ def page(record: Record, name: str) -> str:
             heat_map=heat_map.heat_map,
             sites_by_depth=curves.sites_by_depth,
             compare_models=curves.compare_models,
+            score_heading=contents.score_heading,
+            percents=all(task.percent for task in contents.tasks.values()),
+            dash=DASH,
             count=lambda sweeps, verdict: sum(sweep.count(verdict) for sweep in sweeps),
         )
     )
@@ -94,7 +96,6 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "points": signed, "interval": interval}
     return environment
 
 

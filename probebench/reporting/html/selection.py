@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probebench._format import percent, signed
+from probebench.catalog.tasks import Task
 from probebench.records.view import RecordView, SweepView
-from probebench.reporting.html.numbers import interval
+from probebench.reporting.html.numbers import DASH
 
 _BY = {"held_out": "held-out images", "test": "test images"}
 
@@ -41,26 +41,31 @@ def choices(contents: RecordView) -> list[Choice]:
 
 
 def mean_optimism(contents: RecordView) -> str:
-    """The mean in points over the sweeps whose tap was chosen on held-out images; empty if there is none."""
-    gaps = [s.selection["optimism"] for s in contents.sweeps if s.selection["by"] == "held_out"]
-    return signed(sum(gaps) / len(gaps)) if gaps else ""
+    """The mean over the sweeps whose tap was chosen on held-out images, of each task; empty if there is none."""
+    gaps: dict[Task, list[float]] = {}
+    for sweep in contents.sweeps:
+        if sweep.selection["by"] == "held_out":
+            gaps.setdefault(sweep.task, []).append(sweep.selection["optimism"])
+    return " and ".join(
+        f"{task.points(sum(own) / len(own))}{'' if task.percent else f' ({task.score})'}" for task, own in gaps.items()
+    )
 
 
 def _choice(sweep: SweepView) -> Choice:
-    selection, chosen = sweep.selection, sweep.chosen
+    selection, chosen, task = sweep.selection, sweep.chosen, sweep.task
     worse, better = selection["worse"], selection["better"]
     best = next(row for tap, row in sweep.rows.items() if tap.id == selection["best"])
     return Choice(
         sweep=sweep,
         tap=chosen.tap.id,
         by=_BY[selection["by"]],
-        score=percent(selection["score"]),
-        accuracy=percent(chosen.case["accuracy"]),
-        interval=interval(chosen.case["ci95"]),
-        gain=signed(chosen.gain_final),
+        score=task.number(selection["score"]),
+        accuracy=task.number(chosen.case["accuracy"]),
+        interval=task.interval(chosen.case["ci95"], DASH),
+        gain=task.change(chosen.gain_final),
         best=best.tap.id,
-        best_accuracy=percent(best.case["accuracy"]),
-        optimism=signed(selection["optimism"]),
+        best_accuracy=task.text(best.case["accuracy"]) if task.percent else task.number(best.case["accuracy"]),
+        optimism=task.change(selection["optimism"]),
         tied=selection["tied"],
         distinguished="" if worse is None or better is None else f"{worse} worse, {better} better",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probebench._format import signed
+from probebench.catalog.tasks import Task
 from probebench.records.view import RecordView, SweepView
 from probebench.reporting.html.axes import Frame, Tick, padded, steps
 from probebench.reporting.html.numbers import significant
@@ -48,6 +48,7 @@ class Plot:
     """The datasets of one model on one axis: the measured distance, or the classes of the catalog."""
 
     model: str
+    task: Task
     measured: bool
     axis: str
     frame: Frame
@@ -59,31 +60,35 @@ class Plot:
     @property
     def label(self) -> str:
         gains = ", ".join(f"{point.sweep.dataset} {point.gain}" for point in self.points)
-        return f"Gain of the chosen tap of {self.model} over final in points, by {self.axis}: {gains}"
+        unit = "points" if self.task.percent else self.task.score
+        return f"Gain of the chosen tap of {self.model} over final in {unit}, by {self.axis}: {gains}"
 
 
 def plots(contents: RecordView) -> list[Plot]:
     """One plot a model, two if only some of its datasets have a measured distance; none for random controls.
 
-    Distances are measured in the model's own features, so two models have no common axis.
+    Distances are measured in the model's own features, so two models have no common axis. Neither have gains of two
+    tasks: each has a plot of its own.
     """
     found = []
     for model in contents.models:
         sweeps = [
             s for s in contents.sweeps if s.model == model and s.control_of is None and s.chosen.gain_final is not None
         ]
-        measured = [sweep for sweep in sweeps if sweep.distance is not None]
-        others = [sweep for sweep in sweeps if sweep.distance is None]
-        numbers = {sweep.number: number for number, sweep in enumerate([*measured, *others], start=1)}
-        found += [_plot(contents, model, group, numbers) for group in (measured, others) if group]
+        groups: dict[tuple[Task, bool], list[SweepView]] = {}
+        for sweep in sorted(sweeps, key=lambda sweep: sweep.distance is None):
+            groups.setdefault((sweep.task, sweep.distance is not None), []).append(sweep)
+        numbers = {s.number: number for number, s in enumerate((s for own in groups.values() for s in own), start=1)}
+        found += [_plot(contents, model, group, numbers) for group in groups.values()]
     return found
 
 
 def _plot(contents: RecordView, model: str, sweeps: Sequence[SweepView], numbers: dict[int, int]) -> Plot:
     distances = [sweep.distance for sweep in sweeps]
     measured = distances[0] is not None
-    gains = [100 * (sweep.chosen.gain_final or 0.0) for sweep in sweeps]
-    y_low, y_high = padded([0.0, *gains], 2.0)
+    task = sweeps[0].task
+    gains = [_unit(task) * (sweep.chosen.gain_final or 0.0) for sweep in sweeps]
+    y_low, y_high = padded([0.0, *gains], 0.02 * _unit(task))
     if measured:
         ends = [end for value, error in filter(None, distances) for end in (value - error, value + error)]
         x_low, x_high = padded(ends, max(1e-6, 0.1 * max(abs(end) for end in ends)))
@@ -100,6 +105,7 @@ def _plot(contents: RecordView, model: str, sweeps: Sequence[SweepView], numbers
         places = _spread([CLASSES.index(sweep.shift) for sweep in sweeps])
     return Plot(
         model=model,
+        task=task,
         measured=measured,
         axis=axis,
         frame=frame,
@@ -124,15 +130,20 @@ def _point(
         number=number,
         sweep=sweep,
         x=frame.x(x),
-        y=frame.y(100 * (chosen.gain_final or 0.0)),
+        y=frame.y(_unit(sweep.task) * (chosen.gain_final or 0.0)),
         error=None if distance is None else (frame.x(distance[0] - distance[1]), frame.x(distance[0] + distance[1])),
         distance="" if distance is None else f"{significant(distance[0], 3)} ± {significant(distance[1], 1)}",
         why=_why_unavailable(sweep),
         mark=OF_SITE.get(chosen.tap.site),
-        gain=signed(chosen.gain_final),
-        gain_on_test=signed(best),
-        control=signed(same.gain_final) if same else "",
+        gain=sweep.task.change(chosen.gain_final),
+        gain_on_test=sweep.task.change(best),
+        control=sweep.task.change(same.gain_final) if same else "",
     )
+
+
+def _unit(task: Task) -> int:
+    """The units of a gain on the axis that make a whole score: points, or one."""
+    return 100 if task.percent else 1
 
 
 def _spread(classes: list[int]) -> list[float]:

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from probebench._format import counted, signed
+from probebench._format import counted
 from probebench.records.compare import Comparison, Pair
 from probebench.reporting.terminal.console import render_text, verdict_text
 
@@ -81,7 +81,8 @@ def _table(pairs: list[Pair], ascii_only: bool) -> Table:
     for name in ("dataset", "model") if one_model else ("dataset",):
         table.add_column(name, overflow="fold")
     table.add_column("tap", no_wrap=True)
-    for name in ("A %", "B %", "change", "lost", "gained", "p"):
+    unit = " %" if all(pair.task.percent for pair in pairs) else ""
+    for name in (f"A{unit}", f"B{unit}", "change", "lost", "gained", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", overflow="fold")
     for pair in pairs:
@@ -91,8 +92,8 @@ def _table(pairs: list[Pair], ascii_only: bool) -> Table:
         table.add_row(
             *((pair.dataset, pair.models[0]) if one_model else (pair.dataset,)),
             f"{tap} (chosen)" if pair.chosen else tap,
-            *(f"{100 * accuracy:.1f}" for accuracy in pair.accuracies),
-            signed(pair.change),
+            *(pair.task.number(accuracy) for accuracy in pair.accuracies),
+            pair.task.change(pair.change),
             "" if move.lost is None else str(move.lost),
             "" if move.gained is None else str(move.gained),
             f"{judgement.p_value:.1e}",

@@ -24,7 +24,8 @@ def heat_maps(view: RecordView, dataset: str, controls: bool) -> RenderableType 
             (tap.layer, tap.site): row.case["accuracy"] for tap, row in sweep.rows.items() if isinstance(tap.layer, int)
         }
         if cells:
-            maps.append(heat_map(sweep.model, cells))
+            kind = "" if sweep.task.percent else f", {sweep.task.score} x 100"
+            maps.append(heat_map(f"{sweep.model}{kind}", cells))
     if not maps:
         return None
     return Group(Columns(maps, padding=(0, 3)), Text())

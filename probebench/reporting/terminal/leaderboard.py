@@ -5,13 +5,22 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from probebench._format import list_some, percent
+from probebench._format import list_some
 from probebench.catalog.taps import SITES
+from probebench.catalog.tasks import Task
 from probebench.records.cases import change_of, tap_of
 from probebench.records.trends import ShiftTrend
 from probebench.records.types import Record
 from probebench.records.view import MOVED, RecordView
-from probebench.reporting.sentences import chosen_on, controls_line, tally, trend_title, trends_line, unavailable_lines
+from probebench.reporting.sentences import (
+    chosen_on,
+    controls_line,
+    optimism_line,
+    tally,
+    trend_title,
+    trends_line,
+    unavailable_lines,
+)
 from probebench.reporting.tables import best_per_site, trend_table
 from probebench.reporting.terminal.console import add_title, render_text, table, verdict_text
 from probebench.reporting.terminal.heat_map import heat_maps
@@ -49,25 +58,21 @@ def render(record: Record, *, level: str, width: int | None, color: bool, ascii_
         if left_out:
             names = ", ".join(sorted(left_out))
             parts.append(Text(f"(No room for the columns {names}: a wider terminal or a file shows them.)\n"))
-    parts += [_site_table(view, model, ascii_only) for model in view.models]
+    for model in view.models:
+        tasks = dict.fromkeys(sweep.task for sweep in view.sweeps if sweep.model == model)
+        parts += [_site_table(view, model, task, ascii_only) for task in tasks]
     if level != "brief":
         parts += [_trend_table(trend, ascii_only) for trend in view.shift_trends]
         parts += map(Text, unavailable_lines(view.unavailable_distances))
     parts += [Text(f"Controls: {controls_line(found)}") for found in view.controls]
-    if (gap := view.optimism) is not None:
-        parts.append(
-            Text(
-                f"Best taps and layers are chosen on held-out training images{_exceptions(view)}. Chosen on the "
-                f"test images they would look {100 * gap:.1f} points better, averaged over models and datasets "
-                "(optimism gap)."
-            )
-        )
+    if line := optimism_line(view, _exceptions(view)):
+        parts.append(Text(line))
     parts.append(Text(tally(record)))
     return render_text(parts, width=width, color=color, ascii_only=ascii_only)
 
 
-def _site_table(view: RecordView, model: str, ascii_only: bool) -> RenderableType:
-    header, body = best_per_site(view.record, model)
+def _site_table(view: RecordView, model: str, task: Task, ascii_only: bool) -> RenderableType:
+    header, body = best_per_site(view.record, model, task)
     # The best site of each column in bold.
     sites = [row for row in body if row[0] in SITES]
     drawn = []
@@ -78,8 +83,9 @@ def _site_table(view: RecordView, model: str, ascii_only: bool) -> RenderableTyp
             top = bool(row[column]) and row in sites and float(row[column].split()[0]) == max(values)
             cells.append(Text(row[column], style="bold" if top else ""))
         drawn.append(cells)
-    on = chosen_on(sweep.selection for sweep in view.sweeps if sweep.model == model)
-    title = f"{model}: best layer of each site, chosen on {on} images; mean accuracy % [depth]"
+    on = chosen_on(sweep.selection for sweep in view.sweeps if sweep.model == model and sweep.task is task)
+    score = f"{task.score} %" if task.percent else task.score
+    title = f"{model}: best layer of each site, chosen on {on} images; mean {score} [depth]"
     return add_title(title, table(header, drawn, ascii_only))
 
 
@@ -115,13 +121,13 @@ def _moved(view: RecordView, ascii_only: bool) -> RenderableType | None:
             case["dataset"],
             case["model"],
             tap_of(case).id,
-            percent(case["accuracy"]),
-            percent(case["baseline_accuracy"]),
+            view.tasks[case["dataset"]].number(case["accuracy"]),
+            view.tasks[case["dataset"]].number(case["baseline_accuracy"]),
             str(case["lost"]),
             str(case["gained"]),
             verdict_text(case["verdict"]),
         ]
         for case in sorted(cases, key=lambda case: change_of(case) or 0.0)
     ]
-    header = ("dataset", "model", "tap", "acc %", "baseline", "lost", "gained", "verdict")
+    header = ("dataset", "model", "tap", view.score_heading, "baseline", "lost", "gained", "verdict")
     return add_title("Changed against the baselines", table(header, rows, ascii_only))

@@ -11,16 +11,16 @@ from rich.text import Text
 from probebench.catalog.taps import FINAL, Tap
 from probebench.records.ranking import Row
 from probebench.records.view import RecordView, SweepView
-from probebench.reporting.columns import COLUMNS, FORMATS
+from probebench.reporting.columns import COLUMNS, FORMATS, has_metric_column
 from probebench.reporting.sentences import SHIFT_WORDS, selection_line
 from probebench.reporting.terminal.console import add_title, fit_table, verdict_text
 
 TOP = 5  # rows of a ranking at the normal level
 
-_METRICS = ("per_class", "top5", "nll", "ece")
+_METRICS = ("per_class", "top5", "nll", "ece", "rmse", "mae")
 _CONTROLS = ("equal_width", "random")
 _SPARE = (*reversed(_METRICS), *reversed(_CONTROLS))  # the first go first
-_TITLES = {"accuracy": "acc %", "ece": "ECE %", "top5": "top-5"}  # other titles are those of all screens
+_TITLES = {"ece": "ECE %", "top5": "top-5"}  # other titles are those of all screens
 _FORMATS = FORMATS | {"number": lambda value: f"{value:.2f}"}
 
 
@@ -42,7 +42,7 @@ def ranking_table(
     title = f"{dataset}{shift and f', {shift}'}: {rows[0].case['n_test']} test images, {rows[0].case['protocol']}"
     # Publications report accuracy per class for some datasets; rankings and verdicts go by plain accuracy anyway.
     per_class = any(sweep.record.get("metric") == "mean_per_class" for sweep in sweeps.values())
-    titles = _titles(rows, sweeps, full, per_class)
+    titles = _titles(rows, sweeps, full, per_class) | {"accuracy": view.tasks[dataset].heading}
     shown = rows if full else _top(rows, sweeps)
     table, left_out = fit_table(
         list(titles.values()),
@@ -54,7 +54,7 @@ def ranking_table(
     below = Table.grid(padding=(0, 2))
     for sweep in sweeps.values():
         if full or not sweep.control_of:
-            line = selection_line(sweep.selection, sweep.chosen.case["ci95"], len(sweep.rows))
+            line = selection_line(sweep.selection, sweep.chosen.case["ci95"], len(sweep.rows), sweep.task)
             below.add_row(sweep.model, line)
     return add_title(title, Group(table, below, Text())), [name.replace("\n", " ") for name in left_out]
 
@@ -99,9 +99,12 @@ def _cell(key: str, row: Row, sweep: SweepView) -> str | Text:
 def best_table(view: RecordView, *, width: int | None, ascii_only: bool) -> RenderableType:
     """On each dataset the tap that each model chooses, how many are tied with it, and the earliest of those."""
     known = any(sweep.selection["tied"] is not None for sweep in view.sweeps)
-    keys = ["dataset", "model", "tap", "accuracy", "interval", "final", "rc2", *(["tied", "earliest"] if known else [])]
+    metric = ["metric"] if has_metric_column(view) else []
+    rest = ["tied", "earliest"] if known else []
+    keys = ["dataset", "model", "tap", *metric, "accuracy", "interval", "final", "rc2", *rest]
+    titles = {key: _title(key, wrap=known and key in ("final", "rc2")) for key in keys}
     table, _ = fit_table(
-        [_title(key, wrap=known and key in ("final", "rc2")) for key in keys],
+        list((titles | {"accuracy": view.score_heading}).values()),
         [[_cell(key, row, view.by_key[row.key]) for key in keys] for row in view.best],
         width=width,
         ascii_only=ascii_only,

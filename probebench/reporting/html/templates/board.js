@@ -9,16 +9,16 @@
     descending: cell.dataset.descending === "1",
   }));
   const sweepOf = (row) => report.sweeps[report.sweep[row]];
-  const wordOf = { dataset: (row) => sweepOf(row).dataset, model: (row) => sweepOf(row).model };
+  const wordOf = { dataset: (row) => sweepOf(row).dataset, model: (row) => sweepOf(row).model, metric: (row) => sweepOf(row).score ?? "accuracy" };
   const signs = { regressed: "▼", improved: "▲", same: "=", new: "+", "not comparable": "≠" };
 
   const textOf = {
     word: (key, row) => wordOf[key](row),
     tap: (key, row) => tapName(row),
     count: (key, row) => String(report[key][row] ?? ""),
-    percent: (key, row) => percent(report[key][row]),
-    points: (key, row) => points(report[key][row]),
-    interval: (key, row) => interval(report.low[row], report.high[row]),
+    percent: (key, row) => (OF_SCORE.has(key) ? scored(report[key][row], row) : percent(report[key][row])),
+    points: (key, row) => changed(report[key][row], row),
+    interval: (key, row) => interval(row),
     number: (key, row) => report[key][row] ?? "",
     verdict: (key, row) => report.verdicts[report.verdict[row]],
   };
@@ -27,10 +27,10 @@
   function sortValues(column) {
     const { key, kind } = column;
     if (kind === "word") {
-      const words = [...new Set(report.sweeps.map((sweep) => sweep[key]))];
+      const words = [...new Set(report.sweep.map((_, row) => wordOf[key](row)))];
       words.sort(new Intl.Collator(undefined, { numeric: true }).compare);
       const place = new Map(words.map((word, index) => [word, index]));
-      return report.sweep.map((sweep) => place.get(report.sweeps[sweep][key]));
+      return report.sweep.map((_, row) => place.get(wordOf[key](row)));
     }
     if (kind === "tap") return report.layer.map((layer, row) => (layer > sweepOf(row).depth ? 1e6 : 10 * layer + report.site[row]));
     if (kind === "interval") return report.low;

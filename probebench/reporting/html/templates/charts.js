@@ -1,9 +1,9 @@
 // Values of heat maps and charts, for the pointer, a finger and the keyboard.
 (() => {
-  const gain = (row) => (report.final[row] === null ? "" : `\n${points(report.final[row])} over final`);
+  const gain = (row) => (report.final[row] === null ? "" : `\n${changed(report.final[row], row)} over final`);
   const baseline = (row) => {
     const before = report.baseline ? report.baseline[row] : null;
-    return before === null ? "" : `\nbaseline ${percent(before)}%, ${points(report.change[row])}`;
+    return before === null ? "" : `\nbaseline ${scoreText(before, row)}, ${changed(report.change[row], row)}`;
   };
 
   // Heat maps
@@ -13,7 +13,7 @@
     const site = cell.closest("table").tHead.rows[0].cells[cell.cellIndex].textContent;
     const row = rowOf(sweep, /^L/.test(layer) ? Number(layer.slice(1)) : layer, site);
     if (row === undefined) return null;
-    return `${tapName(row)}: ${percent(report.accuracy[row])}% [${interval(report.low[row], report.high[row])}]${gain(row)}${baseline(row)}\n${report.verdicts[report.verdict[row]]}`;
+    return `${tapName(row)}: ${scoreText(report.accuracy[row], row)} [${interval(row)}]${gain(row)}${baseline(row)}\n${report.verdicts[report.verdict[row]]}`;
   }
 
   const cellOf = (target) => {
@@ -87,7 +87,7 @@
     const layer = (value) => `L${String(value.layer).padStart(2, "0")}`;
     const title = chart.dataset.site ? `${chart.dataset.site}, ${Math.round(100 * place)}% deep` : `layer ${values[0].layer} of ${values[0].depth}`;
     const lines = values.slice(0, 12).map((value) =>
-      `${value.name.padEnd(chart.dataset.site ? wide : 4)} ${chart.dataset.site ? `${layer(value)} ` : ""}${percent(report.accuracy[value.row])} [${interval(report.low[value.row], report.high[value.row])}]`);
+      `${value.name.padEnd(chart.dataset.site ? wide : 4)} ${chart.dataset.site ? `${layer(value)} ` : ""}${scored(report.accuracy[value.row], value.row)} [${interval(value.row)}]`);
     if (values.length > 12) lines.push(`and ${values.length - 12} more`);
     const { left, right, top, bottom } = chart.dataset, x = Number(left) + place * (right - left);
     let cross = chart.querySelector(".cross");

@@ -4,8 +4,14 @@ const report = JSON.parse(document.getElementById("data").textContent);
 document.documentElement.classList.add("scripts");
 
 const percent = (tenths) => (tenths === null ? "" : (tenths / 10).toFixed(1));
-const points = (tenths) => (tenths === null ? "" : (tenths < 0 ? "" : "+") + percent(tenths));
-const interval = (low, high) => `${percent(low)}–${percent(high)}`;
+
+// Scores and their differences, in the unit of the row's sweep: percent, or one whole for those that have a name.
+const scoreName = (row) => report.sweeps[report.sweep[row]].score;
+const scored = (tenths, row) => (tenths === null || !scoreName(row) ? percent(tenths) : (tenths / 1000).toFixed(3));
+const changed = (tenths, row) => (tenths === null ? "" : (tenths < 0 ? "" : "+") + scored(tenths, row));
+const scoreText = (tenths, row) => (scoreName(row) ? `${scoreName(row)} ${scored(tenths, row)}` : `${percent(tenths)}%`);
+const interval = (row) => `${scored(report.low[row], row)}${report.low[row] < 0 ? " to " : "–"}${scored(report.high[row], row)}`;
+const OF_SCORE = new Set(["accuracy", "baseline", "held_out", "matched"]);
 
 // Rows by sweep, layer and site; a layer is a number, "embed" or "final".
 const rowOf = (() => {
