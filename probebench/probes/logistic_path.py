@@ -19,7 +19,7 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.probes.base import STRENGTHS, Fit, FitSize, ProbeInfo
 from probebench.probes.lbfgs import Solution, solve_path, strength_of
-from probebench.probes.linear import Linear
+from probebench.probes.linear import Linear, make_linear
 from probebench.probes.memory import make_plan, path_bytes
 from probebench.probes.operations import count_as_path
 from probebench.probes.parallel import Features, Results, axes_of, encode, fit_batches
@@ -73,10 +73,7 @@ def solve(features: HostArray, labels: npt.NDArray[np.int64], C: float, protocol
     """
     axes = principal_axes([features], standardize=protocol.standardize, device=device)
     known, solution = _solve(axes, labels, np.array([[C]]), protocol)
-    coef, _ = axes.coefficients(solution.weights)
-    arrays = (axes.mean[0], axes.scale[0], coef[0, 0] * axes.scale[0], solution.weights[0, 0, :, 0])
-    mean, scale, weight, bias = (values.cpu().numpy().astype(np.float32) for values in arrays)
-    return Linear(known, mean, scale, weight, bias)
+    return make_linear(axes, known, solution.weights)
 
 
 def _solve_rows(

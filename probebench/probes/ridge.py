@@ -31,12 +31,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probebench._arrays import Array
+from probebench._arrays import Array, HostArray
 from probebench._hardware import usable_memory
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, TASKS
 from probebench.probes.base import STRENGTHS, Fit, FitSize, ProbeInfo
+from probebench.probes.linear import Linear, make_linear
 from probebench.probes.memory import copy_bytes, sent_bytes, taps_at_once
 from probebench.probes.operations import OPERATIONS, RIDGE_ROWS, fit_parts
 from probebench.probes.parallel import Features, Results, axes_of, encode, fit_batches
@@ -194,6 +195,16 @@ def fit_targets(
         )
         for i in range(taps)
     ]
+
+
+def solve_targets(
+    features: HostArray, targets: npt.NDArray[np.float64], C: float, protocol: Protocol, device: str
+) -> Linear:
+    """Fit real-valued targets at one tap and strength, as `probebench.probes.logistic_path.solve` fits classes."""
+    axes = principal_axes([features], standardize=protocol.standardize, device=device, dtype=torch.float64)
+    alpha = torch.tensor([[1 / C]], dtype=torch.float64, device=axes.rows.device)
+    weights = ridge_targets(axes.rows, torch.from_numpy(targets).to(axes.rows.device), alpha)
+    return make_linear(axes, np.arange(targets.shape[1]), weights)
 
 
 def fit(

@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probebench._arrays import Array
+from probebench._arrays import Array, HostArray
 from probebench.catalog.protocols import Protocol
 from probebench.probes.base import Fit
 from probebench.probes.choice import choose, is_settled
 from probebench.probes.lbfgs import solve_labels
-from probebench.probes.principal_axes import PrincipalAxes
+from probebench.probes.linear import Linear, make_linear
+from probebench.probes.principal_axes import PrincipalAxes, principal_axes
 from probebench.probes.rows import Rows, in_steps
-from probebench.scores import mean_average_precision
+from probebench.scores import Labels, mean_average_precision
 
 
 def fit_labels(
@@ -117,3 +118,11 @@ def _choose_strength(
         if not len(live):
             break
     return index, held_out[np.arange(taps), index], chosen, iterations
+
+
+def solve(features: HostArray, labels: Labels, C: float, protocol: Protocol, device: str) -> Linear:
+    """Fit one tap at one strength and return the weights, as `probebench.probes.logistic_path.solve` does."""
+    axes = principal_axes([features], standardize=protocol.standardize, device=device)
+    strength = torch.tensor([C], dtype=torch.float64, device=axes.rows.device)
+    found = solve_labels(axes.rows, torch.from_numpy(labels), strength, max_iter=protocol.max_iter)
+    return make_linear(axes, np.arange(labels.shape[1]), found.weights)

@@ -2,9 +2,10 @@
 
     python classify.py IMAGE...
 
-Prints one line per image: path, class and probability, separated by tabs. Needs torch, torchvision, safetensors and
-Pillow, for a network of timm also timm; and probe.safetensors, whose metadata describe the network and where its
-features are read.
+Prints one line per image: path, class and probability, separated by tabs. Of a probe of any number of labels an image
+it prints a line for each label with a probability of at least a half, or ``-`` if there is none; of a probe of
+real-valued targets the value of each. Needs torch, torchvision, safetensors and Pillow, for a network of timm also
+timm; and probe.safetensors, whose metadata describe the network and where its features are read.
 """
 
 from __future__ import annotations
@@ -183,6 +184,24 @@ def read_image(path: Path, about: dict[str, Any]) -> torch.Tensor:
     return values.sub_(mean).div_(std)  # type: ignore[no-any-return]
 
 
+def answers(scores: torch.Tensor, about: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines of an image: names with probabilities or values.
+
+    Args:
+        scores: float32, shape (C,), of the probe
+    """
+    names = about["classes"]
+    if about.get("task") == "regression":
+        return [(name, f"{value:.6g}") for name, value in zip(names, scores.tolist(), strict=True)]
+    if about.get("task") == "multilabel":
+        each = zip(names, scores.sigmoid().tolist(), strict=True)
+        found = [(name, f"{value:.3f}") for name, value in each if value >= 0.5]
+        return found or [("-", "")]
+    likely = scores.softmax(dim=0)
+    best = int(likely.argmax())
+    return [(names[best], f"{likely[best]:.3f}")]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Classify images with a probe.")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
@@ -207,9 +226,8 @@ def main() -> int:
             continue
         seen = features(net, about["features"], image[None].to(args.device)).cpu()
         logits = ((seen - probe["mean"]) / probe["scale"]) @ probe["weight"].T + probe["bias"]
-        likely = logits.softmax(dim=1)[0]
-        best = int(likely.argmax())
-        print(f"{path}\t{about['classes'][best]}\t{likely[best]:.3f}")
+        for name, value in answers(logits[0], about):
+            print(f"{path}\t{name}\t{value}")
     return failed
 
 

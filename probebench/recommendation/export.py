@@ -18,6 +18,7 @@ from probebench._version import __version__
 from probebench.catalog import ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
+from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.datasets.views import pixel_statistics
 from probebench.errors import StoreError, describe
 from probebench.features.hooks import TapReader
@@ -98,13 +99,15 @@ def export(
     classes: Sequence[str],
     protocol: Protocol,
     measured: Mapping[str, Any],
+    task: Task = CLASSIFICATION,
 ) -> Export:
     """Collect the probe of a tap and everything needed to use it. Drops the blocks after the tap if possible.
 
     Args:
         built: the network; modified in place
         weights: the file that replaced the weights of the spec, if any
-        classes: class names by label
+        classes: class names by label, or names of labels or targets
+        task: of the dataset
         measured: scores and sizes, for the metadata
     """
     spec = built.spec
@@ -125,6 +128,7 @@ def export(
         "model": spec.name,
         "tap": tap.id,
         "classes": [classes[label] for label in probe.classes],
+        **({} if task is CLASSIFICATION else {"task": task.name}),
         "protocol": protocol.name,
         "fingerprint": protocol.fingerprint,
         **measured,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probebench._format import counted, interval, percent, signed
+from probebench._format import counted, percent
 from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, Task
 from probebench.errors import ProbebenchError
 from probebench.measure.result import SweepResult
 from probebench.metrics import Estimate
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
 SHOWN = 3
 """Number of cheaper taps in the text and in the table."""
 
-COLUMNS = ("tap", "validation %", "test %", "95% interval", "vs final", "tied", "saved %")
-
 
 @dataclass(frozen=True)
 class TapRow:
-    """The measurements of one tap. Accuracies and shares are in [0, 1].
+    """The measurements of one tap. Accuracies and shares are in [0, 1]; if the labels of the dataset are no classes, an
+    accuracy is the score of its task: mean average precision or R2.
 
     Attributes:
         tap, layer, site, width: position of the tap, and number of features
@@ -72,17 +72,19 @@ class Recommendation:
         validation: its accuracy on those images, in [0, 1]; slightly optimistic, because it is the best of many
         test: its accuracy on the test images, with its 95% interval
         gain: that accuracy minus the test accuracy of ``final``
-        gain_p: p-value that ``final`` is as good, by McNemar's exact two-sided test; 1 if the tap is ``final``
-        tied: the other taps that are statistically tied with it on the test images, in forward order: McNemar's exact
-            two-sided tests, Holm's procedure over all other probed taps
+        gain_p: p-value that ``final`` is as good, by McNemar's exact two-sided test, of scores by the sign-flip test; 1
+            if the tap is ``final``
+        tied: the other taps that are statistically tied with it on the test images, in forward order: two-sided
+            tests of the same kind, Holm's procedure over all other probed taps
         level: family-wise error level of these tests
         saved_compute: share of the network's floating-point operations in the blocks after the tap, in [0, 1]
         budget: number of taps that were probed after a screening; None if all were probed
         taps: number of taps of the model
-        classes: class names
+        classes: class names, or names of labels or targets
         n_train, n_validation, n_test: numbers of images; training images include the validation images
         table: all probed taps in forward order
         export: the trained probe of the tap and its metadata
+        task: of the dataset
     """
 
     model: str
@@ -104,6 +106,13 @@ class Recommendation:
     n_test: int
     table: tuple[TapRow, ...] = field(repr=False)
     export: Export = field(repr=False)
+    task: Task = CLASSIFICATION
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The titles of `rows`."""
+        unit = " %" if self.task.percent else f" {self.task.score}"
+        return ("tap", f"validation{unit}", f"test{unit}", "95% interval", "vs final", "tied", "saved %")
 
     @property
     def cheaper(self) -> list[TapRow]:
@@ -147,12 +156,13 @@ class Recommendation:
 
     def lines(self) -> list[str]:
         """Return the summary, one fact per line, with a label of ten characters in all lines but the first."""
+        task = self.task
         text = [
             f"{self.model} on {self.data}: {counted(self.n_train, 'training image')}, {self.n_validation:,} of them "
-            f"for validation, {counted(self.n_test, 'test image')}, {len(self.classes)} classes",
+            f"for validation, {counted(self.n_test, 'test image')}, {self._describe_classes()}",
             *([f"note      {self.note}"] if self.note else []),
-            f"tap       {self.tap.id}, the best of {len(self.table)} on validation ({percent(self.validation)}%)",
-            f"test      {percent(self.test.value)}%, 95% interval {interval(self.test.ci95)}",
+            f"tap       {self.tap.id}, the best of {len(self.table)} on validation ({task.text(self.validation)})",
+            f"test      {task.text(self.test.value)}, 95% interval {task.interval(self.test.ci95)}",
             f"gain      {self._describe_gain()}",
             f"tied      {self._describe_ties()}",
             f"compute   {self._describe_compute()}",
@@ -163,26 +173,36 @@ class Recommendation:
         return text
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the recommended tap, some cheaper ones and ``final``, as cells of `COLUMNS`."""
+        """Return the recommended tap, some cheaper ones and ``final``, as cells of `columns`."""
+        task = self.task
         shown = [row for row in self.table if row.tap in (self.tap.id, FINAL)]
         shown += [row for row in self.cheaper[-SHOWN:] if row not in shown]
         return [
             (
                 row.tap,
-                percent(row.validation),
-                percent(row.test),
-                interval((row.low, row.high)),
-                signed(row.gain),
+                task.number(row.validation),
+                task.number(row.test),
+                task.interval((row.low, row.high)),
+                task.change(row.gain),
                 "yes" if row.tied else "no",
                 percent(row.saved_compute),
             )
             for row in sorted(shown, key=lambda row: (row.tap != self.tap.id, row.tap == FINAL, -row.saved_compute))
         ]
 
+    @property
+    def _test(self) -> str:
+        return "McNemar's exact test" if self.task is CLASSIFICATION else "the sign-flip test"
+
+    def _describe_classes(self) -> str:
+        if self.task is CLASSIFICATION:
+            return f"{len(self.classes)} classes"
+        return counted(len(self.classes), "label" if self.task is MULTILABEL else "target")
+
     def _describe_gain(self) -> str:
         if self.tap.layer == FINAL:
             return "none: the tap is final itself"
-        return f"{signed(self.gain)} points over final (p = {self.gain_p:.2g}, McNemar's exact test)"
+        return f"{self.task.points(self.gain)} over final (p = {self.gain_p:.2g}, {self._test})"
 
     def _describe_ties(self) -> str:
         others = len(self.table) - 1
@@ -200,18 +220,21 @@ class Recommendation:
         if not self.cheaper:
             return f"{own}; no tied tap saves more"
         named = ", ".join(
-            f"{row.tap} {percent(row.saved_compute)}% (test {percent(row.test)}%)" for row in self.cheaper[-SHOWN:]
+            f"{row.tap} {percent(row.saved_compute)}% (test {self.task.text(row.test)})"
+            for row in self.cheaper[-SHOWN:]
         )
         more = f" (up to {percent(self.cheaper[0].saved_compute)}%)" if len(self.cheaper) > SHOWN else ""
         return f"{own}; tied taps save more{more}: {named}"
 
     def _describe_certainty(self) -> str:
         taps = counted(len(self.table) - 1, "tap")
-        return (
-            f"ties by McNemar's exact tests, Holm's procedure at {100 * self.level:g}% over {taps}, n = "
-            f"{self.n_test:,}. 'Tied' means not distinguishable: with this test set, differences below "
-            f"{counted(self.smallest, 'image')} cannot be detected"
+        text = (
+            f"ties by {self._test}{'s' if self.task is CLASSIFICATION else ''}, Holm's procedure at "
+            f"{100 * self.level:g}% over {taps}, n = {self.n_test:,}. 'Tied' means not distinguishable"
         )
+        if self.task is not CLASSIFICATION:
+            return text
+        return f"{text}: with this test set, differences below {counted(self.smallest, 'image')} cannot be detected"
 
     def _describe_budget(self, budget: int) -> str:
         text = (
@@ -219,6 +242,8 @@ class Recommendation:
             "probe. "
         )
         known = measured(budget)
+        if self.task is not CLASSIFICATION:
+            return text + "How often that finds the best tap was measured for classes only"
         if known is None:
             return text + "How often so small a screening finds the best tap was not measured"
         size, often = known
@@ -233,12 +258,12 @@ class Recommendation:
     def __rich__(self) -> RenderableType:
         from probebench.recommendation.display import rich
 
-        return rich(self.lines(), COLUMNS, self.rows())
+        return rich(self.lines(), self.columns, self.rows())
 
     def _repr_html_(self) -> str:
         from probebench.recommendation.display import html
 
-        return html(self.lines(), COLUMNS, self.rows())
+        return html(self.lines(), self.columns, self.rows())
 
 
 def as_cases(result: SweepResult) -> list[ScoredCase]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from probebench._arrays import HostArray, on_host
 from probebench._format import human
@@ -15,6 +17,7 @@ from probebench._progress import NullProgress, Progress
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
 from probebench.errors import FeatureError, ProbebenchError
 from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
@@ -23,14 +26,18 @@ from probebench.measure.prepare import PreparedSweep, model_of, prepare
 from probebench.measure.probe import probe
 from probebench.measure.result import SweepResult
 from probebench.models import default_catalog
-from probebench.probes.logistic_path import solve
+from probebench.probes import logistic_path, ridge, sigmoid
+from probebench.probes.linear import Linear
 from probebench.recommendation import screening
 from probebench.recommendation.export import Export, export
 from probebench.recommendation.flops import saved_compute
 from probebench.recommendation.images import Images, find_images
 from probebench.recommendation.recommendation import Recommendation, TapRow, as_cases, correct_of
 from probebench.records.tap_selection import select_tap
-from probebench.stats import discordant, mcnemar_two_sided
+from probebench.scores import task_of
+from probebench.stats import paired
+
+_SOLVERS = {CLASSIFICATION: logistic_path.solve, MULTILABEL: sigmoid.solve, REGRESSION: ridge.solve_targets}
 
 
 def recommend(
@@ -119,7 +126,6 @@ class _Choice:
         tap, tied = Tap.parse(selection["tap"]), tuple(Tap.parse(one) for one in selection["tied"])
         chosen, final = result.taps[tap], result.taps[Tap(FINAL, FINAL)]
         saved = saved_compute(prepared.model.net, result.model.input_size, result.taps)
-        lost, gained = discordant(final.correct, chosen.correct)
         labels, held_out = prepared.sets[0].labels, prepared.sets[0].held_out
         assert held_out is not None
         assert chosen.held_out_accuracy is not None
@@ -148,18 +154,19 @@ class _Choice:
             validation=chosen.held_out_accuracy,
             test=chosen.metrics.accuracy,
             gain=chosen.accuracy - final.accuracy,
-            gain_p=float(mcnemar_two_sided([lost], [gained])[0]),
+            gain_p=paired(final.correct, chosen.correct).p_two_sided,
             tied=tied,
             level=selection["level"],
             saved_compute=saved[tap],
             budget=len(result.taps) - 1 if len(result.taps) < len(self.train) else None,
             taps=len(self.train),
-            classes=tuple(prepared.data.classes[label] for label in np.unique(labels)),
+            classes=_names(prepared.data.classes, labels),
             n_train=len(labels),
             n_validation=int(held_out.sum()),
             n_test=result.n_test,
             table=table,
             export=self._export(tap),
+            task=chosen.task,
         )
 
     def _export(self, tap: Tap) -> Export:
@@ -167,6 +174,7 @@ class _Choice:
         chosen, training = result.taps[tap], prepared.sets[0]
         features = self.train[tap] if training.rows is None else self.train[tap][training.rows]
         assert chosen.C is not None
+        solve: Callable[..., Linear] = _SOLVERS[chosen.task]
         solved = solve(features, training.labels, chosen.C, result.protocol, result.device)
         measured = {
             "data": self.images.spec.name,
@@ -176,4 +184,11 @@ class _Choice:
             "validation": chosen.held_out_accuracy,
             "test": chosen.metrics.accuracy.to_json(),
         }
-        return export(prepared.model, self.weights, tap, solved, prepared.data.classes, result.protocol, measured)
+        names, protocol = prepared.data.classes, result.protocol
+        return export(prepared.model, self.weights, tap, solved, names, protocol, measured, chosen.task)
+
+
+def _names(classes: Sequence[str], labels: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Return the names of the classes that training images have, or of all labels or targets."""
+    known = np.unique(labels) if task_of(labels) is CLASSIFICATION else range(len(classes))
+    return tuple(classes[label] for label in known)
