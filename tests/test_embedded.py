@@ -41,6 +41,27 @@ def test_the_sample_of_pretraining_is_grey_letters_of_every_class_and_no_evaluat
     assert not any(image.tobytes() in seen for image in datasets.load(CATALOG.dataset("glyphs")).test.images)
 
 
+# Labels that are no single class; with the number of training and test images.
+TASKS = {
+    "letters_grid": ("a27085096c9dbed7", "6e989118a88df1ad", 600, 400),
+    "letters_angle": ("990757f0f1c3dde5", "369b9b17aa23b37a", 776, 388),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_letters_with_labels_that_are_no_single_class(name):
+    data = datasets.load(CATALOG.dataset(name))
+    found = (data.train.digest, data.test.digest, len(data.train), len(data.test))
+    assert found == TASKS[name]
+    assert name not in CATALOG.dataset_names("embedded")
+    if data.task == "multilabel":
+        assert data.train.labels.sum(axis=1).max() > 2
+        assert min(split.labels.sum(axis=0).min() for split in (data.train, data.test)) > 30
+    else:
+        assert np.ptp(data.test.labels) == pytest.approx(120, abs=3)
+        assert np.array_equal(np.unique(data.train.groups), np.arange(388))
+
+
 @pytest.fixture(scope="module", params=DIGESTS)
 def dataset(request):
     return datasets.load(CATALOG.dataset(request.param))

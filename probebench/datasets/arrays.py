@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from probebench.catalog.tasks import CLASSIFICATION
 from probebench.datasets import Split
 from probebench.errors import DataError
 from probebench.fetch.local import NotOnDisk
@@ -16,20 +17,28 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 SAVE = "np.savez(path, x_train=..., y_train=..., x_test=..., y_test=...)"
 
 
-def npz(path: str | Path) -> tuple[list[str], Split, Split]:
+def npz(path: str | Path, task: str = CLASSIFICATION.name) -> tuple[list[str], Split, Split]:
     """Read an npz file with x_train, y_train, x_test and y_test: class names, train, test.
 
     Images are uint8 of shape (n, height, width), (n, height, width, 1) or (n, height, width, 3). Labels are class
     names as strings, or non-negative integers: those of the training images are the classes. With an array
     ``classes`` of strings, integers are indices into it, from 0.
 
+    Of other tasks, y_train and y_test are as `probebench.datasets.Split` describes them, and ``classes`` has the names
+    of the labels or targets; without it they are numbered.
+
     Args:
         path: relative to the directory that pytest is started in
+        task: of the dataset, as in `DatasetSpec.task`, from which it is filled in
     """
     file = Path(path).expanduser()
     arrays = _load(file)
     if np.array_equal(arrays["x_train"], arrays["x_test"]):
         raise DataError(f"{file}: x_test is x_train; use other images for testing than for fitting the probe")
+    if task != CLASSIFICATION.name:
+        names = _names(arrays)
+        train, test = (Split(_images(file, f"x_{part}", arrays), arrays[f"y_{part}"]) for part in ("train", "test"))
+        return names, train, test
     classes = _classes(file, arrays)
     splits = [
         Split(_images(file, f"x_{split}", arrays), _labels(file, f"y_{split}", arrays, classes))
@@ -75,6 +84,14 @@ def _images(file: Path, name: str, arrays: dict[str, npt.NDArray[Any]]) -> npt.N
         f"{file}: {name} must be uint8 of shape (n, height, width) or (n, height, width, 3), "
         f"got {images.dtype} of shape {images.shape}; {remedy}"
     )
+
+
+def _names(arrays: dict[str, npt.NDArray[Any]]) -> list[str]:
+    """Return the names of labels or targets."""
+    if "classes" in arrays:
+        return [str(name) for name in np.ravel(arrays["classes"])]
+    labels = arrays["y_train"]
+    return [str(column) for column in range(labels.shape[1] if labels.ndim == 2 else 1)]
 
 
 def _classes(file: Path, arrays: dict[str, npt.NDArray[Any]]) -> list[str]:

@@ -313,14 +313,17 @@ def load(spec: DatasetSpec) -> Dataset:
         reader = getattr(import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ProbebenchError(f"dataset {spec.name!r}: reader {spec.reader!r} cannot be loaded ({error})") from error
+    # A reader that can read labels of several tasks has an argument `task`.
+    known = signature(reader).parameters
+    kwargs = {"task": spec.task, **spec.kwargs} if "task" in known else dict(spec.kwargs)
     try:
-        signature(reader).bind(**spec.kwargs)
+        signature(reader).bind(**kwargs)
     except TypeError as error:
         raise ProbebenchError(
             f"dataset {spec.name!r}: reader {spec.reader!r} cannot be called with kwargs {dict(spec.kwargs)} ({error})"
         ) from error
     try:
-        read = reader(**spec.kwargs)
+        read = reader(**kwargs)
     except NotOnDisk as error:
         raise NotOnDisk(f"dataset {spec.name!r} is not on this machine: {error} {how_to_get(spec)}".rstrip()) from error
     except DataError as error:

@@ -17,7 +17,7 @@ from probebench._progress import NullProgress, Progress
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import FINAL, Tap
-from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
+from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
 from probebench.errors import FeatureError, ProbebenchError
 from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
@@ -37,7 +37,11 @@ from probebench.records.tap_selection import select_tap
 from probebench.scores import task_of
 from probebench.stats import paired
 
-_SOLVERS = {CLASSIFICATION: logistic_path.solve, MULTILABEL: sigmoid.solve, REGRESSION: ridge.solve_targets}
+_SOLVERS: Mapping[Task, Callable[..., Linear]] = {
+    CLASSIFICATION: logistic_path.solve,
+    MULTILABEL: sigmoid.solve,
+    REGRESSION: ridge.solve_targets,
+}
 
 
 def recommend(
@@ -174,8 +178,7 @@ class _Choice:
         chosen, training = result.taps[tap], prepared.sets[0]
         features = self.train[tap] if training.rows is None else self.train[tap][training.rows]
         assert chosen.C is not None
-        solve: Callable[..., Linear] = _SOLVERS[chosen.task]
-        solved = solve(features, training.labels, chosen.C, result.protocol, result.device)
+        solved = _SOLVERS[chosen.task](features, training.labels, chosen.C, result.protocol, result.device)
         measured = {
             "data": self.images.spec.name,
             "n_train": result.n_train,
