@@ -31,7 +31,7 @@ class Task:
 
     @property
     def heading(self) -> str:
-        """The title of a column of its scores: ``acc %`` or ``mAP``."""
+        """The title of a column of its scores, such as ``acc %`` or ``mAP``."""
         return f"{self.title} %" if self.percent else self.title
 
     def number(self, value: float | None) -> str:

@@ -56,6 +56,11 @@ def test_arrays_in_an_npz_file(follow):
     follow("Arrays in an npz file", "my_cells")
 
 
+@pytest.mark.parametrize("name", ["my_shown", "my_hour"])
+def test_several_labels_an_image_or_numbers(follow, name):
+    follow("Several labels an image, or numbers", name)
+
+
 def test_a_function_of_ones_own(follow):
     follow("A function of your own", "my_stripes")
 
@@ -90,6 +95,6 @@ def test_a_line_in_the_catalog(root):
 
 def test_every_snippet_with_a_file_name_is_in_a_recipe_that_is_followed():
     followed = {"A folder of images", "Arrays in an npz file", "A function of your own", "A Hugging Face dataset"}
-    assert set(SECTION) == followed | {"A line in the catalog"}
+    assert set(SECTION) == followed | {"Several labels an image, or numbers", "A line in the catalog"}
     count = sum(len(files(text)) for text in (INTRODUCTION, *SECTION.values()))
     assert count == len(re.findall("```(?:python|toml)", DOCS.read_text(encoding="utf-8")))
