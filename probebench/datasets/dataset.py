@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from probebench.catalog import DatasetSpec
 from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, TASKS, Task
-from probebench.errors import DataError, ProbebenchError
+from probebench.errors import DataError, Note, ProbebenchError
 from probebench.fetch.local import NotOnDisk, how_to_get
 
 
@@ -43,6 +43,13 @@ def concurrent(images: npt.NDArray[np.uint8] | Images) -> bool:
     return isinstance(images, np.ndarray) or bool(getattr(images, "concurrent", False))
 
 
+def upright(images: npt.NDArray[np.uint8] | Images) -> bool:
+    """Return whether the EXIF orientation is applied to images: unless they have ``upright = False``."""
+    if isinstance(images, Subset):
+        return upright(images.images)
+    return bool(getattr(images, "upright", True))
+
+
 @dataclass(frozen=True)
 class Split:
     """One split of a dataset.
@@ -54,11 +61,13 @@ class Split:
             float64, shape (n, targets). `Dataset` converts other types of the same values to these
         groups: int64, shape (n,), equal for views of the same source image, which a held-out part keeps together;
             None if all images are independent
+        notes: what the user should know about how the images were found, such as how many files were left out and why
     """
 
     images: npt.NDArray[np.uint8] | Images
     labels: npt.NDArray[Any]
     groups: npt.NDArray[np.int64] | None = None
+    notes: tuple[Note, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -153,6 +162,11 @@ class Dataset:
                     f"{where}: labels run from {low} to {high}, outside 0 to {len(self.classes) - 1} "
                     f"for {len(self.classes)} classes; a label is an index into the list of classes, from 0"
                 )
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """The notes of both splits, each once."""
+        return tuple(dict.fromkeys((*self.train.notes, *self.test.notes)))
 
 
 def _check_classes(where: str, labels: object, count: int) -> None:
@@ -269,7 +283,7 @@ def training_split_for(shifted: Dataset, clean: Dataset) -> Split:
         return replace(clean.train, labels=labels)
     kept = np.flatnonzero(labels >= 0)
     groups = None if clean.train.groups is None else clean.train.groups[kept]
-    return Split(Subset(clean.train.images, kept), labels[kept], groups)
+    return Split(Subset(clean.train.images, kept), labels[kept], groups, clean.train.notes)
 
 
 def _match_classes(shifted: Dataset, clean: Dataset, tested: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

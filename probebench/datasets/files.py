@@ -78,17 +78,12 @@ def decode(file: Path | IO[bytes], where: str, *, upright: bool = False) -> npt.
         upright: whether to apply the EXIF orientation
 
     Raises:
-        DataError: if it is missing or damaged, or has more than 8 bits per channel
+        DataError: if it is missing or damaged, or grey with more than 8 bits per pixel
     """
     try:
         with Image.open(file) as image:
-            mode = image.mode
-            # Pillow would clip 16-bit values at 255 and return a white image.
-            pixels = (
-                None
-                if mode.startswith(("I", "F"))
-                else np.array(to_rgb(apply_orientation(image) if upright else image))
-            )
+            deep = name_deep_grey(image)
+            pixels = None if deep else np.array(to_rgb(apply_orientation(image) if upright else image))
     except FileNotFoundError:
         raise DataError(f"{where} is missing; {REMEDY}") from None
     except Image.DecompressionBombError as error:
@@ -98,8 +93,25 @@ def decode(file: Path | IO[bytes], where: str, *, upright: bool = False) -> npt.
     except Exception as error:  # Pillow's decoders raise many kinds
         raise DataError(f"{where} cannot be decoded ({error}); {REMEDY}") from error
     if pixels is None:
-        raise DataError(f"{where} has pixels of mode {mode!r}; convert it to 8 bits per channel")
+        raise DataError(
+            f"{where} has pixels of mode {deep!r}; convert it to 8 bits per channel, all images with the same range"
+        )
     return pixels
+
+
+def name_deep_grey(image: Image.Image) -> str:
+    """Return the mode of an image that is grey with more than 8 bits per pixel; empty for other images.
+
+    Such values often use an unknown part of their range (12 bits, Hounsfield units). Pillow would clip them at 255.
+    """
+    if image.mode.startswith(("I", "F")):
+        return image.mode
+    # Pillow opens grey and alpha of 16 bits as RGBA; the mode in the file is among the arguments of its decoder.
+    for _, _, _, args in getattr(image, "tile", ()):
+        mode = args[0] if isinstance(args, tuple) and args else args
+        if isinstance(mode, str) and mode.startswith("LA;16"):
+            return mode
+    return ""
 
 
 def apply_orientation(image: Image.Image) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from probebench._format import counted
@@ -12,6 +12,7 @@ from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import FINAL, Tap
 from probebench.catalog.tasks import TASKS, Task
+from probebench.errors import Note
 from probebench.measure.plan import SweepPlan
 from probebench.measure.shift import ShiftDistance, Unavailable
 from probebench.models.checkpoint import PLAIN
@@ -40,6 +41,7 @@ class SweepResult:
         device: torch device of the forward passes
         batch_size: images per forward pass, at the end: memory may have run out
         plan: where features were kept, and the number of passes
+        data_notes: what the reader of the dataset guessed or left out
         shift_distance: of the test images from the model's pretraining data; None if it was not measured
         taps: results by tap
     """
@@ -61,6 +63,7 @@ class SweepResult:
     weights_family: str = ""
     weights_left_out: tuple[str, ...] = ()
     weights_copies: str = ""
+    data_notes: tuple[Note, ...] = ()
     batch_size: int = 0
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
@@ -87,6 +90,7 @@ class SweepResult:
             weights_family=prepared.model.family,
             weights_left_out=prepared.model.left_out,
             weights_copies=prepared.model.copies,
+            data_notes=prepared.data.notes,
             plan=plan,
         )
 
@@ -99,6 +103,12 @@ class SweepResult:
     def sort(self) -> None:
         """Bring the taps into the order in which data meets them."""
         self.taps = dict(sorted(self.taps.items()))
+
+    @property
+    def notes(self) -> list[Note]:
+        """Notes for the user on how images and weights were found."""
+        of_data = [replace(note, text=f"dataset {self.dataset.name}: {note.text}") for note in self.data_notes]
+        return [*of_data, *(Note("info", text) for text in self.weights_notes)]
 
     @property
     def weights_notes(self) -> list[str]:

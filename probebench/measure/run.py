@@ -271,7 +271,7 @@ class Run:
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
         outcome.record["selection"] = select_tap(outcome.cases, outcome.correct)
-        outcome.notes += [Note("info", text) for text in result.weights_notes]
+        outcome.notes += result.notes
         reasons = [each.reason for each in measured.judgements.values() if each.verdict == "not comparable"]
         if reasons and self.options.update is None and not self.options.strict:  # --probe-strict fails each case
             command = baselines.update_command(sweep, result.model, "all", self.options.tests)

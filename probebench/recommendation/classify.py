@@ -153,7 +153,19 @@ def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
             handle.remove()
 
 
-def upright(image: Image.Image) -> Image.Image:
+def name_deep_grey(image: Image.Image) -> str:
+    """Return the mode of an image that is grey with more than 8 bits per pixel; empty for other images."""
+    if image.mode.startswith(("I", "F")):
+        return image.mode
+    # Pillow opens grey and alpha of 16 bits as RGBA, and names the mode in the file here.
+    for _, _, _, args in getattr(image, "tile", ()):
+        mode = args[0] if isinstance(args, tuple) and args else args
+        if isinstance(mode, str) and mode.startswith("LA;16"):
+            return mode
+    return ""
+
+
+def apply_orientation(image: Image.Image) -> Image.Image:
     """Rotate or mirror an image according to its EXIF orientation, if that is readable."""
     image.load()
     try:
@@ -174,9 +186,9 @@ def read_image(path: Path, about: dict[str, Any]) -> torch.Tensor:
     """Read and normalise an image: float32, shape (3, size, size)."""
     pixels = about["preprocessing"]
     with Image.open(path) as image:
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"pixels of mode {image.mode}; convert it to 8 bits a channel")
-        seen = to_rgb(upright(image))
+        if mode := name_deep_grey(image):
+            raise ValueError(f"pixels of mode {mode!r}; convert it to 8 bits per channel, as those of training were")
+        seen = to_rgb(apply_orientation(image) if pixels.get("upright", True) else image)
     size, mode = pixels["size"], transforms.InterpolationMode(pixels["interpolation"])
     view = transforms.Compose([transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)])(seen)
     values = transforms.functional.pil_to_tensor(view).float().div_(255)

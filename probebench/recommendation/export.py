@@ -100,6 +100,8 @@ def export(
     protocol: Protocol,
     measured: Mapping[str, Any],
     task: Task = CLASSIFICATION,
+    *,
+    upright: bool = True,
 ) -> Export:
     """Collect the probe of a tap and everything needed to use it. Drops the blocks after the tap if possible.
 
@@ -109,6 +111,7 @@ def export(
         classes: class names by label, or names of labels or targets
         task: of the dataset
         measured: scores and sizes, for the metadata
+        upright: whether the EXIF orientation was applied to the training images
     """
     spec = built.spec
     blocks = _cut(built, tap, protocol)
@@ -148,6 +151,7 @@ def export(
             "interpolation": protocol.resizing(spec),
             "mean": mean,
             "std": std,
+            "upright": upright,
         },
     }
     tensors = _tensors_of(built.net) if own and kind != "program" else {}

@@ -18,6 +18,7 @@ from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import FINAL, Tap
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
+from probebench.datasets.dataset import upright
 from probebench.errors import FeatureError, ProbebenchError
 from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
@@ -153,7 +154,7 @@ class _Choice:
         return Recommendation(
             model=result.model.typed,
             data=self.images.title,
-            note="; ".join(filter(None, [self.images.note, *result.weights_notes])),
+            note="; ".join(filter(None, [self.images.note, *map(str, result.data_notes), *result.weights_notes])),
             tap=tap,
             validation=chosen.held_out_accuracy,
             test=chosen.metrics.accuracy,
@@ -187,8 +188,18 @@ class _Choice:
             "validation": chosen.held_out_accuracy,
             "test": chosen.metrics.accuracy.to_json(),
         }
-        names, protocol = prepared.data.classes, result.protocol
-        return export(prepared.model, self.weights, tap, solved, names, protocol, measured, chosen.task)
+        names, turned = prepared.data.classes, upright(prepared.data.train.images)
+        return export(
+            prepared.model,
+            self.weights,
+            tap,
+            solved,
+            names,
+            result.protocol,
+            measured,
+            chosen.task,
+            upright=turned,
+        )
 
 
 def _names(classes: Sequence[str], labels: npt.NDArray[Any]) -> tuple[str, ...]:
