@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from probebench._format import list_some
 from probebench.datasets import Split
-from probebench.datasets.files import decode
-from probebench.errors import DataError, ProbebenchError
+from probebench.datasets.columns import IMAGE, LABEL, TEST, TRAIN, find_split, guess_column
+from probebench.datasets.encoded import EncodedImages
+from probebench.datasets.labels import describe_draw, draw_test_part, number_labels
+from probebench.datasets.tables import image_table, metadata_tables
+from probebench.errors import DataError, Note, ProbebenchError
 from probebench.fetch.local import NotOnDisk
 
 
@@ -23,83 +23,108 @@ def dataset(
     repo: str,
     revision: str | None = None,
     config: str | None = None,
-    train: str = "train",
-    test: str = "test",
-    image: str = "image",
-    label: str = "label",
+    train: str | None = None,
+    test: str | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    *,
+    test_share: float = 0.0,
+    upright: bool = True,
 ) -> tuple[list[str], Split, Split]:
-    """Read a dataset with a column of images and a column of class labels: class names, train, test.
+    """Read a dataset with a column of images and a column of labels: class names, train, test.
 
-    Downloads nothing and runs no code of the repository.
+    Downloads nothing and runs no code of the repository. A folder with ``metadata.csv`` or ``metadata.jsonl`` is read
+    by `probebench.datasets.tables.image_table`, because the library would read the label ``01`` as the number 1.
 
     Args:
         repo: ``owner/name`` on the Hub, read from the local cache; or a folder or a parquet file, relative to the
             directory that pytest is started in
         revision: the full hash of a commit, for a repository of the Hub
         config: name of a configuration
-        train, test: names of splits, or slices of them such as ``train[:80%]``; a file is one split, ``train``
-        image, label: names of columns; labels are a `ClassLabel`
+        train, test: names of splits, or slices of them such as ``train[:80%]``; a file is one split, ``train``. By
+            default ``train``, and ``test`` or a split with another name of those
+        image, label: names of columns, by default guessed, and the run prints the guess. Images are of type `Image`, or
+            the bytes of image files; labels are of type `ClassLabel`, strings or integers
+        test_share: share of the images of each class to test on if there is no test split, drawn with a fixed seed
+        upright: whether to apply the EXIF orientation
 
     Raises:
         ProbebenchError: if `datasets` is not installed, or the revision is not a commit
         NotOnDisk: if that revision is not in the cache
         DataError: if the splits or columns do not exist
     """
-    if train == test:
+    if test is not None and test == (train or "train"):
         raise DataError(
-            f"{repo}: train and test are both {test!r}; slice the split, as in train = '{train}[:80%]', test = "
-            f"'{train}[80%:]'"
+            f"{repo}: train and test are both {test!r}; slice the split, as in train = '{test}[:80%]', test = "
+            f"'{test}[80%:]'"
         )
+    if config is None and (tables := metadata_tables(Path(repo).expanduser(), train, test)):
+        return image_table(*tables, image=image, label=label, test_share=test_share, upright=upright)
     try:
         import datasets
     except ImportError:
         raise ProbebenchError(f"reading {repo} needs the library datasets: pip install 'probebench[hf]'") from None
-    parts = _load(datasets, repo, _source(repo, revision), config, [train, test], image, label)
+    source = _find_source(repo, revision)
+    splits = _choose_splits(datasets, repo, source, config, train, test, bool(test_share))
+    parts = _load(datasets, repo, source, config, splits)
+    image, label, notes = _choose_columns(datasets, repo, parts[0].features, image, label)
+    feature, where = parts[0].features[label], [f"{repo}, {split}" for split in splits]
+    labels = [_read_labels(part, label, each) for part, each in zip(parts, where, strict=True)]
+    if len(parts) == 1:
+        mask = draw_test_part([str(one) for one in labels[0]], test_share)
+        rows = np.flatnonzero(~mask), np.flatnonzero(mask)
+        parts, labels = [parts[0].select(own) for own in rows], [[labels[0][row] for row in own] for own in rows]
+        where = [f"{where[0]}, {which} images" for which in ("training", "test")]
+        notes.append(describe_draw(repo, test_share))
+    elif test is None and splits[1] != "test":
+        notes.append(f"{repo} has no split 'test', and is tested on {splits[1]!r}")
+    if isinstance(feature, datasets.ClassLabel):
+        # All splits use the label names of the README or of the first file.
+        classes, numbers = list(feature.names), [np.asarray(own, dtype=np.int64) for own in labels]
+    else:
+        texts = [[str(one) for one in own] for own in labels]
+        classes, *numbers = number_labels(texts[0], texts[1], None, (where[0], where[1]))
+    said = tuple(Note("info", text) for text in notes)
     of_train, of_test = (
-        Split(Rows(part, image, f"{repo}, {split}"), _labels(part, label, f"{repo}, {split}"))
-        for part, split in zip(parts, (train, test), strict=True)
+        Split(
+            Rows(part.select_columns(image).cast_column(image, datasets.Image(decode=False)), image, each, upright),
+            own,
+            notes=said,
+        )
+        for part, own, each in zip(parts, numbers, where, strict=True)
     )
-    # All splits use the label names of the README or of the first file.
-    return list(parts[0].features[label].names), of_train, of_test
+    return classes, of_train, of_test
 
 
-class Rows:
-    """A column of images as a lazy sequence: uint8 arrays of shape (height, width, 3)."""
+class Rows(EncodedImages):
+    """A column of images as a lazy sequence."""
 
-    concurrent = True
     _reading = Lock()  # shared by all instances: `datasets` does not document its tables as thread-safe
 
-    def __init__(self, rows: Any, column: str, where: str) -> None:
+    def __init__(self, rows: Any, column: str, where: str, upright: bool) -> None:
+        super().__init__(upright=upright)
         self.rows, self.column, self.where = rows, column, where
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
-        """Decode an image. Raises DataError if it is missing or damaged, or has more than 8 bits per channel."""
-        return decode(io.BytesIO(self._bytes(index)), f"image {index} of {self.where}")
+    def name(self, index: int) -> str:
+        return f"image {index} of {self.where}"
 
-    def content(self) -> Iterator[bytes]:
-        """Yield bytes that identify each image without decoding it: the SHA-256 of its bytes."""
-        for index in range(len(self)):
-            yield hashlib.sha256(self._bytes(index)).digest()
-
-    def _bytes(self, index: int) -> bytes:
-        if index >= len(self):  # `datasets` would raise an error of its own
-            raise IndexError(index)
+    def encoded(self, index: int) -> bytes:
         with self._reading:
             value = self.rows[index][self.column]
         if value is None:
-            raise DataError(f"image {index} of {self.where} is missing; remove the row from the dataset")
+            raise DataError(f"{self.name(index)} is missing; remove the row from the dataset")
         if value["bytes"] is not None:
             return bytes(value["bytes"])
         try:
             return Path(value["path"]).read_bytes()
         except OSError as error:
-            raise DataError(f"image {index} of {self.where} cannot be read ({error})") from error
+            raise DataError(f"{self.name(index)} cannot be read ({error})") from error
 
 
-def _source(repo: str, revision: str | None) -> Path:
+def _find_source(repo: str, revision: str | None) -> Path:
     """Find the files of a repository on this machine."""
     path = Path(repo).expanduser()
     if path.exists():
@@ -122,34 +147,96 @@ def _source(repo: str, revision: str | None) -> Path:
         ) from error
 
 
-def _load(
-    datasets: Any, repo: str, source: Path, config: str | None, splits: list[str], image: str, label: str
-) -> list[Any]:
-    """Load the splits without decoding images."""
+def _choose_splits(
+    datasets: Any, repo: str, source: Path, config: str | None, train: str | None, test: str | None, draw: bool
+) -> list[str]:
+    """Return the names of the splits to train and to test on; the first alone if a test part is to be drawn from it."""
+    if train is not None and test is not None:
+        return [train, test]
+    found = list(_load(datasets, repo, source, config, None))
+    trained = train or find_split(found, TRAIN)
+    tested = test or find_split([name for name in found if name != trained], TEST)
+    if trained is None:
+        raise DataError(f"{repo} has no split 'train'; it has {list_some(found, 10)}: name one with train = '...'")
+    if tested is not None:
+        return [trained, tested]
+    if draw:
+        return [trained]
+    raise DataError(
+        f"{repo} has no test split; it has {list_some(found, 10)}: name one with test = '...', slice one, as in "
+        f"train = '{trained}[:80%]', test = '{trained}[80%:]', or set test_share = 0.2 to test on a fifth of the "
+        "images of each class"
+    )
+
+
+def _load(datasets: Any, repo: str, source: Path, config: str | None, splits: list[str] | None) -> Any:
+    """Load a list of splits, or all by name, without decoding images."""
     try:
         if source.is_file():
             # load_dataset("parquet", ...) would send usage statistics.
-            parts = datasets.Dataset.from_parquet({"train": str(source)}, split=splits)
-        else:
-            # A README may refer to files elsewhere, which may change.
-            local = datasets.DownloadConfig(local_files_only=True)
-            parts = datasets.load_dataset(str(source), name=config, split=splits, download_config=local)
+            file = {"train": str(source)}
+            return datasets.Dataset.from_parquet(file, split=splits) if splits else file
+        # A README may refer to files elsewhere, which may change.
+        local = datasets.DownloadConfig(local_files_only=True)
+        return datasets.load_dataset(str(source), name=config, split=splits, download_config=local)
     except Exception as error:  # a damaged file, an unknown split or configuration: many kinds
         cause = error.__cause__ or error
         raise DataError(f"{repo} cannot be read ({type(cause).__name__}: {cause})") from error
-    features = parts[0].features
-    for name, kind in ((image, datasets.Image), (label, datasets.ClassLabel)):
-        if not isinstance(features.get(name), kind):
-            columns = ", ".join(f"{each} ({type(feature).__name__})" for each, feature in features.items())
+
+
+def _choose_columns(
+    datasets: Any, repo: str, features: Any, image: str | None, label: str | None
+) -> tuple[str, str, list[str]]:
+    """Return the columns of images and labels, and notes on those that were guessed.
+
+    Raises:
+        DataError: if there are none of the right types
+    """
+
+    def holds_images(feature: Any) -> bool:
+        keys = feature.keys() if isinstance(feature, dict) else ()
+        return isinstance(feature, datasets.Image) or _dtype(feature) == "binary" or "bytes" in keys
+
+    def holds_labels(feature: Any) -> bool:
+        kind = _dtype(feature).removeprefix("large_").rstrip("0123456789")
+        return isinstance(feature, datasets.ClassLabel) or kind in ("int", "uint", "string", "bool")
+
+    found: list[str] = []
+    notes: list[str] = []
+    for what, given, guesses, fits, wanted in (
+        ("image", image, IMAGE, holds_images, "Image, or of bytes"),
+        ("label", label, LABEL, holds_labels, "ClassLabel, or of integers or strings"),
+    ):
+        fitting = [name for name, feature in features.items() if fits(feature)]
+        # A single column of strings may hold the names of files.
+        typed = [name for name in fitting if what == "image" or isinstance(features[name], datasets.ClassLabel)]
+        guess = (
+            guess_column(typed, guesses) or guess_column(fitting, guesses) or (typed[0] if len(typed) == 1 else None)
+        )
+        name = guess if given is None else given
+        if name is None or name not in fitting:
+            columns = ", ".join(f"{each} ({_describe(feature)})" for each, feature in features.items())
             raise DataError(
-                f"{repo} has no column {name!r} of type {kind.__name__}; it has {columns}. Set another column with "
+                f"{repo} has no column {given or what!r} of type {wanted}; it has {columns}. Set another column with "
                 "image or label, or convert it with Dataset.cast_column and save the dataset again"
             )
-    return [part.select_columns([image, label]).cast_column(image, datasets.Image(decode=False)) for part in parts]
+        found.append(name)
+        if given is None and name != what:
+            notes.append(f"{repo}: {what}s are in column {name!r}, guessed")
+    return found[0], found[1], notes
 
 
-def _labels(part: Any, label: str, where: str) -> npt.NDArray[np.int64]:
-    labels = part.with_format(None)[label][:]
+def _dtype(feature: Any) -> str:
+    return str(getattr(feature, "dtype", ""))
+
+
+def _describe(feature: Any) -> str:
+    """``Image``, ``int64``, ``List``."""
+    return _dtype(feature) if type(feature).__name__ == "Value" else type(feature).__name__
+
+
+def _read_labels(part: Any, label: str, where: str) -> list[Any]:
+    labels = part.select_columns(label).with_format(None)[label][:]
     if None in labels:
         raise DataError(f"{where}: row {labels.index(None)} has no label; remove it from the dataset")
-    return np.asarray(labels, dtype=np.int64)
+    return list(labels)

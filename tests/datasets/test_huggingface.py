@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import pickle
 import socket
 import sys
 
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
@@ -184,27 +186,139 @@ def test_labels_that_are_none_are_named(folder, labels, message):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("kind", "labels", "classes", "numbers"),
+    [
+        ("int64", [7, 10, 7], ["7", "10"], [0, 1, 0]),
+        ("uint8", [1, 0, 1], ["0", "1"], [1, 0, 1]),
+        ("string", ["01", "eft", "01"], ["01", "eft"], [0, 1, 0]),
+        ("large_string", ["b", "a", "b"], ["a", "b"], [1, 0, 1]),
+        ("bool", [True, False, True], ["False", "True"], [1, 0, 1]),
+    ],
+)
+def test_labels_of_other_types_are_numbered_by_their_values(folder, kind, labels, classes, numbers):
+    for split in ("train", "test"):
+        path = folder / "data" / f"{split}-00000-of-00001.parquet"
+        parquet(path, [RED, BLUE, RED], labels, kind=datasets.Value(kind))
+    data = read(folder)
+    assert list(data.classes) == classes
+    assert data.test.labels.tolist() == numbers
+    assert data.notes == ()
+
+
+def test_a_label_that_only_test_images_have_is_named(folder):
+    for split, labels in (("train", ["a", "b"]), ("test", ["a", "c"])):
+        path = folder / "data" / f"{split}-00000-of-00001.parquet"
+        parquet(path, [RED, BLUE], labels, kind=datasets.Value("string"))
+    with pytest.raises(DataError, match=r"newts, test has labels that no training image has: c; add training images"):
+        read(folder)
+
+
+def test_bytes_of_image_files_are_images_whatever_wrote_them(tmp_path):
+    """As pandas writes them, with columns that are named otherwise."""
+    pandas = pytest.importorskip("pandas")
+    for split in ("train", "test"):
+        frame = pandas.DataFrame({"Img": [RED, BLUE], "file": ["a.png", "b.png"], "Species": ["newt", "eft"]})
+        (tmp_path / "newts").mkdir(exist_ok=True)
+        frame.to_parquet(tmp_path / "newts" / f"{split}.parquet")
+    data = read(tmp_path / "newts")
+    assert list(data.classes) == ["eft", "newt"]
+    assert data.train.labels.tolist() == [1, 0]
+    assert data.train.images[1][0, 0].tolist() == [0, 0, 200]
+    assert [note.text for note in data.notes] == [
+        f"{tmp_path / 'newts'}: images are in column 'Img', guessed",
+        f"{tmp_path / 'newts'}: labels are in column 'Species', guessed",
+    ]
+
+
+def test_the_only_column_of_a_type_is_taken_and_said(folder):
+    for path in (folder / "data").iterdir():
+        parquet(path, [RED], [1], image="scan", label="kind")
+    data = read(folder)
+    assert data.train.labels.tolist() == [1]
+    assert "labels are in column 'kind', guessed" in data.notes[1].text
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "message"),
     [
         (
-            {"label": "kind"},
-            r"no column 'label' of type ClassLabel; it has image \(Image\), kind \(ClassLabel\)",
+            "float64",
+            [0.5],
+            r"no column 'label' of type ClassLabel, or of integers or strings; it has image \(Image\), lab",
         ),
         (
-            {"image": "photo"},
-            r"no column 'image' of type Image; it has photo \(Image\), label \(ClassLabel\)",
-        ),
-        (
-            {"kind": datasets.Value("int64")},
-            r"no column 'label' of type ClassLabel; it has .*label \(Value\)\. Set",
+            "list",
+            [[0, 1]],
+            r"no column 'label' of type ClassLabel, .*; it has image \(Image\), label \(List\)\. Set an",
         ),
     ],
 )
-def test_columns_that_cannot_be_used_are_named(folder, changes, message):
+def test_columns_that_cannot_be_used_are_named(folder, kind, labels, message):
+    feature = datasets.List(datasets.Value("int64")) if kind == "list" else datasets.Value(kind)
     for path in (folder / "data").iterdir():
-        parquet(path, [RED], [1], **changes)
+        parquet(path, [RED], labels, kind=feature)
     with pytest.raises(DataError, match=message):
         read(folder)
+    with pytest.raises(DataError, match=r"no column 'photo' of type Image, or of bytes; it has image \(Image\)"):
+        read(folder, image="photo")
+
+
+def test_a_column_of_strings_is_no_label_unless_it_is_named_like_one(folder):
+    for path in (folder / "data").iterdir():
+        parquet(path, [RED], ["a"], label="file_name", kind=datasets.Value("string"))
+    with pytest.raises(DataError, match=r"no column 'label' .* it has image \(Image\), file_name \(string\)"):
+        read(folder)
+    assert read(folder, label="file_name").classes == ["a"]
+
+
+def test_the_split_to_test_on_is_chosen_and_said(folder):
+    path = folder / "data" / "test-00000-of-00001.parquet"
+    path.rename(path.with_name("validation-00000-of-00001.parquet"))
+    data = read(folder)
+    assert data.test.labels.tolist() == [1, 0]
+    assert [note.text for note in data.notes] == [f"{folder} has no split 'test', and is tested on 'validation'"]
+
+
+def test_a_test_part_is_drawn_where_that_is_asked_for(tmp_path):
+    parquet(tmp_path / "one.parquet", [RED, BLUE] * 5, [0, 1] * 5)
+    with pytest.raises(DataError, match=r"has no test split; it has train: name one .* slice one, .*\[80%:\].* or set"):
+        read(tmp_path / "one.parquet")
+    data = read(tmp_path / "one.parquet", test_share=0.2)
+    assert (data.train.labels.tolist().count(0), data.test.labels.tolist()) == (4, [0, 1])
+    seen = {tuple(image[0, 0].tolist()) for image in data.test.images}
+    assert seen == {(200, 0, 0), (0, 0, 200)}
+    assert "has no test split: 20% of the images of each class, drawn with a fixed seed" in data.notes[0].text
+
+
+def test_photographs_are_turned_as_in_folders(folder):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    stream = io.BytesIO()
+    Image.new("RGB", (12, 9), "red").save(stream, "JPEG", exif=exif)
+    parquet(folder / "data" / "test-00000-of-00001.parquet", [stream.getvalue()], [0])
+    turned, as_stored = read(folder).test, read(folder, upright=False).test
+    assert turned.images[0].shape == (12, 9, 3)
+    assert as_stored.images[0].shape == (9, 12, 3)
+    assert turned.digest != as_stored.digest
+    assert read(folder).train.digest == read(folder, upright=False).train.digest
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_folder_with_metadata_keeps_labels_as_written(tmp_path, monkeypatch, ending):
+    monkeypatch.setitem(sys.modules, "datasets", None)  # not needed
+    for split in ("train", "validation"):
+        (tmp_path / split).mkdir()
+        rows = [("a.png", "01", RED), ("b.png", "1", BLUE)]
+        for name, _, content in rows:
+            (tmp_path / split / name).write_bytes(content)
+        lines = [f'{{"file_name": "{name}", "label": "{label}"}}' for name, label, _ in rows]
+        if ending == "csv":
+            lines = ["file_name,label", *(f"{name},{label}" for name, label, _ in rows)]
+        (tmp_path / split / f"metadata.{ending}").write_text("\n".join(lines))
+    data = read(tmp_path)
+    assert list(data.classes) == ["01", "1"]
+    assert data.test.labels.tolist() == [0, 1]
+    assert data.test.images[1][0, 0].tolist() == [0, 0, 200]
 
 
 def test_splits_and_files_that_cannot_be_read_are_named(folder):

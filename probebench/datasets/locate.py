@@ -1,0 +1,113 @@
+"""Find the files of listed images: in which folder they are, and with which ending."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from probebench._format import counted, list_some
+from probebench.datasets.folder import ENDINGS
+from probebench.errors import DataError
+
+
+def locate(table: Path, names: Sequence[str], images: str | Path | None) -> tuple[Path, list[str]]:
+    """Return a folder, and the path of each listed image relative to it, with forward slashes.
+
+    Args:
+        table: the file that lists them
+        names: paths as written; they may lack the ending
+        images: the folder that they are relative to; by default that of the table, a folder beside it, or one above
+
+    Raises:
+        DataError: if some are missing; the message has their number
+    """
+    names = [name.replace("\\", "/").removeprefix("./") for name in names]
+    if images is not None:
+        folder = Path(images).expanduser()
+        if not folder.is_dir():
+            raise DataError(f"{folder} is not a folder; correct images")
+        folders = iter([folder])
+    else:
+        folders = _candidates(table)
+    tried: list[Path] = []
+    for folder in folders:
+        listing = _Listing(folder)
+        if listing.find(names[0]) is not None:
+            return _all(table, listing, names)
+        tried.append(folder)
+    raise DataError(
+        f"{table} lists {names[0]}, which is not in {list_some(tried)}; name the folder that it is in with images = "
+        "'...'"
+    )
+
+
+def _candidates(table: Path) -> Iterator[Path]:
+    """Yield the folders that paths in a table may be relative to, the likelier first."""
+    for place in (table.parent, table.absolute().parent.parent):
+        yield place
+        try:
+            below = sorted(entry.name for entry in os.scandir(place) if entry.is_dir() and entry.name[0] != ".")
+        except OSError:  # a folder above that this user may not list
+            continue
+        for name in sorted(below, key=lambda name: name != table.stem):  # train/ is likelier for train.csv
+            yield place / name
+
+
+def _all(table: Path, listing: _Listing, names: list[str]) -> tuple[Path, list[str]]:
+    found = [listing.find(name) for name in names]
+    if missing := [name for name, path in zip(names, found, strict=True) if path is None]:
+        raise DataError(
+            f"{counted(len(missing), 'image')} of {len(names):,} in {table} {'is' if len(missing) == 1 else 'are'} not "
+            f"in {listing.root}, the first {missing[0]}; copy them there, or remove their rows"
+        )
+    paths = [path for path in found if path is not None]
+    if not any(path.startswith("/") for path in paths):
+        return listing.root, paths
+    root = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return Path(root), [os.path.relpath(path, root) for path in paths]
+
+
+class _Listing:
+    """The files below a folder. Each folder is listed once: tables are long, and disks may be remote."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._files: dict[str, dict[str, list[str]]] = {}
+
+    def find(self, name: str) -> str | None:
+        """Return the path of an image: as written, with an ending, or with its ending in another case; else None.
+
+        Raises:
+            DataError: if there are several
+        """
+        folder, file = os.path.split(name)
+        if folder not in self._files:
+            self._files[folder] = self._list(folder)
+        found = self._files[folder].get(file) or self._files[folder].get(_plain(file))
+        if found is None:
+            return None
+        if len(found) > 1:
+            raise DataError(f"{self.root / folder} has {list_some(found)}: write the ending of {name!r} in the table")
+        return PurePosixPath(folder, found[0]).as_posix()
+
+    def _list(self, folder: str) -> dict[str, list[str]]:
+        """Return the files of a folder by name, by name without ending, and by name with the ending in lower case."""
+        try:
+            files = sorted(entry.name for entry in os.scandir(self.root / folder) if not entry.is_dir())
+        except OSError:
+            return {}
+        found: dict[str, list[str]] = {file: [file] for file in files}
+        images = [file for file in files if os.path.splitext(file)[1].lower() in ENDINGS]
+        for key in (_plain, lambda file: os.path.splitext(file)[0]):
+            own: dict[str, list[str]] = {}
+            for file in images:
+                own.setdefault(key(file), []).append(file)
+            found = own | found
+        return found
+
+
+def _plain(file: str) -> str:
+    """``IMG_1.jpg`` of ``IMG_1.JPG``."""
+    stem, ending = os.path.splitext(file)
+    return stem + ending.lower()
