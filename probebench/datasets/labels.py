@@ -40,6 +40,8 @@ def number_labels(
         if any(label.startswith("-") and _is_integer(label) for label in labels):
             lowest = min(int(label) for label in labels if _is_integer(label))
             raise DataError(f"{split} has the label {lowest}; remove images without a class, or use class names")
+    if not train:
+        raise DataError(f"{where[0]} has no labels; a probe needs training images")
     classes = sort_labels(train) if names is None else list(names)
     number = {name: label for label, name in enumerate(classes)}
     if names is not None and any(label not in number for label in train):
