@@ -6,6 +6,7 @@ from pathlib import Path
 
 from probebench.datasets import Split
 from probebench.datasets.corruptions import SEVERITIES, check_corruption
+from probebench.datasets.flat import flat_folder, is_flat
 from probebench.datasets.folder import class_folders, image_folder, read_split
 from probebench.errors import DataError
 from probebench.fetch.local import NotOnDisk, data_root
@@ -15,11 +16,14 @@ def imagenet(root: str | None = None, classes: int = 1000) -> tuple[list[str], S
     """Read ImageNet-1k with its official validation set as test: class names, train (1,281,167), test (50,000).
 
     Args:
-        root: contains ``train`` and ``val``, each with one folder per synset; by default ``imagenet`` in the data root
+        root: contains ``train`` and ``val``, each with one folder per synset, or ``val`` as it is published: a single
+            folder, whose key is beside it (`probebench.datasets.flat.flat_folder`); by default ``imagenet`` in the data
+            root
         classes: expected number of synsets
     """
     base = data_root() / "imagenet" if root is None else Path(root).expanduser()
-    synsets, train, test = image_folder(str(base), test="val", upright=False)
+    read = flat_folder if is_flat(base / "val") else image_folder
+    synsets, train, test = read(base, test="val", upright=False)
     return _descriptions(base / "train", synsets, classes), train, test
 
 

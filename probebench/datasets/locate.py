@@ -36,10 +36,8 @@ def locate(table: Path, names: Sequence[str], images: str | Path | None) -> tupl
         if listing.find(names[0]) is not None:
             return _all(table, listing, names)
         tried.append(folder)
-    raise DataError(
-        f"{table} lists {names[0]}, which is not in {list_some(tried)}; name the folder that it is in with images = "
-        "'...'"
-    )
+    remedy = "name the folder that it is in with images = '...'" if images is None else "correct the folder or the list"
+    raise DataError(f"{table} lists {names[0]}, which is not in {list_some(tried)}; {remedy}")
 
 
 def _candidates(table: Path) -> Iterator[Path]:
