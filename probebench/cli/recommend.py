@@ -26,10 +26,10 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--data",
         required=True,
-        metavar="FOLDER",
+        metavar="PATH",
         help="folder of images, either with train/ and test/ (or val/), each with one folder per class, or with one "
-        "folder per class and no split, of which a fifth becomes the test split; or the name of a dataset of the "
-        "catalog",
+        "folder per class and no split, of which a fifth becomes the test split; or a table or list of images and "
+        "labels, parquet, npz or tar files, or a folder with those; or the name of a dataset of the catalog",
     )
     command.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write probe.safetensors and classify.py into this folder"

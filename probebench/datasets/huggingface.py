@@ -71,7 +71,7 @@ def dataset(
     feature, where = parts[0].features[label], [f"{repo}, {split}" for split in splits]
     labels = [_read_labels(part, label, each) for part, each in zip(parts, where, strict=True)]
     if len(parts) == 1:
-        mask = draw_test_part([str(one) for one in labels[0]], test_share)
+        mask = draw_test_part([str(one) for one in labels[0]], test_share, repo)
         rows = np.flatnonzero(~mask), np.flatnonzero(mask)
         parts, labels = [parts[0].select(own) for own in rows], [[labels[0][row] for row in own] for own in rows]
         where = [f"{where[0]}, {which} images" for which in ("training", "test")]

@@ -60,10 +60,13 @@ def number_labels(
     return classes, numbered[0], numbered[1]
 
 
-def draw_test_part(labels: Sequence[str], share: float) -> npt.NDArray[np.bool_]:
+def draw_test_part(labels: Sequence[str], share: float, where: object) -> npt.NDArray[np.bool_]:
     """Draw a share of the images of each class for testing, at least one and not all: bool, shape (n,).
 
     The draw depends only on the name of a class and the number and order of its images.
+
+    Raises:
+        DataError: if no class has two images
     """
     places: dict[str, list[int]] = {}
     for place, label in enumerate(labels):
@@ -73,6 +76,8 @@ def draw_test_part(labels: Sequence[str], share: float) -> npt.NDArray[np.bool_]
         count = min(len(own) - 1, max(1, round(share * len(own))))
         order = np.random.default_rng([SEED, *name.encode()]).permutation(len(own))
         mask[np.array(own)[order[:count]]] = True
+    if not mask.any():
+        raise DataError(f"{where} has no class with two images, so none can be drawn for testing; add images")
     return mask
 
 

@@ -132,6 +132,6 @@ def _divide(table: Table, column: str | None, share: float) -> tuple[list[Row], 
             f"{table.path} has no test split: name a second table with test = '...', or set test_share = 0.2 to test "
             "on a fifth of the images of each class"
         )
-    mask = draw_test_part([row.label for row in table.rows], share)
+    mask = draw_test_part([row.label for row in table.rows], share, table.path)
     drawn = [[table.rows[place] for place in np.flatnonzero(chosen)] for chosen in (~mask, mask)]
     return drawn[0], drawn[1], describe_draw(table.path, share)

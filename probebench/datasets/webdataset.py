@@ -71,7 +71,7 @@ def shards(
         classes = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
         notes.append(f"names of classes are those of {file}")
     if test is None:
-        mask = draw_test_part(parts[0].labels, test_share)
+        mask = draw_test_part(parts[0].labels, test_share, train)
         parts = [parts[0].select(np.flatnonzero(chosen).tolist()) for chosen in (~mask, mask)]
         notes.append(describe_draw(train, test_share))
     names, *numbers = number_labels(parts[0].labels, parts[1].labels, classes, (f"{train}", f"{test or train}"))

@@ -1,4 +1,4 @@
-"""Resolve `--data`: a folder of images, split if it has no split, or a dataset of the catalog."""
+"""Resolve `--data`: images on disk in any format that is read, split if they have no split, or a dataset by name."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from probebench.catalog.catalog import DATASETS_LISTED
 from probebench.datasets import Split
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.folder import class_folders, images_of, splits_in
+from probebench.datasets.recognise import recognise
 from probebench.errors import DataError, UnknownName, unknown
 
 TEST_SHARE = 0.2
@@ -32,7 +33,7 @@ class Images:
     Attributes:
         spec: spec of the dataset
         title: its name in the output
-        note: how a test split was made; empty if the data has one
+        note: which files were chosen, or how a test split was made; empty if there is nothing to say
     """
 
     spec: DatasetSpec
@@ -41,34 +42,38 @@ class Images:
 
 
 def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
-    """Resolve a folder or a dataset name. An existing folder takes precedence over a dataset of the same name.
+    """Resolve a path or a dataset name. What exists on disk takes precedence over a dataset of the same name.
 
     A folder contains ``train/`` and ``test/`` (or ``val/``), each with one folder per class. If it contains only the
-    class folders, or only a ``train/`` with class folders, a test split is made.
+    class folders, or only a ``train/`` with class folders, a test split is made. A file, or a folder of other content,
+    is one of the formats that `probebench.datasets.recognise.recognise` finds.
 
     Raises:
-        UnknownName: if neither a folder nor a dataset of that name exists
-        DataError: for a folder that cannot be probed: fewer than two classes, or too few images in a class
+        UnknownName: if neither a path nor a dataset of that name exists
+        DataError: for images that cannot be probed: fewer than two classes, or too few images in a class
     """
     if isinstance(data, DatasetSpec):
         return Images(data, data.name)
     if not isinstance(data, str | Path):
-        raise DataError(f"data must be a folder, a dataset's name or a DatasetSpec, got {type(data).__name__}")
+        raise DataError(f"data must be a path, a dataset's name or a DatasetSpec, got {type(data).__name__}")
     folder = Path(data).expanduser()
-    if os.path.isdir(folder):  # Path.is_dir raises OSError for a name that is too long for a file's
-        return _resolve_folder(folder, str(data))
-    if os.path.exists(folder):
-        raise DataError(f"{data} is a file; pass a folder that contains one folder of images per class")
+    # os.path.exists, because Path.exists raises OSError for a name that is too long for a file's.
+    if os.path.exists(folder) or (folder.suffix == ".tar" and re.search(r"[*?{]", folder.name)):
+        name = re.sub("[^A-Za-z0-9]", "_", folder.resolve().name) or "images"
+        if (found := recognise(folder.absolute(), TEST_SHARE)) is not None:
+            spec = DatasetSpec(name, found.reader, found.kwargs)
+            _check_classes(datasets.load(spec), folder)
+            return Images(spec, str(data), found.note)
+        return _resolve_folder(folder, name, str(data))
     if isinstance(data, Path) or "/" in data or "\\" in data:
-        raise DataError(f"folder {data} does not exist; pass a folder of images, or the name of a dataset")
+        raise DataError(f"{data} does not exist; pass a folder or a file, or the name of a dataset")
     try:
         return Images(catalog.dataset(data), data)
     except UnknownName:
-        raise unknown("folder or dataset", data, catalog.datasets, DATASETS_LISTED) from None
+        raise unknown("path or dataset", data, catalog.datasets, DATASETS_LISTED) from None
 
 
-def _resolve_folder(folder: Path, title: str) -> Images:
-    name = re.sub("[^A-Za-z0-9]", "_", folder.resolve().name) or "images"
+def _resolve_folder(folder: Path, name: str, title: str) -> Images:
     root = str(folder.resolve())
     if (folder / "train").is_dir() and any((folder / other).is_dir() for other in ("test", "val")):
         images = Images(DatasetSpec(name, "probebench.datasets.folder:image_folder", {"root": root}), title)
@@ -89,11 +94,12 @@ def _resolve_folder(folder: Path, title: str) -> Images:
 def _check_classes(data: datasets.Dataset, folder: Path) -> None:
     if len(data.classes) < 2:
         raise DataError(
-            f"{folder} has only one class folder, {data.classes[0]}; a classifier needs at least two: one folder of "
-            "images per class"
+            f"{folder} has only one class, {data.classes[0]}; a classifier needs at least two, such as one folder of "
+            "images for each"
         )
     counts = np.bincount(data.train.labels, minlength=len(data.classes))
-    if few := [name for name, count in zip(data.classes, counts, strict=True) if count < LEAST_TRAIN]:
+    present = np.unique(np.concatenate([data.train.labels, data.test.labels]))  # lists of names may have more
+    if few := [data.classes[label] for label in present if counts[label] < LEAST_TRAIN]:
         more = f" and {len(few) - 3} more" if len(few) > 3 else ""
         raise DataError(
             f"{folder}: too few training images in class {', '.join(few[:3])}{more}: at least {LEAST_TRAIN} are "

@@ -60,8 +60,8 @@ def recommend(
 
     Args:
         model: a name of the built-in catalog, a library and its name (``timm:NAME``, ``hf:NAME``), or a spec
-        data: a folder of images, see `probebench.recommendation.images.find_images`; or a name of the catalog, or a
-        spec
+        data: a folder of images, a table, or another format, see `probebench.recommendation.images.find_images`; or a
+            name of the catalog, or a spec
         budget: number of taps that get the full probe besides ``final``: the best of a screening by a ridge probe on
             the held-out part of the training images. By default, and if there are no more taps, all of them without a
             screening

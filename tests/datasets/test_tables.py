@@ -286,10 +286,10 @@ def test_files_that_cannot_be_read_are_named(flowers):
     with pytest.raises(DataError, match=r"t\.txt is .*t\.txt; use other images for testing"):
         read(train, train)
     with pytest.raises(DataError, match="no/such is not a folder; correct images"):
-        read(train, images="no/such", test_share=0.2)
+        read(train, table(flowers / "other.txt", "1.jpg a"), images="no/such")
 
 
 def test_a_name_without_ending_must_fit_one_file(flowers):
     jpeg(flowers / "images" / "0.jpeg", "white")
     with pytest.raises(DataError, match=r"images has 0\.jpeg, 0\.jpg: write the ending of '0' in the table"):
-        read(table(flowers / "t.csv", "id,label", "0,a"), test_share=0.2)
+        read(table(flowers / "t.csv", "id,label", "0,a"), table(flowers / "test.txt", "images/1.jpg a"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import re
 from importlib.resources import files
 from math import comb
 
@@ -16,6 +17,7 @@ from probebench import Tap, all_taps, recommend, run_sweep
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import load
 from probebench.errors import DataError, ProbebenchError, UnknownName
+from probebench.recommendation.images import find_images
 from probebench.recommendation.screening import MEASURED
 from tests.recommendation.conftest import CLASSES, write_digits
 
@@ -87,6 +89,21 @@ def test_a_folder_without_a_test_split_is_split_and_the_answer_says_so(tmp_path)
         assert any(found.note in line for line in found.lines())
 
 
+def test_a_table_is_data_too_and_what_was_guessed_is_said(tmp_path):
+    write_digits(tmp_path / "images", each=10)
+    names = sorted(path.relative_to(tmp_path / "images") for path in (tmp_path / "images").rglob("*.png"))
+    rows = [f"{path.with_suffix('')},{path.parent.name}" for path in names]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,species", *rows]))
+    for data in (tmp_path, tmp_path / "labels.csv"):
+        images = find_images(data, Catalog.default())
+        assert images.spec.name == re.sub(r"\W", "_", data.name)
+    found = recommend("glyphvit", tmp_path / "labels.csv", device="cpu", jobs=1, budget=1)
+    assert (found.n_train, found.n_test, found.classes) == (24, 6, tuple(sorted(CLASSES)))
+    assert "images are in column 'id' and labels are in column 'species', guessed from the header" in found.note
+    assert "labels.csv has no test split: 20% of the images of each class" in found.note
+    assert f"the images of labels.csv are in {tmp_path / 'images'}" in found.note
+
+
 def test_how_a_network_was_found_in_its_file_is_in_the_answer(tmp_path):
     state = load_file(str(files("probebench.embedded") / "glyphvit.safetensors"))
     save_file({f"net.{name}": tensor for name, tensor in state.items()}, tmp_path / "w.safetensors")
@@ -96,7 +113,6 @@ def test_how_a_network_was_found_in_its_file_is_in_the_answer(tmp_path):
 
 
 def test_photographs_are_turned_in_a_folder_that_is_split(tmp_path):
-    from probebench.recommendation.images import find_images
     from tests.datasets.test_folder import sideways
 
     for name in ("round", "square"):
@@ -159,8 +175,6 @@ def noise():
 
 def test_names_of_the_catalog_are_data_too(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    from probebench.recommendation.images import find_images
-
     assert find_images("digits", Catalog.default()).spec == Catalog.default().dataset("digits")
     write_digits(tmp_path / "digits", each=3)
     assert find_images("digits", Catalog.default()).spec.kwargs == {"root": str(tmp_path / "digits")}
@@ -223,10 +237,10 @@ def test_a_dataframe_without_pandas_is_a_clear_error(found, monkeypatch):
             "glyphvit",
             "digit",
             UnknownName,
-            "unknown folder or dataset 'digit'. Did you mean 'digits'.*`probebench datasets` lists",
+            "unknown path or dataset 'digit'. Did you mean 'digits'.*`probebench datasets` lists",
         ),
-        ("glyphvit", "a" * 300, UnknownName, "unknown folder or dataset 'aaa"),
-        ("glyphvit", "no/such", DataError, "folder no/such does not exist"),
+        ("glyphvit", "a" * 300, UnknownName, "unknown path or dataset 'aaa"),
+        ("glyphvit", "no/such", DataError, "no/such does not exist; pass a folder or a file"),
     ],
 )
 def test_names_that_there_are_not(model, data, error, match):
@@ -239,7 +253,7 @@ def test_folders_that_cannot_be_probed(tmp_path):
     write_digits(one, each=4)
     (one / "one").rename(tmp_path / "moved")
     (one / "two").rename(tmp_path / "moved too")
-    with pytest.raises(DataError, match="has only one class folder, zero"):
+    with pytest.raises(DataError, match="has only one class, zero; a classifier needs"):
         recommend("glyphvit", one)
     few = write_digits(tmp_path / "few", each=2)
     with pytest.raises(DataError, match=r"class folder .*few/one has 2 images; at least 3 are needed"):
