@@ -13,6 +13,7 @@ from probebench.catalog.catalog import parse
 from probebench.datasets import load
 from probebench.fetch.local import missing
 from tests.datasets.ondisk import encoded, fill, jpeg, parquet
+from tests.datasets.test_webdataset import shard
 
 DOCS = Path(__file__).parents[2] / "docs" / "adding-a-dataset.md"
 INTRODUCTION, *SECTIONS = re.split("^## ", DOCS.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -40,6 +41,7 @@ def follow(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
         result = pytester.runpytest_inprocess("test_own.py", *args)
         result.assert_outcomes(passed=1)
         result.stdout.fnmatch_lines([f"*glyphvit-{name}-final*PASSED*"])
+        return result
 
     return run
 
@@ -50,6 +52,35 @@ def test_a_folder_of_images(follow, pytester):
             for i in range(4):
                 jpeg(pytester.path / "flowers" / split / name / f"{i}.jpg", colour, (20 + i, 24))
     follow("A folder of images", "my_flowers")
+
+
+def test_a_table_or_a_list(follow, pytester):
+    rows = ["image_id,species,split"]
+    for number in range(10):
+        name, colour = [("daisy", "white"), ("tulip", "red")][number % 2]
+        jpeg(pytester.path / "photographs" / f"img_{number}.jpg", colour, (20 + number, 24))
+        rows.append(f"img_{number},{name},{'train' if number < 6 else 'test'}")
+    (pytester.path / "labels.csv").write_text("\n".join(rows))
+    result = follow("A table or a list", "my_herbarium")
+    result.stdout.fnmatch_lines(
+        ["dataset my_herbarium: labels.csv: images are in column 'image_id' and labels are in *, guessed*"]
+    )
+
+
+def test_test_images_in_one_folder(follow, pytester):
+    fill(pytester.path / "ilsvrc", "train", ["n01440764", "n01443537"], count=3)
+    for number in range(4):
+        jpeg(pytester.path / "ilsvrc" / "val" / f"ILSVRC2012_val_{number:08d}.JPEG", (60 * (number % 2), 100, 0))
+    (pytester.path / "ilsvrc" / "val_labels.txt").write_text("n01440764\nn01443537\n" * 2)
+    follow("Test images in one folder", "my_imagenet")
+
+
+def test_shards_of_webdataset(follow, pytester):
+    for name in ("train-00", "train-01", "test-00"):
+        colours = enumerate([(200, 0, 0), (0, 0, 200)] * 2)
+        members = [[(f"{n}.png", encoded(colour)), (f"{n}.cls", str(n % 2))] for n, colour in colours]
+        shard(pytester.path / f"{name}.tar", *(member for pair in members for member in pair))
+    follow("Shards of WebDataset", "my_shards")
 
 
 def test_arrays_in_an_npz_file(follow):
@@ -94,7 +125,19 @@ def test_a_line_in_the_catalog(root):
 
 
 def test_every_snippet_with_a_file_name_is_in_a_recipe_that_is_followed():
-    followed = {"A folder of images", "Arrays in an npz file", "A function of your own", "A Hugging Face dataset"}
-    assert set(SECTION) == followed | {"Several labels an image, or numbers", "A line in the catalog"}
+    followed = {
+        "A folder of images",
+        "A table or a list",
+        "Test images in one folder",
+        "Arrays in an npz file",
+        "A function of your own",
+        "A Hugging Face dataset",
+        "Shards of WebDataset",
+    }
+    assert set(SECTION) == followed | {
+        "How images are decoded",
+        "Several labels an image, or numbers",
+        "A line in the catalog",
+    }
     count = sum(len(files(text)) for text in (INTRODUCTION, *SECTION.values()))
     assert count == len(re.findall("```(?:python|toml)", DOCS.read_text(encoding="utf-8")))
