@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,8 @@ def npz(path: str | Path, task: str = CLASSIFICATION.name) -> tuple[list[str], S
         if one_hot:
             notes.append(f"{file.name}: {y} is one-hot; the class of an image is its column with 1")
     classes, *numbered = _number(file, (y_train, y_test), labels, arrays.get("classes"))
-    said = tuple(Note("info", text) for text in notes)
-    train, test = (Split(own, numbers, notes=said) for own, numbers in zip(images, numbered, strict=True))
-    return classes, train, test
+    train, test = (Split(own, numbers) for own, numbers in zip(images, numbered, strict=True))
+    return classes, replace(train, notes=tuple(Note("info", text) for text in notes)), test
 
 
 def _load(file: Path) -> tuple[Arrays, Sequence[str]]:

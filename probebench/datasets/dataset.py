@@ -164,9 +164,11 @@ class Dataset:
                 )
 
     @property
-    def notes(self) -> tuple[Note, ...]:
-        """The notes of both splits, each once."""
-        return tuple(dict.fromkeys((*self.train.notes, *self.test.notes)))
+    def notes(self) -> list[Note]:
+        """What the user should know about how the images of both splits were found."""
+        return [
+            replace(note, text=f"images of {self.name}: {note.text}") for note in (*self.train.notes, *self.test.notes)
+        ]
 
 
 def _check_classes(where: str, labels: object, count: int) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from probebench._format import counted
 from probebench.datasets import Split
 from probebench.datasets.columns import TEST, find_split
 from probebench.datasets.files import ImageFiles
-from probebench.datasets.folder import ENDINGS, class_folders, read_split
+from probebench.datasets.folder import class_folders, read_split
 from probebench.datasets.labels import number_labels
-from probebench.datasets.locate import locate
+from probebench.datasets.locate import is_image, locate
 from probebench.datasets.table_files import TABLES, read_table, read_text
 from probebench.errors import DataError, Note
 from probebench.fetch.local import NotOnDisk
@@ -65,7 +66,7 @@ def flat_folder(
     if left_out := len(set(_images(base / test)) - set(names)):
         said += f"; {counted(left_out, 'image')} that it does not list left out"
     images = ImageFiles(base, [f"{test}/{name}" for name in names], upright=upright)
-    return classes, train, Split(images, numbers, notes=(Note("info", said),))
+    return classes, replace(train, notes=(*train.notes, Note("info", said))), Split(images, numbers)
 
 
 def is_flat(folder: Path) -> bool:
@@ -90,7 +91,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if Path(name).suffix.lower() in ENDINGS and name[0] != ".")
+    return sorted(name for name in os.listdir(folder) if is_image(name) and name[0] != ".")
 
 
 def _read_key(key: Path, folder: Path, classes: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -84,16 +85,13 @@ def dataset(
     else:
         texts = [[str(one) for one in own] for own in labels]
         classes, *numbers = number_labels(texts[0], texts[1], None, (where[0], where[1]))
-    said = tuple(Note("info", text) for text in notes)
     of_train, of_test = (
         Split(
-            Rows(part.select_columns(image).cast_column(image, datasets.Image(decode=False)), image, each, upright),
-            own,
-            notes=said,
+            Rows(part.select_columns(image).cast_column(image, datasets.Image(decode=False)), image, each, upright), own
         )
         for part, own, each in zip(parts, numbers, where, strict=True)
     )
-    return classes, of_train, of_test
+    return classes, replace(of_train, notes=tuple(Note("info", text) for text in notes)), of_test
 
 
 class Rows(EncodedImages):

@@ -11,6 +11,11 @@ from probebench.datasets.folder import ENDINGS
 from probebench.errors import DataError
 
 
+def is_image(name: str) -> bool:
+    """Return whether a file is named like an image."""
+    return name.lower().endswith(tuple(ENDINGS))
+
+
 def locate(table: Path, names: Sequence[str], images: str | Path | None) -> tuple[Path, list[str]]:
     """Return a folder, and the path of each listed image relative to it, with forward slashes.
 
@@ -96,7 +101,7 @@ class _Listing:
         except OSError:
             return {}
         found: dict[str, list[str]] = {file: [file] for file in files}
-        images = [file for file in files if os.path.splitext(file)[1].lower() in ENDINGS]
+        images = [file for file in files if is_image(file)]
         for key in (_plain, lambda file: os.path.splitext(file)[0]):
             own: dict[str, list[str]] = {}
             for file in images:

@@ -11,8 +11,7 @@ from typing import Any
 from probebench._format import list_some
 from probebench.datasets.columns import TEST, TRAIN, find_split
 from probebench.datasets.flat import find_key, is_flat
-from probebench.datasets.folder import ENDINGS
-from probebench.datasets.locate import locate
+from probebench.datasets.locate import is_image, locate
 from probebench.datasets.table_files import LISTS, TABLES, read_table
 from probebench.datasets.tables import metadata_tables
 from probebench.errors import DataError
@@ -103,7 +102,7 @@ def _holds_classes(folder: Path) -> bool:
     """Return whether a folder has several folders of images that are not named as those of all classes are."""
     found = [entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."]
     own = [entry for entry in found if not _CONTAINER.fullmatch(entry.name.lower())]
-    return len([entry for entry in own if any(file.suffix.lower() in ENDINGS for file in entry.iterdir())]) > 1
+    return len([entry for entry in own if any(is_image(file.name) for file in entry.iterdir())]) > 1
 
 
 def _shards(pattern: str, folder: Path, test_share: float) -> Recognised:

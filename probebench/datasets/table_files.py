@@ -13,7 +13,7 @@ from pathlib import Path
 
 from probebench._format import counted, list_some
 from probebench.datasets.columns import IMAGE, LABEL, SPLIT, find_column, guess_column
-from probebench.datasets.folder import ENDINGS
+from probebench.datasets.locate import is_image
 from probebench.errors import DataError
 from probebench.fetch.local import NotOnDisk
 
@@ -65,7 +65,7 @@ def read_table(path: Path, image: str | None = None, label: str | None = None, s
         return _from_columns(path, *_json_lines(path, text), given)
     if kind in TABLES:
         columns, cells = _separated(path, text)
-        if len(columns) == 2 and Path(columns[0]).suffix.lower() in ENDINGS and given == (None, None, None):
+        if len(columns) == 2 and is_image(columns[0]) and given == (None, None, None):
             rows = [Row(name, its_label, "", line) for line, (name, its_label) in [(1, columns), *cells]]
             return _checked(Table(path, rows, (f"{path.name} has no header: its columns are images and labels",)))
         return _from_columns(path, columns, cells, given)
@@ -219,7 +219,7 @@ def _list(path: Path, lines: list[str]) -> Table:
             continue
         for pattern in (r"(.+?)\t+(.+)", r"(.+[^\s,])\s+([^\s/\\]+)", r"(.+),([^,]+)"):
             match = re.fullmatch(pattern, line.strip())
-            if match and Path(match[2]).suffix.lower() not in ENDINGS:  # else a path with a blank
+            if match and not is_image(match[2]):  # else a path with a blank
                 rows.append(Row(match[1].strip(), match[2].strip(), "", number))
                 break
         else:

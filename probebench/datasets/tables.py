@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +75,12 @@ def image_table(
         for (one, _), (folder, _) in zip(parts, located, strict=True)
         if images is None and folder.absolute() != one.path.absolute().parent
     ]
-    said = tuple(Note("info", text) for text in dict.fromkeys(notes))
-    splits = [
-        Split(ImageFiles(folder, files, upright=upright), numbered, notes=said)
+    train_split, test_split = (
+        Split(ImageFiles(folder, files, upright=upright), numbered)
         for (folder, files), numbered in zip(located, numbers, strict=True)
-    ]
-    return names, splits[0], splits[1]
+    )
+    said = tuple(Note("info", text) for text in dict.fromkeys(notes))
+    return names, replace(train_split, notes=said), test_split
 
 
 def metadata_tables(folder: Path, train: str | None = None, test: str | None = None) -> tuple[Path, ...]:

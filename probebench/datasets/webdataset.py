@@ -7,7 +7,7 @@ import json
 import re
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from probebench._format import counted
 from probebench.datasets import Split
 from probebench.datasets.columns import LABEL, guess_column
 from probebench.datasets.encoded import EncodedImages
-from probebench.datasets.folder import ENDINGS
 from probebench.datasets.labels import describe_draw, draw_test_part, number_labels
+from probebench.datasets.locate import is_image
 from probebench.errors import DataError, Note
 from probebench.fetch.local import NotOnDisk
 
@@ -75,11 +75,8 @@ def shards(
         parts = [parts[0].select(np.flatnonzero(chosen).tolist()) for chosen in (~mask, mask)]
         notes.append(describe_draw(train, test_share))
     names, *numbers = number_labels(parts[0].labels, parts[1].labels, classes, (f"{train}", f"{test or train}"))
-    said = tuple(Note("info", text) for text in notes)
-    of_train, of_test = (
-        Split(TarImages(part, upright=upright), own, notes=said) for part, own in zip(parts, numbers, strict=True)
-    )
-    return names, of_train, of_test
+    of_train, of_test = (Split(TarImages(part, upright=upright), own) for part, own in zip(parts, numbers, strict=True))
+    return names, replace(of_train, notes=tuple(Note("info", text) for text in notes)), of_test
 
 
 @dataclass
@@ -192,7 +189,7 @@ def _read(pattern: str | Path, label: str | None) -> _Shards:
                 "images: get it again, or decompress it"
             ) from error
     if not found.places:
-        raise DataError(f"{pattern} has no images ({' '.join(ENDINGS)})")
+        raise DataError(f"{pattern} has no images, which are files with suffixes such as .jpg and .png")
     if alone:
         found.notes.append(f"{pattern}: {counted(alone, 'sample')} without an image left out")
     return found
@@ -214,7 +211,7 @@ def _group(tar: tarfile.TarFile) -> dict[str, _Members]:
 
 
 def _image(file: Path, key: str, members: _Members) -> tarfile.TarInfo | None:
-    images = [ending for ending in members if f".{ending.rpartition('.')[2]}" in ENDINGS]
+    images = [ending for ending in members if is_image(f".{ending}")]
     if len(images) > 1:
         raise DataError(f"{file}: sample {key} has {len(images)} images ({', '.join(images)}); keep one of them")
     return members[images[0]] if images else None

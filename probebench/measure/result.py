@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from probebench._format import counted
@@ -41,8 +41,8 @@ class SweepResult:
         device: torch device of the forward passes
         batch_size: images per forward pass, at the end: memory may have run out
         plan: where features were kept, and the number of passes
-        data_notes: what the reader of the dataset guessed or left out
         shift_distance: of the test images from the model's pretraining data; None if it was not measured
+        data_notes: how the images were found, see `probebench.datasets.Split.notes`
         taps: results by tap
     """
 
@@ -63,10 +63,10 @@ class SweepResult:
     weights_family: str = ""
     weights_left_out: tuple[str, ...] = ()
     weights_copies: str = ""
-    data_notes: tuple[Note, ...] = ()
     batch_size: int = 0
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
+    data_notes: list[Note] = field(default_factory=list)
     taps: dict[Tap, TapResult] = field(default_factory=dict)
 
     @classmethod
@@ -90,8 +90,8 @@ class SweepResult:
             weights_family=prepared.model.family,
             weights_left_out=prepared.model.left_out,
             weights_copies=prepared.model.copies,
-            data_notes=prepared.data.notes,
             plan=plan,
+            data_notes=prepared.data.notes,
         )
 
     def add_extraction(self, features: ExtractedFeatures) -> None:
@@ -106,9 +106,8 @@ class SweepResult:
 
     @property
     def notes(self) -> list[Note]:
-        """Notes for the user on how images and weights were found."""
-        of_data = [replace(note, text=f"dataset {self.dataset.name}: {note.text}") for note in self.data_notes]
-        return [*of_data, *(Note("info", text) for text in self.weights_notes)]
+        """Notes for the user on how the weights and the images were found."""
+        return [*(Note("info", text) for text in self.weights_notes), *self.data_notes]
 
     @property
     def weights_notes(self) -> list[str]:

@@ -154,7 +154,7 @@ class _Choice:
         return Recommendation(
             model=result.model.typed,
             data=self.images.title,
-            note="; ".join(filter(None, [self.images.note, *map(str, result.data_notes), *result.weights_notes])),
+            note="; ".join(filter(None, [self.images.note, *map(str, result.notes)])),
             tap=tap,
             validation=chosen.held_out_accuracy,
             test=chosen.metrics.accuracy,

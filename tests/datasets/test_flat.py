@@ -58,7 +58,9 @@ def test_keys_as_they_are_published(imagenet, name, place):
     assert sorted(order) == [0, 1, 2, 3]
     assert data.test.labels.tolist() == [CLASSES[number] for number in order]
     key = imagenet / name if place == "." else imagenet / place / name
-    assert [note.text for note in data.notes] == [f"classes of the images in {imagenet / 'val'} are those of {key}"]
+    assert [note.text for note in data.train.notes] == [
+        f"classes of the images in {imagenet / 'val'} are those of {key}"
+    ]
 
 
 def test_numbers_of_the_development_kit_need_its_table(imagenet):
@@ -110,5 +112,5 @@ def test_what_is_missing_is_named(imagenet):
         read(imagenet, test="valid")
     key = imagenet / "key.txt"
     key.write_text("\n".join(f"{name} 0" for name in NAMES[:3]))
-    (note,) = read(imagenet, key=key).notes
+    (note,) = read(imagenet, key=key).train.notes
     assert note.text.endswith("key.txt; 1 image that it does not list left out")

@@ -202,7 +202,7 @@ def test_labels_of_other_types_are_numbered_by_their_values(folder, kind, labels
     data = read(folder)
     assert list(data.classes) == classes
     assert data.test.labels.tolist() == numbers
-    assert data.notes == ()
+    assert data.notes == []
 
 
 def test_a_label_that_only_test_images_have_is_named(folder):
@@ -224,7 +224,7 @@ def test_bytes_of_image_files_are_images_whatever_wrote_them(tmp_path):
     assert list(data.classes) == ["eft", "newt"]
     assert data.train.labels.tolist() == [1, 0]
     assert data.train.images[1][0, 0].tolist() == [0, 0, 200]
-    assert [note.text for note in data.notes] == [
+    assert [note.text for note in data.train.notes] == [
         f"{tmp_path / 'newts'}: images are in column 'Img', guessed",
         f"{tmp_path / 'newts'}: labels are in column 'Species', guessed",
     ]
@@ -235,7 +235,7 @@ def test_the_only_column_of_a_type_is_taken_and_said(folder):
         parquet(path, [RED], [1], image="scan", label="kind")
     data = read(folder)
     assert data.train.labels.tolist() == [1]
-    assert "labels are in column 'kind', guessed" in data.notes[1].text
+    assert "labels are in column 'kind', guessed" in data.train.notes[1].text
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_the_split_to_test_on_is_chosen_and_said(folder):
     path.rename(path.with_name("validation-00000-of-00001.parquet"))
     data = read(folder)
     assert data.test.labels.tolist() == [1, 0]
-    assert [note.text for note in data.notes] == [f"{folder} has no split 'test', and is tested on 'validation'"]
+    assert [note.text for note in data.train.notes] == [f"{folder} has no split 'test', and is tested on 'validation'"]
 
 
 def test_a_test_part_is_drawn_where_that_is_asked_for(tmp_path):
@@ -287,7 +287,7 @@ def test_a_test_part_is_drawn_where_that_is_asked_for(tmp_path):
     assert (data.train.labels.tolist().count(0), data.test.labels.tolist()) == (4, [0, 1])
     seen = {tuple(image[0, 0].tolist()) for image in data.test.images}
     assert seen == {(200, 0, 0), (0, 0, 200)}
-    assert "has no test split: 20% of the images of each class, drawn with a fixed seed" in data.notes[0].text
+    assert "has no test split: 20% of the images of each class, drawn with a fixed seed" in data.train.notes[0].text
 
 
 def test_photographs_are_turned_as_in_folders(folder):

@@ -63,7 +63,7 @@ def test_a_table_or_a_list(follow, pytester):
     (pytester.path / "labels.csv").write_text("\n".join(rows))
     result = follow("A table or a list", "my_herbarium")
     result.stdout.fnmatch_lines(
-        ["dataset my_herbarium: labels.csv: images are in column 'image_id' and labels are in *, guessed*"]
+        ["images of my_herbarium: labels.csv: images are in column 'image_id' and labels are in *, guessed*"]
     )
 
 

@@ -19,7 +19,7 @@ def read(train, test=None, **kwargs):
 
 
 def notes(data):
-    return [note.text for note in data.notes]
+    return [note.text for note in data.train.notes]
 
 
 @pytest.fixture

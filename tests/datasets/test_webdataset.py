@@ -35,7 +35,7 @@ def read(train, test=None, **kwargs):
 
 
 def notes(data):
-    return [note.text for note in data.notes]
+    return [note.text for note in data.train.notes]
 
 
 @pytest.fixture
