@@ -50,11 +50,7 @@ def npz(path: str | Path, task: str = CLASSIFICATION.name) -> tuple[list[str], S
     if np.array_equal(arrays[x_train], arrays[x_test]):
         raise DataError(f"{file}: {x_test} is {x_train}; use other images for testing than for fitting the probe")
     images = [_images(file, name, arrays) for name in (x_train, x_test)]
-    notes = [
-        f"{file.name}: {counted(len(arrays[name]), 'image')} of {name} not used"
-        for name in VALIDATION
-        if name in arrays
-    ]
+    notes = [f"{counted(len(arrays[name]), 'image')} of {name} not used" for name in VALIDATION if name in arrays]
     if task != CLASSIFICATION.name:
         said = tuple(Note("info", text) for text in notes)
         parts = zip(images, (y_train, y_test), strict=True)
@@ -65,7 +61,7 @@ def npz(path: str | Path, task: str = CLASSIFICATION.name) -> tuple[list[str], S
         numbers, one_hot = _labels(file, y, arrays[y], len(arrays[x]))
         labels.append(numbers)
         if one_hot:
-            notes.append(f"{file.name}: {y} is one-hot; the class of an image is its column with 1")
+            notes.append(f"{y} is one-hot: the class of an image is its column with 1")
     classes, *numbered = _number(file, (y_train, y_test), labels, arrays.get("classes"))
     train, test = (Split(own, numbers) for own, numbers in zip(images, numbered, strict=True))
     return classes, replace(train, notes=tuple(Note("info", text) for text in notes)), test

@@ -60,7 +60,11 @@ def dataset(
             f"'{test}[80%:]'"
         )
     if config is None and (tables := metadata_tables(Path(repo).expanduser(), train, test)):
-        return image_table(*tables, image=image, label=label, test_share=test_share, upright=upright)
+        classes, of_train, of_test = image_table(
+            *tables, image=image, label=label, test_share=test_share, upright=upright
+        )
+        said = _describe_test_split(repo, test, tables[-1].parent.name if tables[1:] else "test")
+        return classes, replace(of_train, notes=(*of_train.notes, *(Note("info", text) for text in said))), of_test
     try:
         import datasets
     except ImportError:
@@ -77,8 +81,8 @@ def dataset(
         parts, labels = [parts[0].select(own) for own in rows], [[labels[0][row] for row in own] for own in rows]
         where = [f"{where[0]}, {which} images" for which in ("training", "test")]
         notes.append(describe_draw(repo, test_share))
-    elif test is None and splits[1] != "test":
-        notes.append(f"{repo} has no split 'test', and is tested on {splits[1]!r}")
+    else:
+        notes += _describe_test_split(repo, test, splits[1])
     if isinstance(feature, datasets.ClassLabel):
         # All splits use the label names of the README or of the first file.
         classes, numbers = list(feature.names), [np.asarray(own, dtype=np.int64) for own in labels]
@@ -165,6 +169,11 @@ def _choose_splits(
         f"train = '{trained}[:80%]', test = '{trained}[80%:]', or set test_share = 0.2 to test on a fifth of the "
         "images of each class"
     )
+
+
+def _describe_test_split(repo: str, given: str | None, chosen: str) -> list[str]:
+    """Say that another split than the usual one was chosen."""
+    return [] if given is not None or chosen == "test" else [f"{repo} has no split 'test', and is tested on {chosen!r}"]
 
 
 def _load(datasets: Any, repo: str, source: Path, config: str | None, splits: list[str] | None) -> Any:

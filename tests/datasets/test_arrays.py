@@ -73,7 +73,7 @@ def test_medmnist_has_names_of_its_own_labels_in_a_column_and_validation_images(
     assert list(data.classes) == ["0", "1", "2"]
     assert data.train.labels.tolist() == data.test.labels.tolist() == [0, 1, 2, 1]
     assert np.array_equal(data.test.images, OTHERS)
-    assert [note.text for note in data.train.notes] == ["newtmnist.npz: 2 images of val_images not used"]
+    assert [note.text for note in data.train.notes] == ["2 images of val_images not used"]
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.int8, bool])
@@ -81,7 +81,7 @@ def test_one_hot_labels_are_classes_and_the_run_says_so(own, kind):
     hot = np.eye(3, dtype=kind)[NUMBERS]
     data = own(y_train=hot, y_test=hot)
     assert data.train.labels.tolist() == [0, 1, 2, 1]
-    assert data.train.notes[0].text == "mine.npz: y_train is one-hot; the class of an image is its column with 1"
+    assert data.train.notes[0].text == "y_train is one-hot: the class of an image is its column with 1"
     assert list(own(y_train=hot, classes=np.array(["a", "b", "c"])).classes) == ["a", "b", "c"]
 
 

@@ -319,6 +319,17 @@ def test_a_folder_with_metadata_keeps_labels_as_written(tmp_path, monkeypatch, e
     assert list(data.classes) == ["01", "1"]
     assert data.test.labels.tolist() == [0, 1]
     assert data.test.images[1][0, 0].tolist() == [0, 0, 200]
+    assert data.train.notes[-1].text == f"{tmp_path} has no split 'test', and is tested on 'validation'"
+    assert len(read(tmp_path, test="validation").train.notes) == len(data.train.notes) - 1
+
+
+def test_what_save_to_disk_writes(tmp_path):
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["newt", "eft"])})
+    rows = {"image": [{"bytes": each, "path": None} for each in (RED, BLUE)], "label": [1, 0]}
+    split = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict({"train": split, "test": split}).save_to_disk(tmp_path / "newts")
+    data = read(tmp_path / "newts")
+    assert (list(data.classes), data.test.labels.tolist()) == (["newt", "eft"], [1, 0])
 
 
 def test_splits_and_files_that_cannot_be_read_are_named(folder):

@@ -21,8 +21,8 @@ from PIL import ExifTags, Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
-from probebench import Tap, all_taps
-from probebench.catalog import Catalog, ModelSpec
+from probebench import Tap, all_taps, recommend
+from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT
 from probebench.catalog.taps import SITES
 from probebench.cli.main import main
@@ -119,7 +119,24 @@ def test_the_file_says_what_it_is(found, written):
     assert about["protocol"] == "default@2"
     assert about["test"] == found.test.to_json()
     assert about["preprocessing"]["size"] == 32
+    assert about["preprocessing"]["upright"] is True
     assert about["network"]["blocks"] == max(1, found.tap.layer if isinstance(found.tap.layer, int) else 12)
+
+
+def test_images_that_were_not_turned_are_not_turned_by_the_script(tmp_path):
+    data = write_digits(tmp_path / "own" / "train", each=4)
+    write_digits(tmp_path / "own" / "test", each=2, part="test")
+    kwargs = {"root": str(data.parent), "upright": False}
+    spec = DatasetSpec("lying", "probebench.datasets.folder:image_folder", kwargs)
+    found = recommend("glyphvit", spec, device="cpu", jobs=1, budget=1)
+    assert found.export.about["preprocessing"]["upright"] is False
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    image = Image.open(next(data.rglob("*.png")))
+    image.save(tmp_path / "plain.png")
+    image.save(tmp_path / "marked.png", exif=exif)
+    plain, marked = (classify.read_image(tmp_path / f"{name}.png", found.export.about) for name in ("plain", "marked"))
+    assert torch.equal(plain, marked)
 
 
 def test_the_script_says_what_is_missing(written, folder, tmp_path, monkeypatch):
