@@ -89,12 +89,13 @@ def _load(file: Path) -> tuple[Arrays, Sequence[str]]:
 
 def _find_names(file: Path, arrays: Sequence[str]) -> Sequence[str]:
     """Return the names of the four arrays. Raises DataError if some are missing."""
-    lacking = [[name for name in names if name not in arrays] for names in NAMES]
+    written = {name.lower(): name for name in arrays}  # X_train is usual, too
+    lacking = [[name for name in names if name not in written] for names in NAMES]
     fewest = min(range(len(NAMES)), key=lambda at: len(lacking[at]))
     if lacking[fewest]:
         held = ", ".join(arrays) or "nothing"
         raise DataError(f"{file} has no {', '.join(lacking[fewest])} (it has {held}); save it with {SAVE}")
-    return NAMES[fewest]
+    return [written[name] for name in NAMES[fewest]]
 
 
 def _images(file: Path, name: str, arrays: Arrays) -> npt.NDArray[np.uint8]:

@@ -10,11 +10,11 @@ from probebench.errors import DataError, nearest
 
 IMAGE = (
     "image", "file_name", "file", "image_path", "file_path", "path", "image_file", "image_name", "img", "photo",
-    "picture", "image_id", "img_id", "id", "name",
+    "picture", "image_id", "img_id", "id", "id_code", "fname", "name",
 )  # fmt: skip
 LABEL = (
     "label", "labels", "class", "class_name", "target", "category", "label_name", "species", "breed", "diagnosis",
-    "class_id", "class_index", "label_id", "category_id", "fine_label", "cls", "y",
+    "dx", "class_id", "class_index", "label_id", "category_id", "fine_label", "cls", "y",
 )  # fmt: skip
 SPLIT = ("split", "subset", "partition", "set")
 """Names that columns are guessed by, the likelier first, in any case and with any separators."""

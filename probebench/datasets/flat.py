@@ -75,10 +75,10 @@ def is_flat(folder: Path) -> bool:
 
 
 def find_key(base: Path, test: str) -> Path | None:
-    """Return the only file beside or among test images that is named like a key, or None."""
+    """Return the only file that is named like a key, beside or among test images or in ImageNet's development kit."""
     found = [
         path
-        for folder in (base, base / test)
+        for folder in (base, base / test, *base.glob("*devkit*/data"))
         if folder.is_dir()
         for path in sorted(folder.iterdir())
         if re.search(rf"(^|[_\W])({KEY.pattern})$", path.name, re.IGNORECASE) and path.is_file()

@@ -183,6 +183,9 @@ def _load(datasets: Any, repo: str, source: Path, config: str | None, splits: li
             # load_dataset("parquet", ...) would send usage statistics.
             file = {"train": str(source)}
             return datasets.Dataset.from_parquet(file, split=splits) if splits else file
+        if (source / "state.json").is_file():  # a single split that save_to_disk has written
+            saved = {"train": datasets.load_from_disk(str(source))}
+            return [saved[split] for split in splits] if splits else saved
         # A README may refer to files elsewhere, which may change.
         local = datasets.DownloadConfig(local_files_only=True)
         return datasets.load_dataset(str(source), name=config, split=splits, download_config=local)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -41,8 +42,23 @@ def locate(table: Path, names: Sequence[str], images: str | Path | None) -> tupl
         if listing.find(names[0]) is not None:
             return _all(table, listing, names)
         tried.append(folder)
+    for folder in tried:  # paths of another machine
+        listing = _Listing(folder)
+        for shorter in _shortened(names):
+            if listing.find(shorter[0]) is not None:
+                return _all(table, listing, shorter)
     remedy = "name the folder that it is in with images = '...'" if images is None else "correct the folder or the list"
     raise DataError(f"{table} lists {names[0]}, which is not in {list_some(tried)}; {remedy}")
+
+
+def _shortened(names: list[str]) -> Iterator[list[str]]:
+    """Yield the paths without the first, then without the first two folders, and so on, as far as all have the same."""
+    first = names[0].split("/")[:-1]
+    for depth in range(1, len(first) + 1):
+        above = "/".join(first[:depth]) + "/"
+        if not all(name.startswith(above) for name in names):
+            return
+        yield [name.removeprefix(above) for name in names]
 
 
 def _candidates(table: Path) -> Iterator[Path]:
@@ -79,7 +95,8 @@ class _Listing:
         self._files: dict[str, dict[str, list[str]]] = {}
 
     def find(self, name: str) -> str | None:
-        """Return the path of an image: as written, with an ending, or with its ending in another case; else None.
+        """Return the path of an image as written, with an ending, with its ending in another case, or with its accents
+        encoded otherwise; else None.
 
         Raises:
             DataError: if there are several
@@ -87,7 +104,8 @@ class _Listing:
         folder, file = os.path.split(name)
         if folder not in self._files:
             self._files[folder] = self._list(folder)
-        found = self._files[folder].get(file) or self._files[folder].get(_plain(file))
+        known = self._files[folder]
+        found = known.get(file) or known.get(_plain(file)) or known.get(_composed(file))
         if found is None:
             return None
         if len(found) > 1:
@@ -95,14 +113,14 @@ class _Listing:
         return PurePosixPath(folder, found[0]).as_posix()
 
     def _list(self, folder: str) -> dict[str, list[str]]:
-        """Return the files of a folder by name, by name without ending, and by name with the ending in lower case."""
+        """Return the files of a folder by name, and images also by the other ways of writing it."""
         try:
             files = sorted(entry.name for entry in os.scandir(self.root / folder) if not entry.is_dir())
         except OSError:
             return {}
         found: dict[str, list[str]] = {file: [file] for file in files}
         images = [file for file in files if is_image(file)]
-        for key in (_plain, lambda file: os.path.splitext(file)[0]):
+        for key in (_plain, _composed, lambda file: os.path.splitext(file)[0]):
             own: dict[str, list[str]] = {}
             for file in images:
                 own.setdefault(key(file), []).append(file)
@@ -114,3 +132,8 @@ def _plain(file: str) -> str:
     """``IMG_1.jpg`` of ``IMG_1.JPG``."""
     stem, ending = os.path.splitext(file)
     return stem + ending.lower()
+
+
+def _composed(file: str) -> str:
+    """The name with accented letters as one character each (NFC); macOS writes them as two (NFD)."""
+    return unicodedata.normalize("NFC", file)

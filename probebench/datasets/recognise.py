@@ -81,7 +81,7 @@ def _in_folder(folder: Path, test_share: float) -> Recognised | None:
     if (tables := metadata_tables(folder)) and not (has_classes and _problem(tables[0])):
         return _chosen(_TABLE, tables[0], tables[1] if tables[1:] else None, test_share)
     saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    if saved or any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet")):
+    if saved or any(any(folder.glob(depth + "*.parquet")) for depth in ("", "*/", "*/*/")):
         return Recognised(_HF, {"repo": str(folder), "test_share": test_share})
     if tars := [file for file in files if file.suffix == ".tar"]:
         name = find_split({_stem(file) for file in tars}, TRAIN)

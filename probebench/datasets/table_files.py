@@ -51,8 +51,8 @@ def read_table(path: Path, image: str | None = None, label: str | None = None, s
     """Read a file that lists images and labels; the ending of its name decides how.
 
     Args:
-        path: ``.csv``, ``.tsv`` or ``.jsonl`` with named columns; other endings: ``path label`` in each line, or paths
-            alone, of which the folder of each image is its class
+        path: ``.csv``, ``.tsv`` or ``.jsonl`` with named columns; other endings: such a table, or a path and a label in
+            each line, or paths alone, of which the folder of each image is its class
         image, label, split: names of columns; by default they are guessed
 
     Raises:
@@ -69,6 +69,9 @@ def read_table(path: Path, image: str | None = None, label: str | None = None, s
             rows = [Row(name, its_label, "", line) for line, (name, its_label) in [(1, columns), *cells]]
             return _checked(Table(path, rows, (f"{path.name} has no header: its columns are images and labels",)))
         return _from_columns(path, columns, cells, given)
+    columns = re.split(r"[\t,;]", text.strip().splitlines()[0])
+    if guess_column(columns, IMAGE) is not None and guess_column(columns, LABEL) is not None:
+        return _from_columns(path, *_separated(path, text), given)
     return _checked(_list(path, text.splitlines()))
 
 
@@ -217,11 +220,8 @@ def _list(path: Path, lines: list[str]) -> Table:
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        for pattern in (r"(.+?)\t+(.+)", r"(.+[^\s,])\s+([^\s/\\]+)", r"(.+),([^,]+)"):
-            match = re.fullmatch(pattern, line.strip())
-            if match and not is_image(match[2]):  # else a path with a blank
-                rows.append(Row(match[1].strip(), match[2].strip(), "", number))
-                break
+        if (found := _parse(line.strip())) is not None:
+            rows.append(Row(*found, "", number))
         else:
             alone += 1
             rows.append(Row(line.strip(), Path(line.strip().replace("\\", "/")).parent.name, "", number))
@@ -234,6 +234,18 @@ def _list(path: Path, lines: list[str]) -> Table:
             f"{wrong.name[:80]!r}"
         )
     return Table(path, rows, (f"{path.name} has no labels: the folder of each image is its class",))
+
+
+def _parse(line: str) -> tuple[str, str] | None:
+    """Split a line into path and label; None if it has no label."""
+    if match := re.fullmatch(r"\d+\t(\d+)(\.0+)?\t(.+)", line):  # MXNet: number, label, path
+        return match[3], match[1]
+    for pattern in (r"(.+?)\t+(.+)", r"(.+[^\s,])\s+([^\s/\\]+)", r"(.+),([^,]+)"):
+        if (match := re.fullmatch(pattern, line)) and not is_image(match[2]):  # a path may have blanks
+            return match[1].strip(), match[2].strip()
+    if match := re.fullmatch(r"([^\s/\\,]+)[\t,]\s*(.+)", line):  # the label first
+        return match[2], match[1]
+    return None
 
 
 def _checked(table: Table) -> Table:

@@ -213,7 +213,10 @@ def _group(tar: tarfile.TarFile) -> dict[str, _Members]:
 def _image(file: Path, key: str, members: _Members) -> tarfile.TarInfo | None:
     images = [ending for ending in members if is_image(f".{ending}")]
     if len(images) > 1:
-        raise DataError(f"{file}: sample {key} has {len(images)} images ({', '.join(images)}); keep one of them")
+        raise DataError(
+            f"{file}: sample {key} has {len(images)} images ({', '.join(images)}); keep one of them. A name ends "
+            "at its first dot"
+        )
     return members[images[0]] if images else None
 
 
@@ -228,7 +231,7 @@ def _guess_label(file: Path, key: str, tar: tarfile.TarFile, members: _Members) 
             return f"json:{name}"
     raise DataError(
         f"{file}: sample {key} has {', '.join(members)}, but no label ({', '.join(LABELS)}); name the ending of the "
-        "files with labels, as in label = 'txt' or label = 'json:species'"
+        "files with labels, as in label = 'txt' or label = 'json:species'. If its folders are classes, unpack the file"
     )
 
 

@@ -85,6 +85,11 @@ def test_one_hot_labels_are_classes_and_the_run_says_so(own, kind):
     assert list(own(y_train=hot, classes=np.array(["a", "b", "c"])).classes) == ["a", "b", "c"]
 
 
+def test_a_capital_x_is_usual_too(tmp_path):
+    np.savez(tmp_path / "x.npz", X_train=IMAGES, y_train=NUMBERS, X_test=OTHERS, y_test=NUMBERS)
+    assert np.array_equal(load(spec(tmp_path / "x.npz")).test.images, OTHERS)
+
+
 def test_strings_stay_as_they_are_written(own):
     names = np.array([b"01", b"1", b"2", b"1"])
     data = own(y_train=names, y_test=names.astype(str))

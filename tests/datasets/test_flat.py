@@ -74,7 +74,12 @@ def test_numbers_of_the_development_kit_need_its_table(imagenet):
     order = [(1, SYNSETS[1], "b"), (2, SYNSETS[2], "c"), (3, SYNSETS[0], "a"), (4, "n00000000", "above all")]
     savemat(imagenet / "meta.mat", {"synsets": np.array(order, dtype=kind)})
     assert read(imagenet).test.labels.tolist() == [2, 1, 0, 2]
-    (imagenet / "meta.mat").write_bytes(b"nothing")
+    kit = imagenet / "ILSVRC2012_devkit_t12" / "data"
+    kit.mkdir(parents=True)
+    for name in (key.name, "meta.mat"):
+        (imagenet / name).rename(kit / name)
+    assert read(imagenet).test.labels.tolist() == [2, 1, 0, 2]
+    (kit / "meta.mat").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"meta\.mat is not the one of ImageNet's development kit"):
         read(imagenet)
 

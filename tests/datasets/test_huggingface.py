@@ -330,6 +330,11 @@ def test_what_save_to_disk_writes(tmp_path):
     datasets.DatasetDict({"train": split, "test": split}).save_to_disk(tmp_path / "newts")
     data = read(tmp_path / "newts")
     assert (list(data.classes), data.test.labels.tolist()) == (["newt", "eft"], [1, 0])
+    datasets.concatenate_datasets([split] * 3).save_to_disk(tmp_path / "one")
+    data = read(tmp_path / "one", test_share=0.3)
+    assert (sorted(data.train.labels.tolist()), sorted(data.test.labels.tolist())) == ([0, 0, 1, 1], [0, 1])
+    with pytest.raises(DataError, match=r"one has no test split; it has train: name one .* or set test_share = 0.2"):
+        read(tmp_path / "one")
 
 
 def test_splits_and_files_that_cannot_be_read_are_named(folder):

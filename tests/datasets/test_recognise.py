@@ -102,9 +102,9 @@ def test_hugging_face_metadata(images):
     assert read(images)[1] == {"train": "metadata.csv"}
 
 
-@pytest.mark.parametrize("place", [".", "data"])
+@pytest.mark.parametrize("place", [".", "data", "default/train"])
 def test_parquet_and_what_save_to_disk_writes(tmp_path, place):
-    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
     (tmp_path / place / "train.parquet").touch()
     found = recognise(tmp_path, SHARE)
     assert (found.reader, found.kwargs["repo"]) == ("probebench.datasets.huggingface:dataset", str(tmp_path))

@@ -75,6 +75,10 @@ def test_two_tables_with_a_header(flowers):
         ("t.txt", ["images/0.jpg a", "images/1.jpg b"]),
         ("t.txt", ["# of flowers", "images/0.jpg\ta", "", "images/1.jpg\tb"]),
         ("t.lst", ["images/0.jpg, a", "images/1.jpg,b"]),
+        ("t.txt", ["image\tlabel\tsize", "images/0.jpg\ta\t20", "images/1.jpg\tb\t21"]),
+        ("t.txt", ["a,images/0.jpg", "b,images/1.jpg"]),
+        ("t.csv", ["image,label", "/home/me/images/0.jpg,a", "/home/me/images/1.jpg,b"]),
+        ("t.txt", ["flowers/images/0.jpg a", "flowers/images/1.jpg b"]),
     ],
 )
 def test_tables_and_lists_as_people_write_them(flowers, name, lines):
@@ -189,6 +193,22 @@ def test_images_are_found_beside_the_table_above_it_and_where_the_user_says(flow
                 read(path, test)
         assert widths(read(path, test, images=flowers / "images").train) == [0]
         assert place.name == "deep" or widths(read(path, test).train) == [0]
+
+
+def test_lists_of_mxnet_have_a_number_first(flowers):
+    test = table(flowers / "test.lst", "0\t7.000000\timages/2.jpg")
+    data = read(table(flowers / "train.lst", "0\t10.000000\timages/0.jpg", "1\t7.000000\timages/1.jpg"), test)
+    assert (list(data.classes), data.train.labels.tolist()) == (["7", "10"], [1, 0])
+    assert data.test.labels.tolist() == [0]
+
+
+def test_accents_may_be_encoded_in_either_way(flowers):
+    composed, decomposed = "gänseblümchen.jpg", "ga\u0308nseblu\u0308mchen.jpg"
+    test = table(flowers / "test.txt", "images/1.jpg a")
+    for on_disk, written in ((composed, decomposed), (decomposed, composed)):
+        jpeg(flowers / "images" / on_disk, "white", (25, 16))
+        assert widths(read(table(flowers / "t.csv", "file,label", f"{written},a"), test).train) == [5]
+        (flowers / "images" / on_disk).unlink()
 
 
 def test_a_folder_that_is_named_like_the_table_comes_first(flowers):
