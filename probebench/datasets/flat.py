@@ -14,7 +14,7 @@ from probebench.datasets.columns import TEST, find_split
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.folder import class_folders, read_split
 from probebench.datasets.labels import number_labels
-from probebench.datasets.locate import is_image, locate
+from probebench.datasets.locate import Locator, is_image
 from probebench.datasets.table_files import TABLES, read_table, read_text
 from probebench.errors import DataError, Note
 from probebench.fetch.local import NotOnDisk
@@ -112,7 +112,7 @@ def _read_key(key: Path, folder: Path, classes: Sequence[str]) -> tuple[list[str
     else:
         rows = read_table(key).rows
         names, labels = [row.name for row in rows], [row.label for row in rows]
-    _, files = locate(key, names, folder)
+    _, files = Locator(folder).locate(key, names)
     return files, _as_classes(key, labels, classes)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from probebench._format import counted, list_some
 from probebench.datasets.folder import ENDINGS
@@ -14,41 +14,47 @@ from probebench.errors import DataError
 
 def is_image(name: str) -> bool:
     """Return whether a file is named like an image."""
-    return name.lower().endswith(tuple(ENDINGS))
+    return os.path.splitext(name)[1].lower() in ENDINGS
 
 
-def locate(table: Path, names: Sequence[str], images: str | Path | None) -> tuple[Path, list[str]]:
-    """Return a folder, and the path of each listed image relative to it, with forward slashes.
+class Locator:
+    """Finds listed images. Each folder is listed once: tables are long, and disks may be remote.
 
     Args:
-        table: the file that lists them
-        names: paths as written; they may lack the ending
-        images: the folder that they are relative to; by default that of the table, a folder beside it, or one above
-
-    Raises:
-        DataError: if some are missing; the message has their number
+        images: the folder that paths are relative to; by default that of the table, a folder beside it, or one above
     """
-    names = [name.replace("\\", "/").removeprefix("./") for name in names]
-    if images is not None:
-        folder = Path(images).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"{folder} is not a folder; correct images")
-        folders = iter([folder])
-    else:
-        folders = _candidates(table)
-    tried: list[Path] = []
-    for folder in folders:
-        listing = _Listing(folder)
-        if listing.find(names[0]) is not None:
-            return _all(table, listing, names)
-        tried.append(folder)
-    for folder in tried:  # paths of another machine
-        listing = _Listing(folder)
-        for shorter in _shortened(names):
-            if listing.find(shorter[0]) is not None:
-                return _all(table, listing, shorter)
-    remedy = "name the folder that it is in with images = '...'" if images is None else "correct the folder or the list"
-    raise DataError(f"{table} lists {names[0]}, which is not in {list_some(tried)}; {remedy}")
+
+    def __init__(self, images: str | Path | None = None) -> None:
+        self._images = None if images is None else Path(images).expanduser()
+        self._listings: dict[Path, _Listing] = {}
+
+    def locate(self, table: Path, names: Sequence[str]) -> tuple[Path, list[str]]:
+        """Return a folder, and the path of each listed image relative to it, with forward slashes.
+
+        Args:
+            table: the file that lists them
+            names: paths as written; they may lack the ending, or begin with folders of another machine
+
+        Raises:
+            DataError: if some are missing; the message has their number
+        """
+        names = [name.replace("\\", "/").removeprefix("./") for name in names]
+        if self._images is not None and not self._images.is_dir():
+            raise DataError(f"{self._images} is not a folder; correct images")
+        tried: list[Path] = []
+        for folder in _candidates(table) if self._images is None else [self._images]:
+            if self._listing(folder).find(names[0]) is not None:
+                return _all(table, self._listing(folder), names)
+            tried.append(folder)
+        for folder in tried:
+            for shorter in _shortened(names):
+                if self._listing(folder).find(shorter[0]) is not None:
+                    return _all(table, self._listing(folder), shorter)
+        remedy = "correct the folder or the list" if self._images else "name its folder with images = '...'"
+        raise DataError(f"{table} lists {names[0]}, which is not in {list_some(tried)}; {remedy}")
+
+    def _listing(self, folder: Path) -> _Listing:
+        return self._listings.setdefault(folder, _Listing(folder))
 
 
 def _shortened(names: list[str]) -> Iterator[list[str]]:
@@ -88,11 +94,12 @@ def _all(table: Path, listing: _Listing, names: list[str]) -> tuple[Path, list[s
 
 
 class _Listing:
-    """The files below a folder. Each folder is listed once: tables are long, and disks may be remote."""
+    """The files below a folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._files: dict[str, dict[str, list[str]]] = {}
+        self._files: dict[str, set[str]] = {}
+        self._variants: dict[str, dict[str, list[str]]] = {}
 
     def find(self, name: str) -> str | None:
         """Return the path of an image as written, with an ending, with its ending in another case, or with its accents
@@ -104,28 +111,33 @@ class _Listing:
         folder, file = os.path.split(name)
         if folder not in self._files:
             self._files[folder] = self._list(folder)
-        known = self._files[folder]
-        found = known.get(file) or known.get(_plain(file)) or known.get(_composed(file))
+        if file in self._files[folder]:
+            return name
+        if folder not in self._variants:
+            self._variants[folder] = _variants(self._files[folder])
+        variants = self._variants[folder]
+        found = variants.get(file) or variants.get(_plain(file)) or variants.get(_composed(file))
         if found is None:
             return None
         if len(found) > 1:
             raise DataError(f"{self.root / folder} has {list_some(found)}: write the ending of {name!r} in the table")
-        return PurePosixPath(folder, found[0]).as_posix()
+        return os.path.join(folder, found[0])
 
-    def _list(self, folder: str) -> dict[str, list[str]]:
-        """Return the files of a folder by name, and images also by the other ways of writing it."""
+    def _list(self, folder: str) -> set[str]:
         try:
-            files = sorted(entry.name for entry in os.scandir(self.root / folder) if not entry.is_dir())
+            return {entry.name for entry in os.scandir(self.root / folder) if not entry.is_dir()}
         except OSError:
-            return {}
-        found: dict[str, list[str]] = {file: [file] for file in files}
-        images = [file for file in files if is_image(file)]
-        for key in (_plain, _composed, lambda file: os.path.splitext(file)[0]):
-            own: dict[str, list[str]] = {}
-            for file in images:
-                own.setdefault(key(file), []).append(file)
-            found = own | found
-        return found
+            return set()
+
+
+def _variants(files: Iterable[str]) -> dict[str, list[str]]:
+    """Return images by the other ways of writing their names."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(files):
+        if is_image(file):
+            for name in {_plain(file), _composed(file), os.path.splitext(file)[0]}:
+                found.setdefault(name, []).append(file)
+    return found
 
 
 def _plain(file: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from probebench._format import list_some
 from probebench.datasets.columns import TEST, TRAIN, find_split
 from probebench.datasets.flat import find_key, is_flat
-from probebench.datasets.locate import is_image, locate
+from probebench.datasets.locate import Locator, is_image
 from probebench.datasets.table_files import LISTS, TABLES, read_table
 from probebench.datasets.tables import metadata_tables
 from probebench.errors import DataError
@@ -139,7 +139,7 @@ def _choose_table(folder: Path, files: Iterable[Path], test_share: float) -> Rec
 def _problem(file: Path) -> DataError | None:
     """Return why a file is no table of images that exist, or None."""
     try:
-        locate(file, [read_table(file).rows[0].name], None)
+        Locator().locate(file, [read_table(file).rows[0].name])
     except DataError as error:
         return error
     return None

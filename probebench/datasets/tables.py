@@ -13,7 +13,7 @@ from probebench.datasets import Split
 from probebench.datasets.columns import TEST, TRAIN, find_split
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.labels import describe_draw, draw_test_part, number_labels
-from probebench.datasets.locate import locate
+from probebench.datasets.locate import Locator
 from probebench.datasets.table_files import Row, Table, read_table
 from probebench.errors import DataError, Note
 
@@ -69,7 +69,8 @@ def image_table(
         where = f"{path}, training images", f"{path}, test images"
     labels = [[row.label for row in rows] for _, rows in parts]
     names, *numbers = number_labels(labels[0], labels[1], classes, where)
-    located = [locate(one.path, [row.name for row in rows], images) for one, rows in parts]
+    locator = Locator(images)
+    located = [locator.locate(one.path, [row.name for row in rows]) for one, rows in parts]
     notes += [
         f"the images of {one.path.name} are in {folder}"
         for (one, _), (folder, _) in zip(parts, located, strict=True)

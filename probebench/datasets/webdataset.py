@@ -211,7 +211,7 @@ def _group(tar: tarfile.TarFile) -> dict[str, _Members]:
 
 
 def _image(file: Path, key: str, members: _Members) -> tarfile.TarInfo | None:
-    images = [ending for ending in members if is_image(f".{ending}")]
+    images = [ending for ending in members if is_image(f"image.{ending}")]
     if len(images) > 1:
         raise DataError(
             f"{file}: sample {key} has {len(images)} images ({', '.join(images)}); keep one of them. A name ends "

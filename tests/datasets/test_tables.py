@@ -188,7 +188,7 @@ def test_images_are_found_beside_the_table_above_it_and_where_the_user_says(flow
         path = table(place / "t.txt", "0.jpg a")
         if place.name == "deep":
             with pytest.raises(
-                DataError, match=r"lists 0\.jpg, which is not in .*/deep, .*; name the folder .* images = "
+                DataError, match=r"lists 0\.jpg, which is not in .*/deep, .*; name its folder with images = "
             ):
                 read(path, test)
         assert widths(read(path, test, images=flowers / "images").train) == [0]
@@ -258,7 +258,7 @@ def test_absolute_paths_do_not_tie_a_baseline_to_a_machine(flowers, tmp_path_fac
             ["image,label", "0,a", "99,a", "98,b"],
             r"2 images of 3 in .*t\.csv are not in .*, the first 99; copy",
         ),
-        ("t.csv", ["image,label", "99,a"], r"lists 99, which is not in .*; name the folder that it is in with images"),
+        ("t.csv", ["image,label", "99,a"], r"lists 99, which is not in .*; name its folder with images"),
         (
             "t.csv",
             ["image,label", "0,0.5", "1,2"],
