@@ -6,6 +6,7 @@ import hashlib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,19 @@ class EncodedImages(ABC):
 
     def content(self) -> Iterator[bytes]:
         """Yield bytes that identify each image without decoding it: its SHA-256, and a mark if it is rotated."""
-        for index in range(len(self)):
-            data = self.encoded(index)
-            yield hashlib.sha256(data).digest() + (b"\0" if self.upright and _has_orientation(data) else b"")
+        for index, known in enumerate(self._known):
+            if known is None:
+                data = self.encoded(index)
+                known = hashlib.sha256(data).digest() + (b"\0" if self.upright and _has_orientation(data) else b"")
+                self._known[index] = known
+            yield known
+
+    def digests(self, rows: npt.NDArray[np.int64], /) -> list[bytes]:
+        """Return the SHA-256 of the bytes of some images."""
+        known = list(self.content())
+        return [known[row][:32] for row in rows]
+
+    @cached_property
+    def _known(self) -> list[bytes | None]:
+        """What `content` yields, of the images that were read: digests are asked for several times."""
+        return [None] * len(self)

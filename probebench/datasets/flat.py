@@ -126,8 +126,9 @@ def _as_classes(key: Path, labels: list[str], classes: Sequence[str]) -> list[st
     meta = key.with_name("meta.mat")
     if not meta.is_file():
         raise DataError(
-            f"{key} has numbers from 1, whose order is that of ImageNet's development kit and not of the class "
-            f"folders; put its file meta.mat into {key.parent}, or use a key with the names of class folders"
+            f"{key} has numbers from {min(numbers)}: numbers of class folders begin with 0, and those of ImageNet's "
+            f"development kit have another order; put its file meta.mat into {key.parent}, or use a key with the names "
+            "of class folders"
         )
     from scipy.io import loadmat
 

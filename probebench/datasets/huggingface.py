@@ -59,7 +59,8 @@ def dataset(
             f"{repo}: train and test are both {test!r}; slice the split, as in train = '{test}[:80%]', test = "
             f"'{test}[80%:]'"
         )
-    if config is None and (tables := metadata_tables(Path(repo).expanduser(), train, test)):
+    source = _find_source(repo, revision)
+    if config is None and (tables := metadata_tables(source, train, test)):
         classes, of_train, of_test = image_table(
             *tables, image=image, label=label, test_share=test_share, upright=upright
         )
@@ -69,7 +70,6 @@ def dataset(
         import datasets
     except ImportError:
         raise ProbebenchError(f"reading {repo} needs the library datasets: pip install 'probebench[hf]'") from None
-    source = _find_source(repo, revision)
     splits = _choose_splits(datasets, repo, source, config, train, test, bool(test_share))
     parts = _load(datasets, repo, source, config, splits)
     image, label, notes = _choose_columns(datasets, repo, parts[0].features, image, label)
@@ -138,8 +138,10 @@ def _find_source(repo: str, revision: str | None) -> Path:
             f"{repo} needs a revision, the 40 hexadecimal digits of a commit, got {revision!r}; "
             "the content of a branch or a tag may change"
         )
-    from huggingface_hub import snapshot_download
-
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise ProbebenchError(f"reading {repo} needs the library datasets: pip install 'probebench[hf]'") from None
     try:
         return Path(snapshot_download(repo, repo_type="dataset", revision=revision, local_files_only=True))
     except Exception as error:  # the errors differ between versions

@@ -93,7 +93,7 @@ def metadata_tables(folder: Path, train: str | None = None, test: str | None = N
     Returns:
         one file for all splits, or that of train and, if there is one, that of test; empty if there are none
     """
-    if not folder.is_dir():
+    if not folder.is_dir() or _has_configurations(folder):
         return ()
     whole, *of_splits = [folder, *(entry for entry in sorted(folder.iterdir()) if entry.is_dir())]
     found = {place: place / name for name in METADATA for place in (whole, *of_splits) if (place / name).is_file()}
@@ -104,6 +104,15 @@ def metadata_tables(folder: Path, train: str | None = None, test: str | None = N
     if trained not in named or (test is not None and test not in named):
         return ()
     return (named[trained], named[tested]) if tested is not None else (named[trained],)
+
+
+def _has_configurations(folder: Path) -> bool:
+    """Return whether the README of a Hugging Face folder says which files are which split."""
+    readme = folder / "README.md"
+    if not readme.is_file():
+        return False
+    text = readme.read_text(encoding="utf-8", errors="replace")
+    return text.startswith("---") and "\nconfigs:" in text.split("\n---", 1)[0]
 
 
 def _divide(table: Table, column: str | None, share: float) -> tuple[list[Row], list[Row], str]:

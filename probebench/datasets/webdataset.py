@@ -20,6 +20,7 @@ from probebench.datasets.columns import LABEL, guess_column
 from probebench.datasets.encoded import EncodedImages
 from probebench.datasets.labels import describe_draw, draw_test_part, number_labels
 from probebench.datasets.locate import is_image
+from probebench.datasets.table_files import read_text
 from probebench.errors import DataError, Note
 from probebench.fetch.local import NotOnDisk
 
@@ -68,13 +69,13 @@ def shards(
         parts.append(_read(test, parts[0].label))
     notes = list(dict.fromkeys(note for part in parts for note in part.notes))
     if classes is None and (file := _names_file(parts[0].files[0])) is not None:
-        classes = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        classes = [line.strip() for line in read_text(file).splitlines() if line.strip()]
         notes.append(f"names of classes are those of {file}")
     if test is None:
         mask = draw_test_part(parts[0].labels, test_share, train)
         parts = [parts[0].select(np.flatnonzero(chosen).tolist()) for chosen in (~mask, mask)]
         notes.append(describe_draw(train, test_share))
-    names, *numbers = number_labels(parts[0].labels, parts[1].labels, classes, (f"{train}", f"{test or train}"))
+    names, *numbers = number_labels(parts[0].labels, parts[1].labels, classes, (str(train), str(test or train)))
     of_train, of_test = (Split(TarImages(part, upright=upright), own) for part, own in zip(parts, numbers, strict=True))
     return names, replace(of_train, notes=tuple(Note("info", text) for text in notes)), of_test
 

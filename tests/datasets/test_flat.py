@@ -67,7 +67,7 @@ def test_numbers_of_the_development_kit_need_its_table(imagenet):
     key = imagenet / "ILSVRC2012_validation_ground_truth.txt"
     key.write_text("2\n1\n3\n2\n")
     with pytest.raises(
-        DataError, match=r"truth\.txt has numbers from 1, whose order is .*; put its file meta\.mat into"
+        DataError, match=r"truth\.txt has numbers from 1: .* have another order; put its file meta\.mat into"
     ):
         read(imagenet)
     kind = [("ILSVRC2012_ID", object), ("WNID", object), ("words", object)]

@@ -323,6 +323,21 @@ def test_a_folder_with_metadata_keeps_labels_as_written(tmp_path, monkeypatch, e
     assert len(read(tmp_path, test="validation").train.notes) == len(data.train.notes) - 1
 
 
+def test_a_readme_that_names_the_files_of_splits_is_followed(tmp_path):
+    folder = tmp_path / "newts"
+    for place, content in (("one", RED), ("two", BLUE)):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "a.png").write_bytes(content)
+        (folder / place / "metadata.csv").write_text("file_name,label\na.png,eft\n")
+    (folder / "train").mkdir()
+    (folder / "train" / "metadata.csv").write_text("file_name,label\nnone.png,eft\n")
+    files = "".join(f"  - split: {split}\n    path: {at}/*\n" for split, at in (("train", "one"), ("test", "two")))
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    data = read(folder)
+    assert data.train.images[0][0, 0].tolist() == [200, 0, 0]
+    assert data.test.images[0][0, 0].tolist() == [0, 0, 200]
+
+
 def test_what_save_to_disk_writes(tmp_path):
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["newt", "eft"])})
     rows = {"image": [{"bytes": each, "path": None} for each in (RED, BLUE)], "label": [1, 0]}
@@ -364,7 +379,10 @@ def test_code_in_a_repository_is_not_run(tmp_path, capsys):
     assert "run" not in capsys.readouterr().out.split()
 
 
-def test_without_the_library_the_error_says_what_to_install(monkeypatch):
+def test_without_the_library_the_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ProbebenchError, match=r"pip install 'probebench\[hf\]'"):
+        read(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ProbebenchError, match=r"pip install 'probebench\[hf\]'"):
         read("someone/newts", revision=COMMIT)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
 import tarfile
 
+import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
@@ -118,6 +120,13 @@ def test_photographs_are_turned_and_the_digest_sees_it_and_bytes_labels_and_orde
             assert as_stored.train.images[0].shape == (9, 12, 3)
             digests.append(as_stored.train.digest)
     assert len(set(digests)) == 5
+
+
+def test_bytes_are_compared_without_names_and_turning(newts):
+    images = read(newts / "train-*.tar", newts / "test-00.tar").train.images
+    first, second, third = images.digests(np.array([0, 3, 1]))
+    assert first == second != third
+    assert first == hashlib.sha256(RED).digest()
 
 
 def test_samples_without_an_image_are_counted(tmp_path):
