@@ -138,7 +138,7 @@ def test_a_network_is_no_model_and_the_error_says_how_it_becomes_one(call):
 
 
 @pytest.mark.parametrize(
-    ("call", "what"), [(run_sweep, "dataset must be a name"), (recommend, "data must be a folder")]
+    ("call", "what"), [(run_sweep, "dataset must be a name"), (recommend, "data must be a path")]
 )
 def test_data_of_another_kind_is_told(call, what):
     with pytest.raises(ProbebenchError, match=f"{what}.* or a DatasetSpec, got list"):
