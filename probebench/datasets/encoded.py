@@ -6,7 +6,6 @@ import hashlib
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,7 @@ class EncodedImages(ABC):
 
     def __init__(self, *, upright: bool) -> None:
         self.upright = upright
+        self._known: dict[int, bytes] = {}
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -45,19 +45,17 @@ class EncodedImages(ABC):
 
     def content(self) -> Iterator[bytes]:
         """Yield bytes that identify each image without decoding it: its SHA-256, and a mark if it is rotated."""
-        for index, known in enumerate(self._known):
-            if known is None:
-                data = self.encoded(index)
-                known = hashlib.sha256(data).digest() + (b"\0" if self.upright and _has_orientation(data) else b"")
-                self._known[index] = known
-            yield known
+        for index in range(len(self)):
+            yield self._identify(index)
 
     def digests(self, rows: npt.NDArray[np.int64], /) -> list[bytes]:
         """Return the SHA-256 of the bytes of some images."""
-        known = list(self.content())
-        return [known[row][:32] for row in rows]
+        return [self._identify(index)[:32] for index in rows.tolist()]
 
-    @cached_property
-    def _known(self) -> list[bytes | None]:
-        """What `content` yields, of the images that were read: digests are asked for several times."""
-        return [None] * len(self)
+    def _identify(self, index: int) -> bytes:
+        """Read an image, once in the life of this object."""
+        if index not in self._known:
+            data = self.encoded(index)
+            rotated = b"\0" if self.upright and _has_orientation(data) else b""
+            self._known[index] = hashlib.sha256(data).digest() + rotated
+        return self._known[index]

@@ -52,7 +52,7 @@ def recognise(path: Path, test_share: float) -> Recognised | None:
         None for a folder that holds none of the formats, such as one with a folder per class
 
     Raises:
-        DataError: for a file of no format that is read, and for tables in a folder none of which can be used
+        DataError: for a file of no format that is read
     """
     if path.is_dir():
         return _in_folder(path, test_share)
@@ -73,7 +73,7 @@ def recognise(path: Path, test_share: float) -> Recognised | None:
 
 
 def _in_folder(folder: Path, test_share: float) -> Recognised | None:
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    files = [entry for entry in folder.iterdir() if entry.is_file()]
     places = [entry.name for entry in folder.iterdir() if entry.is_dir()]
     trained, tested = find_split(places, TRAIN), find_split(places, TEST)
     split = trained == "train" and _holds_classes(folder / trained)
@@ -95,7 +95,16 @@ def _in_folder(folder: Path, test_share: float) -> Recognised | None:
     arrays = [file for file in files if file.suffix == ".npz"]
     if len(arrays) == 1:
         return Recognised(_NPZ, {"path": str(arrays[0])})
-    return _choose_table(folder, [file for file in files if file.suffix.lower() in (*TABLES, *LISTS)], test_share)
+    chosen = _choose_table(folder, test_share)
+    return chosen if isinstance(chosen, Recognised) else None
+
+
+def explain_tables(folder: Path) -> DataError | None:
+    """Return why the tables in a folder cannot be used; None if there are none, or if it has class folders."""
+    if not folder.is_dir() or _holds_classes(folder):
+        return None
+    chosen = _choose_table(folder, 0.0)
+    return chosen if isinstance(chosen, DataError) else None
 
 
 def _holds_classes(folder: Path) -> bool:
@@ -115,23 +124,21 @@ def _shards(pattern: str, folder: Path, test_share: float) -> Recognised:
     return _chosen(_SHARDS, train, None, test_share)
 
 
-def _choose_table(folder: Path, files: Iterable[Path], test_share: float) -> Recognised | None:
-    """The reader of the tables or lists in a folder, if it has some.
+def _choose_table(folder: Path, test_share: float) -> Recognised | DataError | None:
+    """Choose among the tables and lists in a folder.
 
-    Raises:
-        DataError: if there are several and it is not clear which to train on, or none can be used
+    Returns:
+        the reader; or an error if it is not clear which to train on, or no table can be used; None if there are none
     """
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (*TABLES, *LISTS))
     found = {file: _problem(file) for file in files}
     usable = [file for file, problem in found.items() if problem is None]
-    errors = [problem for file, problem in found.items() if problem is not None and file.suffix.lower() in TABLES]
-    if not usable:
-        if errors:  # lists are not counted: any text may be beside images
-            raise errors[0]
-        return None
+    if not usable:  # lists do not count: any text may be beside images
+        return next((found[file] for file in files if file.suffix.lower() in TABLES), None)
     trained = sorted((file for file in usable if find_split([_stem(file)], TRAIN)), key=_preference)
     if not trained and len(usable) > 1:
         names = list_some(file.name for file in usable)
-        raise DataError(f"{folder} has several tables ({names}); pass the one to train on, as --data {usable[0]}")
+        return DataError(f"{folder} has several tables ({names}); pass the one to train on, as --data {usable[0]}")
     chosen = trained[0] if trained else usable[0]
     return _chosen(_TABLE, chosen, _counterpart(chosen, usable), test_share)
 

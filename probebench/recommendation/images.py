@@ -17,7 +17,7 @@ from probebench.catalog.catalog import DATASETS_LISTED
 from probebench.datasets import Split
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.folder import class_folders, images_of, splits_in
-from probebench.datasets.recognise import recognise
+from probebench.datasets.recognise import explain_tables, recognise
 from probebench.errors import DataError, UnknownName, unknown
 
 TEST_SHARE = 0.2
@@ -64,7 +64,12 @@ def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
             spec = DatasetSpec(name, found.reader, found.kwargs)
             _check_classes(datasets.load(spec), folder)
             return Images(spec, str(data), found.note)
-        return _resolve_folder(folder, name, str(data))
+        try:
+            return _resolve_folder(folder, name, str(data))
+        except DataError as error:
+            if (problem := explain_tables(folder)) is not None:
+                raise problem from error
+            raise
     if isinstance(data, Path) or "/" in data or "\\" in data:
         raise DataError(f"{data} does not exist; pass a folder or a file, or the name of a dataset")
     try:

@@ -7,7 +7,7 @@ import pytest
 
 from probebench.catalog import DatasetSpec
 from probebench.datasets import load
-from probebench.datasets.recognise import recognise
+from probebench.datasets.recognise import explain_tables, recognise
 from probebench.errors import DataError
 from tests.datasets.ondisk import encoded, fill, jpeg
 from tests.datasets.test_tables import table
@@ -172,19 +172,22 @@ def test_files_of_other_kinds_are_refused(tmp_path, name, message):
 
 
 def test_tables_that_cannot_be_used_say_why(images):
+    assert explain_tables(images) is None
     table(images / "labels.csv", "image,edema,mass", "0,1,1", "1,0,1")
-    with pytest.raises(DataError, match=r"labels\.csv has 2 columns of 0 and 1, and 1 image with several"):
-        recognise(images, SHARE)
+    assert recognise(images, SHARE) is None
+    assert "labels.csv has 2 columns of 0 and 1, and 1 image with several" in str(explain_tables(images))
     table(images / "labels.csv", "colour", "red")
-    with pytest.raises(DataError, match=r"labels\.csv has no column that is named like images are; it has colour"):
-        recognise(images, SHARE)
+    assert recognise(images, SHARE) is None
+    assert "labels.csv has no column that is named like images are; it has colour" in str(explain_tables(images))
     table(images / "notes.txt", "0.jpg a", "1.jpg b")
     with pytest.raises(DataError, match=r"notes\.txt has no class with two images, so none can be drawn for testing"):
         read(images)
     table(images / "notes.txt", *rows(0, 4, separator=" "))
     assert read(images)[1] == {"train": "notes.txt"}
     table(images / "more.txt", "0.jpg a")
-    with pytest.raises(
-        DataError, match=r"has several tables \(more\.txt, notes\.txt\); pass the one to train on, as --d"
-    ):
-        recognise(images, SHARE)
+    assert recognise(images, SHARE) is None
+    assert "has several tables (more.txt, notes.txt); pass the one to train on, as --data" in str(
+        explain_tables(images)
+    )
+    fill(images, ".", ["cat", "dog"])
+    assert explain_tables(images) is None

@@ -137,9 +137,7 @@ def test_a_network_is_no_model_and_the_error_says_how_it_becomes_one(call):
         call(torch.nn.Linear(2, 2), NOISE)
 
 
-@pytest.mark.parametrize(
-    ("call", "what"), [(run_sweep, "dataset must be a name"), (recommend, "data must be a path")]
-)
+@pytest.mark.parametrize(("call", "what"), [(run_sweep, "dataset must be a name"), (recommend, "data must be a path")])
 def test_data_of_another_kind_is_told(call, what):
     with pytest.raises(ProbebenchError, match=f"{what}.* or a DatasetSpec, got list"):
         call("glyphvit", [1, 2])
