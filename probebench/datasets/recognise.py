@@ -14,6 +14,7 @@ from probebench.datasets.flat import find_key, is_flat
 from probebench.datasets.locate import Locator, is_image
 from probebench.datasets.table_files import LISTS, TABLES, read_table
 from probebench.datasets.tables import metadata_tables
+from probebench.datasets.webdataset import is_shard
 from probebench.errors import DataError
 
 ARCHIVES = (".zip", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
@@ -80,23 +81,22 @@ def _in_folder(folder: Path, test_share: float) -> Recognised | None:
     has_classes = split or _holds_classes(folder)
     if (tables := metadata_tables(folder)) and not (has_classes and _problem(tables[0])):
         return _chosen(_TABLE, tables[0], tables[1] if tables[1:] else None, test_share)
-    saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    if saved or any(any(folder.glob(depth + "*.parquet")) for depth in ("", "*/", "*/*/")):
-        return Recognised(_HF, {"repo": str(folder), "test_share": test_share})
-    if tars := [file for file in files if file.suffix == ".tar"]:
-        name = find_split({_stem(file) for file in tars}, TRAIN)
-        return _shards(f"{name}*.tar" if name else "*.tar", folder, test_share)
-    if trained is not None and any((folder / trained).glob("*.tar")):
-        return _chosen(_SHARDS, folder / trained, None if tested is None else folder / tested, test_share)
     if split and tested is not None and is_flat(folder / tested) and (key := find_key(folder, tested)) is not None:
         return Recognised(_FLAT, {"root": str(folder), "key": str(key), "test": tested})
     if has_classes:
         return None
+    if isinstance(table := _choose_table(folder, test_share), Recognised):
+        return table
+    saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    if saved or any(any(folder.glob(depth + "*.parquet")) for depth in ("", "*/", "*/*/")):
+        return Recognised(_HF, {"repo": str(folder), "test_share": test_share})
+    if tars := [file for file in files if is_shard(file)]:
+        name = find_split({_stem(file) for file in tars}, TRAIN)
+        return _shards(f"{name}*.tar" if name else "*.tar", folder, test_share)
+    if trained is not None and any(is_shard(file) for file in (folder / trained).glob("*.tar")):
+        return _chosen(_SHARDS, folder / trained, None if tested is None else folder / tested, test_share)
     arrays = [file for file in files if file.suffix == ".npz"]
-    if len(arrays) == 1:
-        return Recognised(_NPZ, {"path": str(arrays[0])})
-    chosen = _choose_table(folder, test_share)
-    return chosen if isinstance(chosen, Recognised) else None
+    return Recognised(_NPZ, {"path": str(arrays[0])}) if len(arrays) == 1 else None
 
 
 def explain_tables(folder: Path) -> DataError | None:

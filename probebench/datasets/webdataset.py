@@ -27,6 +27,9 @@ from probebench.fetch.local import NotOnDisk
 LABELS = ("cls", "cls.txt", "label", "label.txt", "json")
 """Endings of the files with labels, the likelier first."""
 
+_BEGIN = 20
+"""Number of files in a tar file that are looked at to tell what it is."""
+
 CLASS_NAMES = "classnames.txt"
 """Beside the shards, or one folder above: the name of class 0 in its first line, and so on."""
 
@@ -78,6 +81,18 @@ def shards(
     names, *numbers = number_labels(parts[0].labels, parts[1].labels, classes, (str(train), str(test or train)))
     of_train, of_test = (Split(TarImages(part, upright=upright), own) for part, own in zip(parts, numbers, strict=True))
     return names, replace(of_train, notes=tuple(Note("info", text) for text in notes)), of_test
+
+
+def is_shard(file: Path) -> bool:
+    """Return whether a file is a tar file that begins with a sample with a label, and not one of class folders."""
+    if file.suffix != ".tar":
+        return False
+    try:
+        with tarfile.open(file, "r:") as tar:
+            members = [member.name for member, _ in zip(tar, range(_BEGIN), strict=False)]
+    except (tarfile.TarError, OSError):
+        return True  # reading it says what is wrong
+    return any(name.rpartition("/")[2].partition(".")[2].lower() in LABELS for name in members)
 
 
 @dataclass

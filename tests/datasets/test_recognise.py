@@ -140,6 +140,17 @@ def test_shards(tmp_path):
     )
 
 
+def test_an_archive_that_was_unpacked_is_no_shard(images):
+    members = [(f"images/{number}.jpg", (images / "images" / f"{number}.jpg").read_bytes()) for number in range(12)]
+    shard(images / "images.tar", *members)
+    assert recognise(images, SHARE) is None
+    table(images / "labels.csv", "file,class", *rows(0, 12))
+    assert read(images)[1] == {"train": "labels.csv"}
+    (images / "labels.csv").unlink()
+    (images / "cut.tar").write_bytes((images / "images.tar").read_bytes()[:700])
+    assert recognise(images, SHARE).kwargs["train"] == str(images / "*.tar")
+
+
 def test_arrays_and_flat_folders(tmp_path):
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     path = tmp_path / "a" / "newt.npz"

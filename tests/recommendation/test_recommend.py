@@ -270,9 +270,7 @@ def test_folders_that_cannot_be_probed(tmp_path):
     with pytest.raises(DataError, match="have names of splits, not of classes: Train, valid; name them train and"):
         recommend("glyphvit", split)
     (split / "labels.csv").write_text("colour\nred\n")
-    with pytest.raises(
-        DataError, match=r"labels\.csv has no column that is named like images are; it has colour: name"
-    ):
+    with pytest.raises(DataError, match=r"labels\.csv has no column that is named like images are; it has col"):
         recommend("glyphvit", split)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="has no class folders"):
