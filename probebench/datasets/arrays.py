@@ -52,10 +52,9 @@ def npz(path: str | Path, task: str = CLASSIFICATION.name) -> tuple[list[str], S
     images = [_images(file, name, arrays) for name in (x_train, x_test)]
     notes = [f"{counted(len(arrays[name]), 'image')} of {name} not used" for name in VALIDATION if name in arrays]
     if task != CLASSIFICATION.name:
+        train, test = (Split(own, arrays[name]) for own, name in zip(images, (y_train, y_test), strict=True))
         said = tuple(Note("info", text) for text in notes)
-        parts = zip(images, (y_train, y_test), strict=True)
-        train, test = (Split(own, arrays[name], notes=said) for own, name in parts)
-        return _names(arrays[y_train], arrays.get("classes")), train, test
+        return _names(arrays[y_train], arrays.get("classes")), replace(train, notes=said), test
     labels = []
     for x, y in ((x_train, y_train), (x_test, y_test)):
         numbers, one_hot = _labels(file, y, arrays[y], len(arrays[x]))
