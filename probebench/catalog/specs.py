@@ -188,6 +188,9 @@ class DatasetSpec:
             image, ``regression`` for real numbers; see `probebench.catalog.tasks`
         shift: how far the images are from the pretraining data of the embedded model: ``none``, ``shift`` or
             ``strong``; empty if that has no meaning
+        duplicates: what to do about training images that are also test images, repeated training images, and those
+            under several labels: ``drop-train`` leaves them out of training, which decodes all images once more to
+            compare them; ``keep`` accepts them. Empty to keep them and warn, which ``--probe-strict`` makes an error
         source, licence: where the images come from and under which terms
         note: one line about its images and splits
     """
@@ -203,9 +206,14 @@ class DatasetSpec:
     archives: tuple[Archive, ...] = ()
     clean: str = ""
     task: str = CLASSIFICATION.name
+    duplicates: str = ""
 
     def __post_init__(self) -> None:
         check_name("dataset", self.name)
+        if self.duplicates not in ("", "drop-train", "keep"):
+            raise ProbebenchError(
+                f"dataset {self.name!r}: duplicates must be drop-train or keep, got {self.duplicates!r}"
+            )
         if self.task not in TASKS:
             raise unknown(f"task of dataset {self.name!r}", self.task, TASKS)
         metrics = TASKS[self.task].metrics

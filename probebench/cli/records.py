@@ -179,6 +179,7 @@ def _read(name: str, bits: str = "") -> Stored:
 
 def _show(args: argparse.Namespace) -> int:
     from probebench.records.tap_selection import with_selections
+    from probebench.records.view import RecordView
     from probebench.reporting.terminal.console import output_style
     from probebench.reporting.terminal.leaderboard import render
 
@@ -186,7 +187,8 @@ def _show(args: argparse.Namespace) -> int:
     if any("selection" not in sweep for sweep in run.record["sweeps"]):
         run = _read(args.record, bits="useful")
     record = with_selections(run.record, run.correct)
-    _print(render(record, level=args.level, **output_style(sys.stdout)) + "\n" + "\n".join(_provenance(run)))
+    lines = [*RecordView(record).data_notes, *_provenance(run)]
+    _print(render(record, level=args.level, **output_style(sys.stdout)) + "\n" + "\n".join(lines))
     return OK
 
 

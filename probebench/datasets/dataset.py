@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
@@ -13,10 +15,15 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from probebench._hardware import available_cores
 from probebench.catalog import DatasetSpec
 from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, TASKS, Task
+from probebench.datasets.files import broken_images
 from probebench.errors import DataError, Note, ProbebenchError
 from probebench.fetch.local import NotOnDisk, how_to_get
+
+_PIECE = 64  # images that one thread reads at a time
+_SEARCH = 60.0  # seconds
 
 
 class Images(Protocol):
@@ -34,6 +41,14 @@ class Content(Protocol):
 
     def content(self) -> Iterator[bytes]:
         """Yield bytes that identify the images, in order."""
+
+
+@runtime_checkable
+class Digests(Protocol):
+    """`Images` that can be compared without decoding them, although `content` identifies them by more than bytes."""
+
+    def digests(self, rows: npt.NDArray[np.int64], /) -> list[bytes]:
+        """Return the SHA-256 of the bytes of each of some images, without their names."""
 
 
 def concurrent(images: npt.NDArray[np.uint8] | Images) -> bool:
@@ -104,6 +119,98 @@ def _images_digest(images: npt.NDArray[np.uint8] | Images) -> str:
     return h.hexdigest()
 
 
+def image_keys(images: npt.NDArray[np.uint8] | Images, rows: npt.NDArray[np.int64] | None = None) -> list[bytes] | None:
+    """Return bytes that are equal for equal images, and only for those.
+
+    Two images in memory are equal if their shapes and pixels are, two files if their bytes are. Nothing is decoded.
+
+    Args:
+        rows: indices of the images; by default all
+
+    Returns:
+        a key per image, or None for `Images` with neither a method `digests` nor a method `content`
+    """
+    rows = np.arange(len(images)) if rows is None else rows
+    if isinstance(images, Subset):
+        return image_keys(images.images, images.indices[rows])
+    if isinstance(images, np.ndarray):
+        shape = repr(images.shape[1:]).encode()
+        return [hashlib.sha256(shape + images[row].tobytes()).digest() for row in rows]
+    if isinstance(images, Digests):
+        return images.digests(rows)
+    if not isinstance(images, Content):
+        return None
+    known = [hashlib.sha256(part).digest() for part in images.content()]
+    return [known[row] for row in rows]
+
+
+def pixel_keys(images: npt.NDArray[np.uint8] | Images, rows: npt.NDArray[np.int64] | None = None) -> list[bytes]:
+    """Return bytes that are equal for images of equal shape and pixels, and only for those. All are decoded.
+
+    Args:
+        rows: indices of the images; by default all
+    """
+
+    keys, broken = _read_all(images, np.arange(len(images)) if rows is None else rows, _pixel_key)
+    if broken:
+        raise broken_images(broken, len(keys))
+    return keys
+
+
+def _pixel_key(image: npt.NDArray[np.uint8]) -> bytes:
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+
+
+def explain_broken(splits: Sequence[Split], error: DataError, seconds: float = _SEARCH) -> DataError:
+    """Return an error for all images that cannot be read, after one of them could not be.
+
+    Args:
+        splits: in which they are looked for
+        error: that of the first; returned if no other is found
+        seconds: after which the search ends
+    """
+    broken: list[str] = []
+    tried, end = 0, time.monotonic() + seconds
+    for split in splits:
+        keys, found = _read_all(split.images, np.arange(len(split)), lambda image: b"", end)
+        broken, tried = broken + found, tried + len(keys)
+    return broken_images(broken, tried) if len(broken) > 1 else error
+
+
+def _read_all(
+    images: npt.NDArray[np.uint8] | Images,
+    rows: npt.NDArray[np.int64],
+    key: Callable[[npt.NDArray[np.uint8]], bytes],
+    end: float = float("inf"),
+) -> tuple[list[bytes], list[str]]:
+    """Decode images in several threads.
+
+    Args:
+        end: the time of `time.monotonic` from which no other image is read
+
+    Returns:
+        a key of each, and for each that cannot be read the reason
+    """
+    pieces = np.array_split(rows, max(1, len(rows) // _PIECE))
+    broken: list[str] = []
+
+    def read(piece: npt.NDArray[np.int64]) -> list[bytes]:
+        keys = []
+        for row in piece.tolist():
+            if time.monotonic() > end:
+                break
+            try:
+                keys.append(key(images[row]))
+            except DataError as error:
+                broken.append(str(error))
+                keys.append(b"")
+        return keys
+
+    with ThreadPoolExecutor(available_cores() if concurrent(images) else 1) as pool:
+        found = [each for keys in pool.map(read, pieces) for each in keys]
+    return found, sorted(broken)
+
+
 def _identifying_bytes(images: npt.NDArray[np.uint8] | Images) -> Iterable[bytes | memoryview]:
     if isinstance(images, np.ndarray):
         return (np.ascontiguousarray(images).reshape(-1).data,)
@@ -153,7 +260,7 @@ class Dataset:
             if not len(split):
                 raise DataError(f"{where} is empty")
             if not isinstance(split.images, np.ndarray):
-                check_image(split.images[0], where)
+                check_image(self._first_image(split), where)
             if self.task != CLASSIFICATION.name:
                 continue
             low, high = int(split.labels.min()), int(split.labels.max())
@@ -162,6 +269,12 @@ class Dataset:
                     f"{where}: labels run from {low} to {high}, outside 0 to {len(self.classes) - 1} "
                     f"for {len(self.classes)} classes; a label is an index into the list of classes, from 0"
                 )
+
+    def _first_image(self, split: Split) -> npt.NDArray[np.uint8]:
+        try:
+            return split.images[0]
+        except DataError as error:
+            raise explain_broken([self.train, self.test], error) from error
 
     @property
     def notes(self) -> list[Note]:
@@ -284,8 +397,13 @@ def training_split_for(shifted: Dataset, clean: Dataset) -> Split:
     if (labels >= 0).all():
         return replace(clean.train, labels=labels)
     kept = np.flatnonzero(labels >= 0)
-    groups = None if clean.train.groups is None else clean.train.groups[kept]
-    return Split(Subset(clean.train.images, kept), labels[kept], groups, clean.train.notes)
+    return select(replace(clean.train, labels=labels), kept)
+
+
+def select(split: Split, rows: npt.NDArray[np.int64]) -> Split:
+    """Return some images of a split, read as before."""
+    groups = None if split.groups is None else split.groups[rows]
+    return replace(split, images=Subset(split.images, rows), labels=split.labels[rows], groups=groups)
 
 
 def _match_classes(shifted: Dataset, clean: Dataset, tested: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

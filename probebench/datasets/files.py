@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -13,10 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
+from probebench._format import first_lines
+from probebench._hardware import available_cores
 from probebench.errors import DataError
 from probebench.fetch.local import NotOnDisk
 
 REMEDY = "replace it with an intact copy, or remove it from the dataset"
+
+_PIECE = 64  # files that one thread reads at a time
+_LISTED = 50  # broken images in a message
 
 
 class ImageFiles:
@@ -34,6 +40,8 @@ class ImageFiles:
 
     def __init__(self, root: Path, names: Sequence[str], *, upright: bool = False) -> None:
         self.root, self.names, self.upright = root, names, upright
+        # Of each file its SHA-256 and a number: 0 if it was not read yet, 1 if it was, 2 if it is rotated, too.
+        self._known = np.zeros((len(names), 33), dtype=np.uint8)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -45,21 +53,71 @@ class ImageFiles:
 
     def content(self) -> Iterator[bytes]:
         """Yield bytes that identify each image without decoding it: its name, SHA-256, and whether it is rotated."""
-        for name in self.names:
-            path = self.root / name
+        self._identify(range(len(self)))
+        for name, known in zip(self.names, self._known, strict=True):
+            # Names contain no zero byte and digests have a fixed length, so different lists give different bytes.
+            yield os.fsencode(name) + b"\0" + known[:32].tobytes() + (b"\0" if known[32] == 2 else b"")
+
+    def digests(self, rows: npt.NDArray[np.int64], /) -> list[bytes]:
+        """Return the SHA-256 of the bytes of some image files."""
+        self._identify(rows.tolist())
+        return [self._known[row, :32].tobytes() for row in rows]
+
+    def _identify(self, rows: Sequence[int]) -> None:
+        """Read those files that were not read yet.
+
+        Raises:
+            DataError: if some cannot be read; the message has all of them
+        """
+        pieces = [rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE)]
+        with ThreadPoolExecutor(available_cores()) as pool:
+            broken = [text for texts in pool.map(self._identify_piece, pieces) for text in texts]
+        if broken:
+            raise broken_images(broken, len(rows))
+
+    def _identify_piece(self, rows: Sequence[int]) -> list[str]:
+        broken = []
+        for row in rows:
+            if self._known[row, 32]:
+                continue
+            path = self.root / self.names[row]
             try:
                 data = path.read_bytes()
             except OSError as error:
-                raise DataError(f"image {path} cannot be read ({error.strerror}); {REMEDY}") from error
-            rotated = b"\0" if self.upright and _has_orientation(data) else b""
-            # Names contain no zero byte and digests have a fixed length, so different lists give different bytes.
-            yield name.encode() + b"\0" + hashlib.sha256(data).digest() + rotated
+                broken.append(f"image {printable(path)} cannot be read ({error.strerror}); {REMEDY}")
+                continue
+            rotated = self.upright and _has_orientation(data)
+            self._known[row] = np.frombuffer(hashlib.sha256(data).digest() + (b"\2" if rotated else b"\1"), np.uint8)
+        return broken
+
+
+def broken_images(found: Sequence[str], of: int) -> DataError:
+    """Return one error for all images that cannot be read.
+
+    Args:
+        found: the message of each, as `decode` raises it
+        of: number of images that were tried
+    """
+    if len(found) == 1:
+        return DataError(found[0])
+    # The remedy of most of them is said once; those of another kind have another, too.
+    lines = "\n  ".join(first_lines([text.removesuffix(f"; {REMEDY}") for text in found], _LISTED))
+    remedy = "replace them with intact copies, or remove them from the dataset"
+    return DataError(f"{len(found):,} of {of:,} images cannot be read; {remedy}:\n  {lines}")
+
+
+def printable(path: str | Path) -> str:
+    r"""Return a path as one line of text: bytes that are not UTF-8 as ``\xe4``, control characters as ``\n``."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _has_orientation(data: bytes) -> bool:
     """Return whether `apply_orientation` changes an image file."""
-    # The orientation of a PNG may follow its pixels, which Pillow decodes to get there.
+    # Opening takes longer than the search. The orientation of a PNG may even follow its pixels, which are decoded then.
     if data.startswith(b"\x89PNG") and not any(word in data for word in (b"eXIf", b"type exif", b"adobe.xmp")):
+        return False
+    if data.startswith(b"\xff\xd8") and not _jpeg_has_metadata(data):
         return False
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -67,6 +125,19 @@ def _has_orientation(data: bytes) -> bool:
             return orientation in range(2, 9) and image.format != "TIFF"  # Pillow always rotates TIFF
     except Exception:  # reported when the image is decoded
         return False
+
+
+def _jpeg_has_metadata(data: bytes) -> bool:
+    """Return False if no segment before the pixels of a JPEG file can have an orientation, True if that is not sure."""
+    start = 2
+    while start + 4 <= len(data) and data[start] == 0xFF:
+        marker, length = data[start + 1], int.from_bytes(data[start + 2 : start + 4], "big")
+        if marker == 0xDA:  # the pixels follow
+            return False
+        if marker == 0xE1 and length > 2:  # EXIF or XMP
+            return True
+        start += 2 + length
+    return True
 
 
 def decode(file: Path | IO[bytes], where: str, *, upright: bool = False) -> npt.NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from probebench.records.baselines import Baseline
 from probebench.records.types import (
     CaseRecord,
     DistanceRecord,
+    DuplicatesRecord,
     EstimateRecord,
     MetricsRecord,
     NoDistanceRecord,
@@ -20,6 +21,7 @@ from probebench.records.types import (
 if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
     from probebench.catalog.taps import Tap
+    from probebench.datasets.duplicates import Duplicates
     from probebench.measure.result import SweepResult
     from probebench.metrics import Estimate, Metrics
     from probebench.probes.evaluate import WidthMatched
@@ -86,6 +88,8 @@ class _Optional(TypedDict, total=False):
     plan: PlanRecord
     shift_distance: DistanceRecord | NoDistanceRecord
     selection: SelectionRecord | None
+    duplicates: DuplicatesRecord
+    data_notes: list[str]
 
 
 def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> SweepRecord:
@@ -94,6 +98,11 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Swee
     planned: _Optional = {} if result.plan is None else {"plan": result.plan.to_json()}
     if result.shift_distance is not None:
         planned["shift_distance"] = result.shift_distance.to_json()
+    images: _Optional = {}
+    if result.duplicates or result.duplicates.dropped:
+        images["duplicates"] = _duplicates(result.duplicates)
+    if notes := result.notes_on_images:
+        images["data_notes"] = [note.text for note in notes]
     return {
         "model": sweep.model,
         "dataset": sweep.dataset,
@@ -114,6 +123,18 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Swee
         "precision": result.protocol.precision,
         "batch_size": result.batch_size,
         "seed": result.protocol.seed,
+        **images,
+    }
+
+
+def _duplicates(found: Duplicates) -> DuplicatesRecord:
+    return {
+        "test_in_train": found.test_in_train,
+        "within_train": found.within_train,
+        "within_test": found.within_test,
+        "two_labels": found.two_labels,
+        "dropped": found.dropped,
+        "examples": {kind: list(names) for kind, names in found.examples.items()},
     }
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probebench.catalog.taps import Tap
+from probebench.datasets.dataset import explain_broken
+from probebench.errors import DataError
 from probebench.features.cache import FeatureCache
 from probebench.features.extraction import Features, read_features
 from probebench.features.settings import ExtractionSettings
@@ -49,11 +51,22 @@ def extract(
         cache: where features are looked up and stored; None for nowhere
 
     Raises:
+        DataError: if images cannot be read; the message has all of them
         FeatureError: for features that are not finite, or if memory does not suffice for one image
         LayoutError: if the network cannot be read
     """
     start = time.perf_counter()
     settings.progress.start("extract", prepared.images)
+    try:
+        train, test = _read(prepared, taps, settings, cache)
+    except DataError as error:
+        raise explain_broken([prepared.data.train, prepared.data.test], error) from error
+    return ExtractedFeatures(tuple(taps), train, test, settings.batch_size.now, time.perf_counter() - start)
+
+
+def _read(
+    prepared: PreparedSweep, taps: Sequence[Tap], settings: ExtractionSettings, cache: FeatureCache | None
+) -> tuple[Features, Features]:
     train, test = (
         read_features(
             prepared.model,
@@ -68,4 +81,4 @@ def extract(
             (prepared.test_views, sorted({*taps, shift.WHERE}), prepared.dataset, "test"),
         )
     )
-    return ExtractedFeatures(tuple(taps), train, test, settings.batch_size.now, time.perf_counter() - start)
+    return train, test

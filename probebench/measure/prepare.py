@@ -19,6 +19,7 @@ from probebench.catalog.protocols import DEFAULT_PROTOCOL, Protocol, get_protoco
 from probebench.catalog.taps import Tap, all_taps
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS
 from probebench.datasets.dataset import training_split_for
+from probebench.datasets.duplicates import Duplicates, drop_from_train, find_duplicates
 from probebench.datasets.splits import held_out_part, training_sets
 from probebench.datasets.views import Views
 from probebench.errors import DataError, ProbebenchError, unknown
@@ -46,12 +47,18 @@ class SweepImages:
         data: both splits, read
         read: int64, the rows of the train split that go through the network
         sets: the training sets, one a draw, as rows of `read`
+        dropped: the number of training images that were left out because of duplicates
     """
 
     protocol: Protocol
     data: datasets.Dataset
     read: npt.NDArray[np.int64]
     sets: list[TrainingSet]
+    dropped: int = 0
+
+    def duplicates(self) -> Duplicates:
+        """Compare the images that are used with one another. Reads files, but decodes none."""
+        return replace(find_duplicates(self.data.train, self.read, self.data.test), dropped=self.dropped)
 
     def views(self, model: ModelSpec) -> tuple[Views, Views]:
         """The training and the test images, as a model reads them."""
@@ -87,6 +94,8 @@ class PreparedSweep:
         reference: the dataset that represents the model's pretraining data; None if none is known
         taps: those to measure, in the order data meets them
         data: both splits, read
+        duplicates: the images that were found several times
+        read: int64, the rows of the train split that go through the network
         sets: the training sets, one a draw, as rows of `train_views`
         train_views, test_views: the images that go through the network
         workload: the sizes that decide memory and time
@@ -100,6 +109,8 @@ class PreparedSweep:
     protocol: Protocol
     taps: list[Tap]
     data: datasets.Dataset
+    duplicates: Duplicates
+    read: npt.NDArray[np.int64]
     sets: list[TrainingSet]
     train_views: Views
     test_views: Views
@@ -226,6 +237,8 @@ def prepare(
         protocol=protocol,
         taps=chosen_taps,
         data=images.data,
+        duplicates=images.duplicates(),
+        read=images.read,
         sets=images.sets,
         train_views=train_views,
         test_views=test_views,
@@ -268,6 +281,9 @@ def read_images(dataset: DatasetSpec, clean: DatasetSpec, protocol: Protocol) ->
     data = datasets.load(dataset)
     if clean.name != dataset.name:
         data = replace(data, train=training_split_for(data, datasets.load(clean)))
+    dropped = 0
+    if dataset.duplicates == "drop-train":
+        data, dropped = drop_from_train(data)
     chosen = training_sets(data.train, protocol)
     for indices in chosen:
         _refuse_untestable(data, data.train.labels[indices], protocol)
@@ -281,7 +297,7 @@ def read_images(dataset: DatasetSpec, clean: DatasetSpec, protocol: Protocol) ->
         )
         for indices in chosen
     ]
-    return SweepImages(protocol, data, read, sets)
+    return SweepImages(protocol, data, read, sets, dropped)
 
 
 def stream_width(model: Model) -> int | None:

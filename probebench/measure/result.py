@@ -12,6 +12,7 @@ from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import FINAL, Tap
 from probebench.catalog.tasks import TASKS, Task
+from probebench.datasets.duplicates import Duplicates
 from probebench.errors import Note
 from probebench.measure.plan import SweepPlan
 from probebench.measure.shift import ShiftDistance, Unavailable
@@ -42,6 +43,7 @@ class SweepResult:
         batch_size: images per forward pass, at the end: memory may have run out
         plan: where features were kept, and the number of passes
         shift_distance: of the test images from the model's pretraining data; None if it was not measured
+        duplicates: images that were found several times
         data_notes: how the images were found, see `probebench.datasets.Split.notes`
         taps: results by tap
     """
@@ -66,6 +68,7 @@ class SweepResult:
     batch_size: int = 0
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
+    duplicates: Duplicates = field(default_factory=Duplicates)
     data_notes: list[Note] = field(default_factory=list)
     taps: dict[Tap, TapResult] = field(default_factory=dict)
 
@@ -91,6 +94,7 @@ class SweepResult:
             weights_left_out=prepared.model.left_out,
             weights_copies=prepared.model.copies,
             plan=plan,
+            duplicates=prepared.duplicates,
             data_notes=prepared.data.notes,
         )
 
@@ -107,7 +111,13 @@ class SweepResult:
     @property
     def notes(self) -> list[Note]:
         """Notes for the user on how the weights and the images were found."""
-        return [*(Note("info", text) for text in self.weights_notes), *self.data_notes]
+        return [*(Note("info", text) for text in self.weights_notes), *self.notes_on_images]
+
+    @property
+    def notes_on_images(self) -> list[Note]:
+        """Notes for the user on how the images were found, and on those that were found several times."""
+        found = self.duplicates.note(self.dataset)
+        return [*self.data_notes, *([] if found is None else [found])]
 
     @property
     def weights_notes(self) -> list[str]:

@@ -15,14 +15,16 @@ from typing import Any, cast
 
 from probebench._format import counted
 from probebench._progress import Progress
-from probebench.catalog import Catalog
+from probebench.catalog import Catalog, DatasetSpec
 from probebench.catalog.cases import Case, Sweep
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
 from probebench.catalog.tasks import TASKS
-from probebench.errors import Note, ProbebenchError, StoreError, Unreachable
+from probebench.datasets.duplicates import Duplicates
+from probebench.errors import DataError, Note, ProbebenchError, StoreError, Unreachable
 from probebench.features.batching import out_of_memory
 from probebench.features.cache import FeatureCache, cache_root
+from probebench.measure.duplicates import find_equal_pixels
 from probebench.measure.entries import baseline_of, case_record, sweep_record
 from probebench.measure.environment import hardware
 from probebench.measure.extract import extract
@@ -159,6 +161,7 @@ class Run:
             device=options.device,
             progress=progress,
         )
+        self._refuse_duplicates(prepared.dataset, prepared.duplicates)
         plan = self._plan(prepared, options.device_memory)
         try:
             self._extract_and_probe(measuring, prepared, plan, progress)
@@ -168,6 +171,12 @@ class Run:
                 raise
         # Outside of the except block, where the error would keep the features on the device.
         self._extract_and_probe(measuring, prepared, self._plan(prepared, 0), progress)
+
+    def _refuse_duplicates(self, dataset: DatasetSpec, found: Duplicates) -> None:
+        """Raise DataError for duplicates that a strict run does not accept."""
+        note = found.note(dataset)
+        if self.options.strict and note is not None and note.severity == "warning":
+            raise DataError(note.text)
 
     def _plan(self, prepared: PreparedSweep, device_memory: int | None) -> SweepPlan:
         options = self.options
@@ -181,6 +190,9 @@ class Run:
         for group in prepared.passes(plan):
             features = extract(prepared, group, settings, self.cache)
             result.add_extraction(features)
+            if not result.taps:
+                result.duplicates = find_equal_pixels(prepared, features)
+                self._refuse_duplicates(result.dataset, result.duplicates)
             if result.shift_distance is None:
                 result.shift_distance = measure_shift(features.test, prepared, self._references, settings)
             measuring.result = result  # from here on an interruption keeps the taps that have finished

@@ -12,6 +12,7 @@ from probebench.catalog.protocols import DEFAULT_PROTOCOL, Protocol
 from probebench.catalog.taps import Tap
 from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
+from probebench.measure.duplicates import find_equal_pixels
 from probebench.measure.extract import extract
 from probebench.measure.prepare import prepare
 from probebench.measure.probe import probe
@@ -90,6 +91,8 @@ def run_sweep(
     for group in prepared.passes(plan):
         features = extract(prepared, group, settings, cache)
         result.add_extraction(features)
+        if not result.taps:
+            result.duplicates = find_equal_pixels(prepared, features)
         if result.shift_distance is None:
             result.shift_distance = measure_shift(features.test, prepared, references, settings)
         for found in probe(prepared, plan, features, progress=progress):

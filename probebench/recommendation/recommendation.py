@@ -68,6 +68,7 @@ class Recommendation:
         model: name of the model
         data: the folder or the name of the dataset
         note: how the data was split, if it had no split, and where in its file the network was found; else empty
+        warnings: what makes the scores doubtful, such as test images that are also training images
         tap: the best tap on held-out training images
         validation: its accuracy on those images, in [0, 1]; slightly optimistic, because it is the best of many
         test: its accuracy on the test images, with its 95% interval
@@ -90,6 +91,7 @@ class Recommendation:
     model: str
     data: str
     note: str
+    warnings: tuple[str, ...]
     tap: Tap
     validation: float
     test: Estimate
@@ -161,6 +163,7 @@ class Recommendation:
             f"{self.model} on {self.data}: {counted(self.n_train, 'training image')}, {self.n_validation:,} of them "
             f"for validation, {counted(self.n_test, 'test image')}, {self._describe_classes()}",
             *([f"note      {self.note}"] if self.note else []),
+            *(f"warning   {text}" for text in self.warnings),
             f"tap       {self.tap.id}, the best of {len(self.table)} on validation ({task.text(self.validation)})",
             f"test      {task.text(self.test.value)}, 95% interval {task.interval(self.test.ci95)}",
             f"gain      {self._describe_gain()}",

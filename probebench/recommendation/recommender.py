@@ -22,6 +22,7 @@ from probebench.datasets.dataset import upright
 from probebench.errors import FeatureError, ProbebenchError
 from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
+from probebench.measure.duplicates import find_equal_pixels
 from probebench.measure.extract import extract
 from probebench.measure.prepare import PreparedSweep, model_of, prepare
 from probebench.measure.probe import probe
@@ -103,6 +104,7 @@ def recommend(
         taps = screening.best(scored, budget)
     result = SweepResult.begin(prepared, plan)
     result.add_extraction(features)
+    result.duplicates = find_equal_pixels(prepared, features)
     result.taps = {found.tap: found for found in probe(prepared, plan, features, taps, progress)}
     result.sort()
     progress.start("train", 0)
@@ -151,10 +153,12 @@ class _Choice:
             )
             for one, found in result.taps.items()
         )
+        told = [note.text for note in result.notes if note.severity == "info"]
         return Recommendation(
             model=result.model.typed,
             data=self.images.title,
-            note="; ".join(filter(None, [self.images.note, *map(str, result.notes)])),
+            note="; ".join(filter(None, [self.images.note, *told])),
+            warnings=tuple(note.text for note in result.notes if note.severity != "info"),
             tap=tap,
             validation=chosen.held_out_accuracy,
             test=chosen.metrics.accuracy,

@@ -125,6 +125,18 @@ class NoDistanceRecord(TypedDict):
     unavailable: str
 
 
+@final
+class DuplicatesRecord(TypedDict):
+    """The images of a dataset that were found several times, by kind, with the names of two equal ones."""
+
+    test_in_train: int
+    within_train: int
+    within_test: int
+    two_labels: int
+    dropped: int
+    examples: dict[str, list[str]]
+
+
 class SweepRecord(TypedDict):
     """One sweep: one model on one dataset."""
 
@@ -149,6 +161,8 @@ class SweepRecord(TypedDict):
     batch_size: NotRequired[int]
     seed: int
     selection: NotRequired[SelectionRecord | None]
+    duplicates: NotRequired[DuplicatesRecord]
+    data_notes: NotRequired[list[str]]
 
 
 class HardwareRecord(TypedDict):

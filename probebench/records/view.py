@@ -82,6 +82,12 @@ class SweepView:
         return None if found is None or "unavailable" in found else (found["value"], found["standard_error"])
 
     @property
+    def leaked(self) -> int:
+        """The number of test images that are also among the training images, as far as that is known."""
+        found = self.record.get("duplicates")
+        return 0 if found is None else found["test_in_train"]
+
+    @property
     def chosen(self) -> Row:
         return self.rows[Tap.parse(self.selection["tap"])]
 
@@ -198,6 +204,11 @@ class RecordView:
     @cached_property
     def unavailable_distances(self) -> dict[str, list[SweepKey]]:
         return unavailable_distances(self.record)
+
+    @cached_property
+    def data_notes(self) -> list[str]:
+        """What is known about how the images of its datasets were found, each once."""
+        return list(dict.fromkeys(note for sweep in self.record["sweeps"] for note in sweep.get("data_notes", ())))
 
     @cached_property
     def optimism(self) -> dict[Task, float]:

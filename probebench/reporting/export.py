@@ -57,6 +57,8 @@ def to_text(record: Record, kind: str) -> str:
     parts = [_drawn(header, list(zip(*(cells for _, cells in kept), strict=True)), kind, align)]
     if lines := _selection_lines(view):
         parts.append(_lines("Chosen taps", lines, kind))
+    if view.data_notes:
+        parts.append(_lines("Images", view.data_notes, kind))
     for model, task in dict.fromkeys((sweep.model, sweep.task) for sweep in _by_model(view)):
         on = chosen_on(sweep.selection for sweep in view.sweeps if sweep.model == model and sweep.task is task)
         title = f"Best layer of each site, chosen on {on} images, {task.score} averaged over datasets: {model}"

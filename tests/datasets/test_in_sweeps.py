@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from probebench import DatasetSpec, Tap, run_sweep
+from probebench.datasets import load
+from probebench.datasets.dataset import explain_broken
 from probebench.errors import DataError
 from tests.datasets.ondisk import jpeg
 
@@ -40,3 +43,34 @@ def test_a_damaged_image_stops_the_sweep_with_its_name(folder):
     spec = DatasetSpec("mine", "probebench.datasets.folder:image_folder", {"root": str(folder)})
     with pytest.raises(DataError, match=r"image .*test/dark/1\.jpg cannot be decoded"):
         run_sweep("glyphvit_random", spec, taps=TAPS, jobs=1, device="cpu")
+
+
+def test_all_images_that_cannot_be_read_are_in_one_message(folder):
+    spec = DatasetSpec("mine", "probebench.datasets.folder:image_folder", {"root": str(folder)})
+    (folder / "train" / "light" / "5.jpg").write_bytes(b"<html>not found</html>")
+    Image.new("I;16", (8, 8)).save(folder / "train" / "light" / "deep.png")
+    cut = folder / "test" / "dark" / "1.jpg"
+    cut.write_bytes(cut.read_bytes()[:200])
+    with pytest.raises(DataError) as caught:
+        run_sweep("glyphvit_random", spec, taps=TAPS, jobs=1, device="cpu")
+    first, *lines = str(caught.value).splitlines()
+    assert first == ("3 of 19 images cannot be read; replace them with intact copies, or remove them from the dataset:")
+    assert [line.split()[1].removeprefix(str(folder)) for line in lines] == [
+        "/train/light/5.jpg",
+        "/train/light/deep.png",
+        "/test/dark/1.jpg",
+    ]
+    assert lines[1].endswith("has pixels of mode 'I;16'; convert it to 8 bits per channel")
+    # The first image of a split is read before the others.
+    (folder / "test" / "dark" / "0.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="4 of 19 images cannot be read"):
+        load(spec)
+
+
+def test_the_search_for_other_images_that_cannot_be_read_ends(folder):
+    for path in (folder / "train" / "light").iterdir():
+        path.write_bytes(b"")
+    data = load(DatasetSpec("mine", "probebench.datasets.folder:image_folder", {"root": str(folder)}))
+    first = DataError("the first")
+    assert explain_broken([data.train, data.test], first, seconds=-1) is first
+    assert str(explain_broken([data.train, data.test], first)).startswith("6 of 18 images cannot be read")

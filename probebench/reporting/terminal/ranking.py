@@ -40,6 +40,8 @@ def ranking_table(
     sweeps = {sweep.model: sweep for sweep in view.sweeps if sweep.dataset == dataset}
     shift = SHIFT_WORDS.get(next(iter(sweeps.values())).shift, "")
     title = f"{dataset}{shift and f', {shift}'}: {rows[0].case['n_test']} test images, {rows[0].case['protocol']}"
+    if leaked := max(sweep.leaked for sweep in sweeps.values()):
+        title += f"; {leaked:,} of the test images {'is' if leaked == 1 else 'are'} also among the training images"
     # Publications report accuracy per class for some datasets; rankings and verdicts go by plain accuracy anyway.
     per_class = any(sweep.record.get("metric") == "mean_per_class" for sweep in sweeps.values())
     titles = _titles(rows, sweeps, full, per_class) | {"accuracy": view.tasks[dataset].heading}
