@@ -49,7 +49,7 @@ class ImageFiles:
     def __getitem__(self, index: int, /) -> npt.NDArray[np.uint8]:
         """Decode an image. Raises DataError if the file is missing or damaged, or has more than 8 bits per channel."""
         path = self.root / self.names[index]
-        return decode(path, f"image {path}", upright=self.upright)
+        return decode(path, f"image {printable(path)}", upright=self.upright)
 
     def content(self) -> Iterator[bytes]:
         """Yield bytes that identify each image without decoding it: its name, SHA-256, and whether it is rotated."""
@@ -84,7 +84,9 @@ class ImageFiles:
             try:
                 data = path.read_bytes()
             except OSError as error:
-                broken.append(f"image {printable(path)} cannot be read ({error.strerror}); {REMEDY}")
+                dead = path.is_symlink() and not path.exists()
+                reason = f"link to {printable(os.readlink(path))}, which does not exist" if dead else error.strerror
+                broken.append(f"image {printable(path)} cannot be read ({reason}); {REMEDY}")
                 continue
             rotated = self.upright and _has_orientation(data)
             self._known[row] = np.frombuffer(hashlib.sha256(data).digest() + (b"\2" if rotated else b"\1"), np.uint8)
@@ -106,10 +108,14 @@ def broken_images(found: Sequence[str], of: int) -> DataError:
     return DataError(f"{len(found):,} of {of:,} images cannot be read; {remedy}:\n  {lines}")
 
 
+def as_text(name: str) -> str:
+    r"""Return the name of a file as text; bytes that are not UTF-8 are written as ``\xe4``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def printable(path: str | Path) -> str:
     r"""Return a path as one line of text: bytes that are not UTF-8 as ``\xe4``, control characters as ``\n``."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in as_text(str(path)))
 
 
 def _has_orientation(data: bytes) -> bool:

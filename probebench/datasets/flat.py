@@ -60,7 +60,7 @@ def flat_folder(
         )
     classes = class_folders(base / "train")
     names, labels = _read_key(file, base / test, classes)
-    train = read_split(base, "train", classes, classes, upright=upright)
+    train = read_split(base, "train", classes, upright=upright)
     _, _, numbers = number_labels(classes, labels, classes, (str(base / "train"), str(file)))
     said = f"classes of the images in {base / test} are those of {file}"
     if left_out := len(set(_images(base / test)) - set(names)):

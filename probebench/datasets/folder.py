@@ -2,59 +2,101 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from probebench._format import counted
+from probebench._format import list_some
 from probebench.datasets import Split
-from probebench.datasets.files import ImageFiles
-from probebench.errors import DataError
+from probebench.datasets.files import ImageFiles, as_text, printable
+from probebench.datasets.layout import (
+    TRAIN,
+    Layout,
+    find_classes,
+    find_layout,
+    find_split,
+    folders_in,
+    match_classes,
+    splits_in,
+)
+from probebench.datasets.walk import Walk
+from probebench.errors import DataError, Note
 from probebench.fetch.local import NotOnDisk, data_root
-
-ENDINGS = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Suffixes of image files, in upper or lower case. Other files are ignored, except those of `UNREAD`."""
-
-UNREAD = (".avif", ".heic", ".heif", ".jxl")
-"""Suffixes of photographs that not every Pillow reads. They are refused, because ignoring them would lose data."""
-
-_SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation", "dev")
 
 
 def image_folder(root: str | Path, test: str | None = None, *, upright: bool = True) -> tuple[list[str], Split, Split]:
     """Read a folder with one folder per split, and in it one folder per class: class names, train, test.
 
+    The splits may also be in the class folders (``daisy/train``), and all of that in the only folder that `root` has.
+
     Args:
-        root: contains ``train`` and ``test`` (or ``val``); relative to the directory that pytest is started in
+        root: contains ``train`` and ``test`` (or ``val``), or folders of names such as ``Training`` and ``valid``;
+            relative to the directory that pytest is started in
         test: the folder to test on; by default ``test``, or ``val`` if there is no ``test``
         upright: whether to apply the EXIF orientation, which torchvision's `ImageFolder` does not
     """
     base = Path(root).expanduser()
-    if test is None:
-        test = "val" if (base / "val").is_dir() and not (base / "test").is_dir() else "test"
-    for split in ("train", test):
-        if not (base / split).is_dir():
-            raise NotOnDisk(
-                f"folder {base / split} does not exist; {base.absolute()} should contain train/ and test/ (or val/), "
-                f"each with one folder of images per class. {_explain_layout(base)}"
-            )
-    if (base / "train").samefile(base / test):
-        raise DataError(f"{base / test} is {base / 'train'}; use other images for testing than for fitting the probe")
-    classes = class_folders(base / "train")
-    tested = class_folders(base / test)
-    if extra := sorted(set(tested) - set(classes)):
-        more = f" and {len(extra) - 5} more" if len(extra) > 5 else ""
-        raise DataError(
-            f"{base / test} has class folders that {base / 'train'} does not have: {', '.join(extra[:5])}{more}; "
-            "names must match exactly: rename or remove them"
+    layout = find_layout(base, test)
+    if layout is None:
+        missing = (test or "test") if find_split(base, folders_in(base), TRAIN) else "train"
+        raise NotOnDisk(
+            f"folder {printable(base / missing)} does not exist; {printable(base.absolute())} should contain train/ "
+            f"and test/ (or val/), each with one folder of images per class. {_explain_layout(base)}"
         )
-    train, tests = (
-        read_split(base, split, present, classes, upright=upright)
-        for split, present in (("train", classes), (test, tested))
+    walk = Walk(layout.root)
+    trained, tested, unread = _classes_inside(walk, layout) if layout.inside else _classes_of(walk, layout)
+    number = {name: label for label, name in enumerate(trained)}
+    train, tests = (read_classes(walk, folders, number, upright=upright) for folders in (trained, tested))
+    untested = [name for name in trained if name not in tested]
+    notes = (*_explain_choice(layout, unread, untested, test), *walk.notes())
+    return [as_text(name) for name in trained], Split(train.images, train.labels, notes=notes), tests
+
+
+def _classes_of(walk: Walk, layout: Layout) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
+    """Return the folders of training and of test images by class, and the folders that are not read."""
+    train, test = layout.root / layout.train, layout.root / layout.test
+    if train.samefile(test):
+        raise DataError(
+            f"{printable(test)} is {printable(train)}; use other images for testing than for fitting the probe"
+        )
+    there = walk.folders(layout.root)
+    classes, tested = class_folders(train, walk), class_folders(test, walk)
+    matched = match_classes(tested, classes, printable(test), printable(train))
+    folders = {matched[name]: test / name for name in tested}
+    return (
+        {name: train / name for name in classes},
+        {name: folders[name] for name in classes if name in folders},
+        [name for name in there if name not in (layout.train, layout.test)],
     )
-    return classes, train, tests
+
+
+def _classes_inside(walk: Walk, layout: Layout) -> tuple[dict[str, Path], dict[str, Path], list[str]]:
+    """Return the same where each class folder has the splits."""
+    splits = {name: walk.folders(layout.root / name) for name in walk.folders(layout.root)}
+    trained, tested = (
+        {name: layout.root / name / split for name, found in splits.items() if split in found}
+        for split in (layout.train, layout.test)
+    )
+    known = layout.train, layout.test
+    return trained, tested, [f"{name}/{each}" for name, found in splits.items() for each in found if each not in known]
+
+
+def _explain_choice(layout: Layout, unread: list[str], untested: list[str], test: str | None) -> list[Note]:
+    """Say what is not where one would look for it."""
+    parts = []
+    if layout.above:
+        parts.append(f"read from {printable(layout.root)}")
+    if layout.inside:
+        parts.append(f"trained on {layout.train}/ and tested on {layout.test}/ of each class folder")
+    elif layout.train != "train" or layout.test != (test or "test"):
+        parts.append(f"trained on {layout.train}/ and tested on {layout.test}/")
+    if untested:
+        parts.append(f"without test images: {list_some(map(printable, untested))}")
+    if unread:
+        parts.append(f"not read: {list_some(f'{printable(name)}/' for name in unread)}")
+    return [Note("info", "; ".join(parts))] if parts else []
 
 
 def _explain_layout(base: Path) -> str:
@@ -62,17 +104,14 @@ def _explain_layout(base: Path) -> str:
     if not base.is_dir():
         return "Correct `root`"
     if len(found := splits_in(base)) > 1:
-        other = next((name for name in found if name != "train"), "")
-        named = (
-            f"set the one to test on, as in {{'root': ..., 'test': {other!r}}}" if "train" in found else "rename them"
-        )
-        return f"It has {' and '.join(found)}: {named}"
-    whole = base / "train" if (base / "train").is_dir() else base
-    if not any(entry.is_dir() for entry in os.scandir(whole)):
+        other = next((name for name in found if name.lower() not in TRAIN), found[-1])
+        return f"It has {' and '.join(found)}: set the one to test on, as in {{'root': ..., 'test': {other!r}}}"
+    whole = base / "train" if folders_in(base / "train") else find_classes(base)
+    if not folders_in(whole):
         return "Create a folder for each split there, or correct `root`"
-    kwargs = {"folder": str(whole.absolute()), "test_every": 5}
+    kwargs = {"folder": printable(whole.absolute()), "test_every": 5}
     return (
-        f"If the folders in {whole} are classes, split them with the reader "
+        f"If the folders in {printable(whole)} are classes, split them with the reader "
         f"'probebench.datasets.unsplit:unsplit_folder' and kwargs {kwargs}"
     )
 
@@ -82,60 +121,59 @@ def published_folder(folder: str, test: str = "test") -> tuple[list[str], Split,
     return image_folder(str(data_root() / folder), test, upright=False)
 
 
-def splits_in(folder: Path) -> list[str]:
-    """Return the sorted names of subfolders that are names of splits, in upper or lower case."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name.lower() in _SPLITS)
+def class_folders(folder: Path, walk: Walk | None = None) -> list[str]:
+    """Return the sorted names of the class folders.
 
+    Args:
+        walk: counts what else lies there
 
-def class_folders(folder: Path) -> list[str]:
-    """Return the sorted names of the class folders. Raises DataError if there are none, or if they are splits."""
-    # Sorted by code point like torchvision, so that labels agree with networks trained on the same folder.
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    Raises:
+        DataError: if there are none, or if they are splits
+    """
+    names = (walk or Walk(folder)).folders(folder)
     if not names:
-        raise DataError(f"{folder} has no class folders; sort its images into one folder per class")
+        raise DataError(f"{printable(folder)} has no class folders; sort its images into one folder per class")
     if names == splits_in(folder):
         raise DataError(
-            f"the folders in {folder} have names of splits, not of classes: {', '.join(names)}; name them train and "
-            "test, with one folder of images per class in each"
+            f"the folders in {printable(folder)} have names of splits, not of classes: {', '.join(names)}; name them "
+            "train and test, with one folder of images per class in each"
         )
     return names
 
 
-def read_split(
-    root: Path, split: str, present: Sequence[str], classes: Sequence[str], *, upright: bool = False
-) -> Split:
-    """Read the class folders `present` of `root`/`split`; labels are indices into `classes`.
+def unsplit_class_folders(folder: Path, walk: Walk) -> list[str]:
+    """Return the same for a folder without splits.
 
     Raises:
-        DataError: if a class folder has no images
+        DataError: if the class folders have splits, which would be thrown together
+    """
+    if (layout := find_layout(folder)) is not None and layout.inside:
+        raise DataError(
+            f"the class folders in {printable(folder)} have splits in them, {layout.train}/ and {layout.test}/; the "
+            "reader 'probebench.datasets.folder:image_folder' reads them so"
+        )
+    return class_folders(folder, walk)
+
+
+def read_classes(walk: Walk, folders: Mapping[str, Path], number: Mapping[str, int], *, upright: bool = False) -> Split:
+    """Read some class folders; `Walk.notes` has to be called for what is wrong with them.
+
+    Args:
+        folders: by class
+        number: the label of each class
     """
     names: list[str] = []
     labels: list[int] = []
-    number = {name: label for label, name in enumerate(classes)}
-    for name in present:
-        found = images_of(root / split / name)
-        names += [path.relative_to(root).as_posix() for path in found]
+    for name, folder in folders.items():
+        found = walk.images(folder)
+        names += found
         labels += [number[name]] * len(found)
-    return Split(ImageFiles(root, names, upright=upright), np.array(labels, dtype=np.int64))
+    return Split(ImageFiles(walk.root, names, upright=upright), np.array(labels, dtype=np.int64))
 
 
-def images_of(folder: Path) -> list[Path]:
-    """Return the sorted images of a class folder and its subfolders, without hidden ones.
-
-    Raises:
-        DataError: if there are none, or some have an unsupported format
-    """
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place) / name for name in names if not name.startswith(".")]
-    unread = [path for path in found if path.suffix.lower() in UNREAD]
-    found = [path for path in found if path.suffix.lower() in ENDINGS]
-    if unread:
-        raise DataError(
-            f"class folder {folder} has {counted(len(unread), 'image')} in an unsupported format, such as "
-            f"{min(unread).relative_to(folder)}; convert to {', '.join(ENDINGS)}, or remove them"
-        )
-    if not found:
-        raise DataError(f"class folder {folder} has no images ({' '.join(ENDINGS)}); fill it or remove it")
-    return sorted(found)
+def read_split(root: Path, split: str, classes: list[str], *, upright: bool = False) -> Split:
+    """Read the class folders `classes` in the folder `split` of `root`; labels are indices into `classes`."""
+    walk = Walk(root)
+    number = {name: label for label, name in enumerate(classes)}
+    found = read_classes(walk, {name: root / split / name for name in classes}, number, upright=upright)
+    return replace(found, notes=walk.notes())

@@ -47,7 +47,7 @@ def corrupted(corruption: str, severity: int = SEVERITIES, classes: int = 1000) 
             f"{root / split} has {len(tested)} class folders, not the {len(synsets)} of {clean / 'train'}; "
             "one of them was unpacked partially: unpack its archive again"
         )
-    return names, read_split(clean, "train", synsets, synsets), read_split(root, split, synsets, synsets)
+    return names, read_split(clean, "train", synsets), read_split(root, split, synsets)
 
 
 def _descriptions(folder: Path, synsets: list[str], count: int) -> list[str]:

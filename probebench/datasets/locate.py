@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from probebench._format import counted, list_some
-from probebench.datasets.folder import ENDINGS
+from probebench.datasets.walk import ENDINGS
 from probebench.errors import DataError
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from probebench.datasets import Split
-from probebench.datasets.files import ImageFiles
-from probebench.datasets.folder import class_folders, images_of
+from probebench.datasets.files import ImageFiles, as_text, printable
+from probebench.datasets.folder import unsplit_class_folders
+from probebench.datasets.layout import find_classes
+from probebench.datasets.walk import Walk
 from probebench.errors import DataError
 from probebench.fetch.local import NotOnDisk, data_root
 
@@ -52,16 +55,19 @@ def unsplit_folder(
             )
         )
         raise NotOnDisk(f"folder {root} does not exist; it should contain one folder of images per class.{relative}")
-    classes = [name for name in class_folders(root) if name not in leave_out]
+    root = find_classes(root)
+    walk = Walk(root)
+    classes = [name for name in unsplit_class_folders(root, walk) if name not in leave_out]
+    images = {name: walk.images(root / name) for name in classes}
+    notes = walk.notes()
     names: list[str] = []
     labels: list[int] = []
     tested: list[npt.NDArray[np.bool_]] = []
-    for label, name in enumerate(classes):
-        found = [path.relative_to(root).as_posix() for path in images_of(root / name)]
+    for label, (name, found) in enumerate(images.items()):
         in_test = _every(len(found), test_every) if test_every else ~_spread(len(found), train_each)
         if in_test.all() or not in_test.any():
             raise DataError(
-                f"class folder {root / name} has {len(found)} images, too few to split with "
+                f"class folder {printable(root / name)} has {len(found)} images, too few to split with "
                 f"{f'test_every = {test_every}' if test_every else f'train_each = {train_each}'}"
             )
         names += found
@@ -72,7 +78,7 @@ def unsplit_folder(
         Split(ImageFiles(root, [names[i] for i in chosen], upright=upright), numbers[chosen])
         for chosen in (np.flatnonzero(~mask), np.flatnonzero(mask))
     )
-    return [name.replace("_", " ") for name in classes], train, test
+    return [as_text(name).replace("_", " ") for name in classes], replace(train, notes=notes), test
 
 
 def _every(count: int, step: int) -> npt.NDArray[np.bool_]:

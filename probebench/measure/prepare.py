@@ -18,7 +18,7 @@ from probebench.catalog.catalog import dataset_of
 from probebench.catalog.protocols import DEFAULT_PROTOCOL, Protocol, get_protocol
 from probebench.catalog.taps import Tap, all_taps
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS
-from probebench.datasets.dataset import training_split_for
+from probebench.datasets.dataset import explain_broken, training_split_for
 from probebench.datasets.duplicates import Duplicates, drop_from_train, find_duplicates
 from probebench.datasets.splits import held_out_part, training_sets
 from probebench.datasets.views import Views
@@ -58,7 +58,11 @@ class SweepImages:
 
     def duplicates(self) -> Duplicates:
         """Compare the images that are used with one another. Reads files, but decodes none."""
-        return replace(find_duplicates(self.data.train, self.read, self.data.test), dropped=self.dropped)
+        try:
+            found = find_duplicates(self.data.train, self.read, self.data.test)
+        except DataError as error:
+            raise explain_broken([self.data.train, self.data.test], error) from error
+        return replace(found, dropped=self.dropped)
 
     def views(self, model: ModelSpec) -> tuple[Views, Views]:
         """The training and the test images, as a model reads them."""

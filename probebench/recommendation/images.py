@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ from probebench._format import counted
 from probebench.catalog import Catalog, DatasetSpec
 from probebench.catalog.catalog import DATASETS_LISTED
 from probebench.datasets import Split
-from probebench.datasets.files import ImageFiles
-from probebench.datasets.folder import class_folders, images_of, splits_in
+from probebench.datasets.files import ImageFiles, as_text, printable
+from probebench.datasets.folder import unsplit_class_folders
+from probebench.datasets.layout import TRAIN, find_classes, find_layout, find_split, folders_in
 from probebench.datasets.recognise import explain_tables, recognise
+from probebench.datasets.walk import Walk
 from probebench.errors import DataError, UnknownName, unknown
 
 TEST_SHARE = 0.2
@@ -63,9 +65,9 @@ def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
         if (found := recognise(folder.absolute(), TEST_SHARE)) is not None:
             spec = DatasetSpec(name, found.reader, found.kwargs)
             _check_classes(datasets.load(spec), folder)
-            return Images(spec, str(data), found.note)
+            return Images(spec, printable(data), found.note)
         try:
-            return _resolve_folder(folder, name, str(data))
+            return _resolve_folder(folder, name, printable(data))
         except DataError as error:
             if (problem := explain_tables(folder)) is not None:
                 raise problem from error
@@ -80,12 +82,11 @@ def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
 
 def _resolve_folder(folder: Path, name: str, title: str) -> Images:
     root = str(folder.resolve())
-    if (folder / "train").is_dir() and any((folder / other).is_dir() for other in ("test", "val")):
+    if find_layout(folder) is not None:
         images = Images(DatasetSpec(name, "probebench.datasets.folder:image_folder", {"root": root}), title)
-    elif (folder / "train").is_dir() and len(found := splits_in(folder)) > 1:
-        raise DataError(f"{folder} has {' and '.join(found)}, but neither test nor val; rename the one to test on")
     else:
-        where = folder / "train" if (folder / "train").is_dir() else folder
+        train = find_split(folder, folders_in(folder), TRAIN)
+        where = folder / train if train and folders_in(folder / train) else find_classes(folder)
         images = Images(
             DatasetSpec(name, f"{__name__}:split_folder", {"root": str(where.resolve())}),
             title,
@@ -124,14 +125,16 @@ def split_folder(root: str) -> tuple[list[str], Split, Split]:
         DataError: if a class has too few images
     """
     base = Path(root)
-    classes = class_folders(base)
+    walk = Walk(base)
+    classes = unsplit_class_folders(base, walk)
+    images = {name: walk.images(base / name) for name in classes}
+    notes = walk.notes()
     names: dict[str, list[str]] = {"train": [], "test": []}
     labels: dict[str, list[int]] = {"train": [], "test": []}
-    for label, name in enumerate(classes):
-        found = [path.relative_to(base).as_posix() for path in images_of(base / name)]
+    for label, (name, found) in enumerate(images.items()):
         if len(found) <= LEAST_TRAIN:
             raise DataError(
-                f"class folder {base / name} has {counted(len(found), 'image')}; at least "
+                f"class folder {printable(base / name)} has {counted(len(found), 'image')}; at least "
                 f"{LEAST_TRAIN + 1} are needed, to fit on, to choose on and to test on; a few dozen are better"
             )
         for part, files in zip(("test", "train"), _split(name, found), strict=True):
@@ -140,13 +143,13 @@ def split_folder(root: str) -> tuple[list[str], Split, Split]:
     train, test = (
         Split(ImageFiles(base, names[part], upright=True), np.array(labels[part], dtype=np.int64)) for part in names
     )
-    return classes, train, test
+    return [as_text(name) for name in classes], replace(train, notes=notes), test
 
 
 def _split(name: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split the images of a class into test and train, each in the given order."""
     count = max(1, round(TEST_SHARE * len(files)))
-    order = np.random.default_rng([SEED, *name.encode()]).permutation(len(files))
+    order = np.random.default_rng([SEED, *os.fsencode(name)]).permutation(len(files))
     tested = set(order[:count].tolist())
     test, train = ([file for i, file in enumerate(files) if (i in tested) == which] for which in (True, False))
     return test, train

@@ -3,6 +3,8 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
+import unicodedata
 
 import pytest
 from PIL import ExifTags, Image
@@ -16,6 +18,10 @@ from tests.datasets.ondisk import fill, jpeg
 
 def own(folder, **kwargs):
     return load(DatasetSpec("mine", "probebench.datasets.folder:image_folder", {"root": str(folder)} | kwargs))
+
+
+def notes(data):
+    return [note.text.removeprefix(f"images of {data.name}: ") for note in data.notes]
 
 
 @pytest.fixture
@@ -53,6 +59,9 @@ def test_endings_in_capitals_and_deeper_folders_count_and_other_files_do_not(fol
     (folder / "train" / ".ipynb_checkpoints").mkdir()
     jpeg(folder / "train" / "cat" / ".ipynb_checkpoints" / "0-checkpoint.jpg", "red")
     assert len(own(folder).train) == 10
+    assert notes(own(folder)) == [
+        "left out 1 other file (train/cat/notes.txt); 3 hidden items (train/.ipynb_checkpoints, ...)"
+    ]
 
 
 def sideways(path):
@@ -100,7 +109,7 @@ def test_a_root_that_is_not_there_or_empty_is_told_so(tmp_path):
 def test_an_empty_class_folder_is_named(folder, split):
     for path in (folder / split / "dog").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match=rf"class folder .*/{split}/dog has no images .*fill it or remove it"):
+    with pytest.raises(DataError, match=rf"class folder .*/{split}/dog has no images; fill it or remove it"):
         own(folder)
 
 
@@ -109,19 +118,29 @@ def test_photographs_of_a_kind_that_is_not_read_are_named_not_passed_over(folder
     assert len(own(folder).train) == 9
     (folder / "train" / "dog" / "IMG_1.HEIC").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"folder .*/dog has 1 image in an unsupported format, such as IMG_1.HEIC; convert to .bmp, "
+        DataError,
+        match=r"has 1 image in an unsupported format, such as train/dog/IMG_1\.HEIC; convert it to .png or .jpg",
     ):
         own(folder)
 
 
-def test_splits_of_other_names_are_told_and_never_taken_for_classes(folder):
+def test_splits_of_other_names_are_read_and_said_and_never_taken_for_classes(folder):
     (folder / "test").rename(folder / "valid")
-    with pytest.raises(NotOnDisk, match=r"It has train and valid: set the one .* {'root': ..., 'test': 'valid'}$"):
-        own(folder)
-    assert len(own(folder, test="valid").test) == 6
+    data = own(folder)
+    assert (len(data.train), len(data.test), notes(data)) == (9, 6, ["trained on train/ and tested on valid/"])
+    assert notes(own(folder, test="valid")) == []
     (folder / "train").rename(folder / "Training")
-    with pytest.raises(NotOnDisk, match=r"It has Training and valid: rename them$"):
+    assert notes(own(folder)) == ["trained on Training/ and tested on valid/"]
+    (folder / "extra").mkdir()
+    (folder / "valid").rename(folder / "Testing")
+    fill(folder, "val", ["cat"])
+    assert notes(own(folder)) == ["trained on Training/ and tested on Testing/; not read: extra/, val/"]
+    (folder / "Test").mkdir()
+    with pytest.raises(DataError, match=r"has Test and Testing; rename the one to use to test$"):
         own(folder)
+    for name in ("Test", "extra", "val"):
+        shutil.rmtree(folder / name)
+    (folder / "Testing").rename(folder / "valid")
     spec = DatasetSpec("d", "probebench.datasets.unsplit:unsplit_folder", {"folder": str(folder), "test_every": 2})
     with pytest.raises(DataError, match=r"the folders in .* have names of splits, .*: Training, valid; name them"):
         load(spec)
@@ -129,6 +148,8 @@ def test_splits_of_other_names_are_told_and_never_taken_for_classes(folder):
     jpeg(folder / "cat" / "0.jpg", "red")
     jpeg(folder / "cat" / "1.jpg", "red")
     assert list(load(spec).classes) == ["Training", "cat", "valid"]
+    with pytest.raises(NotOnDisk, match=r"/tests does not exist; .* set the one .* {'root': ..., 'test': 'valid'}$"):
+        own(folder, test="tests")
 
 
 def test_images_that_are_not_sorted_into_classes_are_named(folder):
@@ -168,3 +189,105 @@ def test_a_published_folder_lies_in_the_data_root(root):
     data = load(DatasetSpec("beans", "probebench.datasets.folder:published_folder", kwargs))
     assert list(data.classes) == ["healthy", "rust"]
     assert data.test.images.names[0] == "validation/healthy/0.jpg"
+
+
+def test_splits_in_the_class_folders_are_read_as_they_are(tmp_path):
+    for name in ("cat", "dog"):
+        fill(tmp_path, name, ["train"], count=3)
+        fill(tmp_path, name, ["test", "val"])
+    shutil.rmtree(tmp_path / "dog" / "test")
+    data = own(tmp_path)
+    assert data.train.images.names[2:4] == ["cat/train/2.jpg", "dog/train/0.jpg"]
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 0])
+    assert notes(data) == [
+        "trained on train/ and tested on test/ of each class folder; without test images: dog; "
+        "not read: cat/val/, dog/val/"
+    ]
+    unsplit = {"folder": str(tmp_path), "test_every": 2}
+    with pytest.raises(DataError, match=r"have splits in them, train/ and test/; the reader '.*:image_folder' reads"):
+        load(DatasetSpec("d", "probebench.datasets.unsplit:unsplit_folder", unsplit))
+
+
+def test_class_folders_that_do_not_all_have_splits_are_classes(tmp_path):
+    fill(tmp_path, "cat", ["train", "test"])
+    fill(tmp_path, "dog", ["more"], count=4)
+    spec = DatasetSpec(
+        "d", "probebench.datasets.unsplit:unsplit_folder", {"folder": str(tmp_path), "test_every": 2, "upright": False}
+    )
+    assert list(load(spec).classes) == ["cat", "dog"]
+
+
+def test_a_folder_in_a_folder_of_its_own_name_is_read_and_said(folder):
+    nested = folder.parent / "nested"
+    (nested / "flowers").mkdir(parents=True)
+    (nested / "__MACOSX").mkdir()
+    for split in ("train", "test"):
+        (folder / split).rename(nested / "flowers" / split)
+    data = own(nested)
+    assert data.test.images.names[0] == "test/Emu/0.jpg"
+    assert notes(data) == [f"read from {nested / 'flowers'}"]
+    spec = DatasetSpec("d", "probebench.datasets.unsplit:unsplit_folder", {"folder": str(nested), "test_every": 2})
+    for split in ("test", "train"):
+        shutil.move(nested / "flowers" / split, folder / split)
+    for name in ("cat", "dog"):
+        (folder / "train" / name).rename(nested / "flowers" / name)
+    assert list(load(spec).classes) == ["cat", "dog"]
+
+
+def test_a_folder_that_links_to_itself_ends(tmp_path):
+    os.symlink(tmp_path, tmp_path / "again")
+    with pytest.raises(NotOnDisk, match="/train does not exist"):
+        own(tmp_path)
+
+
+@pytest.mark.parametrize(("train", "test"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_in_other_bytes_are_the_same_class(tmp_path, train, test):
+    fill(tmp_path, "train", [unicodedata.normalize(train, name) for name in ("Gänse", "Möwe")])
+    fill(tmp_path, "test", [unicodedata.normalize(test, name) for name in ("Möwe", "Gänse")])
+    data = own(tmp_path)
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([0, 0, 1, 1], [0, 0, 1, 1])
+    assert [unicodedata.normalize("NFC", name) for name in data.classes] == ["Gänse", "Möwe"]
+    fill(tmp_path, "train", [unicodedata.normalize(test, "Möwe")])
+    with pytest.raises(DataError, match=r"has two class folders named M.+we, written in different bytes; merge them"):
+        own(tmp_path)
+
+
+def test_a_class_in_another_spelling_is_named(tmp_path):
+    fill(tmp_path, "train", ["sun_flower", "rose", "tulip"])
+    fill(tmp_path, "test", ["Sun flower", "Rose", "oak"])
+    with pytest.raises(
+        DataError,
+        match=r"does not have: Rose \(there it is rose\), Sun flower \(there it is sun_flower\), oak; names must match",
+    ):
+        own(tmp_path)
+
+
+@pytest.mark.parametrize("unsplit", [False, True])
+def test_names_that_are_not_utf8_are_read(tmp_path, unsplit):
+    root = os.fsencode(tmp_path)
+    for split in (b"train", b"test"):
+        for name in (b"g\xe4nse", b"rose"):
+            os.makedirs(root + b"/" + split + b"/" + name)
+            for number in (b"1", b"\xfc"):
+                jpeg(tmp_path / "a.jpg", (len(name), ord(number), len(split)))
+                os.rename(root + b"/a.jpg", root + b"/" + split + b"/" + name + b"/" + number + b".jpg")
+    if unsplit:
+        kwargs = {"folder": str(tmp_path / "train"), "test_every": 2}
+        data = load(DatasetSpec("d", "probebench.datasets.unsplit:unsplit_folder", kwargs))
+    else:
+        data = own(tmp_path)
+    assert list(data.classes) == ["g\\xe4nse", "rose"]
+    assert data.test.digest
+    assert data.train.images[1].shape == (16, 20, 3)
+    data.test.images.names[0] += "gone"
+    with pytest.raises(DataError, match=r"image .*/g\\xe4nse/.* is missing"):
+        data.test.images[0]
+
+
+def test_all_empty_class_folders_are_in_one_message(folder):
+    for name in ("cat", "dog"):
+        for path in list((folder / "train" / name).iterdir()):
+            path.unlink()
+            path.with_suffix(".npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(DataError, match=r"2 class folders have no images: .*/cat \(only 3 \.npy\), .*/dog .*; fill"):
+        own(folder)

@@ -264,10 +264,11 @@ def test_folders_that_cannot_be_probed(tmp_path):
     with pytest.raises(DataError, match="too few training images in class one, two, zero: at least 2"):
         recommend("glyphvit", split)
     (split / "test").rename(split / "valid")
-    with pytest.raises(DataError, match="split has train and valid, but neither test nor val; rename the one to"):
+    (split / "train").rename(split / "Train")  # names of splits, too
+    with pytest.raises(DataError, match="too few training images in class one, two, zero: at least 2"):
         recommend("glyphvit", split)
-    (split / "train").rename(split / "Train")
-    with pytest.raises(DataError, match="have names of splits, not of classes: Train, valid; name them train and"):
+    (split / "Train").rename(split / "test")
+    with pytest.raises(DataError, match="have names of splits, not of classes: test, valid; name them train and"):
         recommend("glyphvit", split)
     (split / "labels.csv").write_text("colour\nred\n")
     with pytest.raises(DataError, match=r"labels\.csv has no column that is named like images are; it has col"):
@@ -287,3 +288,17 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     bad.write_bytes(b"not an image")
     with pytest.raises(DataError, match=f"{bad} cannot be decoded"):
         recommend("glyphvit", root)
+
+
+def test_test_images_that_are_training_images_are_in_the_first_lines(tmp_path):
+    root = tmp_path / "own"
+    write_digits(root / "train", each=6)
+    write_digits(root / "test", each=2, part="test")
+    copied = sorted((root / "train" / "two").iterdir())[0]
+    (root / "test" / "two" / "copy.png").write_bytes(copied.read_bytes())
+    (root / "train" / "two" / "notes.txt").write_text("two")
+    lines = recommend("glyphvit", root).lines()
+    assert lines[1] == "note      images of own: left out 1 other file (train/two/notes.txt)"
+    assert lines[2].startswith(
+        "warning   images of own: 1 of 7 test images is also among the training images (train/two/"
+    )
