@@ -191,6 +191,8 @@ class DatasetSpec:
         duplicates: what to do about training images that are also test images, repeated training images, and those
             under several labels: ``drop-train`` leaves them out of training, which decodes all images once more to
             compare them; ``keep`` accepts them. Empty to keep them and warn, which ``--probe-strict`` makes an error
+        near_duplicates: a cosine, such as 0.95: test images whose features are at least so close to those of a training
+            image are counted, with a warning; 0 to compare none
         source, licence: where the images come from and under which terms
         note: one line about its images and splits
     """
@@ -207,9 +209,14 @@ class DatasetSpec:
     clean: str = ""
     task: str = CLASSIFICATION.name
     duplicates: str = ""
+    near_duplicates: float = 0.0
 
     def __post_init__(self) -> None:
         check_name("dataset", self.name)
+        if not 0 <= self.near_duplicates <= 1:
+            raise ProbebenchError(
+                f"dataset {self.name!r}: near_duplicates must be a cosine from 0 to 1, got {self.near_duplicates}"
+            )
         if self.duplicates not in ("", "drop-train", "keep"):
             raise ProbebenchError(
                 f"dataset {self.name!r}: duplicates must be drop-train or keep, got {self.duplicates!r}"

@@ -44,6 +44,12 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"
     )
+    command.add_argument(
+        "--near-duplicates",
+        type=_cosine,
+        metavar="COSINE",
+        help="count test images whose features have at least this cosine to those of a training image, such as 0.95",
+    )
     command.add_argument("--device", default="auto", help="a torch device (default: cuda if available, else cpu)")
     command.add_argument(
         "--batch-size", type=_positive, metavar="N", help="images per forward pass (default: chosen for the network)"
@@ -60,6 +66,16 @@ def _positive(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return value
+
+
+def _cosine(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a cosine above 0, at most 1")
     return value
 
 
@@ -87,6 +103,7 @@ def _recommend(args: argparse.Namespace) -> int:
                 args.data,
                 budget=args.budget,
                 weights=args.weights,
+                near_duplicates=args.near_duplicates,
                 device=args.device,
                 batch_size=args.batch_size,
                 jobs=args.jobs,

@@ -117,7 +117,7 @@ def count_duplicates(
                 "test_in_train": part == "test" and key in trained,
                 "two_labels": label not in labels.get(key, {label}),
             }
-            name = _name(split.images, row, part)
+            name = name_image(split.images, row, part)
             for kind in (kind for kind, is_so in found.items() if is_so):
                 examples.setdefault(kind, (first[key], name))
                 counts[kind] += 1
@@ -177,9 +177,9 @@ def drop_from_train(data: Dataset) -> tuple[Dataset, int]:
     return (replace(data, train=select(data.train, rows)), dropped) if dropped else (data, 0)
 
 
-def _name(images: npt.NDArray[np.uint8] | Images, row: int, part: str) -> str:
+def name_image(images: npt.NDArray[np.uint8] | Images, row: int, part: str) -> str:
     """Name an image as its user knows it: by its file if it has one, else by its number."""
     if isinstance(images, Subset):
-        return _name(images.images, int(images.indices[row]), part)
+        return name_image(images.images, int(images.indices[row]), part)
     names = getattr(images, "names", None)
     return f"{part} image {row}" if names is None else printable(names[row])

@@ -11,6 +11,7 @@ from probebench.records.types import (
     DuplicatesRecord,
     EstimateRecord,
     MetricsRecord,
+    NearDuplicatesRecord,
     NoDistanceRecord,
     PlanRecord,
     SelectionRecord,
@@ -89,6 +90,7 @@ class _Optional(TypedDict, total=False):
     shift_distance: DistanceRecord | NoDistanceRecord
     selection: SelectionRecord | None
     duplicates: DuplicatesRecord
+    near_duplicates: NearDuplicatesRecord
     data_notes: list[str]
 
 
@@ -101,6 +103,12 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Swee
     images: _Optional = {}
     if result.duplicates or result.duplicates.dropped:
         images["duplicates"] = _duplicates(result.duplicates)
+    if (near := result.near_duplicates) is not None:
+        images["near_duplicates"] = {
+            "cosine": near.cosine,
+            "tap": near.tap.id,
+            "test_near_train": near.test_near_train,
+        }
     if notes := result.notes_on_images:
         images["data_notes"] = [note.text for note in notes]
     return {

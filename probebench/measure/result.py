@@ -14,6 +14,7 @@ from probebench.catalog.taps import FINAL, Tap
 from probebench.catalog.tasks import TASKS, Task
 from probebench.datasets.duplicates import Duplicates
 from probebench.errors import Note
+from probebench.measure.near_duplicates import NearDuplicates
 from probebench.measure.plan import SweepPlan
 from probebench.measure.shift import ShiftDistance, Unavailable
 from probebench.models.checkpoint import PLAIN
@@ -44,6 +45,7 @@ class SweepResult:
         plan: where features were kept, and the number of passes
         shift_distance: of the test images from the model's pretraining data; None if it was not measured
         duplicates: images that were found several times
+        near_duplicates: test images that are nearly training images; None if they were not looked for
         data_notes: how the images were found, see `probebench.datasets.Split.notes`
         taps: results by tap
     """
@@ -69,6 +71,7 @@ class SweepResult:
     plan: SweepPlan | None = None
     shift_distance: ShiftDistance | Unavailable | None = None
     duplicates: Duplicates = field(default_factory=Duplicates)
+    near_duplicates: NearDuplicates | None = None
     data_notes: list[Note] = field(default_factory=list)
     taps: dict[Tap, TapResult] = field(default_factory=dict)
 
@@ -117,7 +120,8 @@ class SweepResult:
     def notes_on_images(self) -> list[Note]:
         """Notes for the user on how the images were found, and on those that were found several times."""
         found = self.duplicates.note(self.dataset)
-        return [*self.data_notes, *([] if found is None else [found])]
+        near = None if self.near_duplicates is None else self.near_duplicates.note(self.dataset)
+        return [*self.data_notes, *(note for note in (found, near) if note is not None)]
 
     @property
     def weights_notes(self) -> list[str]:

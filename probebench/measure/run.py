@@ -28,6 +28,7 @@ from probebench.measure.duplicates import find_equal_pixels
 from probebench.measure.entries import baseline_of, case_record, sweep_record
 from probebench.measure.environment import hardware
 from probebench.measure.extract import extract
+from probebench.measure.near_duplicates import find_near_duplicates
 from probebench.measure.options import Options
 from probebench.measure.outcome import SweepOutcome
 from probebench.measure.plan import SweepPlan
@@ -192,6 +193,7 @@ class Run:
             result.add_extraction(features)
             if not result.taps:
                 result.duplicates = find_equal_pixels(prepared, features)
+                result.near_duplicates = find_near_duplicates(prepared, features)
                 self._refuse_duplicates(result.dataset, result.duplicates)
             if result.shift_distance is None:
                 result.shift_distance = measure_shift(features.test, prepared, self._references, settings)

@@ -14,6 +14,7 @@ from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
 from probebench.measure.duplicates import find_equal_pixels
 from probebench.measure.extract import extract
+from probebench.measure.near_duplicates import find_near_duplicates
 from probebench.measure.prepare import prepare
 from probebench.measure.probe import probe
 from probebench.measure.result import SweepResult
@@ -93,6 +94,7 @@ def run_sweep(
         result.add_extraction(features)
         if not result.taps:
             result.duplicates = find_equal_pixels(prepared, features)
+            result.near_duplicates = find_near_duplicates(prepared, features)
         if result.shift_distance is None:
             result.shift_distance = measure_shift(features.test, prepared, references, settings)
         for found in probe(prepared, plan, features, progress=progress):

@@ -24,6 +24,7 @@ from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
 from probebench.measure.duplicates import find_equal_pixels
 from probebench.measure.extract import extract
+from probebench.measure.near_duplicates import find_near_duplicates
 from probebench.measure.prepare import PreparedSweep, model_of, prepare
 from probebench.measure.probe import probe
 from probebench.measure.result import SweepResult
@@ -52,6 +53,7 @@ def recommend(
     *,
     budget: int | None = None,
     weights: str | Path | None = None,
+    near_duplicates: float | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     jobs: int | None = None,
@@ -67,6 +69,7 @@ def recommend(
             the held-out part of the training images. By default, and if there are no more taps, all of them without a
             screening
         weights: a file to load instead of the model's own
+        near_duplicates: as `DatasetSpec.near_duplicates`; by default that of the data
         device, batch_size, jobs, progress: as for `probebench.run_sweep`
 
     Returns:
@@ -85,6 +88,8 @@ def recommend(
     catalog = default_catalog()
     spec = replace(model_of(model, catalog), reference="")  # no shift distance is measured
     images = find_images(data, catalog)
+    if near_duplicates is not None:
+        images = replace(images, spec=replace(images.spec, near_duplicates=near_duplicates))
     device = choose_device(device)
     jobs = jobs or available_cores()
     prepared = prepare(spec, images.spec, protocol=DEFAULT, weights=weights, device=device, progress=progress)
@@ -105,6 +110,7 @@ def recommend(
     result = SweepResult.begin(prepared, plan)
     result.add_extraction(features)
     result.duplicates = find_equal_pixels(prepared, features)
+    result.near_duplicates = find_near_duplicates(prepared, features)
     result.taps = {found.tap: found for found in probe(prepared, plan, features, taps, progress)}
     result.sort()
     progress.start("train", 0)

@@ -137,6 +137,15 @@ class DuplicatesRecord(TypedDict):
     examples: dict[str, list[str]]
 
 
+@final
+class NearDuplicatesRecord(TypedDict):
+    """The test images that are nearly training images, and what nearly means."""
+
+    cosine: float
+    tap: str
+    test_near_train: int
+
+
 class SweepRecord(TypedDict):
     """One sweep: one model on one dataset."""
 
@@ -162,6 +171,7 @@ class SweepRecord(TypedDict):
     seed: int
     selection: NotRequired[SelectionRecord | None]
     duplicates: NotRequired[DuplicatesRecord]
+    near_duplicates: NotRequired[NearDuplicatesRecord]
     data_notes: NotRequired[list[str]]
 
 
