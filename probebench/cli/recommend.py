@@ -45,6 +45,12 @@ def add_commands(commands: Any) -> None:
         "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"
     )
     command.add_argument(
+        "--duplicates",
+        choices=("drop-train", "keep"),
+        help="drop-train leaves out training images that are also test images, repeated, or under several labels; keep "
+        "accepts them (default: keep them, and warn)",
+    )
+    command.add_argument(
         "--near-duplicates",
         type=_cosine,
         metavar="COSINE",
@@ -103,6 +109,7 @@ def _recommend(args: argparse.Namespace) -> int:
                 args.data,
                 budget=args.budget,
                 weights=args.weights,
+                duplicates=args.duplicates,
                 near_duplicates=args.near_duplicates,
                 device=args.device,
                 batch_size=args.batch_size,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import import_module
@@ -15,14 +14,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from probebench._hardware import available_cores
 from probebench.catalog import DatasetSpec
 from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, TASKS, Task
-from probebench.datasets.files import broken_images
+from probebench.datasets.files import broken_images, in_threads
 from probebench.errors import DataError, Note, ProbebenchError
 from probebench.fetch.local import NotOnDisk, how_to_get
 
-_PIECE = 64  # images that one thread reads at a time
 _SEARCH = 60.0  # seconds
 
 
@@ -149,8 +146,10 @@ def pixel_keys(images: npt.NDArray[np.uint8] | Images, rows: npt.NDArray[np.int6
 
     Args:
         rows: indices of the images; by default all
-    """
 
+    Raises:
+        DataError: if some cannot be read; the message has all of them
+    """
     keys, broken = _read_all(images, np.arange(len(images)) if rows is None else rows, _pixel_key)
     if broken:
         raise broken_images(broken, len(keys))
@@ -191,12 +190,11 @@ def _read_all(
     Returns:
         a key of each, and for each that cannot be read the reason
     """
-    pieces = np.array_split(rows, max(1, len(rows) // _PIECE))
     broken: list[str] = []
 
-    def read(piece: npt.NDArray[np.int64]) -> list[bytes]:
+    def read(piece: Sequence[int]) -> list[bytes]:
         keys = []
-        for row in piece.tolist():
+        for row in piece:
             if time.monotonic() > end:
                 break
             try:
@@ -206,8 +204,7 @@ def _read_all(
                 keys.append(b"")
         return keys
 
-    with ThreadPoolExecutor(available_cores() if concurrent(images) else 1) as pool:
-        found = [each for keys in pool.map(read, pieces) for each in keys]
+    found = in_threads(read, rows.tolist(), None if concurrent(images) else 1)
     return found, sorted(broken)
 
 

@@ -73,9 +73,10 @@ class Duplicates:
             return None
         if dataset.duplicates:
             return Note("info", f"{start} {self.describe()}")
-        remedy = "in its DatasetSpec, duplicates='drop-train' leaves them out of training, and 'keep' accepts them"
+        where = "(in its DatasetSpec, or recommend --duplicates)"
+        remedy = f"duplicates='drop-train' leaves them out of training, 'keep' accepts them {where}"
         if self.within_test and not (self.test_in_train or self.within_train or self.two_labels):
-            remedy = "remove them, or set duplicates='keep' in its DatasetSpec to accept them"
+            remedy = f"remove them; duplicates='keep' accepts them {where}"
         return Note("warning", f"{start} {self.describe()}; {remedy}")
 
 
@@ -147,7 +148,7 @@ def _repeated(keys: Iterable[bytes]) -> set[bytes]:
 
 def drop_from_train(data: Dataset) -> tuple[Dataset, int]:
     """Leave out training images that are also test images, all of those under several labels, and repeated ones but the
-    first. Images are compared by their pixels, and so all are decoded.
+    first, unless they are views of one source. Images are compared by their pixels, and so all are decoded.
 
     Returns:
         the dataset, and how many training images were left out
@@ -155,16 +156,16 @@ def drop_from_train(data: Dataset) -> tuple[Dataset, int]:
     Raises:
         DataError: if a class that is tested has no training image any more
     """
-    keys, tested = pixel_keys(data.train.images), pixel_keys(data.test.images)
+    keys, tested = pixel_keys(data.train.images), set(pixel_keys(data.test.images))
     labels: dict[bytes, set[int]] = {}
     for key, label in zip(keys, data.train.labels.tolist(), strict=True):
         labels.setdefault(key, set()).add(label)
-    seen = set(tested)
+    sources = range(len(keys)) if data.train.groups is None else data.train.groups.tolist()
+    first: dict[bytes, int] = {}
     kept = []
-    for row, key in enumerate(keys):
-        if key not in seen and len(labels[key]) == 1:
+    for row, (key, source) in enumerate(zip(keys, sources, strict=True)):
+        if key not in tested and len(labels[key]) == 1 and first.setdefault(key, source) == source:
             kept.append(row)
-        seen.add(key)
     rows = np.array(kept, dtype=np.int64)
     lost = np.setdiff1d(np.intersect1d(data.test.labels, data.train.labels), data.train.labels[rows])
     if len(lost):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from probebench._format import first_lines
 from probebench._hardware import available_cores
 from probebench.errors import DataError
 from probebench.fetch.local import NotOnDisk
+
+T = TypeVar("T")
 
 REMEDY = "replace it with an intact copy, or remove it from the dataset"
 
@@ -69,10 +71,7 @@ class ImageFiles:
         Raises:
             DataError: if some cannot be read; the message has all of them
         """
-        pieces = [rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE)]
-        with ThreadPoolExecutor(available_cores()) as pool:
-            broken = [text for texts in pool.map(self._identify_piece, pieces) for text in texts]
-        if broken:
+        if broken := in_threads(self._identify_piece, rows):
             raise broken_images(broken, len(rows))
 
     def _identify_piece(self, rows: Sequence[int]) -> list[str]:
@@ -91,6 +90,20 @@ class ImageFiles:
             rotated = self.upright and _has_orientation(data)
             self._known[row] = np.frombuffer(hashlib.sha256(data).digest() + (b"\2" if rotated else b"\1"), np.uint8)
         return broken
+
+
+def in_threads(read: Callable[[Sequence[int]], list[T]], rows: Sequence[int], threads: int | None = None) -> list[T]:
+    """Call a function with pieces of some rows, and join what it returns, in order. An interruption ends it at once.
+
+    Args:
+        threads: by default as many as there are processor cores
+    """
+    pool = ThreadPoolExecutor(threads or available_cores())
+    try:
+        pieces = (rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE))
+        return [each for found in pool.map(read, pieces) for each in found]
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def broken_images(found: Sequence[str], of: int) -> DataError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,16 +82,18 @@ def _find_inside(base: Path, names: Sequence[str], test: str | None) -> Layout |
     return Layout(base, train, tested, inside=True)
 
 
-def find_split(base: Path, names: Sequence[str], wanted: Collection[str]) -> str:
+def find_split(base: Path, names: Sequence[str], wanted: Sequence[str]) -> str:
     """Return the folder that has one of some names, in upper or lower case; an empty string if there is none.
 
     Raises:
         DataError: if there are several, and none of them has the first name as it is written
     """
+    if wanted[0] in names:
+        return wanted[0]
     found = [name for name in names if name.lower() in wanted]
-    if len(found) > 1 and (first := next(iter(wanted))) not in found:
-        raise DataError(f"{printable(base)} has {' and '.join(found)}; rename the one to use to {first}")
-    return next((name for name in found if name in wanted), found[0]) if found else ""
+    if len(found) > 1:
+        raise DataError(f"{printable(base)} has {' and '.join(found)}; rename the one to use to {wanted[0]}")
+    return found[0] if found else ""
 
 
 def _find_test(base: Path, names: Sequence[str], test: str | None) -> str:

@@ -111,10 +111,10 @@ class Walk:
         """
         if self._unread:
             count, example = counted(len(self._unread), "image"), printable(min(self._unread))
+            them = "it" if len(self._unread) == 1 else "them"
             raise DataError(
-                f"{printable(self.root)} has {count} in an unsupported format, such as {example}; convert "
-                f"{'it' if len(self._unread) == 1 else 'them'} to .png or .jpg, or remove "
-                f"{'it' if len(self._unread) == 1 else 'them'}"
+                f"{printable(self.root)} has {count} in an unsupported format, such as {example}; convert {them} to "
+                f".png or .jpg, or remove {them}"
             )
         if len(self._empty) == 1:
             raise DataError(f"class folder {self._empty[0]} has no images; fill it or remove it")
@@ -170,7 +170,8 @@ class Walk:
 
     def _leave_out(self, reason: str, path: str) -> None:
         self._counts[reason] += 1
-        self._examples.setdefault(reason, printable(os.path.relpath(path, self.root)))
+        if reason not in self._examples:
+            self._examples[reason] = printable(os.path.relpath(path, self.root))
         if reason in ("other", "picture"):
             self._endings[_ending(os.path.basename(path)) or "no ending"] += 1
 

@@ -56,6 +56,8 @@ def find_equal_pixels(prepared: PreparedSweep, features: ExtractedFeatures) -> D
     ]
     known = keys[0] + keys[1]
     pairs = np.array([pair for pair in pairs.tolist() if known[pair[0]] != known[pair[1]]], dtype=np.int64)
+    if not len(pairs):
+        return prepared.duplicates
     most = max(LEAST, int(SHARE * len(known)))
     chosen = np.unique(pairs[: most // 2])
     of_train = chosen < count

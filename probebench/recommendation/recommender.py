@@ -53,6 +53,7 @@ def recommend(
     *,
     budget: int | None = None,
     weights: str | Path | None = None,
+    duplicates: str | None = None,
     near_duplicates: float | None = None,
     device: str = "auto",
     batch_size: int | None = None,
@@ -69,7 +70,7 @@ def recommend(
             the held-out part of the training images. By default, and if there are no more taps, all of them without a
             screening
         weights: a file to load instead of the model's own
-        near_duplicates: as `DatasetSpec.near_duplicates`; by default that of the data
+        duplicates, near_duplicates: as the attributes of `DatasetSpec`; by default those of the data
         device, batch_size, jobs, progress: as for `probebench.run_sweep`
 
     Returns:
@@ -88,6 +89,8 @@ def recommend(
     catalog = default_catalog()
     spec = replace(model_of(model, catalog), reference="")  # no shift distance is measured
     images = find_images(data, catalog)
+    if duplicates is not None:
+        images = replace(images, spec=replace(images.spec, duplicates=duplicates))
     if near_duplicates is not None:
         images = replace(images, spec=replace(images.spec, near_duplicates=near_duplicates))
     device = choose_device(device)

@@ -76,4 +76,5 @@ def _describe(outcome: SweepOutcome) -> str:
     (sweep,) = RecordView(cast("Record", {"sweeps": [outcome.record], "cases": outcome.cases})).sweeps
     gain = gain_over_reference(sweep.chosen, sweep.task)
     score = sweep.task.text(sweep.chosen.case["accuracy"])
-    return f"{sweep.model} on {sweep.dataset}: {sweep.chosen.tap.id} {score}{f', {gain}' if gain else ''}"
+    leaked = f", {counted(sweep.leaked, 'test image')} in train" if sweep.leaked else ""
+    return f"{sweep.model} on {sweep.dataset}: {sweep.chosen.tap.id} {score}{f', {gain}' if gain else ''}{leaked}"

@@ -74,8 +74,8 @@ def test_a_warning_names_an_example_of_each_kind_and_what_to_do(tmp_path):
     assert str(note) == (
         "WARNING: images of d: 2 of 5 test images are also among the training images (train/0/0.png = test/0/0.png); "
         "2 training images repeated (train/0/0.png = train/0/3.png); 1 test image repeated (test/1/3.png = "
-        "test/1/4.png); 1 image under more than one label (train/0/4.png = train/1/5.png); in its DatasetSpec, "
-        "duplicates='drop-train' leaves them out of training, and 'keep' accepts them"
+        "test/1/4.png); 1 image under more than one label (train/0/4.png = train/1/5.png); duplicates='drop-train' "
+        "leaves them out of training, 'keep' accepts them (in its DatasetSpec, or recommend --duplicates)"
     )
     kept = duplicates(load(spec)).note(replace(spec, duplicates="keep"))
     assert (kept.severity, "drop-train" in kept.text) == ("info", False)
@@ -157,6 +157,13 @@ def test_dropping_compares_pixels_not_bytes(tmp_path):
     assert duplicates(data).test_in_train == 2
     with pytest.raises(DataError, match="without duplicates, class '0' has no training image; add other images, or"):
         drop_from_train(data)
+
+
+def test_views_of_one_source_are_not_dropped():
+    data = arrays(([0, 0, 1, 1], [0, 0, 1, 1]), ([5, 6], [0, 1]))
+    data = replace(data, train=replace(data.train, groups=np.array([7, 7, 8, 9])))
+    left, dropped = drop_from_train(data)
+    assert (left.train.groups.tolist(), dropped) == ([7, 7, 8], 1)
 
 
 def test_nothing_is_dropped_where_there_is_nothing_to_drop():

@@ -135,10 +135,15 @@ def test_splits_of_other_names_are_read_and_said_and_never_taken_for_classes(fol
     (folder / "valid").rename(folder / "Testing")
     fill(folder, "val", ["cat"])
     assert notes(own(folder)) == ["trained on Training/ and tested on Testing/; not read: extra/, val/"]
+    fill(folder, "dev", ["cat"])
+    assert notes(own(folder))[0].endswith("not read: dev/, extra/, val/")
+    (folder / "Testing").rename(folder / "elsewhere")
+    assert notes(own(folder))[0].startswith("trained on Training/ and tested on val/")
+    (folder / "elsewhere").rename(folder / "Testing")
     (folder / "Test").mkdir()
     with pytest.raises(DataError, match=r"has Test and Testing; rename the one to use to test$"):
         own(folder)
-    for name in ("Test", "extra", "val"):
+    for name in ("Test", "extra", "val", "dev"):
         shutil.rmtree(folder / name)
     (folder / "Testing").rename(folder / "valid")
     spec = DatasetSpec("d", "probebench.datasets.unsplit:unsplit_folder", {"folder": str(folder), "test_every": 2})

@@ -66,3 +66,6 @@ def test_recommend_says_so_in_its_first_lines():
     lines = recommend(MODEL, spec, near_duplicates=0.995, jobs=1, device="cpu").lines()
     assert lines[1].startswith("warning   images of close: 1 of 30 test images is also among the training images")
     assert lines[2].startswith("warning   images of close: 3 of 30 test images are close to a training image (cosine")
+    kept = recommend(MODEL, spec, duplicates="keep", jobs=1, device="cpu")
+    assert kept.warnings == ()
+    assert kept.note.startswith("images of close: 1 of 30 test images is also among the training images")

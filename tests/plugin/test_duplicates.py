@@ -32,8 +32,9 @@ def test_probe(probe):
     probe.check()
 """
 FOUND = (
-    "5 of 60 test images are also among the training images (train image 0 = test image 0); in its DatasetSpec, "
-    "duplicates='drop-train' leaves them out of training, and 'keep' accepts them"
+    "5 of 60 test images are also among the training images (train image 0 = test image 0); "
+    "duplicates='drop-train' leaves them out of training, 'keep' accepts them (in its DatasetSpec, or recommend "
+    "--duplicates)"
 )
 
 
@@ -54,6 +55,7 @@ def test_they_are_told_in_the_summary_the_record_and_the_report(leaky, run):
         "images of accepted: 5 of 60 test images are also among the training images (train image 0 = test image 0)",
         "images of cleaned: 5 duplicate training images were left out",
     ]
+    result.stdout.fnmatch_lines(["tiny on leaky: final *%*, 5 test images in train, * (1 of 3 sweeps*"])
     result.stdout.fnmatch_lines(["leaky: 60 test images, default@2; 5 of the test images are also among the training*"])
     sweeps = {sweep["dataset"]: sweep for sweep in run_record.load(leaky.path / "r.json")["sweeps"]}
     assert sweeps["leaky"]["duplicates"] == {
