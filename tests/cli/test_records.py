@@ -252,3 +252,15 @@ def test_reading_records_imports_no_torch(two, folder):
     code = f"import sys; from probebench.cli.main import main; main({two}); main(['compare', 'a.json', 'a.json']); "
     code += "sys.exit(any(name in sys.modules for name in ('torch', 'timm', 'sklearn')))"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=folder)
+
+
+def test_what_is_known_about_images_is_shown_with_the_run_and_in_files(folder, capsys):
+    run = stored({NET: {"L01-act": right(700)}})
+    note = "images of digits: 2 of 1000 test images are also among the training images (a = b)"
+    run.record["sweeps"][0]["data_notes"] = [note]
+    save(run, folder / "run.json")
+    main(["show", "run.json"])
+    assert note in output(capsys).splitlines()
+    for name in ("board.md", "board.tex"):
+        main(["leaderboard", "run.json", "-o", name])
+        assert note in (folder / name).read_text(encoding="utf-8")

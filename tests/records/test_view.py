@@ -70,3 +70,13 @@ def test_a_control_follows_its_model():
     groups = contents(full()).datasets
     assert [sweep.model for sweep in groups["easy"]] == ["net", "net_random", "net_tuned"]
     assert [sweep.model for sweep in groups["hard"]] == ["net", "net_random"]
+
+
+def test_what_is_known_about_images_is_said_once_for_all_models():
+    record = stored({(model, "d"): {"L01-act": right(600)} for model in ("net", "other")}).record
+    assert (contents(record).data_notes, contents(record).sweeps[0].leaked) == ([], 0)
+    for sweep in record["sweeps"]:
+        sweep["data_notes"] = ["images of d: left out 1 other file (a.txt)", "images of d: 2 are in train"]
+        sweep["duplicates"] = {"test_in_train": 2}
+    assert contents(record).data_notes == record["sweeps"][0]["data_notes"]
+    assert [sweep.leaked for sweep in contents(record).sweeps] == [2, 2]
