@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from probebench._format import counted
+from probebench._format import counted, list_some
 from probebench.catalog import DatasetSpec
 from probebench.datasets.dataset import Dataset, Images, Split, Subset, image_keys, pixel_keys, select
 from probebench.datasets.files import printable
@@ -169,10 +169,10 @@ def drop_from_train(data: Dataset) -> tuple[Dataset, int]:
     rows = np.array(kept, dtype=np.int64)
     lost = np.setdiff1d(np.intersect1d(data.test.labels, data.train.labels), data.train.labels[rows])
     if len(lost):
-        names = ", ".join(repr(data.classes[label]) for label in lost[:3])
+        names = list_some(repr(data.classes[label]) for label in lost)
         raise DataError(
-            f"dataset {data.name!r}: without duplicates, class {names} has no training image; add other images, or set "
-            "duplicates='keep' in its DatasetSpec"
+            f"dataset {data.name!r}: without duplicates, no training image is left of class {names}; add other images, "
+            "or keep duplicates"
         )
     dropped = len(data.train) - len(rows)
     return (replace(data, train=select(data.train, rows)), dropped) if dropped else (data, 0)

@@ -155,7 +155,9 @@ def test_dropping_compares_pixels_not_bytes(tmp_path):
     Image.fromarray(pixels(2)).save(tmp_path / "test" / "0" / "of_another_kind.bmp")
     data = load(spec)
     assert duplicates(data).test_in_train == 2
-    with pytest.raises(DataError, match="without duplicates, class '0' has no training image; add other images, or"):
+    with pytest.raises(
+        DataError, match="without duplicates, no training image is left of class '0'; add other images, or"
+    ):
         drop_from_train(data)
 
 
