@@ -112,7 +112,7 @@ def count_duplicates(
             if key not in repeated:
                 continue
             source = row if split.groups is None else int(split.groups[row])
-            label = np.ascontiguousarray(split.labels[row]).tobytes()
+            label = _label(split, row)
             found = {
                 f"within_{part}": key in sources and source not in sources[key],
                 "test_in_train": part == "test" and key in trained,
@@ -146,6 +146,11 @@ def _repeated(keys: Iterable[bytes]) -> set[bytes]:
     return repeated
 
 
+def _label(split: Split, row: int) -> bytes:
+    """Return what tells the label of an image, or its labels or targets, from those of others."""
+    return np.ascontiguousarray(split.labels[row]).tobytes()
+
+
 def drop_from_train(data: Dataset) -> tuple[Dataset, int]:
     """Leave out training images that are also test images, all of those under several labels, and repeated ones but the
     first, unless they are views of one source. Images are compared by their pixels, and so all are decoded.
@@ -157,9 +162,9 @@ def drop_from_train(data: Dataset) -> tuple[Dataset, int]:
         DataError: if a class that is tested has no training image any more
     """
     keys, tested = pixel_keys(data.train.images), set(pixel_keys(data.test.images))
-    labels: dict[bytes, set[int]] = {}
-    for key, label in zip(keys, data.train.labels.tolist(), strict=True):
-        labels.setdefault(key, set()).add(label)
+    labels: dict[bytes, set[bytes]] = {}
+    for row, key in enumerate(keys):
+        labels.setdefault(key, set()).add(_label(data.train, row))
     sources = range(len(keys)) if data.train.groups is None else data.train.groups.tolist()
     first: dict[bytes, int] = {}
     kept = []
@@ -167,8 +172,9 @@ def drop_from_train(data: Dataset) -> tuple[Dataset, int]:
         if key not in tested and len(labels[key]) == 1 and first.setdefault(key, source) == source:
             kept.append(row)
     rows = np.array(kept, dtype=np.int64)
+    of_classes = data.train.labels.ndim == 1
     lost = np.setdiff1d(np.intersect1d(data.test.labels, data.train.labels), data.train.labels[rows])
-    if len(lost):
+    if of_classes and len(lost):
         names = list_some(repr(data.classes[label]) for label in lost)
         raise DataError(
             f"dataset {data.name!r}: without duplicates, no training image is left of class {names}; add other images, "

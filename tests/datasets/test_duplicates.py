@@ -184,3 +184,15 @@ def test_the_embedded_datasets_have_none():
     for name, spec in CATALOG.datasets.items():
         if not spec.archives:
             assert not duplicates(load(spec)), name
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_images_of_other_tasks_are_compared_with_all_their_labels(task):
+    train, test = (np.stack([pixels(number) for number in numbers]) for numbers in (TRAIN, TEST))
+    labels, kind = [[0, 1], [1, 0], [1, 1], [0, 1], [0, 1], [1, 1], [0, 0]], np.int8 if task == "multilabel" else float
+    splits = Split(train, np.array(labels, kind)), Split(test, np.array([[0, 1], *labels[1:5]], kind))
+    data = Dataset("d", ["a", "b"], *splits, task=task)
+    found = duplicates(data)
+    assert {kind: getattr(found, kind) for kind in COUNTS} == COUNTS | {"two_labels": 2}
+    kept, dropped = drop_from_train(data)
+    assert (dropped, kept.train.labels.tolist()) == (5, np.array([[1, 1], [0, 0]], kind).tolist())
