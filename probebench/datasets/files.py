@@ -183,9 +183,7 @@ def decode(file: Path | IO[bytes], where: str, *, upright: bool = False) -> npt.
     except Exception as error:  # Pillow's decoders raise many kinds
         raise DataError(f"{where} cannot be decoded ({error}); {REMEDY}") from error
     if pixels is None:
-        raise DataError(
-            f"{where} has pixels of mode {deep!r}; convert it to 8 bits per channel, all images with the same range"
-        )
+        raise DataError(f"{where} has pixels of mode {deep!r}; convert it to 8 bits per channel")
     return pixels
 
 

@@ -187,7 +187,7 @@ def read_image(path: Path, about: dict[str, Any]) -> torch.Tensor:
     pixels = about["preprocessing"]
     with Image.open(path) as image:
         if mode := name_deep_grey(image):
-            raise ValueError(f"pixels of mode {mode!r}; convert it to 8 bits per channel, as those of training were")
+            raise ValueError(f"pixels of mode {mode!r}; convert it to 8 bits per channel")
         seen = to_rgb(apply_orientation(image) if pixels.get("upright", True) else image)
     size, mode = pixels["size"], transforms.InterpolationMode(pixels["interpolation"])
     view = transforms.Compose([transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)])(seen)
