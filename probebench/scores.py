@@ -151,7 +151,7 @@ def _average_precision(
     return value, influence
 
 
-def r2(predictions: npt.NDArray[np.float32], targets: npt.NDArray[np.float64]) -> float:
+def r2(predictions: npt.NDArray[Any], targets: npt.NDArray[np.float64]) -> float:
     """R2 as scikit-learn's `r2_score` has it, averaged over the targets that vary; NaN if none does.
 
     Args:
@@ -165,7 +165,7 @@ def r2(predictions: npt.NDArray[np.float32], targets: npt.NDArray[np.float64]) -
     return float(np.mean(1 - errors[varied] / variance[varied]))
 
 
-def measure_targets(predictions: npt.NDArray[np.float32], targets: npt.NDArray[np.float64]) -> Scored:
+def measure_targets(predictions: npt.NDArray[Any], targets: npt.NDArray[np.float64]) -> Scored:
     """R2, averaged over targets; and of a single target the root of the mean squared, and the mean absolute error.
 
     The interval of R2 is normal in log(1 - R2), from the derivatives of R2 by the weights of the images, so that it
@@ -222,7 +222,7 @@ def _logit_interval(value: float, error: float, positives: int) -> tuple[float, 
     return min(value, low), max(value, high)
 
 
-def _refuse_infinite(scores: npt.NDArray[np.float32]) -> None:
+def _refuse_infinite(scores: npt.NDArray[Any]) -> None:
     finite = np.isfinite(scores).all(axis=1)
     if not finite.all():
         raise ValueError(f"scores of test example {int(np.argmin(finite))} are not finite")

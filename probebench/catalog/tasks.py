@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from probebench import _format
@@ -29,38 +29,42 @@ class Task:
     percent: bool
     labels: str
 
+    def __reduce__(self) -> tuple[Callable[[str], Task], tuple[str]]:
+        # There is one object of each task, also in other processes.
+        return get_task, (self.name,)
+
     @property
     def heading(self) -> str:
-        """The title of a column of its scores, such as ``acc %`` or ``mAP``."""
+        """Return the title of a column of its scores, such as ``acc %`` or ``mAP``."""
         return f"{self.title} %" if self.percent else self.title
 
     def number(self, value: float | None) -> str:
-        """The score as a cell of a table: 87.4 of 0.874, or 0.874; empty for None."""
+        """Return the score as a cell of a table: 87.4 of 0.874, or 0.874; empty for None."""
         if self.percent:
             return _format.percent(value)
         return "" if value is None else f"{value:z.3f}"
 
     def change(self, value: float | None) -> str:
-        """A difference of scores as a cell of a table: +3.9 points of 0.039, or +0.039; empty for None."""
+        """Return a difference of scores as a cell of a table: +3.9 points of 0.039, or +0.039; empty for None."""
         if self.percent:
             return _format.signed(value)
         return "" if value is None else f"{value:+z.3f}"
 
     def interval(self, ends: Sequence[float], between: str = "-") -> str:
-        """The ends of an interval: 85.1-89.4 or 0.851-0.894; ``to`` stands between them if one is negative."""
+        """Return the ends of an interval: 85.1-89.4 or 0.851-0.894; with ``to`` between them if one is negative."""
         low, high = (self.number(end) for end in ends)
         return f"{low} to {high}" if low.startswith("-") else f"{low}{between}{high}"
 
     def text(self, value: float) -> str:
-        """The score in a sentence: ``87.4%`` or ``mAP 0.874``."""
+        """Return the score in a sentence: ``87.4%`` or ``mAP 0.874``."""
         return f"{self.number(value)}%" if self.percent else f"{self.score} {self.number(value)}"
 
     def points(self, value: float) -> str:
-        """A difference of scores in a sentence: ``+3.9 points`` or ``+0.039``."""
+        """Return a difference of scores in a sentence: ``+3.9 points`` or ``+0.039``."""
         return f"{self.change(value)} points" if self.percent else self.change(value)
 
     def moved(self, lost: int, gained: int) -> str:
-        """The test images that a case lost and gained, in a sentence."""
+        """Return how many test images a case lost and gained, in a sentence."""
         if self is CLASSIFICATION:
             return f"{lost} test images lost, {gained} gained"
         return f"{lost} test images score lower, {gained} higher"

@@ -39,7 +39,10 @@ class Probe:
 
     @property
     def accuracy(self) -> float:
-        """Accuracy on the test images, a fraction from 0 to 1; with several draws of the training set, the mean."""
+        """Accuracy on the test images, a fraction from 0 to 1; with several draws of the training set, the mean.
+
+        Of a dataset of several labels an image it is the mean average precision, of real-valued targets R2.
+        """
         return float(self._entry()["accuracy"])
 
     @property

@@ -41,7 +41,7 @@ class Fit:
             (n_test, labels); of real-valued targets the scores
         classes: int64, shape (C,), class indices that the probe was fitted on, in the order of the scores' columns; of
             labels and targets their numbers
-        scores: float32, shape (n_test, C), the larger the likelier; of targets the predicted values
+        scores: float32, shape (n_test, C), the larger the likelier; of targets the predicted values, float64
         probabilities: whether the softmax of the scores estimates the probabilities of the classes; of labels, the
             logistic function of each score
         seconds: processor time of the fit and the prediction
@@ -55,7 +55,7 @@ class Fit:
 
     predictions: npt.NDArray[Any]
     classes: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
+    scores: npt.NDArray[Any]
     probabilities: bool
     seconds: float
     iterations: int

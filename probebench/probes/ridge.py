@@ -164,7 +164,9 @@ def fit_targets(
     taps, device = len(test), rows.values.device
     regression = task_of(rows.labels) is REGRESSION
     values = rows.labels if regression else np.where(rows.labels < 0, 0.0, 2.0 * rows.labels - 1)
-    targets = torch.from_numpy(np.asarray(values, dtype=np.float64)).to(device)
+    # Without their mean, so that float32 has all digits of what is predicted.
+    mean = values.mean(axis=0) if regression else 0.0
+    targets = torch.from_numpy(values - mean).to(device)
     index, held_out = np.zeros(taps, dtype=np.int64), None
     if rows.fitted < len(targets):
         # In their own axes, because those of all rows are not orthogonal on a part of them.
@@ -175,11 +177,12 @@ def fit_targets(
         unseen = own.transform([each[rows.fitted :, 1:] for each in rows.values])
         predicted = (unseen[:, None] @ weights.transpose(2, 3)).cpu().numpy()
         truth, score = rows.labels[rows.fitted :], r2 if regression else mean_average_precision
-        scores = np.array([[score(each.astype(np.float32), truth) for each in found] for found in predicted])
+        scores = np.array([[score(each + mean, truth) for each in found] for found in predicted])
         index = choose_best(scores, protocol)
         held_out = scores[np.arange(taps), index]
     alphas = torch.from_numpy(1 / path[index, None]).to(device)
     predictions = axes.scores(test, ridge_targets(rows.values, targets, alphas))
+    predictions = predictions + mean if regression else predictions
     seconds = shared + (time.thread_time() - begin) / taps
     return [
         Fit(

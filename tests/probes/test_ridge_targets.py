@@ -71,3 +71,13 @@ def test_ridge_takes_labels_as_signs():
     model = make_pipeline(StandardScaler(), Ridge(alpha=1 / found.C)).fit(train[tap], signs)
     assert found.scores == pytest.approx(model.predict(test[tap]), abs=1e-4)
     assert 0.5 < found.held_out_accuracy <= 1
+
+
+def test_a_mean_far_from_zero_costs_no_digits():
+    train, targets, test, truth = targets_data(1)
+    tap = Tap(1, "rc2")
+    near = run({tap: train[tap]}, targets, {tap: test[tap]}, DEFAULT)[tap]
+    far = run({tap: train[tap]}, targets + 1.7e9, {tap: test[tap]}, DEFAULT)[tap]
+    assert far.C == near.C
+    assert far.scores - 1.7e9 == pytest.approx(near.scores, abs=1e-5)
+    assert r2_score(truth + 1.7e9, far.scores) == pytest.approx(r2_score(truth, near.scores))
