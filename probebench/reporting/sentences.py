@@ -96,7 +96,7 @@ def optimism_line(view: RecordView, exceptions: str = "") -> str:
     ]
     return (
         f"Best taps and layers are chosen on held-out training images{exceptions}. Chosen on the "
-        f"test images they would look {' and '.join(gaps)} better, averaged over models and datasets "
+        f"test images they would look {' and '.join(filter(None, [', '.join(gaps[:-1]), gaps[-1]]))} better, averaged over models and datasets "
         "(optimism gap)."
     )
 
