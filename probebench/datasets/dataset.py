@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from probebench.catalog import DatasetSpec
-from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, TASKS, Task
+from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, Task, get_task
 from probebench.datasets.files import broken_images, in_threads
 from probebench.errors import DataError, Note, ProbebenchError
 from probebench.fetch.local import NotOnDisk, how_to_get
@@ -249,7 +249,7 @@ class Dataset:
             if self.task == CLASSIFICATION.name:
                 _check_classes(where, split.labels, count)
             else:
-                labels = _labels_of_task(where, split.labels, count, self.classes, TASKS[self.task])
+                labels = _labels_of_task(where, split.labels, count, self.classes, get_task(self.task))
                 split = replace(split, labels=labels)
                 object.__setattr__(self, name, split)
             if split.groups is not None and not _is_array(split.groups, None, (count,)):
