@@ -90,14 +90,14 @@ def optimism_line(view: RecordView, exceptions: str = "") -> str:
     """
     if not view.optimism:
         return ""
-    gaps = [
+    *others, last = [
         f"{100 * gap:.1f} points" if task.percent else f"{task.number(gap)} ({task.score})"
         for task, gap in view.optimism.items()
     ]
+    gaps = f"{', '.join(others)} and {last}" if others else last
     return (
-        f"Best taps and layers are chosen on held-out training images{exceptions}. Chosen on the "
-        f"test images they would look {' and '.join(filter(None, [', '.join(gaps[:-1]), gaps[-1]]))} better, averaged over models and datasets "
-        "(optimism gap)."
+        f"Best taps and layers are chosen on held-out training images{exceptions}. Chosen on the test images they "
+        f"would look {gaps} better, averaged over models and datasets (optimism gap)."
     )
 
 
