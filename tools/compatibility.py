@@ -1,6 +1,6 @@
 """Run cases with other plugins and options of pytest, and write the table of docs/ci.md.
 
-    python tools/compatibility.py            # all rows, in some minutes
+    python tools/compatibility.py            # all rows, in ten minutes
     python tools/compatibility.py timeout    # those whose title has a word; the table is not written
 
 Each plugin gets a virtual environment of its own, which sees the packages of this one. Its runs must give the numbers
@@ -27,10 +27,37 @@ PAGE = Path(__file__).parent.parent / "docs" / "ci.md"
 BEGIN, END = "<!-- begin: tools/compatibility.py -->", "<!-- end: tools/compatibility.py -->"
 WORKS, DIFFERS, REFUSED = "works", "works, with a difference", "refused"
 
+CONFTEST = """
+import numpy as np
+from probebench import DatasetSpec, ModelSpec
+from probebench.datasets import Split
+
+NETWORK = {"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0}
+
+def pytest_probebench_models():
+    common = {"architecture": "VisionTransformer", "depth": 2, "weights": "random", "input_size": 16, "kwargs": NETWORK,
+              "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    return [ModelSpec(name="first", seed=1, **common), ModelSpec(name="second", seed=2, **common)]
+
+def pytest_probebench_datasets():
+    return [DatasetSpec(name="stripes", reader="conftest:stripes")]
+
+def stripes():
+    def split(seed):
+        noise = np.random.default_rng(seed)
+        labels = np.arange(60) % 3
+        images = noise.integers(0, 120, (60, 16, 16), dtype=np.uint8)
+        for image, label in zip(images, labels):
+            image[:, 5 * label : 5 * label + 5] += 90
+        return Split(images, labels)
+
+    return ["left", "middle", "right"], split(0), split(1)
+"""
+
 CASES = """
 import pytest
 
-@pytest.mark.probe(model=["glyphvit", "glyphvit_random"], dataset="glyphs_49", layer=1, site=["act", "rc2"])
+@pytest.mark.probe(model=["first", "second"], dataset="stripes", layer=[1, 2], site=["act", "rc2"])
 def test_probe(probe):
     probe.check()
 """
@@ -227,6 +254,7 @@ def main(words: Sequence[str]) -> int:
         project = Path(folder, "project")
         project.mkdir()
         (project / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        (project / "conftest.py").write_text(CONFTEST, encoding="utf-8")
         (project / "test_cases.py").write_text(CASES, encoding="utf-8")
         environments = {"": Path(sys.executable)}
         run(environments[""], ["--probe-update=all"], project)

@@ -211,13 +211,11 @@ class Controller:
                 end_workers(self._session.config)
         self._session.skipped |= {each.sweep: each for each in self._exchange.skipped()}
         for sweep, worker in self._exchange.begun().items():
-            if sweep in self._session.skipped:
-                continue
             try:
                 outcome = self._exchange.ended(sweep)
             except StoreError as error:
                 outcome = SweepOutcome(sweep, error=f"StoreError: {error}")
-            if outcome is None and not ended_early:
+            if outcome is None and not ended_early and sweep not in self._session.skipped:
                 outcome = describe_death(sweep, worker)
             if outcome is not None:
                 run.take(outcome)
