@@ -133,13 +133,19 @@ def _settings(options: Options, cases: Collection[Case], specs: Mapping[str, str
         for path in baselines.paths(options.baselines, sweeps[name]):
             with suppress(OSError):
                 stored.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    weights = {}
+    if options.weights:
+        from probebench.models.checkpoint import split_key  # which imports torch
+
+        weights = {
+            model: [str(path), _stamp(_files.expand_path(split_key(path)[0]))]
+            for model, path in options.weights.items()
+        }
     return {
         "cases": hashlib.sha256(" ".join(sorted(case.id for case in cases)).encode()).hexdigest(),
         "protocol": get_protocol(options.protocol).fingerprint,
         **specs,
-        "--probe-weights": {
-            model: [str(path), _stamp(_files.expand_path(path))] for model, path in options.weights.items()
-        },
+        "--probe-weights": weights,
         "--probe-alpha": options.alpha,
         "--probe-min-drop": options.min_drop,
         "--probe-strict": options.strict,

@@ -16,7 +16,7 @@ from probebench.catalog.precision import Precision
 from probebench.errors import LayoutError, WeightsError, describe
 from probebench.fetch import hub as pretrained
 from probebench.models.adapter import adapt, check_images
-from probebench.models.checkpoint import own_file
+from probebench.models.checkpoint import own_file, split_key
 from probebench.models.layouts import blocks_of
 from probebench.models.libraries import find_library
 from probebench.models.matching import check_sha256, load_weights
@@ -66,7 +66,8 @@ def build_model(
 
     Args:
         weights: a file to load instead of the weights of the spec, such as a new checkpoint to be checked against
-            the baselines of the old one; formats as in `ModelSpec.checkpoint`
+            the baselines of the old one; formats as in `ModelSpec.checkpoint`, or ``FILE#ENTRY``, with the entry as in
+            `ModelSpec.checkpoint_key`
         device: a torch device
         precision: precision of the parameters and computations
 
@@ -78,6 +79,7 @@ def build_model(
     """
     check_precision(precision, device)
     sha256 = None if weights is not None else spec.sha256
+    named = spec if weights is None else replace(spec, checkpoint_key=split_key(weights)[1] or spec.checkpoint_key)
     weights = own_file(spec, weights)
     hub = pretrained.require(spec) if weights is None and pretrained.needs_download(spec) else None
     # The initialisation draws from torch's global generator; restore the caller's state afterwards.
@@ -90,7 +92,7 @@ def build_model(
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks, but its spec says depth={spec.depth}")
     found = None
     if weights is not None:
-        found = load_weights(net, spec, weights, sha256)
+        found = load_weights(net, named, weights, sha256)
     elif spec.weights.startswith("embedded:"):
         with as_file(embedded_weights(spec)) as path:
             load_weights(net, spec, path, sha256)

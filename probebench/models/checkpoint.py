@@ -224,18 +224,24 @@ def _describe(content: object) -> str:
     return list_some(held, 5) if held else "nothing"
 
 
+def split_key(given: Path) -> tuple[Path, str | None]:
+    """Part ``FILE#ENTRY``, as a command line names one of several networks in a file, into the file and the entry."""
+    file, mark, entry = str(given).rpartition("#")
+    return (Path(file), entry) if mark and entry and not expand_path(str(given)).exists() else (given, None)
+
+
 def own_file(spec: ModelSpec, instead: Path | None = None) -> Path | None:
     """Return the user's file or folder with the weights of a model; None if its weights come from elsewhere.
 
     ``~`` and environment variables in its path are expanded.
 
     Args:
-        instead: a file that replaces the one in the spec
+        instead: a file that replaces the one in the spec, or ``FILE#ENTRY``
 
     Raises:
         WeightsError: if it does not exist
     """
-    given = spec.checkpoint if instead is None else str(instead)
+    given = spec.checkpoint if instead is None else str(split_key(instead)[0])
     if given is None:
         return None
     path = expand_path(given)

@@ -64,6 +64,11 @@ def test_where_in_a_file_the_network_was_found_is_told_once(case_file):
     torch.save({"model": plain, "model_ema": state}, case_file.path / "own.pt")
     result = measure(case_file, "--probe-weights=glyphvit=own.pt", "--probe-layer=final")
     result.assert_outcomes(passed=1, deselected=result.parseoutcomes().get("deselected", 0))
+    named = measure(case_file, "--probe-weights=glyphvit=own.pt#model", "--probe-layer=final")
+    named.stdout.no_fnmatch_line("*another copy*")
+    measure(case_file, "--probe-weights=glyphvit=own.pt#mdoel", "--probe-layer=final").stdout.fnmatch_lines(
+        ["*unknown entry of weights of model 'glyphvit' (*own.pt), 'mdoel'. Did you mean 'model'*"]
+    )
     told = [line for line in result.stdout.lines if line.startswith("weights of glyphvit: ")]
     assert told == [
         "weights of glyphvit: those in the entry 'model_ema' of their file",
