@@ -30,30 +30,45 @@ class Row:
         label: as written
         split: as written, or empty
         line: where it is in the file, from 1
+        cells: of all columns, where the table has named columns
     """
 
     name: str
     label: str
     split: str
     line: int
+    cells: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file, and what was guessed to read them."""
+    """The rows of a file, and what was guessed to read them.
+
+    Attributes:
+        columns: their names, where it has named columns; empty for a list
+    """
 
     path: Path
     rows: list[Row]
     notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
-def read_table(path: Path, image: str | None = None, label: str | None = None, split: str | None = None) -> Table:
+def read_table(
+    path: Path,
+    image: str | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    *,
+    unlabelled: bool = False,
+) -> Table:
     """Read a file that lists images and labels; the ending of its name decides how.
 
     Args:
         path: ``.csv``, ``.tsv`` or ``.jsonl`` with named columns; other endings: such a table, or a path and a label in
             each line, or paths alone, of which the folder of each image is its class
         image, label, split: names of columns; by default they are guessed
+        unlabelled: leave labels to the caller, who reads them from `Row.cells`
 
     Raises:
         NotOnDisk: if there is no such file
@@ -61,6 +76,9 @@ def read_table(path: Path, image: str | None = None, label: str | None = None, s
     """
     kind, given = path.suffix.lower(), (image, label, split)
     text = read_text(path)
+    if unlabelled:
+        lines = kind == ".jsonl"
+        return _from_columns(path, *(_json_lines if lines else _separated)(path, text), given, unlabelled=True)
     if kind == ".jsonl":
         return _from_columns(path, *_json_lines(path, text), given)
     if kind in TABLES:
@@ -143,14 +161,21 @@ def _as_text(value: object) -> str:
 
 
 def _from_columns(
-    path: Path, columns: list[str], cells: _Cells, given: tuple[str | None, str | None, str | None]
+    path: Path,
+    columns: list[str],
+    cells: _Cells,
+    given: tuple[str | None, str | None, str | None],
+    *,
+    unlabelled: bool = False,
 ) -> Table:
     """Take images, labels and splits from the columns that are given, or from those whose names fit."""
     image = find_column(columns, given[0], IMAGE, "image", str(path))
     others = [column for column in columns if column != image]
     split = find_column(others, given[2], (), "split", str(path)) if given[2] else guess_column(others, SPLIT)
     guessed = [] if given[0] else [f"images are in column {image!r}"]
-    if given[1] is None and guess_column(others, LABEL) is None and (hot := _one_hot(path, columns, cells, image)):
+    if unlabelled:
+        labels = ["-"] * len(cells)
+    elif given[1] is None and guess_column(others, LABEL) is None and (hot := _one_hot(path, columns, cells, image)):
         labels = hot
         guessed.append("the other columns are classes, one of which is 1 for each image")
     else:
@@ -161,10 +186,10 @@ def _from_columns(
     notes = (f"{path.name}: {' and '.join(guessed)}, guessed from the header",) if guessed else ()
     place, part = columns.index(image), None if split is None else columns.index(split)
     rows = [
-        Row(row[place], name, "" if part is None else row[part], line)
+        Row(row[place], name, "" if part is None else row[part], line, tuple(row))
         for (line, row), name in zip(cells, labels, strict=True)
     ]
-    return _checked(Table(path, rows, notes))
+    return _checked(Table(path, rows, notes, tuple(columns)))
 
 
 def _one_hot(path: Path, columns: list[str], cells: _Cells, image: str) -> list[str] | None:
@@ -186,8 +211,8 @@ def _one_hot(path: Path, columns: list[str], cells: _Cells, image: str) -> list[
         line, found = wrong[0]
         raise DataError(
             f"{path} has {len(places)} columns of 0 and 1, and {counted(len(wrong), 'image')} with several of them or "
-            f"none, the first in line {line} ({', '.join(found) or 'none'}): a probe needs one class per image. Name "
-            f"the column to probe, such as label = {columns[places[0]]!r}"
+            f"none, the first in line {line} ({', '.join(found) or 'none'}): for several labels an image, give its "
+            f"DatasetSpec task='multilabel'; or name the column to probe, such as label = {columns[places[0]]!r}"
         )
     return [found[0] for found in names]
 
@@ -195,14 +220,17 @@ def _one_hot(path: Path, columns: list[str], cells: _Cells, image: str) -> list[
 def _check_labels(path: Path, column: str, labels: Sequence[str]) -> None:
     """Refuse columns that do not hold one class per image."""
     if lists := [label for label in labels if label.startswith(("[", "{", "(")) and _is_collection(label)]:
-        raise DataError(f"{path}: column {column!r} holds several values per image, such as {lists[0][:60]}")
+        raise DataError(
+            f"{path}: column {column!r} holds several values per image, such as {lists[0][:60]}; make a column of 0 "
+            "and 1 for each, and give its DatasetSpec task='multilabel'"
+        )
     # 1.0 may be an integer in a column with gaps; 1.5 is a measurement.
     if all(re.fullmatch(r"-?\d*\.?\d+(e-?\d+)?", label) for label in labels if label):
         measured = [label for label in labels if label and float(label) % 1]
         if measured:
             raise DataError(
                 f"{path}: column {column!r} holds numbers with decimals, such as {measured[0]}; classes are names or "
-                "whole numbers"
+                "whole numbers; for real-valued targets, give its DatasetSpec task='regression'"
             )
 
 

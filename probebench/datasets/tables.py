@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from probebench._format import counted, list_some
+from probebench.catalog.tasks import CLASSIFICATION
 from probebench.datasets import Split
 from probebench.datasets.columns import TEST, TRAIN, find_split
 from probebench.datasets.files import ImageFiles
 from probebench.datasets.labels import describe_draw, draw_test_part, number_labels
 from probebench.datasets.locate import Locator
 from probebench.datasets.table_files import Row, Table, read_table
+from probebench.datasets.table_targets import read_targets
 from probebench.errors import DataError, Note
 
 METADATA = ("metadata.jsonl", "metadata.csv")
@@ -26,12 +30,13 @@ def image_table(
     test: str | Path | None = None,
     *,
     image: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     split: str | None = None,
     images: str | Path | None = None,
     classes: Sequence[str] | None = None,
     test_share: float = 0.0,
     upright: bool = True,
+    task: str = CLASSIFICATION.name,
 ) -> tuple[list[str], Split, Split]:
     """Read images that tables or lists name: class names, train, test.
 
@@ -41,24 +46,33 @@ def image_table(
     Args:
         train, test: tables or lists, relative to the directory that pytest is started in. Without `test`, the split is
             that of a column, or else of the folders that paths begin with, such as ``train/``
-        image, label, split: names of columns; by default they are guessed, and the run prints the guess
+        image, label, split: names of columns; by default they are guessed, and the run prints the guess. For several
+            labels or targets, `label` may be several columns, see `probebench.datasets.table_targets.read_targets`
         images: the folder that paths are relative to; by default that of the table, a folder beside it, or one above
         classes: names of the classes, if labels are numbers from 0
         test_share: share of the images of each class to test on if there is no split, drawn with a fixed seed
         upright: whether to apply the EXIF orientation
+        task: of the dataset, as in `DatasetSpec.task`, from which it is filled in
 
     Raises:
         NotOnDisk: if a table does not exist
         DataError: if it cannot be read, or images are missing
     """
     path = Path(train).expanduser()
-    table = read_table(path, image, label, split)
+    of_classes = task == CLASSIFICATION.name
+    if of_classes and label is not None and not isinstance(label, str):
+        raise DataError(
+            f"{path}: label names {len(label)} columns; for several labels an image, give its DatasetSpec "
+            "task='multilabel', for real-valued targets task='regression'"
+        )
+    column = label if isinstance(label, str) and of_classes else None
+    table = read_table(path, image, column, split, unlabelled=not of_classes)
     notes = list(table.notes)
     if test is not None:
         other = Path(test).expanduser()
         if other.exists() and path.samefile(other):
             raise DataError(f"{other} is {path}; use other images for testing than for fitting the probe")
-        tested = read_table(other, image, label, split)
+        tested = read_table(other, image, column, split, unlabelled=not of_classes)
         notes += tested.notes
         parts = [(table, table.rows), (tested, tested.rows)]
         where = str(path), str(other)
@@ -67,8 +81,13 @@ def image_table(
         notes.append(note)
         parts = [(table, of_train), (table, of_test)]
         where = f"{path}, training images", f"{path}, test images"
-    labels = [[row.label for row in rows] for _, rows in parts]
-    names, *numbers = number_labels(labels[0], labels[1], classes, where)
+    numbers: Sequence[npt.NDArray[Any]]
+    if of_classes:
+        labels = [[row.label for row in rows] for _, rows in parts]
+        names, *numbers = number_labels(labels[0], labels[1], classes, where)
+    else:
+        names, numbers, guessed = read_targets(parts, task, label)
+        notes += [guessed] if guessed else []
     locator = Locator(images)
     located = [locator.locate(one.path, [row.name for row in rows]) for one, rows in parts]
     notes += [

@@ -274,7 +274,7 @@ def test_absolute_paths_do_not_tie_a_baseline_to_a_machine(flowers, tmp_path_fac
         (
             "t.csv",
             ["image,edema,mass", "0,0,0", "1,0,1"],
-            r"the first in line 2 \(none\): a probe needs one class per im",
+            r"the first in line 2 \(none\): for several labels an image",
         ),
         ("t.jsonl", ['{"image": "0"', "1"], r"t\.jsonl, line 1: not JSON"),
         ("t.jsonl", ["[0, 1]"], r"t\.jsonl, line 1: expected an object with named values, got '\[0, 1\]'"),
