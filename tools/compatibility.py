@@ -1,6 +1,6 @@
 """Run cases with other plugins and options of pytest, and write the table of docs/ci.md.
 
-    python tools/compatibility.py            # all rows, in ten minutes
+    python tools/compatibility.py            # all rows, half a minute each
     python tools/compatibility.py timeout    # those whose title has a word; the table is not written
 
 Each plugin gets a virtual environment of its own, which sees the packages of this one. Its runs must give the numbers
@@ -132,7 +132,7 @@ class Row:
 
 
 LIMIT = (
-    "The first test of a sweep waits for all of it, so the limit is one of whole sweeps. A sweep that exceeds it fails "
+    "The first test of a sweep waits for all of it, so the limit is one of whole sweeps. A sweep that exceeds it fails"
 )
 MATRIX = (
     Row("", ("-x",), DIFFERS, "Sweeps after the first failure are not measured; `--probe-resume` continues the run"),
@@ -189,7 +189,9 @@ MATRIX = (
     Row("pytest-html", ("--html=tests.html",)),
     Row("pytest-json-report", ("--json-report",)),
     Row("pytest-sugar", ()),
-    Row("pytest-rich", ("--rich",)),
+    Row(
+        "pytest-rich", ("--rich",), WORKS, "Where it replaces the terminal reporter, the lines of probebench are plain"
+    ),
     Row("pytest-instafail", ("--instafail",)),
     Row("pytest-asyncio", ()),
     Row("pytest-check", ()),
