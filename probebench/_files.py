@@ -120,7 +120,7 @@ def check_writable(path: Path, option: str) -> None:
         if not os.access(path, os.W_OK):
             raise StoreError(f"{option}: {path} cannot be written to")
         return
-    parent = follow(path).parent
+    parent = (follow(path) if path.is_symlink() else path).parent
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
     if not parent.is_dir():

@@ -248,7 +248,9 @@ def _explain_misfit(spec: ModelSpec, candidates: list[Candidate], tables: Mappin
 
     nearest = min(candidates, key=distance)
     kwargs = f" with kwargs {dict(spec.kwargs)}" if spec.kwargs else ""
-    at = f" ({nearest})" if nearest.entry or nearest.prefix else ""
+    found = [str(nearest)] if nearest.entry or nearest.prefix else []
+    found += [f"by the names of {nearest.family}"] if nearest.family else []
+    at = f" ({', '.join(found)})" if found else ""
     problems = "; ".join(list_some(kind, separator="; ") for kind in nearest.problems if kind)
     problems += _hint(spec, nearest.problems)
     others = [repr(entry) for entry in tables if entry != nearest.entry]

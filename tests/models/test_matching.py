@@ -185,6 +185,12 @@ def test_clip_of_transformers(tmp_path):
     assert len(built.left_out) == 2
 
 
+def test_a_refusal_names_the_code_whose_names_the_file_has(tmp_path):
+    form = {name: tensor for name, tensor in openmmlab(body(network().state_dict())).items() if ".1." not in name}
+    with pytest.raises(WeightsError, match=r"match the architecture .* \(.*by the names of OpenMMLab\): .* is missing"):
+        load(tmp_path, form)
+
+
 def clip_of_open_clip(state):
     form = renamed(
         state,

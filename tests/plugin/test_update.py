@@ -151,9 +151,9 @@ def test_what_another_process_stored_meanwhile_is_kept(project, run, baselines_d
         + """
 import pytest, shutil
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session):
-    shutil.copytree("other", "baselines/default@2")
+def pytest_runtest_teardown(item, nextitem):
+    if nextitem is None:
+        shutil.copytree("other", "baselines/default@2")
 """
     )
     run("--probe-update=new", "-k", "tiny-blobs-L01").assert_outcomes(passed=8)
