@@ -437,7 +437,7 @@ def test_workers_on_other_machines_do_not_measure(project, run):
         ),
     )
     result = run("-n", "2", *FEW)
-    result.assert_outcomes(errors=4)
+    result.assert_outcomes(failed=4)
     result.stdout.fnmatch_lines(["probebench supports local xdist workers (-n) only. *--probe-shard=I/N on each."])
 
 
