@@ -36,8 +36,8 @@ def test_classes_one_step_off_are_split(tmp_path):
     assert found(tmp_path / "flowers") == (["cat", "dog"], 8, 2, True)
     fill(tmp_path / "train_only", "Train", ["cat", "dog"], count=5)
     assert found(tmp_path / "train_only") == (["cat", "dog"], 8, 2, True)
-    # A folder beside lists has the images of all classes.
-    (tmp_path / "flowers" / "train.txt").write_text("flowers/cat/0.jpg 0")
+    # A folder beside files that describe images has the images of all classes.
+    (tmp_path / "flowers" / "annotations.xml").write_text("<images/>")
     with pytest.raises(DataError, match="has only one class folder, flowers"):
         found(tmp_path / "flowers")
 
