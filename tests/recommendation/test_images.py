@@ -38,7 +38,7 @@ def test_classes_one_step_off_are_split(tmp_path):
     assert found(tmp_path / "train_only") == (["cat", "dog"], 8, 2, True)
     # A folder beside files that describe images has the images of all classes.
     (tmp_path / "flowers" / "annotations.xml").write_text("<images/>")
-    with pytest.raises(DataError, match="has only one class folder, flowers"):
+    with pytest.raises(DataError, match="has only one class, flowers"):
         found(tmp_path / "flowers")
 
 
