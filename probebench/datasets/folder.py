@@ -25,6 +25,8 @@ from probebench.datasets.walk import Walk
 from probebench.errors import DataError, Note
 from probebench.fetch.local import NotOnDisk, data_root
 
+_ARCHIVES = (".7z", ".rar", ".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz", ".zip")
+
 
 def image_folder(root: str | Path, test: str | None = None, *, upright: bool = True) -> tuple[list[str], Split, Split]:
     """Read a folder with one folder per split, and in it one folder per class: class names, train, test.
@@ -132,7 +134,9 @@ def class_folders(folder: Path, walk: Walk | None = None) -> list[str]:
     """
     names = (walk or Walk(folder)).folders(folder)
     if not names:
-        raise DataError(f"{printable(folder)} has no class folders; sort its images into one folder per class")
+        packed = sorted(path.name for path in folder.iterdir() if path.name.lower().endswith(_ARCHIVES))
+        remedy = f"unpack {list_some(packed)}" if packed else "sort its images into one folder per class"
+        raise DataError(f"{printable(folder)} has no class folders; {remedy}")
     if names == splits_in(folder):
         raise DataError(
             f"the folders in {printable(folder)} have names of splits, not of classes: {', '.join(names)}; name them "

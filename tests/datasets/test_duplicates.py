@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -50,6 +51,27 @@ def from_parquet(path):
     return "probebench.datasets.huggingface:dataset", {"repo": str(path)}
 
 
+def from_lists(path):
+    for split, numbers, labels in (("train", TRAIN, TRAIN_LABELS), ("test", TEST, TEST_LABELS)):
+        (path / split).mkdir()
+        for row, number in enumerate(numbers):
+            (path / split / f"{row}.png").write_bytes(png(number))
+        lines = [f"{split}/{row}.png {label}" for row, label in enumerate(labels)]
+        (path / f"{split}.txt").write_text("\n".join(lines))
+    return "probebench.datasets.tables:image_table", {"train": path / "train.txt", "test": path / "test.txt"}
+
+
+def from_shards(path):
+    for split, numbers, labels in (("train", TRAIN, TRAIN_LABELS), ("test", TEST, TEST_LABELS)):
+        with tarfile.open(path / f"{split}.tar", "w") as archive:
+            for row, (number, label) in enumerate(zip(numbers, labels, strict=True)):
+                for ending, content in (("png", png(number)), ("cls", str(label).encode())):
+                    member = tarfile.TarInfo(f"{row}.{ending}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return "probebench.datasets.webdataset:shards", {"train": path / "train.tar", "test": path / "test.tar"}
+
+
 def spec_of(made, **more):
     reader, kwargs = made
     return DatasetSpec("d", reader, kwargs, **more)
@@ -63,7 +85,7 @@ def counts(found):
     return {kind: getattr(found, kind) for kind in COUNTS}
 
 
-@pytest.mark.parametrize("make", [from_arrays, from_folder, from_parquet])
+@pytest.mark.parametrize("make", [from_arrays, from_folder, from_lists, from_parquet, from_shards])
 def test_they_are_counted_by_kind_in_what_every_reader_reads(tmp_path, make):
     assert counts(duplicates(load(spec_of(make(tmp_path))))) == COUNTS
 

@@ -296,3 +296,11 @@ def test_all_empty_class_folders_are_in_one_message(folder):
             path.with_suffix(".npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(DataError, match=r"2 class folders have no images: .*/cat \(only 3 \.npy\), .*/dog .*; fill"):
         own(folder)
+
+
+def test_archives_are_to_be_unpacked(tmp_path):
+    (tmp_path / "train").mkdir()
+    fill(tmp_path, "test", ["newt", "eft"])
+    (tmp_path / "train" / "images.ZIP").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"train has no class folders; unpack images\.ZIP"):
+        load(DatasetSpec("d", "probebench.datasets.folder:image_folder", {"root": tmp_path}))
