@@ -45,6 +45,11 @@ def add_commands(commands: Any) -> None:
         "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"
     )
     command.add_argument(
+        "--task",
+        choices=("classification", "multilabel", "regression"),
+        help="what the labels of a table or an npz file are (default: one class an image)",
+    )
+    command.add_argument(
         "--duplicates",
         choices=("drop-train", "keep"),
         help="drop-train leaves out training images that are also test images, repeated, or under several labels; keep "
@@ -109,6 +114,7 @@ def _recommend(args: argparse.Namespace) -> int:
                 args.data,
                 budget=args.budget,
                 weights=args.weights,
+                task=args.task,
                 duplicates=args.duplicates,
                 near_duplicates=args.near_duplicates,
                 device=args.device,

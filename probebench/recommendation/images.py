@@ -14,6 +14,7 @@ from probebench import datasets
 from probebench._format import counted
 from probebench.catalog import Catalog, DatasetSpec
 from probebench.catalog.catalog import DATASETS_LISTED
+from probebench.catalog.tasks import CLASSIFICATION
 from probebench.datasets import Split
 from probebench.datasets.files import ImageFiles, as_text, printable
 from probebench.datasets.folder import unsplit_class_folders
@@ -43,18 +44,23 @@ class Images:
     note: str = ""
 
 
-def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
+def find_images(data: str | Path | DatasetSpec, catalog: Catalog, task: str | None = None) -> Images:
     """Resolve a path or a dataset name. What exists on disk takes precedence over a dataset of the same name.
 
     A folder contains ``train/`` and ``test/`` (or ``val/``), each with one folder per class. If it contains only the
     class folders, or only a ``train/`` with class folders, a test split is made. A file, or a folder of other content,
     is one of the formats that `probebench.datasets.recognise.recognise` finds.
 
+    Args:
+        task: of images at a path, as in `DatasetSpec.task`; by default classification
+
     Raises:
         UnknownName: if neither a path nor a dataset of that name exists
         DataError: for images that cannot be probed: fewer than two classes, or too few images in a class
     """
     if isinstance(data, DatasetSpec):
+        if task is not None:
+            raise DataError(f"dataset {data.name!r} has the task of its DatasetSpec, {data.task}; leave task out")
         return Images(data, data.name)
     if not isinstance(data, str | Path):
         raise DataError(f"data must be a path, a dataset's name or a DatasetSpec, got {type(data).__name__}")
@@ -63,9 +69,16 @@ def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
     if os.path.exists(folder) or (folder.suffix == ".tar" and re.search(r"[*?{]", folder.name)):
         name = re.sub("[^A-Za-z0-9]", "_", folder.resolve().name) or "images"
         if (found := recognise(folder.absolute(), TEST_SHARE)) is not None:
-            spec = DatasetSpec(name, found.reader, found.kwargs)
-            _check_classes(datasets.load(spec), folder)
+            spec = DatasetSpec(name, found.reader, found.kwargs, task=task or CLASSIFICATION.name)
+            loaded = datasets.load(spec)
+            if spec.task == CLASSIFICATION.name:
+                _check_classes(loaded, folder)
             return Images(spec, printable(data), found.note)
+        if task not in (None, CLASSIFICATION.name):
+            raise DataError(
+                f"{printable(data)}: class folders have one class an image; for task {task}, pass a table or "
+                "an npz file"
+            )
         try:
             return _resolve_folder(folder, name, printable(data))
         except DataError as error:
@@ -74,6 +87,8 @@ def find_images(data: str | Path | DatasetSpec, catalog: Catalog) -> Images:
             raise
     if isinstance(data, Path) or "/" in data or "\\" in data:
         raise DataError(f"{data} does not exist; pass a folder or a file, or the name of a dataset")
+    if task is not None:
+        raise DataError(f"{data} is a dataset of the catalog, which has a task of its own; leave task out")
     try:
         return Images(catalog.dataset(data), data)
     except UnknownName:

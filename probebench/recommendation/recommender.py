@@ -53,6 +53,7 @@ def recommend(
     *,
     budget: int | None = None,
     weights: str | Path | None = None,
+    task: str | None = None,
     duplicates: str | None = None,
     near_duplicates: float | None = None,
     device: str = "auto",
@@ -70,6 +71,8 @@ def recommend(
             the held-out part of the training images. By default, and if there are no more taps, all of them without a
             screening
         weights: a file to load instead of the model's own
+        task: what the labels of a table or an npz file are: ``multilabel``, ``regression``, or by default one class an
+            image
         duplicates, near_duplicates: as the attributes of `DatasetSpec`; by default those of the data
         device, batch_size, jobs, progress: as for `probebench.run_sweep`
 
@@ -88,7 +91,7 @@ def recommend(
     progress.start("read", 0)
     catalog = default_catalog()
     spec = replace(model_of(model, catalog), reference="")  # no shift distance is measured
-    images = find_images(data, catalog)
+    images = find_images(data, catalog, task)
     if duplicates is not None:
         images = replace(images, spec=replace(images.spec, duplicates=duplicates))
     if near_duplicates is not None:

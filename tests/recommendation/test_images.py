@@ -51,3 +51,21 @@ def test_a_folder_whose_name_is_not_utf8_is_read_and_split(tmp_path):
     fill(tmp_path, "x", ["cat", "dog"], count=5)
     os.rename(tmp_path / "x" / "cat", os.fsencode(tmp_path) + b"/x/k\xe4tze")
     assert found(tmp_path / "x") == (["dog", "k\\xe4tze"], 8, 2, True)
+
+
+def test_labels_of_a_table_are_of_the_task_that_is_asked_for(tmp_path):
+    fill(tmp_path, "images", ["a"], count=10)
+    rows = [
+        f"images/a/{path.name},{i % 2},{i // 5},{i}.5"
+        for i, path in enumerate(sorted((tmp_path / "images/a").iterdir()))
+    ]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["image,red,wet,y", *rows]))
+    images = find_images(table, Catalog.default(), "multilabel")
+    assert (images.spec.task, list(load(images.spec).classes)) == ("multilabel", ["red", "wet"])
+    assert list(load(find_images(table, Catalog.default(), "regression").spec).classes) == ["y"]
+    fill(tmp_path / "flowers", "", ["cat", "dog"], count=5)
+    with pytest.raises(DataError, match="class folders have one class an image; for task multilabel, pass a table"):
+        find_images(tmp_path / "flowers", Catalog.default(), "multilabel")
+    with pytest.raises(DataError, match="digits is a dataset of the catalog, which has a task of its own"):
+        find_images("digits", Catalog.default(), "multilabel")
