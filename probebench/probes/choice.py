@@ -7,8 +7,15 @@ of the path, where there is one neighbour only, with weights 2, 1. Sums are of w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from probebench.catalog.protocols import Protocol
 
 
 def smooth(correct: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -50,3 +57,86 @@ def is_settled(correct: npt.NDArray[np.int64], patience: int) -> npt.NDArray[np.
         return np.zeros(len(correct), dtype=bool)
     settled: npt.NDArray[np.bool_] = last - choose(correct, ended=False) >= patience
     return settled
+
+
+class Step(NamedTuple):
+    """The fits of some taps at one strength.
+
+    Attributes:
+        weights: first axis taps, the others as the solver has them
+        score: float64, shape (taps,), on the held-out rows
+        iterations: int64, shape (taps,)
+    """
+
+    weights: torch.Tensor
+    score: npt.NDArray[np.float64]
+    iterations: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The strengths that were chosen for some taps.
+
+    Attributes:
+        index: int64, shape (taps,), into the path
+        score: float64, shape (taps,), as in `Step`, at that strength
+        weights: float64, as in `Step`, at that strength
+        iterations: int64, shape (taps,), of all strengths
+    """
+
+    index: npt.NDArray[np.int64]
+    score: npt.NDArray[np.float64]
+    weights: torch.Tensor
+    iterations: npt.NDArray[np.int64]
+
+
+def rise(
+    taps: int,
+    strengths: int,
+    protocol: Protocol,
+    fit: Callable[[int, npt.NDArray[np.int64], torch.Tensor | None], Step],
+    to_whole: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.int64]],
+) -> Chosen:
+    """Fit one strength of the path after the other, until no strength of the rest can be better for any tap.
+
+    Args:
+        taps, strengths: their numbers
+        fit: takes the index of a strength, the indices of the taps that are left, and the weights to start from
+            (None at first); the path is smooth in log(C), so that the start is extrapolated
+        to_whole: makes whole numbers of scores, which are compared
+    """
+    assert protocol.patience is not None
+    index, iterations = np.zeros(taps, dtype=np.int64), np.zeros(taps, dtype=np.int64)
+    scores, whole = np.zeros((taps, strengths)), np.zeros((taps, strengths), dtype=np.int64)
+    solved, live = list[torch.Tensor](), np.arange(taps)
+    for k in range(strengths):
+        step = fit(k, live, _extrapolate(solved, live))
+        if not k:
+            chosen = step.weights.new_zeros(step.weights.shape, dtype=torch.float64)
+        weights = torch.zeros_like(chosen)
+        weights[live] = step.weights
+        solved.append(weights)
+        scores[live, k], whole[live, k] = step.score, to_whole(step.score)
+        iterations[live] += step.iterations
+        last = k + 1 == strengths
+        done = np.full(len(live), last)
+        if not last and k + 1 >= (protocol.path_least or 0):
+            done = is_settled(whole[live, : k + 1], protocol.patience)
+        if done.any():
+            stopped = live[done]
+            index[stopped] = choose(whole[stopped, : k + 1], ended=last)
+            for tap in stopped:
+                chosen[tap] = solved[index[tap]][tap]
+            live = live[~done]
+        if not len(live):
+            break
+    return Chosen(index, scores[np.arange(taps), index], chosen, iterations)
+
+
+def _extrapolate(solved: list[torch.Tensor], live: npt.NDArray[np.int64]) -> torch.Tensor | None:
+    """Return where to start the next strength from."""
+    if not solved:
+        return None
+    if len(solved) == 1:
+        return solved[-1][live]
+    return 2 * solved[-1][live] - solved[-2][live]

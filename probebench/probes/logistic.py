@@ -30,7 +30,7 @@ from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import Tap
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS
 from probebench.probes.base import STRENGTHS, Fit, FitSize, MatchedFit, ProbeInfo
-from probebench.probes.choice import choose, is_settled
+from probebench.probes.choice import Step, rise
 from probebench.probes.lbfgs import solve_path, strength_of
 from probebench.probes.memory import make_plan, path_bytes
 from probebench.probes.operations import chosen_path_operations
@@ -149,63 +149,36 @@ def _fit_rows(
 
 def _choose_strength(rows: Rows, path: npt.NDArray[np.float64], protocol: Protocol) -> _Choice:
     """Fit the path on the rows that are not held out until no strength of the rest can be better."""
-    assert protocol.patience is not None
     assert protocol.path_gap is not None
-    taps, n, size = rows.values.shape
-    index, iterations = np.zeros(taps, dtype=np.int64), np.zeros(taps, dtype=np.int64)
+    gap, (taps, n, _) = protocol.path_gap, rows.values.shape
     if rows.fitted == n:
-        return _Choice(index, None, None, iterations)
+        return _Choice(np.zeros(taps, dtype=np.int64), None, None, np.zeros(taps, dtype=np.int64))
     device = rows.values.device
     known, encoded = encode(rows.labels[: rows.fitted])
     encoded, unseen = encoded.to(device), torch.from_numpy(rows.labels[rows.fitted :]).to(device)
     labels = torch.from_numpy(known).to(device)
     strengths = torch.from_numpy(strength_of(path, rows.fitted, len(known))).to(device)
-    correct = np.zeros((taps, len(path)), dtype=np.int64)
-    solved: list[torch.Tensor] = []  # shape (taps, 1, C, size) each
-    chosen = torch.zeros(taps, 1, len(known), size, dtype=torch.float64, device=device)
-    live = np.arange(taps)
-    for k in range(len(path)):
+
+    def fit(k: int, live: npt.NDArray[np.int64], start: torch.Tensor | None) -> Step:
         values = rows.values if len(live) == taps else rows.values[live]
         found = solve_path(
             values[:, : rows.fitted],
             encoded,
             len(known),
             strengths[k].expand(len(live), 1),
-            start=_extrapolate(solved, live),
-            tol=protocol.path_gap,
+            start=start,
+            tol=gap,
             max_iter=protocol.max_iter,
             verify=False,
         )
-        weights = torch.zeros_like(chosen)
-        weights[live] = found.weights
-        solved.append(weights)
         logits = values[:, rows.fitted :] @ found.weights[:, 0].to(values.dtype).transpose(1, 2)
-        correct[live, k] = (labels[logits.argmax(dim=2)] == unseen).sum(dim=1).cpu().numpy()
-        iterations[live] += found.iterations[:, 0].cpu().numpy()
-        last = k + 1 == len(path)
-        done = np.full(len(live), last)
-        if not last and k + 1 >= (protocol.path_least or 0):
-            done = is_settled(correct[live, : k + 1], protocol.patience)
-        if done.any():
-            stopped = live[done]
-            index[stopped] = choose(correct[stopped, : k + 1], ended=last)
-            for tap in stopped:
-                chosen[tap] = solved[index[tap]][tap]
-            live = live[~done]
-        if not len(live):
-            break
-    accuracy = correct[np.arange(taps), index] / len(unseen)
+        correct = (labels[logits.argmax(dim=2)] == unseen).sum(dim=1).cpu().numpy().astype(np.float64)
+        return Step(found.weights, correct, found.iterations[:, 0].cpu().numpy())
+
+    chosen = rise(taps, len(path), protocol, fit, lambda correct: correct.astype(np.int64))
     complete = len(known) == len(np.unique(rows.labels))
-    return _Choice(index, accuracy, chosen if complete else None, iterations)
-
-
-def _extrapolate(solved: list[torch.Tensor], live: npt.NDArray[np.int64]) -> torch.Tensor | None:
-    """Return where to start the next strength from: the path is smooth in log(C)."""
-    if not solved:
-        return None
-    if len(solved) == 1:
-        return solved[-1][live]
-    return 2 * solved[-1][live] - solved[-2][live]
+    start = chosen.weights if complete else None
+    return _Choice(chosen.index, chosen.score / len(unseen), start, chosen.iterations)
 
 
 def _memory(size: FitSize) -> int:

@@ -18,7 +18,7 @@ import torch
 from probebench._arrays import Array, HostArray
 from probebench.catalog.protocols import Protocol
 from probebench.probes.base import Fit
-from probebench.probes.choice import choose, is_settled
+from probebench.probes.choice import Chosen, Step, rise
 from probebench.probes.lbfgs import solve_labels
 from probebench.probes.linear import Linear, make_linear
 from probebench.probes.principal_axes import PrincipalAxes, principal_axes
@@ -36,18 +36,18 @@ def fit_labels(
 ) -> list[Fit]:
     """See `probebench.probes.rows.RowsFit`."""
     begin = time.thread_time()
-    index, held_out, start, iterations = _choose_strength(rows, path, protocol)
-    device = rows.values.device
+    choice, taps, device = _choose_strength(rows, path, protocol), len(test), rows.values.device
+    index = np.zeros(taps, dtype=np.int64) if choice is None else choice.index
     found = solve_labels(
         rows.values,
         torch.from_numpy(rows.labels).to(device),
         torch.from_numpy(path[index]).to(device),
-        start=start,
+        start=None if choice is None else choice.weights,
         max_iter=protocol.max_iter,
     )
     scores = axes.scores(test, found.weights)
-    seconds = shared + (time.thread_time() - begin) / len(test)
-    iterations += found.iterations.sum(dim=1).cpu().numpy()
+    seconds = shared + (time.thread_time() - begin) / taps
+    iterations = found.iterations.sum(dim=1).cpu().numpy() + (0 if choice is None else choice.iterations)
     gap = found.gap.amax(dim=1).tolist()
     return [
         Fit(
@@ -59,65 +59,38 @@ def fit_labels(
             iterations=int(iterations[i]),
             C=float(path[index[i]]),
             gap=gap[i],
-            held_out_accuracy=None if held_out is None or np.isnan(held_out[i]) else float(held_out[i]),
+            held_out_accuracy=None if choice is None or np.isnan(choice.score[i]) else float(choice.score[i]),
         )
-        for i in range(len(test))
+        for i in range(taps)
     ]
 
 
-def _choose_strength(
-    rows: Rows, path: npt.NDArray[np.float64], protocol: Protocol
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None, torch.Tensor | None, npt.NDArray[np.int64]]:
-    """Fit the path on the rows that are not held out until no strength of the rest can be better.
-
-    Returns:
-        by tap the index of the strength, its held-out score, the weights that it gave, of shape (taps, labels, axes),
-        and the iterations; no score and no weights if no rows are held out
-    """
-    assert protocol.patience is not None
-    taps, n, size = rows.values.shape
-    index, iterations = np.zeros(taps, dtype=np.int64), np.zeros(taps, dtype=np.int64)
+def _choose_strength(rows: Rows, path: npt.NDArray[np.float64], protocol: Protocol) -> Chosen | None:
+    """Fit the path on the rows that are not held out until no strength of the rest can be better; None if no rows are
+    held out."""
+    taps, n, _ = rows.values.shape
     if rows.fitted == n:
-        return index, None, None, iterations
+        return None
     device = rows.values.device
     fitted = torch.from_numpy(rows.labels[: rows.fitted]).to(device)
     unseen = rows.labels[rows.fitted :]
-    held_out = np.zeros((taps, len(path)))
-    solved: list[torch.Tensor] = []
-    chosen = torch.zeros(taps, rows.labels.shape[1], size, dtype=torch.float64, device=device)
-    live = np.arange(taps)
-    for k in range(len(path)):
+
+    def fit(k: int, live: npt.NDArray[np.int64], start: torch.Tensor | None) -> Step:
         values = rows.values if len(live) == taps else rows.values[live]
-        start = None if not solved else solved[-1] if len(solved) == 1 else 2 * solved[-1] - solved[-2]
         found = solve_labels(
             values[:, : rows.fitted],
             fitted,
             torch.full((len(live),), float(path[k]), dtype=torch.float64, device=device),
-            start=None if start is None else start[live],
+            start=start,
             tol=protocol.path_gap or 1e-6,
             max_iter=protocol.max_iter,
             verify=False,
         )
-        weights = torch.zeros_like(chosen)
-        weights[live] = found.weights[:, 0]
-        solved.append(weights)
         logits = values[:, rows.fitted :] @ found.weights[:, 0].to(values.dtype).transpose(1, 2)
-        for tap, scores in zip(live, logits.cpu().numpy(), strict=True):
-            held_out[tap, k] = mean_average_precision(scores, unseen)
-        iterations[live] += found.iterations.sum(dim=1).cpu().numpy()
-        last = k + 1 == len(path)
-        done = np.full(len(live), last)
-        if not last and k + 1 >= (protocol.path_least or 0):
-            done = is_settled(in_steps(held_out[live, : k + 1]), protocol.patience)
-        stopped = live[done]
-        if len(stopped):
-            index[stopped] = choose(in_steps(held_out[stopped, : k + 1]), ended=last)
-            for tap in stopped:
-                chosen[tap] = solved[index[tap]][tap]
-            live = live[~done]
-        if not len(live):
-            break
-    return index, held_out[np.arange(taps), index], chosen, iterations
+        score = np.array([mean_average_precision(scores, unseen) for scores in logits.cpu().numpy()])
+        return Step(found.weights[:, 0], score, found.iterations.sum(dim=1).cpu().numpy())
+
+    return rise(taps, len(path), protocol, fit, in_steps)
 
 
 def solve(features: HostArray, labels: Labels, C: float, protocol: Protocol, device: str) -> Linear:
