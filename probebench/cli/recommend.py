@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from probebench.catalog.tasks import TASKS
 from probebench.cli.exit_codes import INTERRUPTED, OK
 
 
@@ -46,7 +47,7 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument(
         "--task",
-        choices=("classification", "multilabel", "regression"),
+        choices=tuple(TASKS),
         help="what the labels of a table or an npz file are (default: one class an image)",
     )
     command.add_argument(

@@ -73,12 +73,22 @@ def draw_test_part(labels: Sequence[str], share: float, where: object) -> npt.ND
         places.setdefault(label, []).append(place)
     mask = np.zeros(len(labels), dtype=bool)
     for name, own in places.items():
-        count = min(len(own) - 1, max(1, round(share * len(own))))
-        order = np.random.default_rng([SEED, *name.encode()]).permutation(len(own))
-        mask[np.array(own)[order[:count]]] = True
+        mask[np.array(own)[draw_of_class(name, len(own), share)]] = True
     if not mask.any():
         raise DataError(f"{where} has no class with two images, so none can be drawn for testing; add images")
     return mask
+
+
+def draw_of_class(name: str, count: int, share: float) -> npt.NDArray[np.int64]:
+    """Draw which of the images of a class to test on, at least one and not all: int64, in the order of the draw.
+
+    Args:
+        name: of the class; with it the draw is another one
+        count: of the images
+    """
+    seed = [SEED, *name.encode("utf-8", "surrogateescape")]  # names of folders may be no UTF-8
+    order = np.random.default_rng(seed).permutation(count)
+    return order[: min(count - 1, max(1, round(share * count)))]
 
 
 def describe_draw(where: object, share: float) -> str:

@@ -68,14 +68,18 @@ def _all_bits(parts: Sequence[tuple[Table, list[Row]]], column: str) -> bool:
     return values <= _BITS.keys() and bool(values & {"1", "1.0", "true"})
 
 
+def _place(table: Table, column: str) -> int:
+    if column not in table.columns:
+        raise DataError(f"{table.path} has no column {column!r}; test images need the labels of the training images")
+    return table.columns.index(column)
+
+
 def _numbers(
     table: Table, rows: list[Row], columns: Sequence[str], known: dict[str, int] | None
 ) -> npt.NDArray[np.float64]:
     found = np.empty((len(rows), len(columns)))
     for place, name in enumerate(columns):
-        if name not in table.columns:
-            raise DataError(f"{table.path} has no column {name!r}; test images need the labels of the training images")
-        cell = table.columns.index(name)
+        cell = _place(table, name)
         for number, row in enumerate(rows):
             try:
                 text = row.cells[cell]
@@ -92,11 +96,7 @@ def _named(parts: Sequence[tuple[Table, list[Row]]], column: str) -> tuple[list[
     """Read a column with the names of the labels that an image has."""
     held = []
     for table, rows in parts:
-        if column not in table.columns:
-            raise DataError(
-                f"{table.path} has no column {column!r}; test images need the labels of the training images"
-            )
-        place = table.columns.index(column)
+        place = _place(table, column)
         held.append([set(filter(None, re.split(_SEPARATORS, row.cells[place]))) for row in rows])
     names = sorted(set().union(*held[0]))
     if len(names) < 2:

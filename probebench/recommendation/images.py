@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +17,13 @@ from probebench.catalog.tasks import CLASSIFICATION
 from probebench.datasets import Split
 from probebench.datasets.files import ImageFiles, as_text, printable
 from probebench.datasets.folder import unsplit_class_folders
+from probebench.datasets.labels import draw_of_class
 from probebench.datasets.layout import TRAIN, find_classes, find_layout, find_split, folders_in
 from probebench.datasets.recognise import explain_tables, recognise
 from probebench.datasets.walk import Walk
 from probebench.errors import DataError, UnknownName, unknown
 
 TEST_SHARE = 0.2
-SEED = 0
 LEAST_TRAIN = 2
 """Minimum training images per class: one to fit on, one to choose the tap and the regularisation on."""
 
@@ -152,19 +151,12 @@ def split_folder(root: str) -> tuple[list[str], Split, Split]:
                 f"class folder {printable(base / name)} has {counted(len(found), 'image')}; at least "
                 f"{LEAST_TRAIN + 1} are needed, to fit on, to choose on and to test on; a few dozen are better"
             )
-        for part, files in zip(("test", "train"), _split(name, found), strict=True):
+        tested = set(draw_of_class(name, len(found), TEST_SHARE).tolist())
+        for part in names:
+            files = [file for i, file in enumerate(found) if (i in tested) == (part == "test")]
             names[part] += files
             labels[part] += [label] * len(files)
     train, test = (
         Split(ImageFiles(base, names[part], upright=True), np.array(labels[part], dtype=np.int64)) for part in names
     )
     return [as_text(name) for name in classes], replace(train, notes=notes), test
-
-
-def _split(name: str, files: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split the images of a class into test and train, each in the given order."""
-    count = max(1, round(TEST_SHARE * len(files)))
-    order = np.random.default_rng([SEED, *os.fsencode(name)]).permutation(len(files))
-    tested = set(order[:count].tolist())
-    test, train = ([file for i, file in enumerate(files) if (i in tested) == which] for which in (True, False))
-    return test, train
