@@ -20,7 +20,7 @@ from probebench.catalog.taps import EMBED, FINAL, Tap
 from probebench.errors import LayoutError
 from probebench.models.adapter import Adapter
 from probebench.models.build import Model
-from probebench.models.layouts import Affine, Layout, Read, Site, Sum, blocks_of, find_layout, submodule
+from probebench.models.layouts import Affine, Layout, Read, Site, Sum, blocks_of, find_layout, first_argument, submodule
 from probebench.models.precision import dtype_of
 
 Pool = Callable[[torch.Tensor], torch.Tensor]
@@ -173,7 +173,7 @@ class TapReader:
 
     def _input_hook(self, source: _Source) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self._pooled[source] = self._pool(args[0] if args else next(iter(kwargs.values())))
+            self._pooled[source] = self._pool(first_argument(args, kwargs))
 
         return hook
 

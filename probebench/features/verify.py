@@ -49,8 +49,8 @@ def _disagreement(net: nn.Module, index: int, size: int) -> str | None:
     before = Tap(EMBED, EMBED) if index == 0 else Tap(index, "rc2")
     taps = {"in": before} | {site: Tap(index + 1, site) for site in ("rc1", "rc2", "mha", "fc2", "fc1")}
     normed, hidden = _normed(sites), _hidden(sites)
-    inputs = {path: _Kept(block.get_submodule(path), "input") for path in (normed,)}
-    outputs = {path: _Kept(block.get_submodule(path), "output") for path in hidden}
+    first = _Kept(block.get_submodule(normed), "input")
+    outputs = [_Kept(block.get_submodule(path), "output") for path in hidden]
     reader = TapReader(net, list(taps.values()), "mean")
     parameter = next(net.parameters())
     images = torch.randn(IMAGES, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -58,14 +58,14 @@ def _disagreement(net: nn.Module, index: int, size: int) -> str | None:
         with torch.inference_mode(), reader.attached():
             found = dict(zip(taps, reader.read(images.to(parameter.device, parameter.dtype)), strict=True))
     finally:
-        for each in (*inputs.values(), *outputs.values()):
+        for each in (first, *outputs):
             each.handle.remove()
     for after, start, branch, what in _STEPS:
         if not _adds(found[after], found[start], found[branch]):
             return f"its stream is not the sum of what it was and of {what}"
-    if not _close(inputs[normed].pooled, found["in"]):
+    if not _close(first.pooled, found["in"]):
         return "its first norm does not read the stream"
-    if not _close(torch.cat([outputs[path].pooled for path in hidden], dim=1), found["fc1"]):
+    if not _close(torch.cat([each.pooled for each in outputs], dim=1), found["fc1"]):
         return "its hidden layer does not read the second norm"
     return None
 

@@ -152,7 +152,7 @@ def _complete_folder(spec: ModelSpec, weights: Path) -> None:
 
     _download_configuration(spec)
     if weights.suffix == ".json":
-        for name in snapshots.parts_of(weights):
+        for name in snapshots.parts_of(weights, f"{weights}"):
             hf_hub_download(snapshots.repository(spec), name, etag_timeout=CONNECT_SECONDS)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from probebench._files import expand_path
 from probebench.catalog import ModelSpec
-from probebench.errors import WeightsError, first_line
+from probebench.errors import WeightsError
 
 PREFIX = "hf:"
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
@@ -50,13 +50,16 @@ def find_folder(repo: str, names: tuple[str, ...]) -> Path | None:
     return None
 
 
-def parts_of(index: Path) -> list[str]:
+def parts_of(index: Path, where: str) -> list[str]:
     """Return the names of the files that an index of a checkpoint in parts lists.
+
+    Args:
+        where: name of the file in error messages
 
     Raises:
         WeightsError: if it is no such index
     """
     try:
         return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{index}: no index of a checkpoint in parts ({first_line(error)})") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{where}: a JSON file that is no index of a checkpoint in parts") from error

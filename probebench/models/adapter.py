@@ -15,7 +15,14 @@ import torch
 from torch import nn
 
 from probebench.errors import LayoutError, WeightsError, describe
-from probebench.models.layouts import NetworkLayout, class_path, find_layout, find_network, submodule
+from probebench.models.layouts import (
+    NetworkLayout,
+    class_path,
+    find_layout,
+    find_network,
+    first_argument,
+    submodule,
+)
 
 
 class Adapter(nn.Module):
@@ -166,7 +173,7 @@ def check_images(net: nn.Module, name: str, size: int) -> None:
     first = next(iter(net.blocks.children()))
     find_layout(first)
     handle = first.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.append(args[0] if args else next(iter(kwargs.values()))), with_kwargs=True
+        lambda _, args, kwargs: seen.append(first_argument(args, kwargs)), with_kwargs=True
     )
     parameter = next(net.parameters())
     try:

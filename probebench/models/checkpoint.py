@@ -5,7 +5,6 @@ What a file is says its first bytes, not its name.
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from probebench._files import expand_path
 from probebench._format import list_some
 from probebench.catalog import ModelSpec
 from probebench.errors import WeightsError, describe
+from probebench.fetch.snapshots import parts_of
 from probebench.models.unpickling import StandIn, load_pickle, load_torch, load_torchscript
 
 AVERAGED, PLAIN = ("state_dict_ema", "model_ema"), ("state_dict", "model")
@@ -145,13 +145,25 @@ def _kind_of(path: Path, start: bytes) -> str:
     return f"neither a safetensors file nor one of torch.save: it begins with {start[:12]!r}"
 
 
+def _names_in_zip(path: Path) -> list[str]:
+    """Return the names in a zip archive; none if it is no such file, or a damaged one."""
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def is_npz(path: Path) -> bool:
+    """Return whether a file is an archive of numpy arrays."""
+    return path.is_file() and any(name.endswith(".npy") for name in _names_in_zip(path))
+
+
 def _kind_of_zip(path: Path) -> str:
     if not zipfile.is_zipfile(path):
         return "a truncated torch file; get it again"
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if any(name.endswith(".npy") for name in names):
+    if is_npz(path):
         return "arrays of numpy (.npz), not a checkpoint of torch"
+    names = _names_in_zip(path)
     if not any(name.endswith("/data.pkl") for name in names):
         return "a zip archive, not a file of torch.save; unpack it first"
     return "TorchScript" if any(name.endswith("/constants.pkl") for name in names) else "torch"
@@ -159,12 +171,8 @@ def _kind_of_zip(path: Path) -> str:
 
 def _read_parts(path: Path, where: str) -> Table:
     """The tensors of all parts that an index names."""
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{where}: a JSON file that is no index of a checkpoint in parts") from error
     tensors: Table = {}
-    for name in sorted(set(index.values())):
+    for name in parts_of(path, where):
         if not (path.parent / name).is_file():
             raise WeightsError(f"{where}: {name}, a part of the checkpoint, is not beside its index")
         tensors |= _read(path.parent / name, where)

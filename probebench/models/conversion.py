@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import re
 import sys
 import warnings
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from probebench.models.quiet import without_logs
 from probebench.models.timm_spec import classifier_tensors
 from probebench.models.values import values_of
 
@@ -98,14 +98,9 @@ def _convert_by_timm(net: nn.Module, state: dict[str, torch.Tensor]) -> dict[str
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Keep what timm prints, logs and warns of while it converts out of our output."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    with without_logs(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def find_lost(net: nn.Module, state: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> list[str]:

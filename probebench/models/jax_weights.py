@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,6 @@ from probebench.models.values import values_of
 
 _HEADS = re.compile(r"(?:^|/)(?:head|pre_logits)/|^params/(?:txt|t|b)(?:/|$)|^opt/state/|^step$")
 """Arrays that are no part of the network: classifiers, a text tower, temperatures, the optimiser."""
-
-
-def is_npz(path: Path) -> bool:
-    """Return whether a file is an archive of numpy arrays."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith(".npy") for name in archive.namelist())
 
 
 def read_npz(net: Any, path: Path, where: str) -> dict[str, torch.Tensor]:

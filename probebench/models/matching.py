@@ -24,7 +24,7 @@ from probebench.catalog import ModelSpec
 from probebench.errors import WeightsError, unknown
 from probebench.models import checkpoint
 from probebench.models.conversion import NO_PART, PERIODS, Problems, convert, find_lost, find_problems
-from probebench.models.jax_weights import is_npz, read_npz
+from probebench.models.jax_weights import read_npz
 from probebench.models.names import families_of, rename
 
 _POSITIONS = ("pos_embed", "visual.positional_embedding", "module.visual.positional_embedding")
@@ -82,7 +82,7 @@ def load_weights(net: nn.Module, spec: ModelSpec, path: Path, sha256: str | None
     """
     where = f"weights of model {spec.name!r} ({path})"
     check_sha256(path, spec, where, sha256)
-    tables = {"": read_npz(net, path, where)} if is_npz(path) else checkpoint.read_tables(path, where)
+    tables = {"": read_npz(net, path, where)} if checkpoint.is_npz(path) else checkpoint.read_tables(path, where)
     wanted = _select(spec, tables, where)
     prefix = spec.checkpoint_prefix
     if prefix is not None and not any(name.startswith(prefix) for state in wanted.values() for name in state):

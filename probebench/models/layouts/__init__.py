@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from probebench.errors import LayoutError, ProbebenchError
 from probebench.models.layouts.layout import Affine, Concat, Layout, NetworkLayout, Read, Site, Sum
@@ -26,6 +26,7 @@ __all__ = [
     "class_path",
     "find_layout",
     "find_network",
+    "first_argument",
     "is_listed",
     "register_layout",
     "submodule",
@@ -59,6 +60,11 @@ def submodule(block: nn.Module, path: str) -> nn.Module | None:
         return block.get_submodule(path)
     except AttributeError:
         return None
+
+
+def first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Return what a module is called with first, by position or by name: its tokens."""
+    return args[0] if args else next(iter(kwargs.values()))
 
 
 def blocks_of(net: nn.Module) -> list[nn.Module]:

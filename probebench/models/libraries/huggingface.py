@@ -6,7 +6,6 @@ Weights are read from safetensors files only, and code in a repository is never 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from probebench.fetch import snapshots
 from probebench.fetch.hub import configured_folder
 from probebench.models.libraries import import_extra
 from probebench.models.libraries.describe import Declared, complete_with
+from probebench.models.quiet import without_logs
 
 _POOLERS = ("pooler.", "head.")
 """Parts that no tap reads, which a checkpoint may lack."""
@@ -157,14 +157,12 @@ def _side(size: Any) -> int:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what transformers logs and its progress bars out of our output."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
     bars = import_extra("transformers.utils.logging", "transformers", "hf")
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
     try:
-        yield
+        with without_logs():
+            yield
     finally:
-        logging.disable(before)
         if shown:
             bars.enable_progress_bar()

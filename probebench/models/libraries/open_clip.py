@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from probebench.errors import ProbebenchError, describe, unknown
 from probebench.models.libraries import import_extra
 from probebench.models.libraries.describe import Declared, complete_with
 from probebench.models.matching import load_weights
+from probebench.models.quiet import without_logs
 
 
 def complete_spec(spec: ModelSpec) -> ModelSpec:
@@ -51,18 +51,15 @@ def create_network(spec: ModelSpec) -> nn.Module:
     name, _ = _parts(spec)
     _config(spec)
     activation = {"force_quick_gelu": True} if _declaration(spec).get("quick_gelu") else {}
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it warns of missing pretrained weights
     try:
-        model: Any = _open_clip().create_model(
-            name, pretrained=None, device=torch.get_default_device(), **activation, **spec.kwargs
-        )
+        with without_logs():  # it warns of missing pretrained weights
+            model: Any = _open_clip().create_model(
+                name, pretrained=None, device=torch.get_default_device(), **activation, **spec.kwargs
+            )
     except Exception as error:  # constructors raise many kinds
         raise ProbebenchError(
             f"model {spec.name!r}: open_clip cannot build {name} with kwargs {dict(spec.kwargs)} ({describe(error)})"
         ) from error
-    finally:
-        logging.disable(before)
     return getattr(model.visual, "trunk", model.visual)  # type: ignore[no-any-return]
 
 

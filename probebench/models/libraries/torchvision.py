@@ -38,12 +38,11 @@ def create_network(spec: ModelSpec) -> nn.Module:
     """Build the network, initialised by torchvision, without its classifier."""
     from torchvision.models import get_model
 
-    name, _, _ = _parts(spec)
-    size = {"image_size": spec.input_size} if spec.input_size else {}
-    if name.startswith("vit_") and "image_size" not in spec.kwargs and not size:
-        size = {"image_size": _weights(spec).transforms().crop_size[0]}  # the constructor's own is 224 for all
+    (name, _, _), kwargs = _parts(spec), dict(spec.kwargs)
+    if name.startswith("vit_") and "image_size" not in kwargs:  # the constructor's own is 224 for all weights
+        kwargs["image_size"] = spec.input_size or _weights(spec).transforms().crop_size[0]
     try:
-        net: Any = get_model(name, weights=None, **(size if name.startswith("vit_") else {}), **spec.kwargs)
+        net: Any = get_model(name, weights=None, **kwargs)
     except Exception as error:  # constructors raise many kinds
         raise ProbebenchError(
             f"model {spec.name!r}: torchvision cannot build {name} with kwargs {dict(spec.kwargs)} ({describe(error)})"
