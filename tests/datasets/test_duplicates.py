@@ -13,7 +13,7 @@ from probebench.datasets import Dataset, Split, load
 from probebench.datasets.dataset import Subset, image_keys
 from probebench.datasets.duplicates import Duplicates, drop_from_train, find_duplicates
 from probebench.errors import DataError, ProbebenchError
-from tests.datasets.ondisk import parquet
+from tests.datasets.ondisk import Decoded, parquet
 
 # Ten images by number. In train 0 is repeated and 3 has two labels; in test 0 and 1 are training images, 7 is repeated.
 TRAIN, TRAIN_LABELS = [0, 1, 2, 0, 3, 3, 4], [0, 0, 0, 0, 0, 1, 1]
@@ -145,21 +145,8 @@ def test_a_selection_of_files_is_compared_and_named_as_the_files_are(tmp_path):
     }
 
 
-class Decoded:
-    """Images that can only be decoded."""
-
-    def __init__(self, numbers):
-        self.numbers = numbers
-
-    def __len__(self):
-        return len(self.numbers)
-
-    def __getitem__(self, index):
-        return pixels(self.numbers[index])
-
-
 def test_images_that_would_have_to_be_decoded_have_no_keys():
-    assert image_keys(Decoded([1, 1])) is None
+    assert image_keys(Decoded(map(pixels, [1, 1]))) is None
 
 
 def test_dropping_leaves_each_training_image_once_and_none_that_is_tested_or_contradictory(tmp_path):

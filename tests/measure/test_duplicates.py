@@ -8,21 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probebench import DatasetSpec, ModelSpec, run_sweep
+from probebench import DatasetSpec, run_sweep
 from probebench.datasets import Split
 from probebench.measure import duplicates
+from tests.datasets.ondisk import Decoded
+from tests.tiny import tiny_model
 
-MODEL = ModelSpec(
-    "tiny",
-    "VisionTransformer",
-    depth=2,
-    weights="random",
-    seed=0,
-    input_size=16,
-    mean=(0.5,) * 3,
-    std=(0.5,) * 3,
-    kwargs={"img_size": 16, "patch_size": 8, "embed_dim": 8, "num_heads": 2, "num_classes": 0},
-)
+MODEL = tiny_model(16, patch_size=8, embed_dim=8)
 
 
 def pixels(number):
@@ -86,21 +78,10 @@ def test_random_crops_are_not_compared(folder):
     assert not found
 
 
-class Decoded:
-    def __init__(self, numbers):
-        self.numbers = numbers
-
-    def __len__(self):
-        return len(self.numbers)
-
-    def __getitem__(self, index):
-        return pixels(self.numbers[index])
-
-
 def decoded():
     """Images that can only be decoded."""
     labels = np.array([0, 1] * 6, dtype=np.int64)
-    return ["a", "b"], Split(Decoded(range(12)), labels), Split(Decoded([*range(8, 20)]), labels)
+    return ["a", "b"], Split(Decoded(map(pixels, range(12))), labels), Split(Decoded(map(pixels, range(8, 20))), labels)
 
 
 def test_images_without_bytes_of_their_own_are_compared_by_pixels():

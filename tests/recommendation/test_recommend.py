@@ -14,12 +14,13 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from probebench import Tap, all_taps, recommend, run_sweep
-from probebench.catalog import Catalog, DatasetSpec, ModelSpec
+from probebench.catalog import Catalog, DatasetSpec
 from probebench.datasets import load
 from probebench.errors import DataError, ProbebenchError, UnknownName
 from probebench.recommendation.images import find_images
 from probebench.recommendation.screening import MEASURED
 from tests.recommendation.conftest import CLASSES, write_digits
+from tests.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -147,17 +148,7 @@ def test_a_budget_probes_the_best_of_a_screening_and_final(folder, found, monkey
 
 
 def test_a_budget_of_all_taps_screens_nothing():
-    tiny = ModelSpec(
-        "tiny",
-        "VisionTransformer",
-        depth=1,
-        weights="random",
-        seed=0,
-        input_size=32,
-        mean=(0.5,) * 3,
-        std=(0.5,) * 3,
-        kwargs={"img_size": 32, "patch_size": 16, "embed_dim": 8, "num_heads": 2, "num_classes": 0},
-    )
+    tiny = tiny_model(32, depth=1, patch_size=16, embed_dim=8)
     found = recommend(tiny, DatasetSpec("d", "tests.recommendation.test_recommend:noise"), budget=10, jobs=1)
     assert found.budget is None
     assert len(found.table) == 10

@@ -11,21 +11,12 @@ import pytest
 from PIL import Image
 
 from probebench import recommend, run_sweep
-from probebench.catalog import DatasetSpec, ModelSpec
+from probebench.catalog import DatasetSpec
 from probebench.datasets import Split, embedded, load
 from probebench.stats import paired
+from tests.tiny import tiny_model
 
-MODEL = ModelSpec(
-    "tiny",
-    "VisionTransformer",
-    depth=2,
-    weights="random",
-    seed=0,
-    input_size=32,
-    mean=(0.5,) * 3,
-    std=(0.5,) * 3,
-    kwargs={"patch_size": 8, "embed_dim": 24, "num_heads": 2, "mlp_ratio": 2.0, "img_size": 32},
-)
+MODEL = tiny_model(32, patch_size=8, embed_dim=24, mlp_ratio=2.0, num_classes=1000)
 SPECS = {
     task: DatasetSpec(name, f"{__name__}:some", {"name": name}, task=task)
     for task, name in (("multilabel", "letters_grid"), ("regression", "letters_angle"))
