@@ -49,20 +49,21 @@ class Case:
     @property
     def marks(self) -> dict[str, str | int]:
         """The arguments of its mark, which ``-m 'probe(...)'`` can select by."""
-        return {
+        marks: dict[str, str | int] = {
             "model": self.sweep.model,
             "dataset": self.sweep.dataset,
             "layer": self.tap.layer,
             "site": self.tap.site,
         }
+        return marks | ({"pooling": self.tap.pooling} if self.tap.pooling else {})
 
 
 @dataclass(frozen=True)
 class CaseFilter:
     """The models, datasets, layers and sites to keep; None keeps all of a kind.
 
-    Layers are block numbers, ``embed`` or ``final``. The reference taps are kept unless layers or sites are chosen
-    and neither names them.
+    Layers are block numbers or reference taps. The reference taps are kept unless layers or sites are chosen and
+    neither names them; combinations are always kept, as a run has only those that it was asked for.
     """
 
     models: frozenset[str] | None = None
@@ -72,6 +73,8 @@ class CaseFilter:
 
     def keeps(self, tap: Tap) -> bool:
         """Return whether a tap is among the chosen layers and sites."""
+        if tap.is_combination:
+            return True
         if tap.layer in REFERENCES:
             named = (self.layers or frozenset()) | (self.sites or frozenset())
             return tap.layer in named or (self.layers is None and self.sites is None)
@@ -92,7 +95,7 @@ class CaseFilter:
 
         Args:
             datasets: dataset or suite names
-            layers: ``6``, ``L06``, ``4-8``, ``embed``, ``final``
+            layers: ``6``, ``L06``, ``4-8``, ``embed``, ``final``, ``output``
             partial: skip models and datasets that the catalog does not have, instead of refusing them, because more
                 may be registered later
 
@@ -127,7 +130,7 @@ def _site(name: str) -> str:
 
 
 def parse_layers(text: str, deepest: int) -> list[int | str]:
-    """Return the layers that ``6``, ``L06``, ``4-8``, ``embed`` or ``final`` stands for.
+    """Return the layers that ``6``, ``L06``, ``4-8`` or the name of a reference tap stands for.
 
     Args:
         deepest: number of layers of the deepest model
@@ -151,10 +154,16 @@ def expand(
     datasets: Iterable[str],
     protocol: str,
     filters: Iterable[CaseFilter] = (),
+    *,
+    poolings: Sequence[str] = (),
+    combinations: Sequence[str] = (),
 ) -> dict[Sweep, list[Tap]]:
     """The sweeps of the given models and datasets (or suites) and their taps, as far as all filters keep them.
 
     Cases are not made here: a project may describe hundreds of thousands, most of them of models that are not there.
+
+    Args:
+        poolings, combinations: of taps besides the plain ones, see `probebench.catalog.taps.all_taps`
 
     Raises:
         UnknownName: for a model, dataset or suite that the catalog does not have
@@ -166,7 +175,8 @@ def expand(
         spec = catalog.model(model)
         if any(each.models is not None and model not in each.models for each in filters):
             continue
-        taps = [tap for tap in all_taps(spec.depth) if all(each.keeps(tap) for each in filters)]
+        every = all_taps(spec.depth, poolings, combinations)
+        taps = [tap for tap in every if all(each.keeps(tap) for each in filters)]
         for dataset in names if taps else ():
             if any(each.datasets is not None and dataset not in each.datasets for each in filters):
                 continue

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
 from probebench.catalog.precision import PRECISIONS, Precision
+from probebench.catalog.taps import POOLINGS, Pooling
 from probebench.errors import ProbebenchError, unknown
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Protocol:
         train_fraction: share of the official train split that the probe is fitted on, drawn at random by `seed`
         train_multiple: the number of training images is rounded down to a multiple of this (an incomplete last
             batch dropped), unless nothing would remain
-        pooling: ``mean`` over all tokens, ``patch_mean`` over patch tokens, or ``cls``
+        pooling: ``mean`` over all tokens, ``patch_mean`` over patch tokens, ``cls`` for the class token, or
+            ``cls+patch_mean`` for both, side by side
         feature_norm: ``l2`` scales every pooled vector to unit length; ``none``
         standardize: zero mean and unit variance per feature, statistics of the training features
         probe: name of the probe in `probebench.probes`
@@ -73,7 +75,7 @@ class Protocol:
     pixel_std: tuple[float, float, float] | None
     train_fraction: float
     train_multiple: int
-    pooling: Literal["mean", "patch_mean", "cls"]
+    pooling: Pooling
     feature_norm: Literal["l2", "none"]
     standardize: bool
     probe: str
@@ -231,20 +233,28 @@ PROTOCOLS = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """Return the protocol of that name; a name followed by ``+tf32``, ``+bf16`` or ``+fp16`` has that precision.
+    """Return the protocol of that name; a name followed by ``+tf32``, ``+bf16`` or ``+fp16`` has that precision, one
+    followed by ``+cls``, ``+patch_mean`` or ``+cls+patch_mean`` that pooling, and one by both has both, in this order.
 
     Raises:
         UnknownName: with the nearest names
     """
-    plain, plus, precision = name.partition("+")
+    plain, plus, rest = name.partition("+")
     if plain not in PROTOCOLS:
         raise unknown("protocol", plain, PROTOCOLS)
-    if not plus:
-        return PROTOCOLS[plain]
-    others = {short: long for short, long in PRECISIONS.items() if long != PROTOCOLS[plain].precision}
-    if precision not in others:
-        raise unknown("precision", precision, others)
-    return replace(PROTOCOLS[plain], name=name, precision=others[precision])
+    found = PROTOCOLS[plain]
+    precisions = {short: long for short, long in PRECISIONS.items() if long != found.precision}
+    poolings: dict[str, Pooling] = {each: each for each in POOLINGS if each != found.pooling}
+    parts = rest.split("+") if plus else []
+    precision = parts.pop(0) if parts and parts[0] in precisions else ""
+    pooling = poolings.get("+".join(parts))
+    if parts and pooling is None:
+        raise unknown(f"precision or pooling of protocol {plain}", "+".join(parts), [*precisions, *poolings])
+    if precision:
+        found = replace(found, name=name, precision=precisions[precision])
+    if pooling is not None:
+        found = replace(found, name=name, pooling=pooling)
+    return found
 
 
 DEFAULT_PROTOCOL = DEFAULT.name

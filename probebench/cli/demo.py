@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from probebench.catalog.taps import EMBED, FINAL, SITES
+from probebench.catalog.taps import EMBED, FINAL, OUTPUT, SITES
 from probebench.cli.exit_codes import INTERRUPTED, OK
 
 MODEL = "glyphvit"
@@ -55,7 +55,7 @@ def _measure_and_show() -> int:
         result = run_sweep(
             model,
             DATASET,
-            taps=[EMBED, *(f"L{layer:02d}-{site}" for layer in LAYERS for site in SITES), FINAL],
+            taps=[EMBED, *(f"L{layer:02d}-{site}" for layer in LAYERS for site in SITES), FINAL, OUTPUT],
             download=False,
             device="cpu",
             jobs=1,  # other processes would take as long to start as they would save

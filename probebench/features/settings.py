@@ -21,7 +21,7 @@ class ExtractionSettings:
     """The way views go through a network, and the place where their features are kept.
 
     Attributes:
-        pooling: of the tokens, see `probebench.features.hooks.make_pool`
+        pooling: of the taps that name none of their own, see `probebench.catalog.taps.POOLINGS`
         mean, std: of the pixels, float32 of shape (3, 1, 1)
         batch_size: images per forward pass; it is halved in place when memory runs out
         device: torch device of the network

@@ -85,12 +85,9 @@ class Adapter(nn.Module):
         norm = self.norm if self.fc_norm is None else self.fc_norm
         return next((len(weight) for weight in norm.parameters()), 0)
 
-    def forward_features(self, images: torch.Tensor) -> None:
-        """Run the network on images, normalised, shape (batch, 3, size, size)."""
-        if self._sizable:
-            self.net(images, interpolate_pos_encoding=True)
-        else:
-            self.net(images)
+    def forward_features(self, images: torch.Tensor) -> Any:
+        """Run the network on images, normalised, shape (batch, 3, size, size), and return what it returns."""
+        return self.net(images, interpolate_pos_encoding=True) if self._sizable else self.net(images)
 
     def forward(self, images: torch.Tensor) -> Any:
         return self.net(images)

@@ -9,15 +9,15 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from probebench.catalog.taps import EMBED, FINAL, Tap
+from probebench.catalog.taps import EMBED, Tap
 from probebench.models.layouts import blocks_of
 
 
 def blocks_needed(tap: Tap, depth: int) -> int:
     """Return the number of blocks needed for a tap, including the tap's own block; 1 for ``embed``."""
-    if tap.layer == FINAL:
-        return depth
-    return 1 if tap.layer == EMBED else int(tap.layer)
+    if tap.layer == EMBED:
+        return 1
+    return tap.layer if isinstance(tap.layer, int) else depth
 
 
 def saved_compute(net: nn.Module, size: int, taps: Iterable[Tap]) -> dict[Tap, float]:

@@ -22,8 +22,7 @@ class _Features(nn.Module):
         self.reader = TapReader(net, [tap], pooling)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.net.forward_features(images)
-        return self.reader.collect()[0]
+        return self.reader.read(images)[0]
 
 
 def export_program(net: Adapter, tap: Tap, pooling: str, size: int) -> bytes:

@@ -32,7 +32,7 @@ def task_of(sweep: SweepRecord) -> Task:
 
 def tap_of(case: TapScore) -> Tap:
     """The tap of a case."""
-    return Tap(case["layer"], case["site"])
+    return Tap(case["layer"], case["site"], case.get("pooling", ""))
 
 
 def group_by_sweep(cases: Iterable[CaseRecord]) -> dict[SweepKey, list[CaseRecord]]:

@@ -47,6 +47,7 @@ class TapScore(TypedDict):
 
     layer: int | str
     site: str
+    pooling: NotRequired[str]
     accuracy: float
     held_out_accuracy: float | None
 

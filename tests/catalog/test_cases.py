@@ -16,13 +16,13 @@ def cases(**chosen):
 
 def test_every_tap_is_a_case_with_a_readable_id():
     ids = [case.id for case in cases()]
-    assert len(ids) == 98
+    assert len(ids) == 99
     assert {"glyphvit-digits-L06-act", "glyphvit-digits-embed", "glyphvit-digits-final"} <= set(ids)
 
 
 def test_suites_expand_and_repeated_names_count_once():
     found = expand(CATALOG, ["glyphvit", "glyphvit"], ["digits", "embedded"], "paper@1")
-    assert [len(taps) for taps in found.values()] == 6 * [98]
+    assert [len(taps) for taps in found.values()] == 6 * [99]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_suites_expand_and_repeated_names_count_once():
         ({"layers": ["final"]}, 1),
         ({"layers": ["12", "final"], "sites": ["rc2"]}, 2),
         ({"models": ["glyphvit_random"]}, 0),
-        ({"datasets": ["embedded"]}, 98),
+        ({"datasets": ["embedded"]}, 99),
         ({"datasets": ["glyphs"]}, 0),
     ],
 )

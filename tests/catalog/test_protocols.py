@@ -82,7 +82,7 @@ def test_a_few_shot_protocol_that_makes_no_sense_is_refused(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pooling": "max"}, "unknown pooling of protocol 'mine' 'max'. Known: cls, mean, patch_mean"),
+        ({"pooling": "max"}, "unknown pooling of protocol 'mine' 'max'. Known: cls, cls[+]patch_mean, mean"),
         ({"pooling": "patch-mean"}, "Did you mean 'patch_mean'"),
         ({"precision": "bf16"}, "unknown precision of protocol 'mine' 'bf16'.*bfloat16"),
         ({"train_view": None}, "unknown train_view of protocol 'mine' None"),
@@ -110,3 +110,19 @@ def test_the_paths_of_default_rise_evenly_and_the_second_goes_on_where_the_first
 def test_unknown_protocols_get_the_nearest_name():
     with pytest.raises(UnknownName, match="Did you mean 'paper@1'"):
         get_protocol("paper")
+
+
+@pytest.mark.parametrize("pooling", ["cls", "patch_mean", "cls+patch_mean"])
+@pytest.mark.parametrize("name", ["default@2", "paper@1"])
+def test_a_pooling_makes_a_protocol_of_its_own(name, pooling):
+    found = get_protocol(f"{name}+{pooling}")
+    assert found == replace(get_protocol(name), name=f"{name}+{pooling}", pooling=pooling)
+    assert found.fingerprint != get_protocol(name).fingerprint
+    both = get_protocol(f"{name}+bf16+{pooling}")
+    assert both == replace(found, name=f"{name}+bf16+{pooling}", precision="bfloat16")
+
+
+@pytest.mark.parametrize("name", ["default@2+mean", "default@2+clz", "default@2+cls+bf16", "default@2+bf16+cls+bf16"])
+def test_an_unknown_pooling_of_a_protocol_is_refused(name):
+    with pytest.raises(UnknownName, match="precision or pooling of protocol default@2"):
+        get_protocol(name)

@@ -57,7 +57,7 @@ def test_features_that_stay_on_the_device_are_tensors_there():
 def test_features_that_are_not_finite_are_refused_from_the_tap_where_they_start(stay):
     model, views = model_and_views()
     model.net.blocks[1].mlp.fc1.weight[0, 0] = float("nan")
-    with pytest.raises(FeatureError, match=r"'net' are NaN or infinite at L02-fc1 \(20 of 20 images\).*up to final"):
+    with pytest.raises(FeatureError, match=r"'net' are NaN or infinite at L02-fc1 \(20 of 20 images\).*up to output"):
         run_extract(model, views, all_taps(DEPTH), stay=stay)
 
 

@@ -10,7 +10,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from probebench.catalog.taps import SITES, Tap, all_taps
 from probebench.errors import LayoutError
-from probebench.features.hooks import TapReader, make_pool
+from probebench.features.hooks import TapReader
+from probebench.features.pooling import TokenPooling
 
 DEPTH = 3
 KWARGS = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": DEPTH, "num_heads": 2, "num_classes": 0}
@@ -55,11 +56,16 @@ def recompute(net, images):
 def pooled(net, images, taps, pooling):
     reader = TapReader(net, taps, pooling)
     with torch.inference_mode(), reader.attached():
-        net.forward_features(images)
-        return dict(zip(reader.taps, reader.collect(), strict=True))
+        return dict(zip(reader.taps, reader.read(images), strict=True))
 
 
-POOLS = {"mean": lambda t: t.mean(1), "patch_mean": lambda t: t[:, 1:].mean(1), "cls": lambda t: t[:, 0]}
+POOLS = {
+    "mean": lambda t: t.mean(1),
+    "patch_mean": lambda t: t[:, 1:].mean(1),
+    "cls": lambda t: t[:, 0],
+    "cls+patch_mean": lambda t: torch.cat([t[:, 0], t[:, 1:].mean(1)], dim=1),
+}
+OUTPUT = Tap("output", "output")
 
 
 @pytest.mark.parametrize("pooling", POOLS)
@@ -68,7 +74,7 @@ def test_every_tap_is_what_recomputing_the_block_gives(pooling, kwargs):
     images = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     found = pooled(make_net(**kwargs), images, all_taps(DEPTH), pooling)
     expected = recompute(make_net(**kwargs), images)
-    assert found.keys() == expected.keys()
+    assert found.keys() == {*expected, OUTPUT}
     for tap, tokens in expected.items():
         torch.testing.assert_close(found[tap], POOLS[pooling](tokens).float(), rtol=2e-5, atol=2e-6, msg=tap.id)
 
@@ -103,9 +109,66 @@ def test_hooks_are_gone_afterwards_also_after_an_error():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
-def test_pooling_the_class_token_needs_one():
-    with pytest.raises(LayoutError, match="no class token"):
-        make_pool(make_net(class_token=False, global_pool="avg"), "cls")
+@pytest.mark.parametrize("pooling", ["cls", "cls+patch_mean"])
+def test_pooling_the_class_token_needs_one(pooling):
+    net = make_net(class_token=False, global_pool="avg")
+    with pytest.raises(LayoutError, match="VisionTransformer has no class token"):
+        TapReader(net, [Tap(1, "act")], pooling)
+    with pytest.raises(LayoutError, match="VisionTransformer has no class token"):
+        TapReader(net, [Tap(1, "act", pooling)], "mean")
+    TapReader(net, [OUTPUT], pooling)
+
+
+def test_registers_count_as_prefix_and_are_no_class_token():
+    net = make_net(class_token=False, reg_tokens=3, global_pool="avg")
+    tokens = torch.randn(2, 7, 24)
+    found = TokenPooling(net).pool(tokens, ["patch_mean"])["patch_mean"]
+    torch.testing.assert_close(found, tokens[:, 3:].mean(1))
+    assert not TokenPooling(net).has_class_token
+
+
+def test_several_poolings_in_one_pass_are_those_of_a_pass_each():
+    net, images = make_net(), torch.randn(4, 3, 16, 16)
+    taps = all_taps(DEPTH, ("patch_mean", "cls", "cls+patch_mean"))
+    assert len(taps) == 4 * (8 * DEPTH + 2) + 1
+    found = pooled(net, images, taps, "mean")
+    for tap in taps:
+        if tap.pooling:
+            alone = pooled(net, images, [tap.plain], tap.pooling)[tap.plain]
+            torch.testing.assert_close(found[tap], alone, rtol=1e-6, atol=1e-6, msg=tap.id)
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"global_pool": pool} for pool in ("token", "avg", "map", "avgmax", "max")], ids=str
+)
+def test_output_is_what_timm_returns_without_a_classifier(kwargs):
+    net, images = make_net(**kwargs), torch.randn(4, 3, 16, 16)
+    found = pooled(net, images, [OUTPUT], "mean")[OUTPUT]
+    net.reset_classifier(0)
+    assert found.equal(net(images))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("fc_norm", [False, True])
+def test_last4_is_the_last_four_blocks_behind_the_final_norm(pooling, fc_norm):
+    net = make_net(depth=6, global_pool="avg" if fc_norm else "token", fc_norm=fc_norm)
+    images, tap = torch.randn(4, 3, 16, 16), Tap("last4", "last4")
+    layers = net.forward_intermediates(images, indices=4, norm=True, output_fmt="NLC", return_prefix_tokens=True)[1]
+    expected = [net.fc_norm(POOLS[pooling](torch.cat([prefix, patches], dim=1))) for patches, prefix in layers]
+    found = pooled(net, images, [tap, Tap("final", "final")], pooling)
+    torch.testing.assert_close(found[tap], torch.cat(expected, dim=1), rtol=1e-5, atol=1e-6)
+    final = found[Tap("final", "final")]
+    assert final.equal(found[tap][:, -final.shape[1] :])
+
+
+def test_last4_needs_four_layers():
+    with pytest.raises(LayoutError, match="last4: VisionTransformer has only 3 layers"):
+        TapReader(make_net(), [Tap("last4", "last4")], "mean")
+
+
+def test_pairs_are_not_read_from_a_network():
+    with pytest.raises(LayoutError, match="pair is made of others"):
+        TapReader(make_net(), [Tap("pair", "pair")], "mean")
 
 
 def test_final_needs_a_final_norm():
@@ -136,18 +199,17 @@ PEAK = """
 import os, resource, torch
 from timm.models.vision_transformer import VisionTransformer
 from probebench.features.hooks import TapReader
-from probebench.catalog.taps import all_taps
+from probebench.catalog.taps import Tap, all_taps
 torch.set_num_threads(1)
 net = VisionTransformer(img_size=256, patch_size=8, embed_dim=64, depth=12, num_heads=1, num_classes=0).eval()
-for name, taps in (("one", all_taps(12)[-1:]), ("all", all_taps(12))):
+for name, taps in (("one", [Tap("final", "final")]), ("all", all_taps(12, ("cls", "patch_mean")))):
     if os.fork():  # which with one thread is safe
         os.wait()
         continue
     reader = TapReader(net, taps, "mean")
     with torch.inference_mode(), reader.attached():
         for _ in range(2):
-            net.forward_features(torch.zeros(8, 3, 256, 256))
-            reader.collect()
+            reader.read(torch.zeros(8, 3, 256, 256))
     print(name, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
     os._exit(0)
 """

@@ -21,7 +21,8 @@ from tests.models.by_hand import recompute
 from tools.count_architectures import MODULES, architectures, report, survey
 
 DEPTH = 2
-EMBED, FINAL = Tap("embed", "embed"), Tap("final", "final")
+EMBED, FINAL, OUTPUT = (Tap(name, name) for name in ("embed", "final", "output"))
+INNER = [tap for tap in all_taps(DEPTH) if tap != OUTPUT]
 REFUSED = {
     "cait": "Cait .*class token joins behind",
     "convit": "ConVit .*class token joins between",
@@ -80,7 +81,7 @@ def run(net, images, pooling):
         block.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
         for block in net.blocks
     ]
-    reader = TapReader(net, all_taps(DEPTH), pooling)
+    reader = TapReader(net, INNER, pooling)
     with torch.inference_mode(), reader.attached():
         tokens = net.forward_features(images)
         features = dict(zip(reader.taps, reader.collect(), strict=True))
@@ -111,6 +112,12 @@ def test_every_tap_is_what_recomputing_the_block_gives(module, name):
             close(features[tap], expected[:, prefix:].mean(dim=1), tap)
     after = getattr(net, "fc_norm", torch.nn.Identity())
     close(features[FINAL], after(tokens.flatten(1, -2)[:, prefix:].mean(1)), FINAL)
+    reader = TapReader(net, [OUTPUT], "mean")
+    with torch.inference_mode(), reader.attached():
+        found = reader.read(images)[0]
+    if hasattr(net, "reset_classifier"):
+        net.reset_classifier(0)
+    close(found, net(images) if hasattr(net, "reset_classifier") else tokens.mean(dim=(1, 2)), OUTPUT)
     # Heads that pool by attention, by a projector or over two tokens read more than one pooled vector.
     if getattr(net, "global_pool", "") in ("avg", "token") and not hasattr(net, "head_dist"):
         everything = getattr(net, "pool_include_prefix", False)

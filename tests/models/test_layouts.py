@@ -21,7 +21,7 @@ from torch import nn
 
 from probebench.catalog.taps import SITES, all_taps
 from probebench.errors import LayoutError
-from probebench.features.hooks import TapReader, make_pool
+from probebench.features.hooks import TapReader
 from probebench.models.layouts import LAYOUTS, blocks_of, find_layout
 from tests.models.by_hand import recompute
 
@@ -109,14 +109,6 @@ def test_the_stream_adds_up_in_a_parallel_block_with_one_projection():
     features, _ = read(net, torch.randn(3, 3, 16, 16))
     expected = features["rc1"] + net.blocks[0].ls(features["fc2"])
     torch.testing.assert_close(features["rc2"], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_registers_count_as_prefix_and_are_no_class_token():
-    net = built(VisionTransformer, class_token=False, reg_tokens=3, global_pool="avg")
-    tokens = torch.randn(2, 7, 24)
-    torch.testing.assert_close(make_pool(net, "patch_mean")(tokens), tokens[:, 3:].mean(1))
-    with pytest.raises(LayoutError, match="no class token"):
-        make_pool(net, "cls")
 
 
 def test_an_unknown_block_is_refused_by_class_name_with_what_to_do():

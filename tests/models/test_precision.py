@@ -24,9 +24,12 @@ def test_each_protocol_has_one_for_each_precision(name, short):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("default@2+bfp16", "unknown precision 'bfp16'"),
-        ("default@2+", "unknown precision"),
-        ("default@2+fp32", "unknown precision 'fp32'"),  # that is default@2, and has one name
+        ("default@2+bfp16", "unknown precision or pooling of protocol default@2 'bfp16'"),
+        ("default@2+", "unknown precision or pooling"),
+        (
+            "default@2+fp32",
+            "unknown precision or pooling of protocol default@2 'fp32'",
+        ),  # that is default@2, and has one name
         ("defalt@2+bf16", "unknown protocol 'defalt@2'. Did you mean 'default@2'"),
     ],
 )

@@ -118,7 +118,10 @@ def test_a_precision_is_a_protocol_with_baselines_of_its_own(project, run):
             "*tf32 needs a GPU, but the device is cpu: use fp32 or bf16*",
         ),
         (["--probe-precision=bf16", "--probe-protocol=default@2+fp16"], "*default@2+fp16 already names a precision*"),
-        (["--probe-protocol=default@2+bf61"], "*unknown precision 'bf61'. Did you mean 'bf16'*"),
+        (
+            ["--probe-protocol=default@2+bf61"],
+            "*unknown precision or pooling of protocol default@2 'bf61'. Did you mean 'bf16'*",
+        ),
     ],
 )
 def test_a_precision_that_cannot_be_is_refused_before_any_work(project, run, options, message):
