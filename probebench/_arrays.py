@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,29 @@ def fill(array: Array, start: int, rows: Array) -> None:
 def take(array: Array, rows: npt.NDArray[np.int64]) -> Array:
     """Copy some rows, on the device of the array."""
     return array[rows] if isinstance(array, np.ndarray) else array[torch.from_numpy(rows)]
+
+
+def join(parts: Sequence[Array]) -> Array:
+    """Concatenate arrays of the same rows along their width."""
+    if any(isinstance(part, torch.Tensor) for part in parts):
+        with torch.inference_mode():  # as they were made
+            return torch.cat([part for part in parts if isinstance(part, torch.Tensor)], dim=1)
+    return np.concatenate([on_host(part) for part in parts], axis=1)
+
+
+def normalise_rows(rows: Array, *, in_place: bool = False) -> Array:
+    """Scale every row to unit length, except rows of zeros.
+
+    Args:
+        in_place: change the array itself where its memory can be written to
+    """
+    if isinstance(rows, torch.Tensor):
+        with torch.inference_mode():  # as they were made
+            length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            length = length.masked_fill_(length == 0, 1)
+            return rows.div_(length) if in_place else rows / length
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, np.where(norm > 0, norm, 1), out=rows if in_place and rows.flags.writeable else None)
 
 
 def on_host(array: Array) -> HostArray:

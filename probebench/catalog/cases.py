@@ -186,3 +186,6 @@ def expand(
 
 ARGUMENTS = ("model", "dataset", "layer", "site")
 """The arguments of the ``probe`` mark."""
+
+SELECTORS = (*ARGUMENTS, "pooling")
+"""The arguments by which ``-m 'probe(...)'`` can select; ``pooling`` is that of a tap with one of its own."""

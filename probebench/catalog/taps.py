@@ -11,7 +11,7 @@ This module has names only; `probebench.models.layouts` has their places in a ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import total_ordering
 from typing import Literal, get_args
@@ -29,6 +29,9 @@ REFERENCES = (EMBED, FINAL, OUTPUT)
 COMBINATIONS = ("last4", "pair", "triple")
 """Concatenations of taps: the last four blocks, each behind the final norm, as the evaluations of DINOv2
 (arXiv 2304.07193) read them; and the two or three taps that are best together on held-out training images."""
+
+SEARCHED = {"pair": 2, "triple": 3}
+"""Combinations whose members a search finds, and their number."""
 
 Pooling = Literal["mean", "patch_mean", "cls", "cls+patch_mean"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -65,11 +68,15 @@ class Tap:
     @property
     def pools(self) -> bool:
         """Whether its features depend on the pooling of tokens."""
-        return self.layer not in (OUTPUT, "pair", "triple")
+        return self.layer != OUTPUT and self.layer not in SEARCHED
 
     @property
     def is_combination(self) -> bool:
         return self.layer in COMBINATIONS
+
+    def exists(self, depth: int) -> bool:
+        """Whether a network of `depth` blocks has it."""
+        return isinstance(self.layer, str) or self.layer <= depth
 
     @property
     def plain(self) -> Tap:
@@ -108,6 +115,11 @@ class Tap:
         if not (layer.startswith("L") and layer[1:].isdecimal()):
             raise unknown("tap", text, ["L01-ln1", "L01-act", *REFERENCES, *COMBINATIONS])
         return cls(int(layer[1:]), site, pooling)
+
+
+def most_combined(taps: Iterable[Tap]) -> int:
+    """Return the number of members of the largest combination among some taps that is searched for; 1 without any."""
+    return max((SEARCHED.get(str(tap.layer), 1) for tap in taps), default=1)
 
 
 def all_taps(depth: int, poolings: Sequence[str] = (), combinations: Sequence[str] = ()) -> list[Tap]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 from probebench.records.baselines import Baseline
 from probebench.records.types import (
     CaseRecord,
+    CombinationRecord,
     DistanceRecord,
     DuplicatesRecord,
     EstimateRecord,
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from probebench.datasets.duplicates import Duplicates
     from probebench.measure.result import SweepResult
     from probebench.metrics import Estimate, Metrics
-    from probebench.probes.evaluate import WidthMatched
+    from probebench.probes.evaluate import Combination, WidthMatched
     from probebench.records.verdicts import Judgement
 
 
 def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgement) -> CaseRecord:
     """Make the record's entry of one case."""
     measured = result.taps[tap]
-    return {
+    entry: CaseRecord = {
         "id": f"{sweep.id}-{tap.id}",
         "model": sweep.model,
         "dataset": sweep.dataset,
@@ -65,6 +66,21 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
         "gap": measured.gap,
         "held_out_accuracy": measured.held_out_accuracy,
     }
+    if tap.pooling:
+        entry["pooling"] = tap.pooling
+    if measured.combination is not None:
+        entry["combination"] = _combination(measured.combination)
+    return entry
+
+
+def _combination(made: Combination) -> CombinationRecord:
+    return {
+        "members": [tap.id for tap in made.members],
+        "best_member": None if made.best_member is None else made.best_member.id,
+        "gain": made.gain,
+        "p_value": made.p_value,
+        "tried": made.tried,
+    }
 
 
 def _errors(metrics: Metrics) -> MetricsRecord:
@@ -92,6 +108,7 @@ class _Optional(TypedDict, total=False):
     duplicates: DuplicatesRecord
     near_duplicates: NearDuplicatesRecord
     data_notes: list[str]
+    same_as: dict[str, str]
 
 
 def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> SweepRecord:
@@ -101,6 +118,8 @@ def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> Swee
     if result.shift_distance is not None:
         planned["shift_distance"] = result.shift_distance.to_json()
     images: _Optional = {}
+    if result.same_as:
+        images["same_as"] = {tap.id: same.id for tap, same in result.same_as.items()}
     if result.duplicates or result.duplicates.dropped:
         images["duplicates"] = _duplicates(result.duplicates)
     if (near := result.near_duplicates) is not None:

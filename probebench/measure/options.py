@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from probebench.catalog.protocols import get_protocol
+
 ENGINES = ("local", "ray")
 
 
@@ -25,6 +27,8 @@ class Options:
     datasets: tuple[str, ...]
     layers: tuple[str, ...]
     sites: tuple[str, ...]
+    poolings: tuple[str, ...]  # besides that of the protocol
+    combinations: tuple[str, ...]
     protocol: str
     weights: dict[str, Path]
     offline: bool
@@ -65,7 +69,14 @@ class Options:
     def tests(self) -> str:
         """The arguments that another command line needs for the same tests and baselines."""
         elsewhere = [f"--probe-baselines={self.baselines}"] if self.baselines != self.root / "baselines" else []
-        return shlex.join([*self.paths, *elsewhere])
+        return shlex.join([*self.paths, *elsewhere, *self.variants])
+
+    @property
+    def variants(self) -> list[str]:
+        """The options that add taps, as on a command line; the protocol names the first pooling."""
+        first = get_protocol(self.protocol).pooling
+        poolings = [f"--probe-pooling={','.join((first, *self.poolings))}"] if self.poolings else []
+        return poolings + ([f"--probe-combine={','.join(self.combinations)}"] if self.combinations else [])
 
     @property
     def selected(self) -> str:

@@ -41,6 +41,7 @@ class Workload:
         draws: training sets
         narrow: width of the residual stream, to which wider taps are projected as a control; None for no control
         task: of the labels
+        combined: the most taps that are concatenated in a search for combinations; 1 for no search
     """
 
     protocol: Protocol
@@ -52,6 +53,7 @@ class Workload:
     draws: int
     narrow: int | None
     task: str = CLASSIFICATION.name
+    combined: int = 1
 
     @property
     def feature_bytes(self) -> int:
@@ -157,15 +159,17 @@ def plan_sweep(workload: Workload, *, memory: int, disk: int, jobs: int, device:
     if whole <= memory:
         return SweepPlan("memory", (taps,), jobs, whole, 0)
     widest = max(taps, key=workload.widths.__getitem__)
+    fewest = (widest,) * workload.combined
     mode: Mode = "passes"
-    if workload.feature_bytes <= disk and _need(workload, (widest,), "disk", 1) <= memory:
+    if workload.feature_bytes <= disk and _need(workload, fewest, "disk", 1) <= memory:
         mode = "disk"
     while jobs > 1 and _need(workload, (widest,) * jobs, mode, jobs) > memory:
         jobs -= 1
-    least = _need(workload, (widest,), mode, jobs)
+    least = _need(workload, fewest, mode, jobs)
     if least > memory:
         raise FeatureError(
-            f"the tap {widest.id} alone, {workload.n_train:,} x {workload.widths[widest]} features of "
+            f"{f'{workload.combined} taps as wide as {widest.id}' if workload.combined > 1 else f'the tap {widest.id}'} "
+            f"alone, {workload.n_train:,} x {workload.widths[widest] * workload.combined} features of "
             f"{workload.classes} classes, takes {human(least)}, but the sweep may take only {human(memory)}: raise "
             "--probe-memory, use a larger machine, or use fewer training images"
         )
@@ -187,5 +191,10 @@ def _shards() -> int:
 
 
 def _need(workload: Workload, taps: Sequence[Tap], mode: Mode, jobs: int) -> int:
-    at_once = min(jobs, len(taps))
-    return workload.held_bytes(taps, mode) + at_once * workload.fit_bytes(max(workload.widths[tap] for tap in taps))
+    at_once, widest = min(jobs, len(taps)), max(workload.widths[tap] for tap in taps)
+    fitting = at_once * workload.fit_bytes(widest)
+    if workload.combined > 1:  # when the taps have been fitted one by one, and are still there
+        width = workload.combined * widest
+        joined = 4 * (workload.n_read + workload.n_test) * width
+        fitting = max(fitting, jobs * (joined + workload.fit_bytes(width)))
+    return workload.held_bytes(taps, mode) + fitting

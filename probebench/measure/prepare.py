@@ -16,7 +16,7 @@ from probebench._progress import NullProgress, Progress
 from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.catalog.catalog import dataset_of
 from probebench.catalog.protocols import DEFAULT_PROTOCOL, Protocol, get_protocol
-from probebench.catalog.taps import Tap, all_taps
+from probebench.catalog.taps import SEARCHED, Tap, all_taps, most_combined
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS
 from probebench.datasets.dataset import explain_broken, training_split_for
 from probebench.datasets.duplicates import Duplicates, drop_from_train, find_duplicates
@@ -73,7 +73,7 @@ class SweepImages:
             Views(data.test, np.arange(len(data.test)), protocol.test_view, *rest),
         )
 
-    def workload(self, widths: Mapping[Tap, int], narrow: int | None) -> Workload:
+    def workload(self, widths: Mapping[Tap, int], narrow: int | None, combined: int = 1) -> Workload:
         """The size of the sweep, see `probebench.measure.plan.Workload`."""
         return Workload(
             self.protocol,
@@ -85,6 +85,7 @@ class SweepImages:
             draws=len(self.sets),
             narrow=narrow,
             task=self.data.task,
+            combined=combined,
         )
 
 
@@ -96,7 +97,8 @@ class PreparedSweep:
         model: the network, on `device`
         dataset, clean: those that the test split and the train split are taken from
         reference: the dataset that represents the model's pretraining data; None if none is known
-        taps: those to measure, in the order data meets them
+        taps: those to read, in the order data meets them
+        searched: combinations of them to search for, see `probebench.measure.combine`
         data: both splits, read
         duplicates: the images that were found several times
         read: int64, the rows of the train split that go through the network
@@ -112,6 +114,7 @@ class PreparedSweep:
     reference: DatasetSpec | None
     protocol: Protocol
     taps: list[Tap]
+    searched: list[Tap]
     data: datasets.Dataset
     duplicates: Duplicates
     read: npt.NDArray[np.int64]
@@ -197,6 +200,26 @@ def _parse_taps(taps: Sequence[Tap | str], spec: ModelSpec) -> list[Tap]:
     return found
 
 
+def check_combinations(taps: Sequence[Tap], protocol: Protocol) -> None:
+    """Check that a sweep can search for the combinations among its taps.
+
+    Raises:
+        ProbebenchError: if the protocol holds out no images, or there are too few taps to combine
+    """
+    least = most_combined(taps)
+    if least == 1:
+        return
+    wanted = [tap for tap in taps if tap.layer in SEARCHED]
+    if protocol.selection != "held_out":
+        raise ProbebenchError(
+            f"{wanted[0].id} cannot be searched for: protocol {protocol.name} holds out no images to choose taps on, "
+            f"and the test images must not decide; use {DEFAULT_PROTOCOL}"
+        )
+    others = sum(not tap.is_combination for tap in taps)
+    if others < least:
+        raise ProbebenchError(f"{wanted[-1].id} is made of {least} taps, but {others} are selected; select more")
+
+
 def prepare(
     model: str | ModelSpec,
     dataset: str | DatasetSpec,
@@ -222,6 +245,8 @@ def prepare(
     if clean is None or protocol.train_on != "clean":
         clean = clean_of(dataset_spec, protocol, catalog)
 
+    check_combinations(chosen_taps, protocol)
+    read_taps = [tap for tap in chosen_taps if tap.layer not in SEARCHED]
     find_probe(protocol.probe).check(protocol)  # an unknown name or a missing field is refused before any work
     check_task(dataset_spec, protocol)
     weights = None if weights is None else Path(weights)
@@ -232,21 +257,22 @@ def prepare(
     built = build_model(model_spec, weights=weights, device=device, precision=protocol.precision)
     verify_blocks(built)
     train_views, test_views = images.views(model_spec)
-    widths = widths_of(built, chosen_taps, pooling=protocol.pooling, device=device)
+    widths = widths_of(built, read_taps, pooling=protocol.pooling, device=device)
     return PreparedSweep(
         model=built,
         dataset=dataset_spec,
         clean=clean,
         reference=reference or catalog.reference(model_spec),
         protocol=protocol,
-        taps=chosen_taps,
+        taps=read_taps,
+        searched=[tap for tap in chosen_taps if tap not in read_taps],
         data=images.data,
         duplicates=images.duplicates(),
         read=images.read,
         sets=images.sets,
         train_views=train_views,
         test_views=test_views,
-        workload=images.workload(widths, stream_width(built)),
+        workload=images.workload(widths, stream_width(built), most_combined(chosen_taps)),
         device=device,
     )
 

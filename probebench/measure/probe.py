@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
-import torch
-
-from probebench._arrays import Array
+from probebench._arrays import normalise_rows
 from probebench._progress import NullProgress, Progress
 from probebench.catalog.taps import Tap
+from probebench.measure.equal_taps import find_equal
 from probebench.measure.extract import ExtractedFeatures
 from probebench.measure.plan import SweepPlan
 from probebench.measure.prepare import PreparedSweep
@@ -26,6 +24,8 @@ def probe(
 ) -> Iterator[TapResult]:
     """Yield the result of each tap as soon as it is measured, so that an interrupted sweep keeps those that finished.
 
+    A tap whose features are those of another up to rounding is not fitted again: its result is a copy.
+
     Rows of `features` are scaled in place under a protocol that scales them, if their memory can be written to.
 
     Args:
@@ -38,12 +38,18 @@ def probe(
     progress = progress or NullProgress()
     wanted = features.taps if taps is None else tuple(taps)
     share = features.seconds / len(wanted)
+    equal = find_equal(features, wanted)
+    copies: dict[Tap, list[Tap]] = {}
+    for tap, source in equal.items():
+        copies.setdefault(source, []).append(tap)
     progress.start("fit", len(wanted))
     for group in plan.groups:
-        if together := [tap for tap in group if tap in wanted]:
+        if together := [tap for tap in group if tap in wanted and tap not in equal]:
             for result in _probe_together(prepared, plan, features, together):
                 yield replace(result, seconds=result.seconds + share)
-                progress.advance(1)
+                for tap in copies.get(result.tap, ()):
+                    yield replace(result, tap=tap, seconds=share, iterations=0, same_as=result.tap)
+                progress.advance(1 + len(copies.get(result.tap, ())))
 
 
 def _probe_together(
@@ -52,7 +58,10 @@ def _probe_together(
     """Yield the results of some taps, in any order."""
     train, test = ({tap: part[tap] for tap in taps} for part in (features.train, features.test))
     if prepared.protocol.feature_norm == "l2":
-        train, test = (_scale_rows(part) for part in (train, test))
+        # In place where possible, to save memory.
+        train, test = (
+            {tap: normalise_rows(values, in_place=True) for tap, values in part.items()} for part in (train, test)
+        )
     yield from probe_taps(
         train,
         test,
@@ -63,17 +72,3 @@ def _probe_together(
         device=prepared.device,
         jobs=plan.jobs,
     )
-
-
-def _scale_rows(features: dict[Tap, Array]) -> dict[Tap, Array]:
-    """Scale every row to unit length, except rows of zeros. It is done in place where possible, to save memory."""
-    scaled: dict[Tap, Array] = {}
-    for tap, values in features.items():
-        if isinstance(values, torch.Tensor):
-            with torch.inference_mode():  # as they were made
-                length = torch.linalg.vector_norm(values, dim=1, keepdim=True)
-                scaled[tap] = values.div_(length.masked_fill_(length == 0, 1))
-            continue
-        norm = np.linalg.norm(values, axis=1, keepdims=True)
-        scaled[tap] = np.divide(values, np.where(norm > 0, norm, 1), out=values if values.flags.writeable else None)
-    return scaled

@@ -107,6 +107,11 @@ class SweepResult:
         self.batch_size = features.batch_size
         self.extract_seconds += features.seconds
 
+    @property
+    def same_as(self) -> dict[Tap, Tap]:
+        """By tap the one with the same features up to rounding, with which it was not fitted again."""
+        return {tap: found.same_as for tap, found in self.taps.items() if found.same_as is not None}
+
     def sort(self) -> None:
         """Bring the taps into the order in which data meets them."""
         self.taps = dict(sorted(self.taps.items()))

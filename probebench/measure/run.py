@@ -24,6 +24,7 @@ from probebench.datasets.duplicates import Duplicates
 from probebench.errors import DataError, Note, ProbebenchError, StoreError, Unreachable
 from probebench.features.batching import out_of_memory
 from probebench.features.cache import FeatureCache, cache_root
+from probebench.measure.combine import combine
 from probebench.measure.duplicates import find_equal_pixels
 from probebench.measure.entries import baseline_of, case_record, sweep_record
 from probebench.measure.environment import hardware
@@ -188,7 +189,8 @@ class Run:
     ) -> None:
         settings = prepared.settings(plan, self.options.batch_size, progress)
         result = SweepResult.begin(prepared, plan)
-        for group in prepared.passes(plan):
+        passes = prepared.passes(plan)
+        for group in passes:
             features = extract(prepared, group, settings, self.cache)
             result.add_extraction(features)
             if not result.taps:
@@ -200,7 +202,10 @@ class Run:
             measuring.result = result  # from here on an interruption keeps the taps that have finished
             for found in probe(prepared, plan, features, progress=progress):
                 result.taps[found.tap] = found
-            del features  # before the next ones are there
+            if group is not passes[-1]:
+                del features  # before the next ones are there
+        for found in combine(prepared, plan, features, settings, self.cache, result.taps, progress):
+            result.taps[found.tap] = found
 
     def stop(self, sweep: Sweep, error: str) -> SweepOutcome:
         """Count a sweep as failed, because something outside has stopped it; keep its finished taps.
@@ -255,7 +260,7 @@ class Run:
         if self._stored is not None:
             return self._stored[sweep]
         # A damaged baseline is replaced only if all of it is measured again and --probe-update=all is given.
-        whole = set(taps) == set(all_taps(self.catalog.model(sweep.model).depth))
+        whole = set(taps) >= set(all_taps(self.catalog.model(sweep.model).depth))
         return baselines.read(self.options.baselines, sweep, damaged_is_none=whole and self.options.update == "all")
 
     def _judge(self, measured: _Measuring) -> None:
@@ -293,8 +298,8 @@ class Run:
             text = f"{cases} not compared with the baseline: {reasons[0]}. To store a new one: {command}"
             outcome.notes.append(Note("warning", text))
         if measured.baseline is not None:
-            known = set(all_taps(result.model.depth))
-            outcome.stale = [f"{sweep.id}-{tap.id}" for tap in sorted(measured.baseline.correct) if tap not in known]
+            stale = (tap for tap in sorted(measured.baseline.correct) if not tap.exists(result.model.depth))
+            outcome.stale = [f"{sweep.id}-{tap.id}" for tap in stale]
         return outcome
 
     def _complaint(self, case: Case, result: SweepResult, judgement: Judgement) -> str | None:

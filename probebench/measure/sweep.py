@@ -12,6 +12,7 @@ from probebench.catalog.protocols import DEFAULT_PROTOCOL, Protocol
 from probebench.catalog.taps import Tap
 from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
+from probebench.measure.combine import combine
 from probebench.measure.duplicates import find_equal_pixels
 from probebench.measure.extract import extract
 from probebench.measure.near_duplicates import find_near_duplicates
@@ -89,7 +90,8 @@ def run_sweep(
     settings = prepared.settings(plan, batch_size, progress)
     references = references or References(cache)
     result = SweepResult.begin(prepared, plan)
-    for group in prepared.passes(plan):
+    passes = prepared.passes(plan)
+    for group in passes:
         features = extract(prepared, group, settings, cache)
         result.add_extraction(features)
         if not result.taps:
@@ -99,6 +101,9 @@ def run_sweep(
             result.shift_distance = measure_shift(features.test, prepared, references, settings)
         for found in probe(prepared, plan, features, progress=progress):
             result.taps[found.tap] = found
-        del features  # before the next ones are there
+        if group is not passes[-1]:
+            del features  # before the next ones are there
+    for found in combine(prepared, plan, features, settings, cache, result.taps, progress):
+        result.taps[found.tap] = found
     result.sort()
     return result

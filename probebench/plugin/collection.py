@@ -101,7 +101,16 @@ def _expand(metafunc: pytest.Metafunc, state: ProbeSession) -> dict[Sweep, list[
     models = [spec.name for spec in specs]
     chosen = [spec.depth for spec in specs if selection.models is None or spec.name in selection.models]
     state.deepest = max(state.deepest, *chosen, 0)
-    return expand(catalog, models, datasets, state.options.protocol, [own, selection])
+    options = state.options
+    return expand(
+        catalog,
+        models,
+        datasets,
+        options.protocol,
+        [own, selection],
+        poolings=options.poolings,
+        combinations=options.combinations,
+    )
 
 
 def _list(value: Any) -> list[Any]:

@@ -6,13 +6,16 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from probebench.catalog.cases import ARGUMENTS
-from probebench.catalog.taps import REFERENCES, SITES
+from probebench.catalog.cases import SELECTORS
+from probebench.catalog.taps import COMBINATIONS, POOLINGS, REFERENCES, SITES
 from probebench.errors import nearest
 from probebench.measure.availability import RequestedNames
 
 if TYPE_CHECKING:
     from probebench.catalog.cases import Sweep
+
+NAMED = (*REFERENCES, *COMBINATIONS)
+"""Taps that are called by a name."""
 
 _SHORT = 3  # letters: a shorter word of -k is part of too many names to request a download
 
@@ -50,20 +53,21 @@ def find_unmatched(expression: str, sweeps: Collection[Sweep], deepest: int) -> 
         sweeps: all sweeps with cases
         deepest: number of layers of the deepest model
     """
-    known = {
+    known: dict[str, set[str]] = {
         "model": {sweep.model for sweep in sweeps},
         "dataset": {sweep.dataset for sweep in sweeps},
-        "site": {*SITES, *REFERENCES},
+        "site": {*SITES, *NAMED},
+        "pooling": set(POOLINGS),
     }
     found = []
     for arguments in re.findall(r"\bprobe\(([^()]*)\)", expression):
         for key, quote, name in re.findall(r"""(\w+)\s*=\s*(["']?)([^"',]+)\2""", arguments):
-            if key not in ARGUMENTS:
-                found.append(f"-m: the probe mark has no {key!r}.{nearest(key, ARGUMENTS)}")
-            elif key == "layer" and name not in (REFERENCES if quote else map(str, range(1, deepest + 1))):
+            if key not in SELECTORS:
+                found.append(f"-m: the probe mark has no {key!r}.{nearest(key, SELECTORS)}")
+            elif key == "layer" and name not in (NAMED if quote else map(str, range(1, deepest + 1))):
                 found.append(
                     f"-m: no case has layer={quote}{name}{quote}. Known: 1 to {deepest}, as numbers without quotes, "
-                    f"{' and '.join(map(repr, REFERENCES))}. --probe-layer takes ranges"
+                    f"{', '.join(map(repr, NAMED))}. --probe-layer takes ranges"
                 )
             elif name not in known.get(key, [name]):
                 found.append(f"-m: no case has {key}={name!r}.{nearest(name, known[key])}")
@@ -71,7 +75,7 @@ def find_unmatched(expression: str, sweeps: Collection[Sweep], deepest: int) -> 
 
 
 def _is_a_name(word: str) -> bool:
-    return len(word) >= _SHORT and word not in (*SITES, *REFERENCES) and not re.fullmatch(r"l\d+", word)
+    return len(word) >= _SHORT and word not in (*SITES, *NAMED) and not re.fullmatch(r"l\d+", word)
 
 
 def _strip_negated(expression: str) -> str:

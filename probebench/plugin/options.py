@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from probebench.catalog.precision import PRECISIONS
-from probebench.catalog.protocols import DEFAULT_PROTOCOL
-from probebench.errors import ProbebenchError
+from probebench.catalog.protocols import DEFAULT_PROTOCOL, get_protocol
+from probebench.catalog.taps import COMBINATIONS, POOLINGS
+from probebench.errors import ProbebenchError, unknown
 from probebench.measure.options import ENGINES, LEADERBOARD_LEVELS, RAY_ADDRESS, Options
 
 if TYPE_CHECKING:
@@ -22,7 +24,10 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--probe-model", action="append", metavar="NAMES", help=f"only these models ({many})")
     group.addoption("--probe-dataset", action="append", metavar="NAMES", help=f"only these datasets or suites ({many})")
     group.addoption(
-        "--probe-layer", action="append", metavar="LAYERS", help=f"only these layers: 6, 4-8, embed, final ({many})"
+        "--probe-layer",
+        action="append",
+        metavar="LAYERS",
+        help=f"only these layers: 6, 4-8, embed, final, output ({many})",
     )
     group.addoption("--probe-site", action="append", metavar="SITES", help=f"only these sites: act, rc2, ... ({many})")
     group.addoption("--probe-protocol", metavar="NAME", help=f"how to measure (default: {DEFAULT_PROTOCOL})")
@@ -109,6 +114,20 @@ def add_options(parser: pytest.Parser) -> None:
         "--probe-precision",
         choices=list(PRECISIONS),
         help="precision in which networks compute; any but fp32 makes a separate protocol, such as default@2+bf16",
+    )
+    group.addoption(
+        "--probe-pooling",
+        action="append",
+        metavar="NAMES",
+        help=f"how tokens are pooled: {', '.join(POOLINGS)}; another than the protocol's makes a separate protocol, "
+        f"such as default@2+cls, and further ones add taps of their own, such as L06-act.cls ({many})",
+    )
+    group.addoption(
+        "--probe-combine",
+        action="append",
+        metavar="NAMES",
+        help="also measure concatenations: last4 (the last four layers), pair and triple (the two or three taps that "
+        f"are best together on held-out images) ({many})",
     )
     group.addoption(
         "--probe-cache",
@@ -236,6 +255,9 @@ def parse_options(config: pytest.Config) -> Options:
         if "+" in protocol:
             raise ProbebenchError(f"--probe-precision={precision}: protocol {protocol} already names a precision")
         protocol += "" if precision == "fp32" else f"+{precision}"
+    poolings = _known("--probe-pooling", names("pooling"), POOLINGS)
+    if poolings:
+        protocol = _with_pooling(protocol, poolings[0])
     memory = cast("str | None", get("memory"))
     bound = None if memory is None else _size("--probe-memory", memory)
     cache, cache_root = _cache(cast(str, get("cache")))
@@ -246,6 +268,8 @@ def parse_options(config: pytest.Config) -> Options:
         datasets=names("dataset"),
         layers=names("layer"),
         sites=names("site"),
+        poolings=poolings[1:],
+        combinations=_known("--probe-combine", names("combine"), COMBINATIONS),
         protocol=protocol,
         weights=weights,
         offline=bool(get("offline")),
@@ -277,6 +301,27 @@ def parse_options(config: pytest.Config) -> Options:
         root=config.rootpath,
         paths=tuple(dict.fromkeys(path.partition("::")[0] for path in config.getoption("file_or_dir"))),
     )
+
+
+def _known(option: str, names: tuple[str, ...], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, each once.
+
+    Raises:
+        UnknownName: if one is not known
+    """
+    if wrong := [name for name in names if name not in known]:
+        raise unknown(option, wrong[0], known)
+    return tuple(dict.fromkeys(names))
+
+
+def _with_pooling(protocol: str, pooling: str) -> str:
+    """Return the name of a protocol with another pooling."""
+    own = get_protocol(protocol).pooling
+    if own == pooling:
+        return protocol
+    if own != get_protocol(protocol.partition("+")[0]).pooling:
+        raise ProbebenchError(f"--probe-pooling={pooling}: protocol {protocol} already names a pooling")
+    return f"{protocol}+{pooling}"
 
 
 def _cache(text: str) -> tuple[Literal["auto", "on", "off"], Path | None]:

@@ -52,6 +52,25 @@ class WidthMatched:
 
 
 @dataclass(frozen=True)
+class Combination:
+    """How a concatenation of taps compares with the best of them.
+
+    Attributes:
+        members: the taps, in the order of the concatenation
+        best_member: the one that is best on held-out images; None if none of them was measured alone
+        gain: test accuracy of the concatenation minus that of `best_member`
+        p_value: that the two are equally good, by the exact two-sided paired test
+        tried: the number of concatenations that were fitted to find it
+    """
+
+    members: tuple[Tap, ...]
+    best_member: Tap | None
+    gain: float | None
+    p_value: float | None
+    tried: int
+
+
+@dataclass(frozen=True)
 class TapResult:
     """The result of one case. With several draws of the training set, numbers are means over draws.
 
@@ -69,6 +88,8 @@ class TapResult:
             is neither
         width_matched: the same tap at the width of the residual stream; None if it is no wider
         task: of the labels
+        same_as: the tap with the same features up to rounding, of which this is a copy; None if it was fitted
+        combination: of a concatenation of taps, how it compares with them
     """
 
     tap: Tap
@@ -82,6 +103,8 @@ class TapResult:
     held_out_accuracy: float | None
     width_matched: WidthMatched | None = None
     task: Task = CLASSIFICATION
+    same_as: Tap | None = None
+    combination: Combination | None = None
 
     def __repr__(self) -> str:
         C = "" if self.C is None else f", C {self.C:g}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from probebench._files import relative
 from probebench._format import list_some
 from probebench.catalog import ModelSpec
 from probebench.catalog.cases import Sweep
-from probebench.catalog.protocols import DEFAULT_PROTOCOL
+from probebench.catalog.protocols import DEFAULT_PROTOCOL, get_protocol
 from probebench.catalog.taps import Tap, all_taps
 from probebench.errors import ProbebenchError, StoreError
 from probebench.records import correct_bits, damage
@@ -342,7 +342,7 @@ def update(directory: Path, new: Baseline, model: ModelSpec, how: Literal["new",
     Raises:
         StoreError: see `merge`, `read` and `write`; the files are then unchanged
     """
-    whole = set(new.correct) == set(all_taps(model.depth))
+    whole = set(new.correct) >= set(all_taps(model.depth))
     with locked(directory):
         old = read(directory, new.sweep, damaged_is_none=how == "all" and whole)
         joined = merge(old, new, model, how, tests)
@@ -351,15 +351,23 @@ def update(directory: Path, new: Baseline, model: ModelSpec, how: Literal["new",
     return joined is not None
 
 
-def update_command(sweep: Sweep, model: ModelSpec, how: str, tests: str) -> str:
+def update_command(sweep: Sweep, model: ModelSpec, how: str, tests: str, taps: Iterable[Tap] = ()) -> str:
     """The command that stores the baselines of all cases of a sweep.
 
     Args:
         tests: see `probebench.measure.options.Options.tests`
+        taps: some that are to be measured; those with a pooling of their own and combinations need options
     """
+    taps = sorted(taps)
+    poolings = list(dict.fromkeys(tap.pooling for tap in taps if tap.pooling))
+    combinations = list(dict.fromkeys(str(tap.layer) for tap in taps if tap.is_combination))
+    if poolings:
+        tests += f" --probe-pooling={','.join([get_protocol(sweep.protocol).pooling, *poolings])}"
+    if combinations:
+        tests += f" --probe-combine={','.join(combinations)}"
     protocol = "" if sweep.protocol == DEFAULT_PROTOCOL else f"--probe-protocol={sweep.protocol}"
     names = f"--probe-model={model.typed} --probe-dataset={sweep.dataset}"
-    return " ".join(filter(None, ["pytest", tests, names, protocol, f"--probe-update={how}"]))
+    return " ".join(filter(None, ["pytest", tests.strip(), names, protocol, f"--probe-update={how}"]))
 
 
 def merge(
@@ -375,8 +383,8 @@ def merge(
     if old is None:
         return new
     measured = new.correct
-    taps = set(all_taps(model.depth))  # entries of other taps are stale, and dropped
-    kept = {tap: correct for tap, correct in old.correct.items() if tap in taps}
+    # Entries of taps that the network does not have are stale, and dropped.
+    kept = {tap: correct for tap, correct in old.correct.items() if tap.exists(model.depth)}
     if how == "new" and measured.keys() <= kept.keys():
         return None if old.schema == SCHEMA else replace(old, schema=SCHEMA)
     reason = incomparable(old, new)
@@ -387,7 +395,7 @@ def merge(
         if left:
             raise StoreError(
                 f"baseline of {new.sweep.id} is not updated: it was measured with {reason}, and {len(left)} of its "
-                f"cases would stay. Measure all of them at once: {update_command(new.sweep, model, 'all', tests)}"
+                f"cases would stay. Measure all of them at once: {update_command(new.sweep, model, 'all', tests, left)}"
             )
         return new
     correct = {**measured, **kept} if how == "new" else {**kept, **measured}
@@ -451,7 +459,11 @@ def _remove_stale(directory: Path, sweep: Sweep, taps: Collection[Tap]) -> str:
         remove(directory, sweep)
         return f"{relative(path)} and its .safetensors file, which had no test case"
     old = read(directory, sweep)
-    if old is None or not (gone := sorted(old.correct.keys() - set(taps))):
+    if old is None:
+        return ""
+    # Only runs that ask for other poolings and combinations have cases of them.
+    gone = sorted(tap for tap in old.correct if tap.plain not in taps and not tap.is_combination)
+    if not gone:
         return ""
     kept = {tap: correct for tap, correct in old.correct.items() if tap not in gone}
     if kept:

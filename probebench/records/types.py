@@ -58,6 +58,16 @@ class ScoredCase(TapScore):
     id: str
 
 
+class CombinationRecord(TypedDict):
+    """How a concatenation of taps compares with the best of them."""
+
+    members: list[str]
+    best_member: str | None
+    gain: float | None
+    p_value: float | None
+    tried: int
+
+
 class CaseRecord(ScoredCase):
     """One case: one tap of a sweep."""
 
@@ -82,6 +92,7 @@ class CaseRecord(ScoredCase):
     iterations: int
     C: float | None
     gap: float | None
+    combination: NotRequired[CombinationRecord]
 
 
 class SelectionRecord(TypedDict):
@@ -174,6 +185,7 @@ class SweepRecord(TypedDict):
     duplicates: NotRequired[DuplicatesRecord]
     near_duplicates: NotRequired[NearDuplicatesRecord]
     data_notes: NotRequired[list[str]]
+    same_as: NotRequired[dict[str, str]]
 
 
 class HardwareRecord(TypedDict):
