@@ -118,7 +118,7 @@ def test_last4_knows_its_members_even_where_they_were_not_measured(result):
 
 def test_the_same_is_found_in_several_passes_and_from_the_disk(result, tmp_path):
     taps = [*TAPS, "pair"]
-    passes = sweep(taps, memory=result.plan.memory - 100_000)
+    passes = sweep(taps, memory=sweep(taps).plan.memory - 100_000)
     assert passes.plan.passes > 1
     disk = sweep(taps, cache=FeatureCache(tmp_path, always=True))
     for other in (passes, disk, sweep(taps, jobs=2)):

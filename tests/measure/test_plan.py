@@ -28,8 +28,8 @@ def demand(widths=WIDTHS, n=50_000, protocol=PROTOCOL, draws=1, narrow=768):
 
 
 def test_bytes_of_the_features_of_a_vit_b():
-    # 12 layers of 6 x 768 + 2 x 3,072, and embed and final; float32; 60,000 images.
-    assert demand().feature_bytes == 4 * 60_000 * (12 * (6 * 768 + 2 * 3072) + 2 * 768)
+    # 12 layers of 6 x 768 + 2 x 3,072, and embed, final and output; float32; 60,000 images.
+    assert demand().feature_bytes == 4 * 60_000 * (12 * (6 * 768 + 2 * 3072) + 3 * 768)
 
 
 def test_what_fits_is_read_at_once():
