@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from probebench.catalog.taps import Tap
+from probebench.measure.combine import CANDIDATES
 from probebench.measure.plan import Workload
 from probebench.probes.base import find_probe
 from probebench.probes.width_control import projection_operations
@@ -37,6 +38,16 @@ def busiest_core(workload: Workload, groups: Iterable[Sequence[Tap]], jobs: int)
     for group in groups:
         for fits in _steps(workload, group):
             total += max(sum(fits) / jobs, max(fits, default=0.0))
+    return workload.draws * total
+
+
+def search_operations(workload: Workload, jobs: int) -> float:
+    """Operations of the search for combinations, in the unit of `fit_operations`: `CANDIDATES` fits of two taps of
+    average width, then of three, as far as they are asked for, and at last the best one again."""
+    width, total = sum(workload.widths.values()) / len(workload.widths), 0.0
+    for members in range(2, workload.combined + 1):
+        fit = find_probe(workload.protocol.probe).operations(workload.fit_size(round(members * width)))
+        total += (math.ceil(CANDIDATES / jobs) + 1) * fit
     return workload.draws * total
 
 

@@ -11,14 +11,14 @@ import torch
 from probebench._hardware import available_cores, choose_device
 from probebench.catalog.cases import Sweep
 from probebench.catalog.protocols import Protocol, get_protocol
-from probebench.catalog.taps import Tap
+from probebench.catalog.taps import SEARCHED, Tap, most_combined
 from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.hooks import widths_of
 from probebench.features.settings import ExtractionSettings
-from probebench.measure.cost import busiest_core, matrix_rate
+from probebench.measure.cost import busiest_core, matrix_rate, search_operations
 from probebench.measure.plan import SweepPlan, Workload
-from probebench.measure.prepare import clean_of, device_of, plan_here, read_images, stream_width
+from probebench.measure.prepare import check_combinations, clean_of, device_of, plan_here, read_images, stream_width
 from probebench.measure.timing import Pace, time_images, time_network
 from probebench.models.build import build_model
 from probebench.probes import find_probe
@@ -100,8 +100,11 @@ class Estimator:
         options, protocol = self._options, get_protocol(sweep.protocol)
         find_probe(protocol.probe).check(protocol)
         images = self._time_images(sweep, protocol)
-        network = self._time_network(sweep.model, sorted(taps), protocol)
-        workload = replace(images.workload, widths=network.widths, narrow=network.narrow)
+        check_combinations(taps, protocol)
+        combined = most_combined(taps)
+        read = sorted(tap for tap in taps if tap.layer not in SEARCHED)
+        network = self._time_network(sweep.model, read, protocol)
+        workload = replace(images.workload, widths=network.widths, narrow=network.narrow, combined=combined)
         plan = plan_here(
             workload,
             network.device,
@@ -113,6 +116,7 @@ class Estimator:
         forward = network.pace.seconds(workload.n_read) + network.pace.seconds(workload.n_test)
         # On a CPU one waits for the other; a GPU works while the next images are made ready.
         on_cpu = torch.device(network.device).type == "cpu"
+        cores = min(plan.jobs, available_cores())
         a_pass = forward + images.seconds if on_cpu else max(forward, images.seconds)
         return Estimate(
             plan,
@@ -120,7 +124,7 @@ class Estimator:
             (workload.n_read + workload.n_test) * plan.passes,
             workload.feature_bytes,
             a_pass * plan.passes,
-            busiest_core(workload, plan.groups, min(plan.jobs, available_cores())) / self._rate,
+            (busiest_core(workload, plan.groups, cores) + search_operations(workload, cores)) / self._rate,
         )
 
     def _time_images(self, sweep: Sweep, protocol: Protocol) -> _TimedImages:

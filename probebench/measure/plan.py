@@ -167,9 +167,12 @@ def plan_sweep(workload: Workload, *, memory: int, disk: int, jobs: int, device:
         jobs -= 1
     least = _need(workload, fewest, mode, jobs)
     if least > memory:
+        several = workload.combined > 1
+        what = (
+            f"a combination of {workload.combined} taps as wide as {widest.id}" if several else f"the tap {widest.id}"
+        )
         raise FeatureError(
-            f"{f'{workload.combined} taps as wide as {widest.id}' if workload.combined > 1 else f'the tap {widest.id}'} "
-            f"alone, {workload.n_train:,} x {workload.widths[widest] * workload.combined} features of "
+            f"{what} alone, {workload.n_train:,} x {workload.widths[widest] * workload.combined} features of "
             f"{workload.classes} classes, takes {human(least)}, but the sweep may take only {human(memory)}: raise "
             "--probe-memory, use a larger machine, or use fewer training images"
         )

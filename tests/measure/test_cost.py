@@ -22,7 +22,7 @@ from benchmarks.performance.study import (
 )
 from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap, all_taps
-from probebench.measure.cost import busiest_core, fit_operations, matrix_rate
+from probebench.measure.cost import busiest_core, fit_operations, matrix_rate, search_operations
 from probebench.measure.plan import Workload
 from probebench.probes.base import FitSize
 from probebench.probes.operations import chosen_path_operations, path_operations
@@ -148,3 +148,13 @@ def test_the_tables():
     assert "40 datasets, 3,516,599 images" in overview(some, DATASETS, 10)
     assert "| without ImageNet " in by_variant(some, DATASETS[:2], 1.0, RATES, 7)
     assert "| H100 SXM, bf16 (989) " in by_gpu(study(some, DATASETS[:2]), RATES, 7)
+
+
+def test_a_search_costs_its_fits():
+    plain = asked({Tap(1, "act"): 300, Tap(1, "rc2"): 100})
+    assert search_operations(plain, 1) == 0
+    pair, triple = (replace(plain, combined=members) for members in (2, 3))
+    one = fit_operations(replace(plain, widths={Tap(1, "act"): 400}, narrow=None))
+    assert search_operations(pair, 1) == 9 * one
+    assert search_operations(pair, 4) == 3 * one
+    assert search_operations(triple, 1) > 2 * search_operations(pair, 1)
