@@ -240,8 +240,11 @@ def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -
     Raises:
         LayoutError: if the network cannot be read
     """
-    reader = TapReader(model.net, taps, pooling)
     size = model.spec.input_size
-    with torch.inference_mode(), reader.attached():
-        read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=dtype_of(model.precision)))
+    try:
+        reader = TapReader(model.net, taps, pooling)
+        with torch.inference_mode(), reader.attached():
+            read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=dtype_of(model.precision)))
+    except LayoutError as error:
+        raise LayoutError(f"model {model.spec.name!r}: {error}") from error
     return {tap: values.shape[1] for tap, values in zip(taps, read, strict=True)}

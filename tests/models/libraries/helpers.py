@@ -72,12 +72,15 @@ class Parts:
         return ln1, mha, rc1, ln2, fc1, act, fc2, rc1 + self.scales[1] * fc2
 
 
-def assert_as_by_hand(built, net, blocks, parts, norm=lambda tokens: tokens):
-    """Compare all taps with the network `net`, written out: `parts` of each block, and the norm behind the last."""
+def assert_as_by_hand(built, net, blocks, parts, norm=lambda tokens: tokens, output=lambda returned: returned):
+    """Compare all taps with the network `net`, written out: `parts` of each block, and the norm behind the last.
+
+    `output` takes the features of an image from what the network returns.
+    """
     entered = []
     handle = blocks[0].register_forward_pre_hook(lambda _, args, kwargs: entered.append(args[0]), with_kwargs=True)
     with torch.inference_mode():
-        net(IMAGES)
+        returned = net(IMAGES)
         handle.remove()
         (tokens,) = entered
         expected = {"embed": tokens.mean(dim=1)}
@@ -86,6 +89,7 @@ def assert_as_by_hand(built, net, blocks, parts, norm=lambda tokens: tokens):
             expected |= {f"L{index:02}-{site}": each.mean(dim=1) for site, each in zip(SITES, values, strict=True)}
             tokens = values[-1]
         expected["final"] = norm(tokens).mean(dim=1)
+        expected["output"] = output(returned)
     assert_close(read(built), expected)
 
 

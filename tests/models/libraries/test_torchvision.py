@@ -31,6 +31,7 @@ def test_sites_are_those_of_the_block_by_hand(tmp_path, tiny):
     net = shaken(vision_transformer.vit_b_16(image_size=32))
     torch.save(net.state_dict(), tmp_path / "vit.pth")
     built = build(ModelSpec("mine", "torchvision:vit_b_16", checkpoint=str(tmp_path / "vit.pth"), input_size=32))
+    net.heads = torch.nn.Identity()
     assert_as_by_hand(built, net, net.encoder.layers, parts, net.encoder.ln)
     assert built.left_out == ("heads.head.bias", "heads.head.weight")
     assert (built.net.num_prefix_tokens, built.net.num_patches) == (1, 16)
