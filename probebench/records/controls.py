@@ -1,4 +1,4 @@
-"""Controls: the part of the chosen taps' gain over ``final`` that equal width and a random network leave."""
+"""Controls: the part of the chosen taps' gain over ``output`` that equal width and a random network leave."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Controls:
         model: its name
         task: that all these datasets have
         datasets: the number averaged over: those that have the gain and every control below that is not None
-        gain: over ``final``
+        gain: over ``output``
         equal_width: the same, of probes that read no more features than the residual stream is wide
-        random: the gain of the same taps of the random control over the control's ``final``
+        random: the gain of the same taps of the random control over the control's ``output``
         survived: the part that both controls leave (`Row.survived`)
         survived_by_shift: the same over the datasets of each shift, if there are several
     """
@@ -45,7 +45,7 @@ def controls(record: Record, ranking: dict[str, list[Row]]) -> list[Controls]:
     random = {sweep["model"] for sweep in record["sweeps"] if sweep["control_of"]}
     by_model: dict[tuple[str, Task], list[Row]] = {}
     for row in best_taps(ranking):
-        if row.case["model"] not in random and row.gain_final is not None:
+        if row.case["model"] not in random and row.gain_output is not None:
             by_model.setdefault((row.case["model"], task_by_dataset[row.case["dataset"]]), []).append(row)
     found = []
     for (model, task), rows in by_model.items():
@@ -63,7 +63,7 @@ def controls(record: Record, ranking: dict[str, list[Row]]) -> list[Controls]:
                 model=model,
                 task=task,
                 datasets=len(kept),
-                gain=_mean([row.gain_final for row in kept]),
+                gain=_mean([row.gain_output for row in kept]),
                 equal_width=_mean([row.gain_equal_width for row in kept]) if both or width else None,
                 random=_mean([row.gain_random for row in kept]) if both or not width else None,
                 survived=_mean([row.survived for row in both]) if both else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.taps import EMBED, FINAL, OUTPUT, Tap
 from probebench.records.cases import SweepKey, group_by_sweep, key_of, sweeps_by_key, tap_of
 from probebench.records.types import CaseRecord, Record, Score, TapScore
 
@@ -18,18 +18,21 @@ class Row:
         rank: from 1 within the dataset; cases of equal accuracy share the better rank
         case: the case of the run record
         tap: its tap
-        gain_final: accuracy minus that of the same model's ``final``; None if that was not measured
+        gain_output: accuracy minus that of the same model's ``output``, which is what the network returns and one would
+            use without probebench; None if that was not measured
         gain_rc2: the same against the block output of the last layer
-        gain_equal_width: as `gain_final`, of probes that read no more features than the residual stream is wide; None
-            where the record does not have those
-        gain_random: the gain of the same tap of the model's random control over the control's own ``final``, at equal
+        gain_equal_width: as `gain_output`, both of probes that read no more features than the residual stream is wide.
+            A tap that is wider has a second probe for it, see `probebench.probes.width_control`; one that is not,
+            also an ``output`` that is narrower because the network projects it, counts with its own accuracy. None
+            where the record does not have what it takes
+        gain_random: the gain of the same tap of the model's random control over the control's own ``output``, at equal
             width if the record has that, averaged over controls if there are several; None without any
     """
 
     rank: int
     case: CaseRecord
     tap: Tap
-    gain_final: float | None
+    gain_output: float | None
     gain_rc2: float | None
     gain_equal_width: float | None = None
     gain_random: float | None = None
@@ -41,7 +44,7 @@ class Row:
 
     @property
     def survived(self) -> float | None:
-        """The part of the gain over ``final`` that both controls leave; None if one is missing.
+        """The part of the gain over ``output`` that both controls leave; None if one is missing.
 
         It is the gain at equal width minus the gain of the random control, if that is positive.
         """
@@ -50,7 +53,7 @@ class Row:
         return self.gain_equal_width - max(0.0, self.gain_random)
 
 
-_Key = tuple[str, str, int | str, str]  # model, dataset, layer, site
+_Key = tuple[str, str, Tap]  # model, dataset, tap
 
 
 def rank(record: Record) -> dict[str, list[Row]]:
@@ -59,32 +62,34 @@ def rank(record: Record) -> dict[str, list[Row]]:
     Ties go to the tap that data meets first, then to the model measured first.
     """
     sweeps = sweeps_by_key(record)
-    cases: dict[_Key, CaseRecord] = {(*key_of(c), c["layer"], c["site"]): c for c in record["cases"]}
-    controls: dict[tuple[str, str], list[str]] = {}
+    taps = [(tap_of(case), case) for case in record["cases"]]
+    cases: dict[_Key, CaseRecord] = {(*key_of(case), tap): case for tap, case in taps}
+    streams = {key: _stream_width(own) for key, own in group_by_sweep(record["cases"]).items()}
+    controls: dict[SweepKey, list[str]] = {}
     for sweep in record["sweeps"]:
         if sweep["control_of"]:
             controls.setdefault((sweep["control_of"], sweep["dataset"]), []).append(sweep["model"])
 
-    def gain(model: str, case: CaseRecord, layer: int | str, site: str) -> float | None:
-        """The gain of a model at the tap of `case` over another of its taps."""
-        one = cases.get((model, case["dataset"], case["layer"], case["site"]))
-        other = cases.get((model, case["dataset"], layer, site))
+    def gain(model: str, dataset: str, tap: Tap, over: Tap) -> float | None:
+        one, other = cases.get((model, dataset, tap)), cases.get((model, dataset, over))
         return None if one is None or other is None else one["accuracy"] - other["accuracy"]
 
-    def random_gain(case: CaseRecord) -> float | None:
+    def gain_equal_width(model: str, dataset: str, tap: Tap) -> float | None:
+        width = streams.get((model, dataset))
+        one, other = (_accuracy_equal_width(cases.get((model, dataset, each)), width) for each in (tap, _OUTPUT))
+        return None if one is None or other is None else one - other
+
+    def gain_random(model: str, dataset: str, tap: Tap) -> float | None:
         gains = []
-        for name in controls.get((case["model"], case["dataset"]), []):
-            same, final = (
-                cases.get((name, case["dataset"], *at)) for at in ((case["layer"], case["site"]), (FINAL, FINAL))
-            )
-            found = None if same is None else _gain_equal_width(same, final)
-            found = gain(name, case, FINAL, FINAL) if found is None else found
+        for name in controls.get((model, dataset), []):
+            found = gain_equal_width(name, dataset, tap)
+            found = gain(name, dataset, tap, _OUTPUT) if found is None else found
             gains += [] if found is None else [found]
         return sum(gains) / len(gains) if gains else None
 
     ranking: dict[str, list[Row]] = {}
     for dataset in dict.fromkeys(case["dataset"] for case in record["cases"]):
-        ordered = [(tap_of(c), c) for c in record["cases"] if c["dataset"] == dataset]
+        ordered = [(tap, case) for tap, case in taps if case["dataset"] == dataset]
         ordered.sort(key=lambda pair: (-pair[1]["accuracy"], pair[0]))
         rows: list[Row] = []
         for position, (tap, case) in enumerate(ordered, start=1):
@@ -95,30 +100,41 @@ def rank(record: Record) -> dict[str, list[Row]]:
                     rank=rows[-1].rank if tied else position,
                     case=case,
                     tap=tap,
-                    gain_final=gain(model, case, FINAL, FINAL),
-                    gain_rc2=gain(model, case, sweeps[key_of(case)]["depth"], "rc2"),
-                    gain_equal_width=_gain_equal_width(case, cases.get((model, dataset, FINAL, FINAL))),
-                    gain_random=random_gain(case),
+                    gain_output=gain(model, dataset, tap, _OUTPUT),
+                    gain_rc2=gain(model, dataset, tap, Tap(sweeps[key_of(case)]["depth"], "rc2")),
+                    gain_equal_width=gain_equal_width(model, dataset, tap),
+                    gain_random=gain_random(model, dataset, tap),
                 )
             )
         ranking[dataset] = rows
     return ranking
 
 
-def _gain_equal_width(case: CaseRecord, final: CaseRecord | None) -> float | None:
-    if final is None:
+_OUTPUT = Tap(OUTPUT, OUTPUT)
+_STREAM = (EMBED, FINAL, "rc1", "rc2")
+"""Sites that are as wide as the residual stream; twice as wide if two poolings are concatenated."""
+
+
+def _stream_width(cases: Iterable[CaseRecord]) -> int | None:
+    """The width of the residual stream of a sweep's model; None for a record from before there was such a control.
+
+    The probes at equal width have it. If there are none, no tap may be wider, or the control was not made: then it is
+    the least width of the taps that are known to be as wide, or of all if those were not measured.
+    """
+    known = [case for case in cases if "width_matched" in case]
+    for case in known:
+        if (matched := case["width_matched"]) is not None:
+            return matched["width"]
+    return min((case["width"] for case in [c for c in known if c["site"] in _STREAM] or known), default=None)
+
+
+def _accuracy_equal_width(case: CaseRecord | None, stream: int | None) -> float | None:
+    if case is None or stream is None or "width_matched" not in case:
         return None
-
-    def accuracy(of: CaseRecord) -> float | None:
-        if "width_matched" not in of:
-            return None  # a record from before there was such a control
-        if (matched := of["width_matched"]) is not None:
-            return matched["accuracy"]
-        # A wide tap without the control has no accuracy at equal width: its own is not that.
-        return of["accuracy"] if of["width"] <= final["width"] else None
-
-    one, other = accuracy(case), accuracy(final)
-    return None if one is None or other is None else one - other
+    if (matched := case["width_matched"]) is not None:
+        return matched["accuracy"]
+    # A wide tap without the control has no accuracy at equal width: its own is not that.
+    return case["accuracy"] if case["width"] <= stream else None
 
 
 def selection_score(case: TapScore) -> float:

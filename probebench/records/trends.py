@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from probebench.catalog.taps import EMBED, Tap
 from probebench.catalog.tasks import CLASSIFICATION, Task
-from probebench.records.cases import SweepKey, group_by_sweep, key_of, task_of
+from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of, task_of
 from probebench.records.ranking import Row, best_taps, choose
 from probebench.records.types import Record
 
@@ -36,9 +36,11 @@ class DatasetPoint:
         name: of the dataset
         distance, standard_error: from the pretraining data, as measured
         tap: the chosen tap
-        depth: of that tap, as a fraction: 0 for ``embed``, 1 for ``final``
-        accuracy: by site, of its best layer, chosen as a tap is; None if the site was not measured
-        gain: of the chosen tap over ``final``; None if that was not measured
+        depth: of that tap, as a fraction: 0 for ``embed``, 1 for ``final`` and ``output``; of the deepest member of a
+            combination
+        accuracy: by site, of its best layer with the pooling of the protocol, chosen as a tap is; None if the site was
+            not measured
+        gain: of the chosen tap over ``output``; None if that was not measured
     """
 
     name: str
@@ -82,7 +84,7 @@ class ShiftTrend:
         datasets: by growing distance
         task: that all datasets have
         trends: of the depth of the chosen tap, of the accuracy of the best ``act`` minus that of the best ``ln2``,
-            and of the gain of the chosen tap over ``final``
+            and of the gain of the chosen tap over ``output``
     """
 
     model: str
@@ -103,15 +105,16 @@ def shift_trends(record: Record, ranking: dict[str, list[Row]]) -> list[ShiftTre
         if sweep["control_of"] or key not in cases or distance is None or "unavailable" in distance:
             continue
         row, own = rows[key], cases[key]
-        by_site = {site: [case for case in own if case["site"] == site] for site in TREND_SITES}
+        plain = [case for case in own if not tap_of(case).pooling]
+        by_site = {site: [case for case in plain if case["site"] == site] for site in TREND_SITES}
         found = DatasetPoint(
             name=sweep["dataset"],
             distance=distance["value"],
             standard_error=distance["standard_error"],
             tap=row.tap,
-            depth=_depth(row.tap, sweep["depth"]),
+            depth=_depth(row, sweep["depth"]),
             accuracy={site: choose(some)["accuracy"] if some else None for site, some in by_site.items()},
-            gain=row.gain_final,
+            gain=row.gain_output,
         )
         of = sweep["model"], distance["measure"], distance["reference"], task_of(sweep)
         measured.setdefault(of, []).append(found)
@@ -124,7 +127,12 @@ def shift_trends(record: Record, ranking: dict[str, list[Row]]) -> list[ShiftTre
     ]
 
 
-def _depth(tap: Tap, layers: int) -> float:
+def _depth(row: Row, layers: int) -> float:
+    members = row.case["combination"]["members"] if "combination" in row.case else []
+    return max(_depth_of(tap, layers) for tap in [*map(Tap.parse, members)] or [row.tap])
+
+
+def _depth_of(tap: Tap, layers: int) -> float:
     if isinstance(tap.layer, int):
         return tap.layer / layers
     return 0.0 if tap.layer == EMBED else 1.0
@@ -144,7 +152,7 @@ def _trends(datasets: Sequence[DatasetPoint]) -> list[Trend]:
     of: dict[str, list[float | None]] = {
         "depth of the chosen tap": [d.depth for d in datasets],
         "best act minus best ln2": [d.act_over_ln2 for d in datasets],
-        "gain of the chosen tap over final": [d.gain for d in datasets],
+        "gain of the chosen tap over output": [d.gain for d in datasets],
     }
     trends = []
     for name, values in of.items():

@@ -110,6 +110,22 @@ class SelectionRecord(TypedDict):
     level: float
 
 
+Part = Literal["early", "middle", "late", "final"]
+
+
+class PoolingRecord(TypedDict):
+    """The tap that was chosen in one part of the network among those with one pooling."""
+
+    part: Part
+    pooling: str
+    tap: str
+    accuracy: float
+    gain: float | None
+    ci95: list[float] | None
+    p_value: float | None
+    differs: bool | None
+
+
 class PlanRecord(TypedDict):
     """The memory plan of a sweep: the place of features, and the memory and disk it was planned to take."""
 
@@ -182,6 +198,7 @@ class SweepRecord(TypedDict):
     batch_size: NotRequired[int]
     seed: int
     selection: NotRequired[SelectionRecord | None]
+    poolings: NotRequired[list[PoolingRecord]]
     duplicates: NotRequired[DuplicatesRecord]
     near_duplicates: NotRequired[NearDuplicatesRecord]
     data_notes: NotRequired[list[str]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.taps import FINAL, OUTPUT, Tap
 from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.records.cases import SweepKey, key_of, task_of
 from probebench.records.controls import Controls, controls
@@ -94,6 +94,15 @@ class SweepView:
     @property
     def final(self) -> Row | None:
         return self.rows.get(Tap(FINAL, FINAL))
+
+    @property
+    def output(self) -> Row | None:
+        return self.rows.get(Tap(OUTPUT, OUTPUT))
+
+    @cached_property
+    def plain(self) -> dict[Tap, Row]:
+        """The rows of taps with the pooling of the protocol, which curves and maps show."""
+        return {tap: row for tap, row in self.rows.items() if not tap.pooling}
 
     def count(self, verdict: Verdict) -> int:
         return sum(row.case["verdict"] == verdict for row in self.rows.values())

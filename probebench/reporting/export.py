@@ -13,6 +13,7 @@ from probebench.reporting.columns import COLUMNS, FORMATS, Column, has_metric_co
 from probebench.reporting.sentences import (
     chosen_on,
     controls_line,
+    missing_output_line,
     selection_line,
     trend_title,
     trends_line,
@@ -22,20 +23,20 @@ from probebench.reporting.tables import best_per_site, trend_table
 
 _STYLES = {"md": "pipe", "tex": "latex_booktabs"}
 
-_SCORES = ("accuracy", "interval", "final", "rc2", "equal_width", "random")
+_SCORES = ("accuracy", "interval", "output", "rc2", "equal_width", "random")
 _REST = ("width", "selection", "verdict", "baseline")
 _METRICS = ("per_class", "top5", "nll", "ece")
 _ERRORS = ("rmse", "mae")
 """The metrics that only real-valued targets have: a record without any has no column for them in CSV either."""
 _KEYS = {
     "csv": (
-        *("dataset", "rank", "model", "layer", "site", *_SCORES, *_REST),
+        *("dataset", "rank", "model", "layer", "site", "pooling", *_SCORES, *_REST),
         *(key for metric in _METRICS for key in (metric, f"{metric}_interval")),
     ),
-    "md": ("dataset", "rank", "model", "layer", "site", *_SCORES, *_REST, *_METRICS),
+    "md": ("dataset", "rank", "model", "layer", "site", "pooling", *_SCORES, *_REST, *_METRICS),
     "tex": ("dataset", "rank", "model", "tap", *_SCORES),  # a page is less wide than a screen
 }
-_OPTIONAL = ("equal_width", "random", *_METRICS, *_ERRORS)  # left out of tables if they are empty throughout
+_OPTIONAL = ("pooling", "equal_width", "random", *_METRICS, *_ERRORS)  # left out of tables if they are empty throughout
 _FORMATS = FORMATS | {"number": lambda value: f"{value:.3f}"}
 
 
@@ -57,6 +58,8 @@ def to_text(record: Record, kind: str) -> str:
     parts = [_drawn(header, list(zip(*(cells for _, cells in kept), strict=True)), kind, align)]
     if lines := _selection_lines(view):
         parts.append(_lines("Chosen taps", lines, kind))
+    if line := missing_output_line(view):
+        parts.append(_plain(line, kind))
     if view.data_notes:
         parts.append(_lines("Images", view.data_notes, kind))
     for model, task in dict.fromkeys((sweep.model, sweep.task) for sweep in _by_model(view)):

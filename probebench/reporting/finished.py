@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def gain_over_reference(row: Row, task: Task) -> str:
     """The gain that a leaderboard shows for a tap, and what it is relative to; empty if that is unknown."""
-    return "" if row.gain_final is None else f"{task.change(row.gain_final)} over final"
+    return "" if row.gain_output is None else f"{task.change(row.gain_output)} over output"
 
 
 class FinishedSweeps:

@@ -16,13 +16,13 @@ from probebench.records.cases import change_of, tap_of
 from probebench.records.types import CaseRecord, FailureRecord, Record
 from probebench.records.view import MOVED, RecordView
 from probebench.reporting.columns import COLUMNS, has_metric_column
-from probebench.reporting.sentences import controls_line, tally, trend_title, trends_line
+from probebench.reporting.sentences import controls_line, missing_output_line, tally, trend_title, trends_line
 
 LIMIT = 1024 * 1024  # bytes of a step's summary; GitHub drops a larger one whole
 ROWS, FAILURES, LINES = 100, 20, 10  # shown of each table, of failures and of an annotation's complaints
 
 _BEST = (
-    *("dataset", "model", "tap", "metric", "accuracy", "interval", "final", "rc2", "equal_width", "random"),
+    *("dataset", "model", "tap", "metric", "accuracy", "interval", "output", "rc2", "equal_width", "random"),
     *("tied", "earliest"),
 )
 _TITLES = {"earliest": "earliest tied"}  # other titles are those of all screens
@@ -88,6 +88,8 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
         parts += [title, _preformatted(others)] if others else []
     if view.best:
         parts += ["### Best tap of each model", _best(view)]
+    if line := missing_output_line(view):
+        parts.append(html.escape(line, quote=False))
     if lines := [controls_line(found) for found in view.controls]:
         parts += ["### Controls", _list(lines)]
     if lines := [f"{trend_title(trend)}: {trends_line(trend)}" for trend in view.shift_trends]:

@@ -69,7 +69,7 @@ def controls_line(found: Controls) -> str:
     change = found.task.change
     kind = "" if found.task is CLASSIFICATION else f" ({found.task.score})"
     text = f"{found.model}, {counted(found.datasets, 'dataset')}{kind}: "
-    text += f"the chosen taps gain {found.task.points(found.gain)} over final"
+    text += f"the chosen taps gain {found.task.points(found.gain)} over output"
     if found.equal_width is not None:
         text += f", {change(found.equal_width)} at equal width"
     if found.random is not None:
@@ -99,6 +99,14 @@ def optimism_line(view: RecordView, exceptions: str = "") -> str:
         f"Best taps and layers are chosen on held-out training images{exceptions}. Chosen on the test images they "
         f"would look {gaps} better, averaged over models and datasets (optimism gap)."
     )
+
+
+def missing_output_line(view: RecordView) -> str:
+    """The sweeps that have no gains because their ``output`` was not measured; empty if there are none."""
+    missing = [f"{sweep.model} on {sweep.dataset}" for sweep in view.sweeps if sweep.output is None]
+    if not missing:
+        return ""
+    return f"No gain over output for {list_some(missing, most=2)}: the tap output was not measured there."
 
 
 _MEASURE = {"kid": "KID"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import floor, log10
 
-from probebench.catalog.taps import EMBED, FINAL, SITES
+from probebench.catalog.taps import COMBINATIONS, EMBED, FINAL, OUTPUT, SITES
 from probebench.catalog.tasks import Task
-from probebench.records.cases import task_of
+from probebench.records.cases import tap_of, task_of
 from probebench.records.controls import SHIFTS
 from probebench.records.ranking import choose
 from probebench.records.trends import TREND_SITES, ShiftTrend
@@ -17,7 +17,7 @@ def best_per_site(record: Record, model: str, task: Task) -> tuple[list[str], li
     """The paper's table: for each site the accuracy of its best layer, averaged over the datasets of each shift.
 
     The layer is chosen per dataset, by the same rule as a tap; the chosen depth in percent, averaged over the same
-    datasets, is in brackets.
+    datasets, is in brackets. Taps with another pooling than the protocol's are left out.
 
     Args:
         task: of the datasets that are averaged over
@@ -29,7 +29,7 @@ def best_per_site(record: Record, model: str, task: Task) -> tuple[list[str], li
     depth = next(sweep["depth"] for sweep in record["sweeps"] if sweep["model"] == model)
     of_site: dict[tuple[str, str], list[CaseRecord]] = {}
     for case in record["cases"]:
-        if case["model"] == model and case["dataset"] in shift_of:
+        if case["model"] == model and case["dataset"] in shift_of and not tap_of(case).pooling:
             of_site.setdefault((case["site"], case["dataset"]), []).append(case)
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for key, cases in of_site.items():
@@ -43,7 +43,7 @@ def best_per_site(record: Record, model: str, task: Task) -> tuple[list[str], li
         groups["all"] = datasets
     header = ["site", *(f"{name} ({len(members)})" for name, members in groups.items())]
     body = []
-    for site in (*SITES, EMBED, FINAL):
+    for site in (*SITES, EMBED, FINAL, OUTPUT, *COMBINATIONS):
         cells = []
         for members in groups.values():
             found = [best[site, dataset] for dataset in members if (site, dataset) in best]
@@ -67,7 +67,7 @@ def trend_table(trend: ShiftTrend) -> tuple[list[str], list[list[str]]]:
     # As many decimals as give the standard errors two digits.
     errors = [dataset.standard_error for dataset in trend.datasets if dataset.standard_error > 0]
     decimals = max(0, min(6, 1 - floor(log10(min(errors))))) if errors else 3
-    header = ["dataset", "distance", "tap", "depth %", *TREND_SITES, "vs final"]
+    header = ["dataset", "distance", "tap", "depth %", *TREND_SITES, "vs output"]
     body = [
         [
             dataset.name,

@@ -57,7 +57,7 @@ def test_a_run_has_verdicts_a_leaderboard_a_record_and_a_report(project, run, ba
     first.assert_outcomes(passed=2 * 2 * 18)
     text = first.stdout.str()
     for line in (
-        "tiny on bars: * mAP 0.*, * over final*",
+        "tiny on bars: * mAP 0.*, * over output*",
         "bars, no shift: 120 test images, default@2",
         "* mAP *95% CI*NLL*verdict*",
         "tiny *chosen on held-out images: mAP 0.* (0.*-0.*); * are tied with it*",

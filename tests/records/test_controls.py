@@ -27,15 +27,15 @@ def sweep(model, dataset, shift="none", control_of=None):
 
 
 def record(datasets=("a",), shifts=("none",), random=(0.5, 0.46)):
-    """`net` gains 10 points at L01-act, 7 at equal width; its control is at `random`: act at equal width, final."""
+    """`net` gains 10 points at L01-act, 7 at equal width; its control is at `random`: act at equal width, output."""
     sweeps, cases = [], []
     for dataset, shift in zip(datasets, shifts, strict=True):
         sweeps += [sweep("net", dataset, shift), sweep("net_random", dataset, shift, "net")]
         cases += [
-            *(case("net", dataset, 1, "act", 0.9, 0.87), case("net", dataset, "final", "final", 0.8)),
+            *(case("net", dataset, 1, "act", 0.9, 0.87), case("net", dataset, "output", "output", 0.8)),
             *(
                 case("net_random", dataset, 1, "act", random[0] + 0.02, random[0]),
-                case("net_random", dataset, "final", "final", random[1]),
+                case("net_random", dataset, "output", "output", random[1]),
             ),
         ]
     return {"sweeps": sweeps, "cases": cases}
@@ -51,7 +51,7 @@ def of(some):
 
 def test_gains_at_equal_width_and_of_the_control():
     act = rows(record())["net", "L01-act"]
-    assert act.gain_final == pytest.approx(0.1)
+    assert act.gain_output == pytest.approx(0.1)
     assert act.gain_equal_width == pytest.approx(0.07)
     assert act.gain_random == pytest.approx(0.04)
     assert act.survived == pytest.approx(0.03)
@@ -61,7 +61,7 @@ def test_a_tap_no_wider_than_the_stream_stands_with_its_own_accuracy():
     some = record()
     some["cases"].append(case("net", "a", 2, "rc2", 0.85))
     row = rows(some)["net", "L02-rc2"]
-    assert row.gain_equal_width == row.gain_final == pytest.approx(0.05)
+    assert row.gain_equal_width == row.gain_output == pytest.approx(0.05)
     assert (row.gain_random, row.survived) == (None, None)  # the control was not measured there
 
 
@@ -82,7 +82,7 @@ def test_a_control_that_loses_takes_nothing_off():
 def test_of_several_controls_the_gain_is_averaged():
     some = record()
     some["sweeps"].append(sweep("seed1", "a", control_of="net"))
-    some["cases"] += [case("seed1", "a", 1, "act", 0.5), case("seed1", "a", "final", "final", 0.4)]
+    some["cases"] += [case("seed1", "a", 1, "act", 0.5), case("seed1", "a", "output", "output", 0.4)]
     assert rows(some)["net", "L01-act"].gain_random == pytest.approx((0.04 + 0.1) / 2)
 
 
@@ -110,7 +110,7 @@ def test_the_summary_averages_over_datasets_and_by_shift():
     assert found.survived == pytest.approx((0.03 + 0.03 - 0.23) / 3)
     assert found.survived_by_shift == {"none": pytest.approx(0.03), "strong": pytest.approx(-0.1)}
     assert controls_line(found) == (
-        "net, 3 datasets: the chosen taps gain +10.0 points over final, +7.0 at equal width; the same taps of the "
+        "net, 3 datasets: the chosen taps gain +10.0 points over output, +7.0 at equal width; the same taps of the "
         "random control gain +12.7; on average nothing survives both controls (no shift +3.0, strong shift -10.0)."
     )
 
@@ -121,7 +121,7 @@ def test_the_summary_is_over_datasets_that_have_every_control():
     (found,) = of(some)
     assert found.datasets == 1
     assert controls_line(found) == (
-        "net, 1 dataset: the chosen taps gain +10.0 points over final, +7.0 at equal width; the same taps of the "
+        "net, 1 dataset: the chosen taps gain +10.0 points over output, +7.0 at equal width; the same taps of the "
         "random control gain +4.0; +3.0 of it survives both controls."
     )
 
@@ -129,10 +129,10 @@ def test_the_summary_is_over_datasets_that_have_every_control():
 @pytest.mark.parametrize(
     ("keep", "text"),
     [
-        ("net", "net, 1 dataset: the chosen taps gain +10.0 points over final, +7.0 at equal width."),
+        ("net", "net, 1 dataset: the chosen taps gain +10.0 points over output, +7.0 at equal width."),
         (
             "older",
-            "net, 1 dataset: the chosen taps gain +10.0 points over final; the same taps of the random control gain "
+            "net, 1 dataset: the chosen taps gain +10.0 points over output; the same taps of the random control gain "
             "+6.0.",
         ),
     ],
@@ -150,7 +150,7 @@ def test_one_control_alone_is_said_alone(keep, text):
 
 def test_without_any_control_or_reference_nothing_is_said():
     some = record()
-    some["cases"] = [c for c in some["cases"] if c["site"] != "final"]
+    some["cases"] = [c for c in some["cases"] if c["site"] != "output"]
     assert of(some) == []
     older = record()
     older["cases"] = [{k: v for k, v in c.items() if k != "width_matched"} for c in older["cases"][:2]]

@@ -16,9 +16,9 @@ from probebench.reporting.tables import trend_table
 DISTANCES = {"far": 0.3, "near": 0.01, "middle": 0.12}
 # On held-out images; accuracies on test are 10 points lower, and act of layer 1 is by far the best there.
 HELD_OUT = {
-    "near": {(4, "ln2"): 0.9, (3, "act"): 0.8, (1, "act"): 0.7, (4, "rc2"): 0.85, ("final", "final"): 0.88},
-    "middle": {(4, "ln2"): 0.7, (3, "act"): 0.75, (1, "act"): 0.6, (4, "rc2"): 0.6, ("final", "final"): 0.6},
-    "far": {(4, "ln2"): 0.5, (2, "act"): 0.7, (1, "act"): 0.6, (4, "rc2"): 0.4, ("final", "final"): 0.4},
+    "near": {(4, "ln2"): 0.9, (3, "act"): 0.8, (1, "act"): 0.7, (4, "rc2"): 0.85, ("output", "output"): 0.88},
+    "middle": {(4, "ln2"): 0.7, (3, "act"): 0.75, (1, "act"): 0.6, (4, "rc2"): 0.6, ("output", "output"): 0.6},
+    "far": {(4, "ln2"): 0.5, (2, "act"): 0.7, (1, "act"): 0.6, (4, "rc2"): 0.4, ("output", "output"): 0.4},
 }
 
 
@@ -45,7 +45,7 @@ def test_datasets_by_growing_distance_with_what_was_chosen_on_held_out_images():
     (found,) = of(record())
     assert trend_title(found) == "net: what wins as shift grows (distance: KID to imagenet)"
     assert trend_table(found) == (
-        ["dataset", "distance", "tap", "depth %", "act", "ln2", "rc2", "vs final"],
+        ["dataset", "distance", "tap", "depth %", "act", "ln2", "rc2", "vs output"],
         [
             ["near", "0.0100 ± 0.0040", "L04-ln2", "100", "70.0", "80.0", "75.0", "+2.0"],
             ["middle", "0.1200 ± 0.0040", "L03-act", "75", "65.0", "60.0", "50.0", "+15.0"],
@@ -59,11 +59,11 @@ def test_trends_of_depth_of_act_over_ln2_and_of_the_gain():
     assert found.trends == [
         Trend("depth of the chosen tap", 3, pytest.approx(-1), pytest.approx(2 / 6)),
         Trend("best act minus best ln2", 3, pytest.approx(1), pytest.approx(2 / 6)),
-        Trend("gain of the chosen tap over final", 3, pytest.approx(1), pytest.approx(2 / 6)),
+        Trend("gain of the chosen tap over output", 3, pytest.approx(1), pytest.approx(2 / 6)),
     ]
     assert trends_line(found) == (
         "Spearman's rank correlation with distance: depth of the chosen tap -1.00 (n = 3, p = 0.33); best act minus "
-        "best ln2 +1.00 (n = 3, p = 0.33); gain of the chosen tap over final +1.00 (n = 3, p = 0.33). n is small: "
+        "best ln2 +1.00 (n = 3, p = 0.33); gain of the chosen tap over output +1.00 (n = 3, p = 0.33). n is small: "
         "with 3 datasets only a strong trend can be distinguished from chance."
     )
 
@@ -76,7 +76,7 @@ def test_of_ten_datasets_it_is_not_said_that_they_are_few():
 
 def test_what_was_not_measured_is_left_open():
     some = record()
-    some["cases"] = [c for c in some["cases"] if c["site"] != "rc2" and (c["site"], c["dataset"]) != ("final", "far")]
+    some["cases"] = [c for c in some["cases"] if c["site"] != "rc2" and (c["site"], c["dataset"]) != ("output", "far")]
     (found,) = of(some)
     assert [(d.accuracy["rc2"], d.gain is None) for d in found.datasets] == [(None, False), (None, False), (None, True)]
     assert [(trend.n, trend.rho is None) for trend in found.trends] == [(3, False), (3, False), (2, True)]
@@ -85,12 +85,12 @@ def test_what_was_not_measured_is_left_open():
 def test_reference_taps_have_a_depth():
     some = record()
     for case in some["cases"]:
-        if case["site"] == "final" and case["dataset"] == "near":
+        if case["site"] == "output" and case["dataset"] == "near":
             case["held_out_accuracy"] = 1.0
         if case["dataset"] == "far" and case["layer"] == 1:
             case |= {"layer": "embed", "site": "embed", "held_out_accuracy": 1.0}
     (found,) = of(some)
-    assert [(d.tap.id, d.depth) for d in found.datasets] == [("final", 1.0), ("L03-act", 0.75), ("embed", 0.0)]
+    assert [(d.tap.id, d.depth) for d in found.datasets] == [("output", 1.0), ("L03-act", 0.75), ("embed", 0.0)]
 
 
 @pytest.mark.parametrize(

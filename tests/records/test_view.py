@@ -16,8 +16,8 @@ def test_sweeps_come_with_their_cases_in_the_order_of_the_data():
     assert (first.model, first.dataset, first.depth, first.shift) == ("net", "easy", 4, "none")
     ids = [tap.id for tap in first.rows]
     assert ids[:3] == ["embed", "L01-ln1", "L01-mha"]
-    assert ids[-1] == "final"
-    assert len(ids) == 34
+    assert ids[-2:] == ["final", "output"]
+    assert len(ids) == 35
 
 
 def test_the_recorded_selection_counts():

@@ -13,8 +13,13 @@ ACCURACY = {
         (2, "rc2"): 0.1,
     },
 }
-FINAL = {("net", "easy"): 0.75, ("net", "hard"): 0.15, ("net_random", "easy"): 0.05}
+OUTPUT = {("net", "easy"): 0.75, ("net", "hard"): 0.15, ("net_random", "easy"): 0.05}
 SHIFT = {"easy": "none", "hard": "strong"}
+
+
+def references(output):
+    """What the network returns, and the mean over all tokens, which is a little less accurate."""
+    return {("final", "final"): output - 0.01, ("output", "output"): output}
 
 
 def record():
@@ -22,7 +27,7 @@ def record():
     for (model, dataset), taps in ACCURACY.items():
         control = "net" if model == "net_random" else None
         sweeps.append({"model": model, "dataset": dataset, "depth": 2, "control_of": control, "shift": SHIFT[dataset]})
-        for (layer, site), accuracy in (taps | {("final", "final"): FINAL[model, dataset]}).items():
+        for (layer, site), accuracy in (taps | references(OUTPUT[model, dataset])).items():
             cases.append(
                 {"id": f"{model}-{dataset}-{layer}-{site}", "model": model, "dataset": dataset, "layer": layer}
                 | {"site": site, "protocol": "paper@1"}
@@ -65,7 +70,7 @@ def selected(some):
             "accuracy": ACCURACY[sweep["model"], sweep["dataset"]][2, "act"],
             "optimism": 0.01,
             "tied": ["L01-act"],
-            "worse": 4,
+            "worse": 5,
             "better": 0,
         }
     return some

@@ -24,14 +24,14 @@ def test_a_cell_has_the_value_of_its_row_and_of_the_selection_of_its_sweep():
     row = next(row for row in view.rows if row.tap.id == "L01-act")
     sweep = view.by_key[row.key]
     found = {
-        key: COLUMNS[key].text(row, sweep) for key in ("rank", "tap", "accuracy", "interval", "final", "per_class")
+        key: COLUMNS[key].text(row, sweep) for key in ("rank", "tap", "accuracy", "interval", "output", "per_class")
     }
     assert found == {
         "rank": "1",
         "tap": "L01-act",
         "accuracy": "90.0",
         "interval": "85.0-95.0",
-        "final": "+15.0",
+        "output": "+15.0",
         "per_class": "89.0",
     }
     assert [COLUMNS[key].value(row, sweep) for key in ("selection", "tied", "earliest")] == ["tied", 1, "L01-act"]

@@ -15,7 +15,7 @@ def rows(some):
 
 def test_markdown_and_latex_have_every_case_and_the_papers_table():
     md, tex = to_text(record(), "md"), to_text(record(), "tex")
-    assert sum(line.startswith("| easy ") for line in md.splitlines()) == 12
+    assert sum(line.startswith("| easy ") for line in md.splitlines()) == 14
     assert "| easy      |      1 | net        |       1 | act    |       90.0 |" in md
     assert md.count("Best layer of each site") == 2
     assert tex.count(r"\begin{tabular}") == 3
@@ -25,7 +25,7 @@ def test_markdown_and_latex_have_every_case_and_the_papers_table():
 def test_latex_has_the_columns_of_a_paper_and_markdown_all_but_bounds():
     md, tex = to_text(full(), "md").splitlines(), to_text(full(), "tex").splitlines()
     names = [name.strip() for name in md[0].strip("|").split("|")]
-    found = ["accuracy", "95% CI", "vs final", "vs last rc2", "equal width", "random"]
+    found = ["accuracy", "95% CI", "vs output", "vs last rc2", "equal width", "random"]
     rest = ["width", "selection", "verdict", "baseline", "mean per class", "top5", "nll", "ece"]
     assert names == ["dataset", "rank", "model", "layer", "site", *found, *rest]
     assert tex[0] == r"\begin{tabular}{lrllrrrrrr}"
@@ -37,11 +37,11 @@ def test_latex_has_the_columns_of_a_paper_and_markdown_all_but_bounds():
 
 def test_csv_is_unrounded_and_machine_readable():
     found = rows(record())
-    assert len(found) == 18
+    assert len(found) == 21
     first = found[0]
     assert (first["dataset"], first["rank"], first["layer"], first["site"]) == ("easy", "1", "1", "act")
     assert float(first["accuracy"]) == 0.9
-    assert float(first["vs_final"]) == pytest.approx(0.15)
+    assert float(first["vs_output"]) == pytest.approx(0.15)
     assert first["nll"] == first["equal_width"] == ""
 
 
@@ -88,7 +88,7 @@ def test_what_is_chosen_controls_and_shift_follow_the_tables():
     md, tex = to_text(some, "md"), to_text(some, "tex")
     for piece in (
         "**Chosen taps**",
-        "- net on easy: L02-act chosen on held-out images: 90.0% (85.0-95.0); 1 of 5 other taps is tied with it, the "
+        "- net on easy: L02-act chosen on held-out images: 90.0% (85.0-95.0); 1 of 6 other taps is tied with it, the "
         "earliest L01-act; best on test L01-act +1.0",
         "Best layer of each site, chosen on held-out images, accuracy averaged over datasets: net",
         "net: what wins as shift grows (distance: KID to glyphs)",

@@ -25,12 +25,12 @@ def outcome(sweep, seconds, **more):
 def test_a_line_has_the_chosen_tap_its_gain_and_times():
     finished = FinishedSweeps(TAPS, places=1)
     # 60 s a sweep, as far as is known.
-    first = "net on easy: L01-act 90.0%, +15.0 over final, 60 s (1 of 3 sweeps, about 2 min left)"
+    first = "net on easy: L01-act 90.0%, +15.0 over output, 60 s (1 of 3 sweeps, about 2 min left)"
     assert finished.add(outcome(NET, 60.0)) == first
     assert finished.add(outcome(NET, 60.0)) == ""  # pytest may come back to a sweep
-    second = "net on hard: L01-act 60.0%, +45.0 over final, measured before (2 of 3 sweeps, about 60 s left)"
+    second = "net on hard: L01-act 60.0%, +45.0 over output, measured before (2 of 3 sweeps, about 60 s left)"
     assert finished.add(outcome(HARD, 6.0, recalled=True)) == second  # the last one is on the first one's dataset
-    last = "net_random on easy: embed 40.0%, +35.0 over final, 3.0 s (3 of 3 sweeps)"
+    last = "net_random on easy: embed 40.0%, +35.0 over output, 3.0 s (3 of 3 sweeps)"
     assert finished.add(outcome(OTHER, 3.0)) == last
 
 

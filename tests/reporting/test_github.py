@@ -128,7 +128,7 @@ def test_the_summary_has_what_is_tied_what_controls_leave_and_what_wins_as_shift
     row = dict(zip(names, first, strict=True))
     assert (row["dataset"], row["model"], row["tap"], row["random"]) == ("easy", "net", "L02-act", "+18.0")
     assert (row["tied"], row["earliest tied"]) == ("1", "L01-act")
-    assert "### Controls\n\n- net, 1 dataset: the chosen taps gain +15.0 points over final" in text
+    assert "### Controls\n\n- net, 1 dataset: the chosen taps gain +15.0 points over output" in text
     assert "### As shift grows\n\n- net: what wins as shift grows (distance: KID to &lt;b&gt;): Spearman's" in text
 
 

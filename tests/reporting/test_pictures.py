@@ -11,7 +11,7 @@ from tools import screenshot_terminal
 
 
 def test_a_picture_of_a_terminal_is_the_leaderboard_as_text_and_loads_nothing(tmp_path, monkeypatch):
-    taps = {"L05-act": right(790), "L12-rc2": right(646), "final": right(626)}
+    taps = {"L05-act": right(790), "L12-rc2": right(646), "output": right(626)}
     run = stored({("glyphvit", "digits_inverted"): taps})
     run_record.save(run.record, tmp_path / "run.json", run.correct)
     picture = tmp_path / "new" / "board.svg"

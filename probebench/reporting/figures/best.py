@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from probebench.catalog.taps import SITES
+from probebench.catalog.taps import FINAL, OUTPUT, SITES
 from probebench.records.view import SweepView
 from probebench.reporting.figures.curves import axis_label, best_by_site, unit
 from probebench.reporting.figures.depth import title
-from probebench.reporting.figures.style import INK, LINE, figure, final_look, look, wrapped
+from probebench.reporting.figures.style import INK, LINE, figure, look, reference_look, wrapped
 from probebench.reporting.palette import OF_SITE
 from probebench.reporting.sentences import chosen_on
 
@@ -39,12 +39,14 @@ def best_of_sites(sweeps: Sequence[SweepView], *, by_distance: bool) -> Figure |
         heading.append("datasets by growing distance from pretraining data")
     drawn, axes = figure(1.1 + row_height * len(sweeps), *heading)
     for position, rows in enumerate(found):
-        if "final" in rows:
-            case = rows["final"].case
-            edge = position - 0.45, position + 0.45
-            low, high = (each * end for end in case["ci95"])
+        edge = position - 0.45, position + 0.45
+        if OUTPUT in rows:
+            low, high = (each * end for end in rows[OUTPUT].case["ci95"])
             axes.fill_betweenx(edge, low, high, color=INK, alpha=0.09, linewidth=0)
-            axes.plot([each * case["accuracy"]] * 2, edge, label=f"_final {position}", **final_look(INK))
+        for name in (FINAL, OUTPUT):
+            if name in rows:
+                value = each * rows[name].case["accuracy"]
+                axes.plot([value] * 2, edge, label=f"_{name} {position}", **reference_look(name, INK))
     for number, site in enumerate(sites):
         places = [position for position, rows in enumerate(found) if site in rows]
         cases = [found[position][site].case for position in places]
@@ -67,10 +69,11 @@ def best_of_sites(sweeps: Sequence[SweepView], *, by_distance: bool) -> Figure |
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(sweeps) - 0.5, -0.5)
     axes.set_xlabel(axis_label(task))
-    if any("final" in rows for rows in found):
-        axes.plot([], [], label="final", **final_look(INK))
+    for name in (FINAL, OUTPUT):
+        if any(name in rows for rows in found):
+            axes.plot([], [], label=name, **reference_look(name, INK))
     handles, labels = axes.get_legend_handles_labels()
-    # Lines come before marks there; `final` follows the sites here, as in data.
-    order = sorted(range(len(labels)), key=lambda i: labels[i] == "final")
+    # Lines come before marks there; references follow the sites here, as in data.
+    order = sorted(range(len(labels)), key=lambda i: labels[i] in (FINAL, OUTPUT))
     drawn.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside lower center", ncols=5)
     return drawn

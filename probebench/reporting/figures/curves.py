@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probebench.catalog.taps import SITES
+from probebench.catalog.taps import FINAL, OUTPUT, SITES
 from probebench.catalog.tasks import Task
 from probebench.records.ranking import Row, best_row
 from probebench.records.view import SweepView
@@ -25,28 +25,37 @@ class Curve:
     high: list[float]
 
 
-def best_by_layer(sweep: SweepView) -> Curve:
-    """The best site of each layer, chosen as taps are: on held-out images if there are any."""
+def best_by_layer(sweep: SweepView, pooling: str = "") -> Curve:
+    """The best site of each layer, chosen as taps are: on held-out images if there are any.
+
+    Args:
+        pooling: of the taps; empty for that of the protocol
+    """
     rows: dict[int, list[Row]] = {}
     for tap, row in sweep.rows.items():
-        if isinstance(tap.layer, int):
+        if isinstance(tap.layer, int) and tap.pooling == pooling:
             rows.setdefault(tap.layer, []).append(row)
     return _curve({layer: best_row(own) for layer, own in rows.items()}, sweep.task)
 
 
 def of_site(sweep: SweepView, site: str) -> Curve:
     """One site of each layer."""
-    rows = {tap.layer: row for tap, row in sweep.rows.items() if tap.site == site and isinstance(tap.layer, int)}
+    rows = {tap.layer: row for tap, row in sweep.plain.items() if tap.site == site and isinstance(tap.layer, int)}
     return _curve(rows, sweep.task)
 
 
 def best_by_site(sweep: SweepView) -> dict[str, Row]:
-    """The best layer of each measured site, chosen in the same way, and ``final`` if it was measured."""
+    """The best layer of each measured site, chosen in the same way, and `references`."""
     found = {}
     for site in SITES:
-        if own := [row for tap, row in sweep.rows.items() if tap.site == site]:
+        if own := [row for tap, row in sweep.plain.items() if tap.site == site]:
             found[site] = best_row(own)
-    return found | ({"final": sweep.final} if sweep.final else {})
+    return found | references(sweep)
+
+
+def references(sweep: SweepView) -> dict[str, Row]:
+    """``final``, and ``output``, which gains are relative to, as far as they were measured."""
+    return {name: row for name, row in ((FINAL, sweep.final), (OUTPUT, sweep.output)) if row is not None}
 
 
 def unit(task: Task) -> int:

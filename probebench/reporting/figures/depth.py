@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from probebench.catalog.taps import OUTPUT
 from probebench.records.view import SweepView
 from probebench.reporting.figures.choice import Family
 from probebench.reporting.figures.curves import axis_label, best_by_layer, of_site, unit
-from probebench.reporting.figures.style import INK, LETTERS, MARKERS, figure, final_line, final_look, layer_axis, look
+from probebench.reporting.figures.style import (
+    INK,
+    LETTERS,
+    MARKERS,
+    figure,
+    layer_axis,
+    look,
+    reference_line,
+    reference_look,
+)
 from probebench.reporting.palette import of_model
 from probebench.reporting.sentences import chosen_on
 
@@ -40,9 +50,9 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
         x = [layer if len(depths) == 1 else 100 * layer / sweep.depth for layer in curve.layers]
         axes.fill_between(x, curve.low, curve.high, color=style["color"], alpha=0.16, linewidth=0.3)
         axes.plot(x, curve.accuracy, label=_label(sweep, family), **style)
-        if sweep.final is not None:
-            accuracy = unit(sweep.task) * sweep.final.case["accuracy"]
-            final_line(axes, accuracy, style["color"], f"_final {sweep.model}")
+        if sweep.output is not None:
+            accuracy = unit(sweep.task) * sweep.output.case["accuracy"]
+            reference_line(axes, OUTPUT, accuracy, style["color"], f"_output {sweep.model}")
             # The mark at its end identifies the model without colour.
             axes.plot([1], [accuracy], transform=axes.get_yaxis_transform(), clip_on=False, zorder=5, **style)
     if len(depths) == 1:
@@ -50,8 +60,8 @@ def by_depth(family: Family, site: str | None) -> Figure | None:
     else:
         axes.set_xlabel("layer / depth (%)")
     axes.set_ylabel(axis_label(family.members[0].task))
-    if any(sweep.final is not None for sweep, _ in curves):
-        axes.plot([], [], label="final", **final_look(INK))
+    if any(sweep.output is not None for sweep, _ in curves):
+        axes.plot([], [], label=OUTPUT, **reference_look(OUTPUT, INK))
     labels = [str(label) for label in axes.get_legend_handles_labels()[1]]
     drawn.legend(loc="outside lower left", ncols=2 if max(map(len, labels)) < LETTERS // 2 else 1)
     return drawn

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from probebench.catalog.taps import SITES
 from probebench.records.view import SweepView
-from probebench.reporting.figures.curves import axis_label, of_site, unit
+from probebench.reporting.figures.curves import axis_label, of_site, references, unit
 from probebench.reporting.figures.depth import heading
-from probebench.reporting.figures.style import INK, figure, final_line, layer_axis, look
+from probebench.reporting.figures.style import INK, figure, layer_axis, look, reference_line
 from probebench.reporting.palette import OF_SITE
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ def by_site(sweep: SweepView) -> Figure | None:
             style = look(OF_SITE[site])
             axes.fill_between(curve.layers, curve.low, curve.high, color=style["color"], alpha=0.07, linewidth=0)
             axes.plot(curve.layers, curve.accuracy, label=site, **style)
-    if sweep.final is not None:
-        final_line(axes, unit(sweep.task) * sweep.final.case["accuracy"], INK, "final")
+    for name, row in references(sweep).items():
+        reference_line(axes, name, unit(sweep.task) * row.case["accuracy"], INK, name)
     layer_axis(axes, sweep.depth)
     axes.set_ylabel(axis_label(sweep.task))
     drawn.legend(loc="outside lower center", ncols=5)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from probebench.catalog.taps import OUTPUT
 from probebench.reporting.palette import COLOURS, DASHES
 
 if TYPE_CHECKING:
@@ -99,14 +100,16 @@ def wrapped(text: str, letters: int) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def final_line(axes: Axes, accuracy: float, colour: str, label: str) -> None:
-    """The accuracy of ``final``, in percent, as a level."""
-    axes.axhline(accuracy, label=label, **final_look(colour))
+def reference_line(axes: Axes, name: str, accuracy: float, colour: str, label: str) -> None:
+    """The accuracy of ``output`` or ``final``, in percent, as a level."""
+    axes.axhline(accuracy, label=label, **reference_look(name, colour))
 
 
-def final_look(colour: str) -> dict[str, Any]:
-    """The style of every line of a ``final``."""
-    return {"color": colour, "linestyle": (0, (1, 1.4)), "linewidth": 0.9}
+def reference_look(name: str, colour: str) -> dict[str, Any]:
+    """The style of every line of a reference: that of ``final`` is thinner than that of ``output``."""
+    if name == OUTPUT:
+        return {"color": colour, "linestyle": (0, (1, 1.4)), "linewidth": 0.9}
+    return {"color": colour, "linestyle": (0, (1, 3)), "linewidth": 0.6}
 
 
 def to_bytes(drawn: Figure, kind: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The paper's table: datasets by sites, each site at its best layer, beside ``final``; as markdown and as LaTeX."""
+"""The paper's table: datasets by sites, each site at its best layer, beside references; as markdown and as LaTeX."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probebench.catalog.taps import FINAL, SITES
+from probebench.catalog.taps import FINAL, OUTPUT, SITES
 from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.records.view import SweepView
 from probebench.reporting.figures.curves import best_by_site
@@ -32,7 +32,7 @@ class Table:
         model: its name
         task: of all its datasets
         on: the images that layers were chosen on, see `probebench.reporting.sentences.chosen_on`
-        columns: sites in the order data meets them, and ``final``; those that were measured
+        columns: sites in the order data meets them, ``final`` and ``output``; those that were measured
         rows: datasets with their accuracies, fractions by column; None for what was not measured
         mean: the same, averaged over datasets; None for a column with a missing value. Empty for a single dataset.
     """
@@ -52,13 +52,13 @@ class Table:
     @property
     def caption(self) -> str:
         score = "Accuracy (%)" if self.task.percent else self.task.score
-        return f"{score} of {self.model}: best layer of each site, chosen on {self.on} images, and final."
+        return f"{score} of {self.model}: best layer of each site, chosen on {self.on} images, final and output."
 
 
 def table(sweeps: Sequence[SweepView]) -> Table:
     """The table of the sweeps of one model and one task, in their order."""
     found = [best_by_site(sweep) for sweep in sweeps]
-    columns = [name for name in (*SITES, FINAL) if any(name in rows for rows in found)]
+    columns = [name for name in (*SITES, FINAL, OUTPUT) if any(name in rows for rows in found)]
     values = [[rows[name].case["accuracy"] if name in rows else None for name in columns] for rows in found]
     mean: list[float | None] = []
     if len(sweeps) > 1:

@@ -13,13 +13,13 @@ class Control:
     """The chosen tap of one sweep and its controls, as text; empty for those that the record does not have.
 
     Attributes:
-        gain: of the tap over the model's ``final``
+        gain: of the tap over the model's ``output``
         random, random_interval: accuracy of the same tap in the random control
-        random_gain: its gain over the control's own ``final``
+        random_gain: its gain over the control's own ``output``
         ahead: the lead of the tap over the same tap of the random control
         width: of the tap
         matched_width, matched, matched_interval: of the probe at equal width, its features, accuracy and interval
-        matched_gain: its gain over the model's ``final``
+        matched_gain: its gain over the model's ``output`` at equal width
         narrow: whether the tap is no wider than the residual stream, so that its own accuracy counts
     """
 
@@ -46,7 +46,7 @@ def controls(contents: RecordView) -> list[Control]:
 
 
 def _control(contents: RecordView, sweep: SweepView) -> Control:
-    chosen, final, task = sweep.chosen, sweep.final, sweep.task
+    chosen, task = sweep.chosen, sweep.task
     control = contents.control(sweep.model, sweep.dataset)
     same = control.rows.get(chosen.tap) if control else None
     matched = chosen.case.get("width_matched")
@@ -55,15 +55,15 @@ def _control(contents: RecordView, sweep: SweepView) -> Control:
         sweep=sweep,
         tap=chosen.tap.id,
         accuracy=task.number(chosen.case["accuracy"]),
-        gain=task.change(chosen.gain_final),
+        gain=task.change(chosen.gain_output),
         random=task.number(same.case["accuracy"]) if same else "",
         random_interval=task.interval(same.case["ci95"], DASH) if same else "",
-        random_gain=task.change(same.gain_final) if same else "",
+        random_gain=task.change(same.gain_output) if same else "",
         ahead=task.change(chosen.case["accuracy"] - same.case["accuracy"]) if same else "",
         width=chosen.case["width"],
         matched_width=str(matched["width"]) if matched else "",
         matched=task.number(matched["accuracy"]) if matched else "",
         matched_interval=task.interval(matched["ci95"], DASH) if matched else "",
-        matched_gain=task.change(matched["accuracy"] - final.case["accuracy"]) if matched and final else "",
+        matched_gain=task.change(chosen.gain_equal_width) if matched else "",
         narrow=measured and matched is None,
     )

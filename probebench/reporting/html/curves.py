@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from probebench.catalog.taps import EMBED, SITES, Tap
+from probebench.catalog.taps import EMBED, FINAL, OUTPUT, SITES, Tap
 from probebench.catalog.tasks import CLASSIFICATION, REGRESSION, Task
 from probebench.records.view import SweepView
 from probebench.reporting.html.axes import Frame, Tick, band, line, padded, steps
@@ -36,12 +36,29 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Level:
+    """The score of a reference tap, as a line across a chart.
+
+    Attributes:
+        name: ``output``, or ``final``, whose line is thinner
+        score: as text
+        y: position of the line
+        text_y: position of its name, which keeps off the other's
+    """
+
+    name: str
+    score: str
+    y: float
+    text_y: float
+
+
+@dataclass(frozen=True)
 class Chart:
     """A chart of accuracy by depth; `label` describes it in a sentence.
 
     Attributes:
         site: the one it is about, or empty
-        reference: the score of ``final``, as text, and its position; None if it was not measured
+        levels: of the reference taps that were measured
     """
 
     frame: Frame
@@ -50,7 +67,7 @@ class Chart:
     series: list[Series]
     label: str
     site: str = ""
-    reference: tuple[str, float] | None = None
+    levels: Sequence[Level] = ()
 
 
 @dataclass(frozen=True)
@@ -72,8 +89,7 @@ class Comparison:
 
 def sites_by_depth(sweep: SweepView) -> Chart | None:
     """All sites of one sweep in one chart; None if no layer was measured."""
-    layers = sorted({tap.layer for tap in sweep.rows if isinstance(tap.layer, int)})
-    if not layers:
+    if not any(isinstance(tap.layer, int) for tap in sweep.plain):
         return None
     low, high = _range([sweep])
     last = max(sweep.depth, 2)
@@ -81,11 +97,11 @@ def sites_by_depth(sweep: SweepView) -> Chart | None:
     series = [
         Series(site, OF_SITE[site], False, sweep.number, *_paths(sweep, site, frame, by_layer=True))
         for site in SITES
-        if any(tap.site == site for tap in sweep.rows)
+        if any(tap.site == site for tap in sweep.plain)
     ]
     every = 1 if last <= 14 else 2 if last <= 28 else 4
     numbers = [n for n in range(1, last + 1) if n in (1, last) or (n % every == 0 and last - n >= every)]
-    final, chosen, task = sweep.final, sweep.chosen, sweep.task
+    chosen, task, levels = sweep.chosen, sweep.task, _levels(sweep, frame)
     return Chart(
         frame=frame,
         x_ticks=[Tick(frame.x(n), str(n)) for n in numbers],
@@ -93,14 +109,27 @@ def sites_by_depth(sweep: SweepView) -> Chart | None:
         series=series,
         label=f"{_title(task)} by layer of {sweep.model} on {sweep.dataset}, a line for each site. Chosen: "
         f"{chosen.tap.id} with {task.text(chosen.case['accuracy'])}"
-        + (f"; final {task.text(final.case['accuracy'])}" if final else ""),
-        reference=None if final is None else (task.number(final.case["accuracy"]), frame.y(final.case["accuracy"])),
+        + "".join(f"; {level.name} {level.score}" for level in levels),
+        levels=levels,
     )
+
+
+_APART = 12.0  # between the names of two levels
+
+
+def _levels(sweep: SweepView, frame: Frame) -> list[Level]:
+    measured = {name: row.case["accuracy"] for name, row in ((OUTPUT, sweep.output), (FINAL, sweep.final)) if row}
+    places = {name: frame.y(score) for name, score in measured.items()}
+    texts = dict(places)
+    if len(places) == 2 and abs(places[OUTPUT] - places[FINAL]) < _APART:
+        middle, sign = sum(places.values()) / 2, -1 if places[OUTPUT] <= places[FINAL] else 1
+        texts = {OUTPUT: middle + sign * _APART / 2, FINAL: middle - sign * _APART / 2}
+    return [Level(name, sweep.task.text(measured[name]), places[name], round(texts[name], 1)) for name in measured]
 
 
 def compare_models(sweeps: Sequence[SweepView]) -> Comparison | None:
     """All sweeps of a dataset against each other; None if no layer was measured."""
-    sites = [site for site in SITES if any(tap.site == site for sweep in sweeps for tap in sweep.rows)]
+    sites = [site for site in SITES if any(tap.site == site for sweep in sweeps for tap in sweep.plain)]
     if not sites:
         return None
     families = list(dict.fromkeys(_family(sweep, sweeps) for sweep in sweeps))
@@ -136,7 +165,7 @@ def _one_site(site: str, entries: Sequence[Entry], frame: Frame) -> Chart:
         f"{entry.sweep.model} at most {entry.sweep.task.text(max(found))}"
         for entry in entries
         if entry.shown
-        and (found := [row.case["accuracy"] for tap, row in entry.sweep.rows.items() if tap.site == site])
+        and (found := [row.case["accuracy"] for tap, row in entry.sweep.plain.items() if tap.site == site])
     ]
     return Chart(
         frame=frame,
@@ -155,7 +184,13 @@ def _family(sweep: SweepView, others: Sequence[SweepView]) -> str:
 
 
 def _range(sweeps: Sequence[SweepView]) -> tuple[float, float]:
-    ends = [end for s in sweeps for tap, row in s.rows.items() if tap.layer != EMBED for end in row.case["ci95"]]
+    ends = [
+        end
+        for sweep in sweeps
+        for tap, row in sweep.plain.items()
+        if tap.layer != EMBED and not tap.is_combination
+        for end in row.case["ci95"]
+    ]
     return padded(ends, 0.02, (-inf if sweeps[0].task is REGRESSION else 0.0, 1.0))
 
 

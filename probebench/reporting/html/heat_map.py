@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from probebench.catalog.taps import EMBED, FINAL, REFERENCES, SITES, Tap
+from probebench.catalog.taps import COMBINATIONS, EMBED, FINAL, OUTPUT, SITES, Tap
 from probebench.catalog.tasks import Task
 from probebench.records.ranking import Row
 from probebench.records.view import SweepView
@@ -29,13 +30,16 @@ class HeatMap:
     Attributes:
         sites: of the columns
         layers: number and cells of each row from the input on; a cell is None if nothing was measured
-        references: the cells of ``embed`` and ``final``, where those were measured
+        before: the cells of taps that data meets before the layers, by id: of ``embed``
+        after: the same of ``final``, ``output`` and combinations, and of the chosen tap if it has another pooling than
+            the protocol
         low, high: the scores of the first and the last colour, as text
     """
 
     sites: list[str]
     layers: list[tuple[int, list[Cell | None]]]
-    references: dict[str, Cell]
+    before: dict[str, Cell]
+    after: dict[str, Cell]
     low: str
     high: str
 
@@ -45,8 +49,9 @@ def heat_map(sweep: SweepView) -> HeatMap:
 
     ``embed`` is often so far below them that it would leave them one colour; it has the lowest then.
     """
-    scale = [row.case["accuracy"] for tap, row in sweep.rows.items() if tap.layer != EMBED]
-    scale = scale or [row.case["accuracy"] for row in sweep.rows.values()]
+    shown = sweep.plain | {sweep.chosen.tap: sweep.chosen}
+    scale = [row.case["accuracy"] for tap, row in shown.items() if tap.layer != EMBED]
+    scale = scale or [row.case["accuracy"] for row in shown.values()]
     low, high = min(scale), max(scale)
 
     def cell(row: Row | None) -> Cell | None:
@@ -61,14 +66,19 @@ def heat_map(sweep: SweepView) -> HeatMap:
             row.case["verdict"],
         )
 
-    there = [tap for tap in sweep.rows if tap.layer not in REFERENCES]
+    def beside(taps: Iterable[Tap]) -> dict[str, Cell]:
+        cells = {tap.id: cell(shown.get(tap)) for tap in taps}
+        return {name: found for name, found in cells.items() if found is not None}
+
+    there = [tap for tap in sweep.plain if isinstance(tap.layer, int)]
     sites = [site for site in SITES if any(tap.site == site for tap in there)]
     layers = sorted({tap.layer for tap in there if isinstance(tap.layer, int)})
-    references = {name: cell(sweep.rows.get(Tap(name, name))) for name in (EMBED, FINAL)}
+    after = [Tap(name, name) for name in (FINAL, OUTPUT, *COMBINATIONS)]
     return HeatMap(
         sites=sites,
-        layers=[(layer, [cell(sweep.rows.get(Tap(layer, site))) for site in sites]) for layer in layers],
-        references={name: found for name, found in references.items() if found is not None},
+        layers=[(layer, [cell(shown.get(Tap(layer, site))) for site in sites]) for layer in layers],
+        before=beside([Tap(EMBED, EMBED)]),
+        after=beside([*after, *(tap for tap in shown if tap.pooling)]),
         low=_number(low, sweep.task),
         high=_number(high, sweep.task),
     )

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from probebench.catalog.taps import EMBED, SITES
+from probebench.catalog.taps import COMBINATIONS, EMBED, POOLINGS, REFERENCES, SITES
 from probebench.records.ranking import Row
 from probebench.records.view import RecordView, SweepView
 from probebench.reporting.columns import COLUMNS, FORMATS, Column, Kind, has_metric_column
 from probebench.reporting.html.numbers import interval, significant, tenths
 
+PLACES = (*REFERENCES, *COMBINATIONS)
 PAGE = 25  # rows that are shown at a time
 
 _FORMATS = FORMATS | {"interval": interval, "number": lambda value: significant(value, 3)}
@@ -34,7 +35,7 @@ _PLACES: dict[str, Place] = {
     "metric": "later",
     "accuracy": "first",
     "interval": "first",
-    "final": "first",
+    "output": "first",
     "rc2": "later",
     "verdict": "first",
     "baseline": "later",
@@ -119,29 +120,47 @@ def data(contents: RecordView, shown: list[BoardColumn]) -> dict[str, Any]:
     What is in tenths of a percent is in thousandths if the score is not written in percent; the sweep then has the name
     of its ``score``.
 
-    ``layer`` is 0 for ``embed`` and the depth plus 1 for ``final``; ``site`` counts `SITES`, -1 for those two.
+    ``layer`` is 0 for ``embed`` and the depth plus 1 for other taps outside of the blocks; ``site`` counts `SITES`, and
+    from -1 down ``places``, the taps outside of the blocks. ``pooling`` counts ``poolings``; it is left out if all taps
+    have that of the protocol.
     """
     rows = _rows(contents)
     verdicts = list(contents.counts)
-    return {
-        "sites": list(SITES),
-        "verdicts": verdicts,
-        "sweeps": [
-            {"model": sweep.model, "dataset": sweep.dataset, "depth": sweep.depth}
-            | ({} if sweep.task.percent else {"score": sweep.task.score})
-            for sweep in contents.sweeps
-        ],
-        "sweep": [sweep.number for sweep, _ in rows],
-        "layer": [_layer(row, sweep) for sweep, row in rows],
-        "site": [SITES.index(row.tap.site) if row.tap.site in SITES else -1 for _, row in rows],
-        "low": [tenths(row.case["ci95"][0]) for _, row in rows],
-        "high": [tenths(row.case["ci95"][1]) for _, row in rows],
-        "verdict": [verdicts.index(row.case["verdict"]) for _, row in rows],
-    } | {
-        each.column.key: [_DATA[each.column.kind](each.column.value(row, sweep)) for sweep, row in rows]
-        for each in shown
-        if each.column.kind in _DATA
-    }
+    poolings = ["", *POOLINGS]
+    pooled = {"poolings": poolings, "pooling": [poolings.index(row.tap.pooling) for _, row in rows]}
+    return (
+        {
+            "sites": list(SITES),
+            "places": list(PLACES),
+            "verdicts": verdicts,
+            "sweeps": [
+                {"model": sweep.model, "dataset": sweep.dataset, "depth": sweep.depth}
+                | ({} if sweep.task.percent else {"score": sweep.task.score})
+                for sweep in contents.sweeps
+            ],
+            "sweep": [sweep.number for sweep, _ in rows],
+            "layer": [_layer(row, sweep) for sweep, row in rows],
+            "site": [_site(row.tap.site) for _, row in rows],
+            "low": [tenths(row.case["ci95"][0]) for _, row in rows],
+            "high": [tenths(row.case["ci95"][1]) for _, row in rows],
+            "verdict": [verdicts.index(row.case["verdict"]) for _, row in rows],
+        }
+        | {
+            each.column.key: [_DATA[each.column.kind](each.column.value(row, sweep)) for sweep, row in rows]
+            for each in shown
+            if each.column.kind in _DATA
+        }
+        | (pooled if any(pooled["pooling"]) else {})
+    )
+
+
+def places(contents: RecordView) -> list[str]:
+    """The taps outside of the blocks that this record has, to filter by."""
+    return [name for name in PLACES if any(row.tap.layer == name for row in contents.rows)]
+
+
+def _site(site: str) -> int:
+    return SITES.index(site) if site in SITES else -1 - PLACES.index(site)
 
 
 def _rows(contents: RecordView) -> list[tuple[SweepView, Row]]:

@@ -24,7 +24,7 @@ from probebench.reporting.html import (
     shift_gain,
 )
 from probebench.reporting.html.numbers import DASH
-from probebench.reporting.sentences import SHIFT_WORDS
+from probebench.reporting.sentences import SHIFT_WORDS, missing_output_line
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -57,6 +57,7 @@ def page(record: Record, name: str) -> str:
             summaries=changes.summaries(contents),
             columns=columns,
             first_rows=leaderboard.first_rows(contents),
+            places=leaderboard.places(contents),
             page_size=leaderboard.PAGE,
             data=leaderboard.data(contents, columns),
             choices=selection.choices(contents),
@@ -78,6 +79,7 @@ def page(record: Record, name: str) -> str:
             compare_models=curves.compare_models,
             score_heading=contents.score_heading,
             percents=all(task.percent for task in contents.tasks.values()),
+            missing_output=missing_output_line(contents),
             dash=DASH,
             count=lambda sweeps, verdict: sum(sweep.count(verdict) for sweep in sweeps),
         )

@@ -62,7 +62,7 @@ def _choice(sweep: SweepView) -> Choice:
         score=task.number(selection["score"]),
         accuracy=task.number(chosen.case["accuracy"]),
         interval=task.interval(chosen.case["ci95"], DASH),
-        gain=task.change(chosen.gain_final),
+        gain=task.change(chosen.gain_output),
         best=best.tap.id,
         best_accuracy=task.text(best.case["accuracy"]) if task.percent else task.number(best.case["accuracy"]),
         optimism=task.change(selection["optimism"]),

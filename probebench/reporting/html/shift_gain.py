@@ -1,4 +1,4 @@
-"""The gain of the chosen tap over ``final`` against the shift of the dataset: measured, or as in the catalog."""
+"""The gain of the chosen tap over ``output`` against the shift of the dataset: measured, or as in the catalog."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Point:
         error: left and right end of the distance plus and minus its standard error, if there is one
         distance: as text, with its standard error; empty if there is none
         why: the reason why there is no distance; empty if there is one or no reason is known
-        mark: of the chosen tap's site; None for ``embed`` and ``final``
-        control: the gain of the same tap of the random control over its own ``final``, in points; empty if unknown
+        mark: of the chosen tap's site; None for a tap outside of the blocks
+        control: the gain of the same tap of the random control over its own ``output``, in points; empty if unknown
     """
 
     number: int
@@ -61,7 +61,7 @@ class Plot:
     def label(self) -> str:
         gains = ", ".join(f"{point.sweep.dataset} {point.gain}" for point in self.points)
         unit = "points" if self.task.percent else self.task.score
-        return f"Gain of the chosen tap of {self.model} over final in {unit}, by {self.axis}: {gains}"
+        return f"Gain of the chosen tap of {self.model} over output in {unit}, by {self.axis}: {gains}"
 
 
 def plots(contents: RecordView) -> list[Plot]:
@@ -73,7 +73,7 @@ def plots(contents: RecordView) -> list[Plot]:
     found = []
     for model in contents.models:
         sweeps = [
-            s for s in contents.sweeps if s.model == model and s.control_of is None and s.chosen.gain_final is not None
+            s for s in contents.sweeps if s.model == model and s.control_of is None and s.chosen.gain_output is not None
         ]
         groups: dict[tuple[Task, bool], list[SweepView]] = {}
         for sweep in sorted(sweeps, key=lambda sweep: sweep.distance is None):
@@ -87,7 +87,7 @@ def _plot(contents: RecordView, model: str, sweeps: Sequence[SweepView], numbers
     distances = [sweep.distance for sweep in sweeps]
     measured = distances[0] is not None
     task = sweeps[0].task
-    gains = [_unit(task) * (sweep.chosen.gain_final or 0.0) for sweep in sweeps]
+    gains = [_unit(task) * (sweep.chosen.gain_output or 0.0) for sweep in sweeps]
     y_low, y_high = padded([0.0, *gains], 0.02 * _unit(task))
     if measured:
         ends = [end for value, error in filter(None, distances) for end in (value - error, value + error)]
@@ -123,21 +123,21 @@ def _point(
     contents: RecordView, sweep: SweepView, number: int, frame: Frame, x: float, distance: tuple[float, float] | None
 ) -> Point:
     chosen = sweep.chosen
-    best = max(row.gain_final for row in sweep.rows.values() if row.gain_final is not None)
+    best = max(row.gain_output for row in sweep.rows.values() if row.gain_output is not None)
     control = contents.control(sweep.model, sweep.dataset)
     same = control.rows.get(chosen.tap) if control else None
     return Point(
         number=number,
         sweep=sweep,
         x=frame.x(x),
-        y=frame.y(_unit(sweep.task) * (chosen.gain_final or 0.0)),
+        y=frame.y(_unit(sweep.task) * (chosen.gain_output or 0.0)),
         error=None if distance is None else (frame.x(distance[0] - distance[1]), frame.x(distance[0] + distance[1])),
         distance="" if distance is None else f"{significant(distance[0], 3)} ± {significant(distance[1], 1)}",
         why=_why_unavailable(sweep),
         mark=OF_SITE.get(chosen.tap.site),
-        gain=sweep.task.change(chosen.gain_final),
+        gain=sweep.task.change(chosen.gain_output),
         gain_on_test=sweep.task.change(best),
-        control=sweep.task.change(same.gain_final) if same else "",
+        control=sweep.task.change(same.gain_output) if same else "",
     )
 
 

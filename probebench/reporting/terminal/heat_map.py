@@ -21,7 +21,9 @@ def heat_maps(view: RecordView, dataset: str, controls: bool) -> RenderableType 
         if sweep.dataset != dataset or (sweep.control_of and not controls):
             continue
         cells = {
-            (tap.layer, tap.site): row.case["accuracy"] for tap, row in sweep.rows.items() if isinstance(tap.layer, int)
+            (tap.layer, tap.site): row.case["accuracy"]
+            for tap, row in sweep.plain.items()
+            if isinstance(tap.layer, int)
         }
         if cells:
             kind = "" if sweep.task.percent else f", {sweep.task.score} x 100"

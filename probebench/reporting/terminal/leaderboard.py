@@ -15,6 +15,7 @@ from probebench.records.view import MOVED, RecordView
 from probebench.reporting.sentences import (
     chosen_on,
     controls_line,
+    missing_output_line,
     optimism_line,
     tally,
     trend_title,
@@ -65,6 +66,8 @@ def render(record: Record, *, level: str, width: int | None, color: bool, ascii_
         parts += [_trend_table(trend, ascii_only) for trend in view.shift_trends]
         parts += map(Text, unavailable_lines(view.unavailable_distances))
     parts += [Text(f"Controls: {controls_line(found)}") for found in view.controls]
+    if line := missing_output_line(view):
+        parts.append(Text(line))
     if line := optimism_line(view, _exceptions(view)):
         parts.append(Text(line))
     parts.append(Text(tally(record)))

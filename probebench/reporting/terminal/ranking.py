@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.taps import FINAL, OUTPUT, Tap
 from probebench.records.ranking import Row
 from probebench.records.view import RecordView, SweepView
 from probebench.reporting.columns import COLUMNS, FORMATS, has_metric_column
@@ -69,9 +69,9 @@ def _top(rows: Sequence[Row], sweeps: Mapping[str, SweepView]) -> list[Row]:
         if row.case["model"] not in present:
             present.add(row.case["model"])
             shown.append(row)
-    # The two references of the first model, if they are not among them.
+    # The references of the first model, if they are not among them.
     first = shown[0].case["model"]
-    wanted = {Tap(FINAL, FINAL), Tap(sweeps[first].depth, "rc2")}
+    wanted = {Tap(OUTPUT, OUTPUT), Tap(FINAL, FINAL), Tap(sweeps[first].depth, "rc2")}
     shown += [row for row in rows if row.case["model"] == first and row.tap in wanted and row not in shown]
     return sorted(shown, key=rows.index)
 
@@ -84,8 +84,8 @@ def _titles(rows: Sequence[Row], sweeps: Mapping[str, SweepView], full: bool, pe
 
     metrics = [key for key in _METRICS if (full or (per_class and key == "per_class")) and measured(key)]
     controls = [key for key in _CONTROLS if measured(key)]
-    keys = ["rank", "model", "tap", "accuracy", "interval", *metrics, "final", "rc2", *controls, "verdict"]
-    wrapped = {"per_class", "equal_width"} | ({"final", "rc2"} if "equal_width" in keys else set())
+    keys = ["rank", "model", "tap", "accuracy", "interval", *metrics, "output", "rc2", *controls, "verdict"]
+    wrapped = {"per_class", "equal_width"} | ({"output", "rc2"} if "equal_width" in keys else set())
     return {key: _title(key, wrap=key in wrapped) for key in keys}
 
 
@@ -103,8 +103,8 @@ def best_table(view: RecordView, *, width: int | None, ascii_only: bool) -> Rend
     known = any(sweep.selection["tied"] is not None for sweep in view.sweeps)
     metric = ["metric"] if has_metric_column(view) else []
     rest = ["tied", "earliest"] if known else []
-    keys = ["dataset", "model", "tap", *metric, "accuracy", "interval", "final", "rc2", *rest]
-    titles = {key: _title(key, wrap=known and key in ("final", "rc2")) for key in keys}
+    keys = ["dataset", "model", "tap", *metric, "accuracy", "interval", "output", "rc2", *rest]
+    titles = {key: _title(key, wrap=known and key in ("output", "rc2")) for key in keys}
     table, _ = fit_table(
         list((titles | {"accuracy": view.score_heading}).values()),
         [[_cell(key, row, view.by_key[row.key]) for key in keys] for row in view.best],

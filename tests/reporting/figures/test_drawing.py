@@ -65,7 +65,7 @@ def test_each_kind_of_figure_is_drawn_where_it_should_be(of_full):
 
 def test_figures_by_depth_have_the_best_site_of_each_layer(of_full):
     figure = of_full[0]["depth-easy"]
-    assert legend(figure) == ["pretrained", "fine-tuned", "random control", "final"]
+    assert legend(figure) == ["pretrained", "fine-tuned", "random control", "output"]
     # Held-out images choose `act` of layer 3, elsewhere the best on test.
     for label, model in (("pretrained", "net"), ("fine-tuned", "net_tuned"), ("random control", "net_random")):
         best = [max(count(model, "easy", f"L{layer:02d}-{site}") for site in SITES) for layer in range(1, DEPTH + 1)]
@@ -73,9 +73,9 @@ def test_figures_by_depth_have_the_best_site_of_each_layer(of_full):
         line = lines(figure)[label]
         assert list(line.get_xdata()) == [1, 2, 3, 4]
         assert line.get_ydata() == pytest.approx([value / 10 for value in best])
-        final = lines(figure)[f"_final {model}"]
-        assert final.get_ydata() == pytest.approx([count(model, "easy", "final") / 10] * 2)
-        assert final.get_color() == line.get_color()
+        output = lines(figure)[f"_output {model}"]
+        assert output.get_ydata() == pytest.approx([count(model, "easy", "output") / 10] * 2)
+        assert output.get_color() == line.get_color()
     styles = [(line.get_color(), line.get_marker()) for name, line in lines(figure).items() if name[0] != "_"]
     assert len(set(styles)) == len(styles)
     assert lines(figure)["random control"].get_linestyle() == "--"
@@ -85,7 +85,7 @@ def test_figures_by_depth_show_a_site_and_its_intervals():
     found, _ = drawn(full(), site="ln2", models=["net"], datasets=["hard"])
     assert set(found) == {"depth-hard", "sites-net-hard", "best-net"}
     figure = found["depth-hard"]
-    assert legend(figure) == ["pretrained", "random control", "final"]
+    assert legend(figure) == ["pretrained", "random control", "output"]
     assert figure.get_suptitle() == "net, hard\nln2 of each layer"
     for label, model in (("pretrained", "net"), ("random control", "net_random")):
         own, line = cases(model, "hard", "ln2"), lines(figure)[label]
@@ -97,19 +97,21 @@ def test_figures_by_depth_show_a_site_and_its_intervals():
 
 def test_figures_by_site_have_all_sites_with_intervals_in_the_marks_of_the_report(of_full):
     figure = of_full[0]["sites-net-hard"]
-    assert legend(figure) == [*SITES, "final"]
+    assert legend(figure) == [*SITES, "final", "output"]
     for mark, site in enumerate(SITES):
         own, line = cases("net", "hard", site), lines(figure)[site]
         assert line.get_color() == COLOURS[mark]
         assert line.get_ydata() == pytest.approx([100 * case["accuracy"] for case in own])
         for layer, case in enumerate(own, start=1):
             assert bands(figure)[COLOURS[mark]][layer] == pytest.approx([100 * end for end in case["ci95"]])
-    assert lines(figure)["final"].get_ydata()[0] == pytest.approx(count("net", "hard", "final") / 10)
+    for name in ("final", "output"):
+        assert lines(figure)[name].get_ydata()[0] == pytest.approx(count("net", "hard", name) / 10)
+    assert lines(figure)["final"].get_linewidth() < lines(figure)["output"].get_linewidth()
 
 
 def test_the_best_of_each_site_stands_beside_its_dataset_with_its_interval(of_full):
     figure = of_full[0]["best-net"]
-    assert legend(figure) == [*SITES, "final"]
+    assert legend(figure) == [*SITES, "final", "output"]
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["easy", "hard"]
     by_site = {container.get_label(): container for container in axes.containers}
@@ -122,7 +124,8 @@ def test_the_best_of_each_site_stands_beside_its_dataset_with_its_interval(of_fu
         assert [round(y) for y in marks.get_ydata()] == [0, 1]
         for case, segment in zip(chosen, intervals.get_segments(), strict=True):
             assert segment[:, 0] == pytest.approx([100 * end for end in case["ci95"]])
-    assert lines(figure)["_final 1"].get_xdata()[0] == pytest.approx(count("net", "hard", "final") / 10)
+    for name in ("final", "output"):
+        assert lines(figure)[f"_{name} 1"].get_xdata()[0] == pytest.approx(count("net", "hard", name) / 10)
 
 
 def test_models_of_several_bases_have_a_panel_each():

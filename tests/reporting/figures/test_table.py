@@ -28,14 +28,14 @@ def numbers(texts):
 
 def expected(dataset):
     chosen = [count("net", dataset, f"{'L03' if site == 'act' else 'L04'}-{site}") for site in SITES]
-    return [value / 10 for value in [*chosen, count("net", dataset, "final")]]
+    return [value / 10 for value in [*chosen, *(count("net", dataset, name) for name in ("final", "output"))]]
 
 
 def test_markdown_has_the_numbers_of_the_record():
     caption, _, header, rule, *body = to_markdown([of(full())]).splitlines()
-    assert caption == "Accuracy (%) of net: best layer of each site, chosen on held-out images, and final."
-    assert cells(header, "|") == ["dataset", *SITES, "final"]
-    assert re.fullmatch(r"\|:-+\|(-+:\|){9}", rule)
+    assert caption == "Accuracy (%) of net: best layer of each site, chosen on held-out images, final and output."
+    assert cells(header, "|") == ["dataset", *SITES, "final", "output"]
+    assert re.fullmatch(r"\|:-+\|(-+:\|){10}", rule)
     rows = {name: values for name, *values in (cells(line, "|") for line in body)}
     assert list(rows) == ["easy", "hard", "mean"]
     for dataset in ("easy", "hard"):
@@ -53,7 +53,7 @@ def test_latex_has_the_same_numbers():
     assert text.count("{") == text.count("}")
     first = text.split(r"\end{table}")[0].splitlines()
     body = [cells(line, "&") for line in first if line.endswith(r"\\")]
-    assert body[0] == ["dataset", *SITES, "final"]
+    assert body[0] == ["dataset", *SITES, "final", "output"]
     for name, *values in body[1:3]:
         assert numbers(values) == expected(name)
     assert rf"\textbf{{{expected('easy')[SITES.index('act')]}}}" in body[1]

@@ -12,15 +12,17 @@ from probebench.stats import wilson
 from tests.records.samples import N, right, stored
 
 DEPTH = 4
-TAPS = ["embed", *(f"L{layer:02d}-{site}" for layer in range(1, DEPTH + 1) for site in SITES), "final"]
+TAPS = ["embed", *(f"L{layer:02d}-{site}" for layer in range(1, DEPTH + 1) for site in SITES), "final", "output"]
 NAMES = [("net", "easy"), ("net", "hard"), ("net_random", "easy"), ("net_random", "hard"), ("net_tuned", "easy")]
 
 
 def count(model, dataset, tap_id):
     """How many of N test images are right, of any case: deeper is better, `act` is best in the middle."""
     tap = Tap.parse(tap_id)
-    depth = {"embed": 0, "final": DEPTH}.get(tap.layer, tap.layer)
-    value = 300 + 100 * depth + 7 * (SITES.index(tap.site) if tap.site in SITES else 0)
+    depth = {"embed": 0, "final": DEPTH, "output": DEPTH}.get(tap.layer, tap.layer)
+    value = (
+        (290 if tap.layer == "output" else 300) + 100 * depth + 7 * (SITES.index(tap.site) if tap.site in SITES else 0)
+    )
     if tap.site == "act" and depth == 3:
         value += 180
     if dataset == "hard":
@@ -35,7 +37,7 @@ def full(**changes):
 
 @cache
 def _full():
-    """A record with a regression, an improvement, a failure, all optional fields and 5 sweeps of 34 taps.
+    """A record with a regression, an improvement, a failure, all optional fields and 5 sweeps of 35 taps.
 
     `net` is pretrained, `net_random` its control, `net_tuned` another model.
     """
@@ -57,7 +59,7 @@ def _full():
         sweep["selection"] = (
             {"tap": "L03-act", "by": "held_out", "score": 0.75, "accuracy": accuracy, "best": best}
             | {"optimism": count(sweep["model"], sweep["dataset"], best) / N - accuracy, "level": 0.05}
-            | {"tied": ["L03-fc2", "L03-rc2", "L04-act", "final"], "worse": 28, "better": 1}
+            | {"tied": ["L03-fc2", "L03-rc2", "L04-act", "final"], "worse": 29, "better": 1}
         )
     for case in record["cases"]:
         accuracy, ci95 = case["accuracy"], case["ci95"]
@@ -95,8 +97,8 @@ def _full():
 
 
 def large(models, datasets, depth=12):
-    """A record of ``models * datasets * (8 * depth + 2)`` cases; every second one is a control."""
-    taps = ["embed", *(f"L{layer:02d}-{site}" for layer in range(1, depth + 1) for site in SITES), "final"]
+    """A record of ``models * datasets * (8 * depth + 3)`` cases; every second one is a control."""
+    taps = ["embed", *(f"L{layer:02d}-{site}" for layer in range(1, depth + 1) for site in SITES), "final", "output"]
     record = stored({("m", "d"): {tap: right(500) for tap in taps}}).record
     (sweep,), cases = record["sweeps"], record["cases"]
     rng = np.random.default_rng(0)

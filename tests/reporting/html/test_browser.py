@@ -75,10 +75,11 @@ def test_words_are_sorted_as_people_do(show):
 @pytest.mark.parametrize(
     ("name", "value", "key", "expected", "count"),
     [
-        ("model", "net_random", "model", {"net_random"}, 68),
-        ("dataset", "hard", "dataset", {"hard"}, 68),
+        ("model", "net_random", "model", {"net_random"}, 70),
+        ("dataset", "hard", "dataset", {"hard"}, 70),
         ("layer", "3", "tap", {f"L03-{site}" for site in ["ln1", "mha", "rc1", "ln2", "fc1", "act", "fc2", "rc2"]}, 40),
         ("layer", "final", "tap", {"final"}, 5),
+        ("layer", "output", "tap", {"output"}, 5),
         ("layer", "embed", "tap", {"embed"}, 5),
         ("site", "act", "tap", {f"L0{layer}-act" for layer in range(1, 5)}, 20),
         ("verdict", "regressed", "verdict", {"▼ regressed"}, 1),
@@ -89,7 +90,7 @@ def test_words_are_sorted_as_people_do(show):
 def test_filters_leave_what_they_say(page, name, value, key, expected, count):
     page.fill(name, value)
     assert set(page.column(key)) == expected
-    assert page.one(".found").text == f"{count} of 170 cases"
+    assert page.one(".found").text == f"{count} of 175 cases"
 
 
 def test_filters_work_together_and_are_reset(page):
@@ -102,24 +103,24 @@ def test_filters_work_together_and_are_reset(page):
     assert page.column("tap") == []
     assert page.one(".pager .position").text == "no case"
     page.click(page.one(".filters [type=reset]"))
-    page.wait_until("document.querySelector('.found').innerText === '170 cases'")
+    page.wait_until("document.querySelector('.found').innerText === '175 cases'")
     assert page.column("rank")[0] == "1"
     assert not page.all("#board th[aria-sort]")
 
 
 def test_pages_turn(page):
     previous, next_ = page.one(".pager [name=previous]"), page.one(".pager [name=next]")
-    assert page.one(".pager .position").text == "1–25 of 170"
+    assert page.one(".pager .position").text == "1–25 of 175"
     assert not previous.is_enabled()
     seen = page.column("tap")
     for _ in range(6):
         page.click(next_)
         seen += page.column("tap")
-    assert page.one(".pager .position").text == "151–170 of 170"
+    assert page.one(".pager .position").text == "151–175 of 175"
     assert not next_.is_enabled()
-    assert len(seen) == 170
+    assert len(seen) == 175
     page.run("const s = document.querySelector('.pager select'); s.value = '200'; s.dispatchEvent(new Event('change'))")
-    assert len(page.column("tap")) == 170
+    assert len(page.column("tap")) == 175
 
 
 def test_more_numbers_are_shown_on_request(page):
@@ -132,7 +133,7 @@ def test_more_numbers_are_shown_on_request(page):
 
 def test_a_tile_leads_to_its_cases(page):
     page.click(page.one(".tiles a.improved"))
-    page.wait_until("document.querySelector('.found').innerText === '1 of 170 cases'")
+    page.wait_until("document.querySelector('.found').innerText === '1 of 175 cases'")
     assert page.column("tap") == ["L04-act"]
     assert page.run("return document.querySelector('#leaderboard').getBoundingClientRect().top") < 200
 
@@ -157,7 +158,7 @@ def test_an_address_with_a_fragment_opens_it(show):
 def test_cells_tell_their_numbers_under_the_pointer(page):
     cell = page.run("return document.querySelector('#sweep-0 .map').rows[3].cells[8]")  # layer 2, rc2
     page.point_at(cell)
-    assert page.tip() == "L02-rc2: 54.9% [51.8–58.0]\n-15.1 over final\nbaseline 60.0%, -5.1\nregressed"
+    assert page.tip() == "L02-rc2: 54.9% [51.8–58.0]\n-14.1 over output\nbaseline 60.0%, -5.1\nregressed"
     page.point_at(page.one("#depth-title"))
     assert page.tip() is None
 
@@ -233,7 +234,7 @@ def test_models_and_sites_are_taken_off_their_charts(page):
 
 def test_marks_of_the_shift_plot_tell_their_dataset(page):
     page.point_at(page.one("#shift .point"))
-    assert page.tip() == "easy\nL03-act: +11.5 points over final\ndistance 0.012 ± 0.004"
+    assert page.tip() == "easy\nL03-act: +12.5 points over output\ndistance 0.012 ± 0.004"
 
 
 def test_the_keyboard_reaches_everything_in_order(page):
@@ -260,11 +261,11 @@ def test_the_keyboard_reaches_everything_in_order(page):
 def test_sorting_works_from_the_keyboard(page):
     from selenium.webdriver.common.keys import Keys
 
-    page.run("document.querySelector('#board th[data-key=final] button').focus()")
+    page.run("document.querySelector('#board th[data-key=output] button').focus()")
     page.press(Keys.ENTER)
-    found = numbers(page.column("final"))
+    found = numbers(page.column("output"))
     assert found == sorted(found, reverse=True)
-    assert page.focused().text.startswith("vs final")
+    assert page.focused().text.startswith("vs output")
     outline = page.run("return getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
 
@@ -309,8 +310,8 @@ def test_a_phone_has_no_sideways_scrolling_and_readable_rows(page):
     assert box[0] >= 0
     assert box[1] <= 360
     assert row.text.split()[:4] == ["easy", "net_tuned", "L03-act", "83.5"]
-    label = "return getComputedStyle(document.querySelector('#board td.final'), '::before').content"
-    assert page.run(label) == '"vs final "'
+    label = "return getComputedStyle(document.querySelector('#board td.output'), '::before').content"
+    assert page.run(label) == '"vs output "'
     grid = page.run("const b = document.querySelector('.map').getBoundingClientRect(); return b.right")
     assert grid <= 360
     for cell in page.all("#sweep-0 .map tbody tr:nth-child(3) td"):
@@ -396,7 +397,7 @@ def test_without_scripts_it_can_be_read(show):
         page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     assert not page.one(".filters").is_displayed()
     assert not page.one(".pager").is_displayed()
-    assert "first 25 of 170 cases" in page.one("noscript").text
+    assert "first 25 of 175 cases" in page.one("noscript").text
     assert page.one("#board tbody tr").is_displayed()
     assert page.one("#sweep-0 .map").is_displayed()
 
@@ -404,17 +405,17 @@ def test_without_scripts_it_can_be_read(show):
 def test_twenty_thousand_cases_are_filtered_sorted_and_turned(show):
     record = large(models=34, datasets=6)
     page = show(record)
-    assert len(record["cases"]) == 19_992
-    assert page.one(".found").text == "19,992 cases"
+    assert len(record["cases"]) == 20_196
+    assert page.one(".found").text == "20,196 cases"
     # Only what is shown is in the document.
     assert len(page.all("#board tbody tr")) == 25
     page.fill("text", "vit_03 act dataset_05")
-    assert page.one(".found").text == "24 of 19,992 cases"
+    assert page.one(".found").text == "24 of 20,196 cases"
     page.fill("text", "")
     page.click(sort_button(page, "accuracy"))
     best = max(case["accuracy"] for case in record["cases"])
     assert page.column("accuracy")[0] == f"{100 * best:.1f}"
     page.click(page.one(".pager [name=next]"))
-    assert page.one(".pager .position").text == "26–50 of 19,992"
+    assert page.one(".pager .position").text == "26–50 of 20,196"
     page.fill("dataset", "dataset_02")
-    assert page.one(".found").text == "3,332 of 19,992 cases"
+    assert page.one(".found").text == "3,366 of 20,196 cases"

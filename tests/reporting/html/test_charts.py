@@ -41,8 +41,8 @@ def test_a_heat_map_has_every_case():
             assert cell.step == round((right_now - 400) / (815 - 400) * 8)
             assert cell.chosen == ((layer, site) == (3, "act"))
     assert (found.low, found.high) == ("40.0", "81.5")
-    assert (found.references["embed"].text, found.references["embed"].step) == ("30.0", 0)
-    assert found.references["final"].text == "70.0"
+    assert [(name, each.text, each.step) for name, each in found.before.items()] == [("embed", "30.0", 0)]
+    assert [(name, each.text) for name, each in found.after.items()] == [("final", "70.0"), ("output", "69.0")]
     regressed = found.layers[1][1][7]
     assert regressed.verdict == "regressed"
 
@@ -55,7 +55,7 @@ def test_a_part_of_the_taps_makes_a_part_of_a_map():
         (2, ["60.0", None]),
         (5, [None, "60.0"]),
     ]
-    assert found.references == {}
+    assert found.before == found.after == {}
 
 
 def test_lines_and_bands_go_through_accuracies_and_intervals():
@@ -69,9 +69,11 @@ def test_lines_and_bands_go_through_accuracies_and_intervals():
     edge = [back(chart.frame, *point)[1] for point in points(act.band)]
     intervals = [NET.rows[tap].case["ci95"] for tap in NET.rows if tap.site == "act"]
     assert edge == pytest.approx([high for _, high in intervals] + [low for low, _ in intervals[::-1]], abs=0.002)
-    final, y = chart.reference
-    assert final == "70.0"
-    assert back(chart.frame, 0, y)[1] == pytest.approx(0.7, abs=0.002)
+    assert [(level.name, level.score) for level in chart.levels] == [("output", "69.0%"), ("final", "70.0%")]
+    for level, expected in zip(chart.levels, (0.69, 0.7), strict=True):
+        assert back(chart.frame, 0, level.y)[1] == pytest.approx(expected, abs=0.002)
+    output, final = (level.text_y for level in chart.levels)
+    assert output - final >= 12  # their names do not overlap
     for tick in chart.y_ticks:
         assert back(chart.frame, 0, tick.at)[1] == pytest.approx(float(tick.label) / 100, abs=0.002)
 
@@ -123,12 +125,12 @@ def test_gains_are_drawn_against_measured_shift_and_else_against_its_class():
     measured, nominal = plots(CONTENTS)
     assert (measured.model, measured.axis) == ("net", "KID to pretraining")
     assert (nominal.model, nominal.axis) == ("net_tuned", "shift, as the catalog says")
-    expected = [(0.012, 11.5), (0.31, 14.7)]
+    expected = [(0.012, 12.5), (0.31, 15.2)]
     for point, (distance, gain) in zip(measured.points, expected, strict=True):
         assert back(measured.frame, point.x, point.y) == pytest.approx((distance, gain), abs=0.06)
         assert back(measured.frame, point.error[1], 0)[0] == pytest.approx(distance + 0.004, abs=0.002)
         assert point.gain == f"{gain:+.1f}"
-    assert [point.control for point in measured.points] == ["+3.8", "+4.9"]
+    assert [point.control for point in measured.points] == ["+4.1", "+5.0"]
     (tuned,) = nominal.points
     assert tuned.why == "no reference set for net_tuned"
     assert [tick.label for tick in nominal.x_ticks] == ["none", "shifted", "strong"]
@@ -136,7 +138,7 @@ def test_gains_are_drawn_against_measured_shift_and_else_against_its_class():
 
 
 def test_datasets_of_one_class_stand_side_by_side():
-    record = stored({("net", name): {"L01-act": right(700), "final": right(600)} for name in "abc"}).record
+    record = stored({("net", name): {"L01-act": right(700), "output": right(600)} for name in "abc"}).record
     for sweep, shift in zip(record["sweeps"], ("strong", "strong", ""), strict=True):
         sweep["shift"] = shift
     (plot,) = plots(RecordView(record, ""))
@@ -146,7 +148,7 @@ def test_datasets_of_one_class_stand_side_by_side():
     assert first < labels["strong"] < second < labels["unknown"] == unknown
 
 
-def test_without_final_there_is_no_gain_to_draw():
+def test_without_output_there_is_no_gain_to_draw():
     assert plots(RecordView(stored({("net", "d"): {"L01-act": right(600)}}).record, "")) == []
 
 

@@ -88,7 +88,7 @@ def test_the_overview_counts_verdicts_and_shows_what_moved_first():
         "▲ improved": "1",
         "≠ not comparable": "0",
         "+ new": "1",
-        "= same": "167",
+        "= same": "172",
         "✕ failed sweeps": "1",
         "? stale baselines": "1",
     }
@@ -128,7 +128,7 @@ def test_best_taps_are_the_chosen_ones():
         *(["hard", model] for model in ("net", "net_random")),
     ]
     low, high = next(case for case in RECORD["cases"] if case["id"] == "net-easy-L03-act")["ci95"]
-    assert rows[0][2:] == ["L03-act", "81.5", f"{100 * low:.1f}–{100 * high:.1f}", "+11.5"]
+    assert rows[0][2:] == ["L03-act", "81.5", f"{100 * low:.1f}–{100 * high:.1f}", "+12.5"]
 
 
 def test_the_leaderboard_is_ranked_and_its_script_has_every_case():
@@ -138,13 +138,13 @@ def test_the_leaderboard_is_ranked_and_its_script_has_every_case():
     for row, number in enumerate(found["sweep"]):
         sweep = found["sweeps"][number]
         layer, site = found["layer"][row], found["site"][row]
-        tap = "embed" if layer == 0 else "final" if site < 0 else f"L{layer:02d}-{found['sites'][site]}"
+        tap = found["places"][-1 - site] if site < 0 else f"L{layer:02d}-{found['sites'][site]}"
         case = cases.pop(f"{sweep['model']}-{sweep['dataset']}-{tap}")
         assert found["accuracy"][row] == round(1000 * case["accuracy"])
         assert [found["low"][row], found["high"][row]] == [round(1000 * end, 0) for end in case["ci95"]]
         assert found["verdicts"][found["verdict"][row]] == case["verdict"]
-        final = count(sweep["model"], sweep["dataset"], "final")
-        assert found["final"][row] == count(sweep["model"], sweep["dataset"], tap) - final
+        output = count(sweep["model"], sweep["dataset"], "output")
+        assert found["output"][row] == count(sweep["model"], sweep["dataset"], tap) - output
         assert found["nll"][row] == f"{case['metrics']['nll']['value']:.3g}"
         assert found["top5"][row] == round(1000 * case["metrics"]["top5"]["value"])
         matched = case["width_matched"]
@@ -163,7 +163,7 @@ def test_columns_without_a_value_are_left_out():
     plain = stored({("net", "d"): {"L01-act": right(700), "final": right(600)}}).record
     board = section("leaderboard", parse(html.render(plain))).one("table", id="board")
     titles = [each.text for each in board.find("th")]
-    assert titles == ["#", "dataset", "model", "tap", "acc %", "95% CI", "vs final", "vs rc2", "verdict"] + [
+    assert titles == ["#", "dataset", "model", "tap", "acc %", "95% CI", "vs output", "vs rc2", "verdict"] + [
         "width",
         "seconds",
     ]
@@ -193,19 +193,19 @@ def test_each_dataset_has_its_charts_and_each_sweep_its_map():
 
 def test_gains_stand_beside_their_shift():
     assert table("shift", "Gain by shift") == [
-        ["net", "1", "easy", "no shift", "0.012 ± 0.004", "L03-act", "+11.5", "+11.5", "+3.8"],
-        ["net", "2", "hard", "strongly shifted", "0.31 ± 0.004", "L03-act", "+14.7", "+14.7", "+4.9"],
-        ["net_tuned", "1", "easy", "no shift", "no reference set for net_tuned", "L03-act", "+11.5", "+11.5", ""],
+        ["net", "1", "easy", "no shift", "0.012 ± 0.004", "L03-act", "+12.5", "+12.5", "+4.1"],
+        ["net", "2", "hard", "strongly shifted", "0.31 ± 0.004", "L03-act", "+15.2", "+15.2", "+5.0"],
+        ["net_tuned", "1", "easy", "no shift", "no reference set for net_tuned", "L03-act", "+12.5", "+12.5", ""],
     ]
 
 
 def test_changes_are_summed_up_by_sweep():
     rows = table("changes", "Changes by sweep")
-    mean = 1000 * (0.549 - 0.6 + 0.4 - 0.398) / 34
+    mean = 1000 * (0.549 - 0.6 + 0.4 - 0.398) / 35
     assert rows[0] == [
-        *("easy", "net", "1", "", "", "", "33", f"{mean / 10:+.1f}", "-5.1 at L02-rc2", "+0.2 at L01-ln1")
+        *("easy", "net", "1", "", "", "", "34", f"{mean / 10:+.1f}", "-5.1 at L02-rc2", "+0.2 at L01-ln1")
     ]
-    assert rows[-1][:7] == ["easy", "net_tuned", "", "", "", "1", "33"]
+    assert rows[-1][:7] == ["easy", "net_tuned", "", "", "", "1", "34"]
     (near,) = table("changes", "The largest changes that are no verdict")
     assert near == ["easy", "net", "L01-ln1", "39.8", "40.0", "+0.2", "5", "7", "0.39", "= same"]
     assert section("changes").one("details", id="stale").find("code")[0].text == "net-easy-L05-act"
@@ -214,8 +214,8 @@ def test_changes_are_summed_up_by_sweep():
 def test_the_selection_is_told_with_its_ties():
     first = table("selection", "Selection")[0]
     assert first[:4] == ["easy", "net", "L03-act", "75.0"]
-    assert first[6:9] == ["+11.5", "L03-act (81.5%)", "+0.0"]
-    assert first[9] == "4: L03-fc2, …L03-fc2, L03-rc2, L04-act, final; of the others 28 worse, 1 better"
+    assert first[6:9] == ["+12.5", "L03-act (81.5%)", "+0.0"]
+    assert first[9] == "4: L03-fc2, …L03-fc2, L03-rc2, L04-act, final; of the others 29 worse, 1 better"
     record = full()
     for sweep in record["sweeps"]:
         del sweep["selection"]
@@ -226,9 +226,9 @@ def test_controls_say_what_is_left_of_a_gain():
     rows = table("controls", "Controls")
     assert [row[:2] for row in rows] == [["easy", "net"], ["easy", "net_tuned"], ["hard", "net"]]
     net, tuned, _ = rows
-    assert net[2:7] == ["L03-act", "81.5", "+11.5", "32", "27.1"]
-    assert net[8:12] == ["+3.8", "+54.4", "8", "79.0"]
-    assert net[13] == "+9.0"
+    assert net[2:7] == ["L03-act", "81.5", "+12.5", "32", "27.1"]
+    assert net[8:12] == ["+4.1", "+54.4", "8", "79.0"]
+    assert net[13] == "+10.0"
     assert tuned[6:10] == ["–", "", "", ""]  # a model without a control in the record
 
 

@@ -139,7 +139,7 @@ def below(text, dataset):
 def test_below_each_ranking_every_model_says_what_is_chosen_and_tied():
     text = show(full(), width=100)
     line = (
-        "L02-act chosen on held-out images: 90.0% (85.0-95.0); 1 of 5 other taps is tied with it, the earliest "
+        "L02-act chosen on held-out images: 90.0% (85.0-95.0); 1 of 6 other taps is tied with it, the earliest "
         "L01-act; best on test L01-act +1.0"
     )
     assert below(text, "easy") == f"net {line}"
@@ -175,7 +175,7 @@ def test_the_ranking_has_the_controls_of_its_dataset_only():
 def test_one_line_sums_up_the_controls():
     text = " ".join(show(full()).split())
     assert (
-        "Controls: net, 1 dataset: the chosen taps gain +15.0 points over final, +13.0 at equal width; the same taps "
+        "Controls: net, 1 dataset: the chosen taps gain +15.0 points over output, +13.0 at equal width; the same taps "
         "of the random control gain +18.0; nothing survives both controls."
     ) in text
     assert "Controls" not in show(record() | {"sweeps": [s | {"control_of": None} for s in record()["sweeps"]]})
@@ -209,7 +209,7 @@ def test_columns_make_room_and_it_is_said(level, width):
     assert "…" not in text
     assert all(line.split()[1] in ("net", "net_random") for line in lines if line.split()[2:3] == ["L01-act"])
     named = "No room for the columns" in text
-    assert named == (width < {"brief": 0, "normal": 80, "full": 110}[level])
+    assert named == (width < {"brief": 0, "normal": 81, "full": 110}[level])
     if level == "full" and width == 80:
         assert "(No room for the columns ECE %, NLL" in text
 

@@ -23,6 +23,9 @@
     verdict: (key, row) => report.verdicts[report.verdict[row]],
   };
 
+  // Where data meets a tap: those behind the blocks follow each other.
+  const placeOf = (layer, row) => (layer > sweepOf(row).depth ? 1e6 - report.site[row] : 10 * layer + report.site[row]);
+
   // What a column sorts by: a number, or null, which is last either way.
   function sortValues(column) {
     const { key, kind } = column;
@@ -32,7 +35,7 @@
       const place = new Map(words.map((word, index) => [word, index]));
       return report.sweep.map((_, row) => place.get(wordOf[key](row)));
     }
-    if (kind === "tap") return report.layer.map((layer, row) => (layer > sweepOf(row).depth ? 1e6 : 10 * layer + report.site[row]));
+    if (kind === "tap") return report.layer.map((layer, row) => placeOf(layer, row) + (report.pooling ? report.pooling[row] / 10 : 0));
     if (kind === "interval") return report.low;
     if (kind === "verdict") return report.verdict;
     if (kind === "number") return report[key].map((value) => (value === null ? null : Number(value)));
@@ -53,9 +56,8 @@
     const site = report.sites.indexOf(wanted.site), verdict = report.verdicts.indexOf(wanted.verdict);
     const sweeps = report.sweeps.map((each) => (!wanted.model || each.model === wanted.model) && (!wanted.dataset || each.dataset === wanted.dataset));
     const layerFits = (row) => {
-      if (wanted.layer === "embed") return report.layer[row] === 0;
-      if (wanted.layer === "final") return report.layer[row] > sweepOf(row).depth;
-      return report.site[row] >= 0 && report.layer[row] === Number(wanted.layer);
+      const place = report.places.indexOf(wanted.layer);
+      return place >= 0 ? report.site[row] === -1 - place : report.site[row] >= 0 && report.layer[row] === Number(wanted.layer);
     };
     found = order.filter((row) =>
       sweeps[report.sweep[row]] && (site < 0 || report.site[row] === site) && (verdict < 0 || report.verdict[row] === verdict) &&

@@ -1,6 +1,6 @@
 // Values of heat maps and charts, for the pointer, a finger and the keyboard.
 (() => {
-  const gain = (row) => (report.final[row] === null ? "" : `\n${changed(report.final[row], row)} over final`);
+  const gain = (row) => (report.output[row] === null ? "" : `\n${changed(report.output[row], row)} over output`);
   const baseline = (row) => {
     const before = report.baseline ? report.baseline[row] : null;
     return before === null ? "" : `\nbaseline ${scoreText(before, row)}, ${changed(report.change[row], row)}`;
@@ -11,7 +11,8 @@
   function about(cell) {
     const sweep = Number(cell.closest("table").dataset.sweep), layer = cell.parentElement.cells[0].textContent;
     const site = cell.closest("table").tHead.rows[0].cells[cell.cellIndex].textContent;
-    const row = rowOf(sweep, /^L/.test(layer) ? Number(layer.slice(1)) : layer, site);
+    // A row of the map is a layer, or a tap of its own: L06, output, L06-act.cls.
+    const row = rowOf(sweep, /^L\d+$/.test(layer) ? `${layer}-${site}` : layer);
     if (row === undefined) return null;
     return `${tapName(row)}: ${scoreText(report.accuracy[row], row)} [${interval(row)}]${gain(row)}${baseline(row)}\n${report.verdicts[report.verdict[row]]}`;
   }
@@ -62,7 +63,7 @@
       const { depth } = report.sweeps[each.dataset.sweep];
       const site = chart.dataset.site || each.dataset.name;
       for (let layer = 1; layer <= depth; layer += 1) {
-        if (rowOf(each.dataset.sweep, layer, site) === undefined) continue;
+        if (rowOf(each.dataset.sweep, blockTap(layer, site)) === undefined) continue;
         found.add(chart.dataset.kind === "layers" ? (layer - 1) / Math.max(depth - 1, 1) : layer / depth);
       }
     }
@@ -74,7 +75,7 @@
     for (const each of drawn(chart)) {
       const { depth, model } = report.sweeps[each.dataset.sweep];
       const layer = Math.max(1, Math.round(chart.dataset.kind === "layers" ? 1 + place * Math.max(depth - 1, 1) : place * depth));
-      const row = rowOf(each.dataset.sweep, layer, chart.dataset.site || each.dataset.name);
+      const row = rowOf(each.dataset.sweep, blockTap(layer, chart.dataset.site || each.dataset.name));
       if (row !== undefined) values.push({ row, layer, depth, name: chart.dataset.site ? model : each.dataset.name });
     }
     return values.sort((a, b) => report.accuracy[b.row] - report.accuracy[a.row]);

@@ -13,22 +13,20 @@ const scoreText = (tenths, row) => (scoreName(row) ? `${scoreName(row)} ${scored
 const interval = (row) => `${scored(report.low[row], row)}${report.low[row] < 0 ? " to " : "–"}${scored(report.high[row], row)}`;
 const OF_SCORE = new Set(["accuracy", "baseline", "held_out", "matched"]);
 
-// Rows by sweep, layer and site; a layer is a number, "embed" or "final".
-const rowOf = (() => {
-  const found = new Map();
-  report.sweep.forEach((sweep, row) => found.set(`${sweep} ${report.layer[row]} ${report.site[row]}`, row));
-  return (sweep, layer, site) => {
-    if (layer === "embed") return found.get(`${sweep} 0 -1`);
-    if (layer === "final") return found.get(`${sweep} ${report.sweeps[sweep].depth + 1} -1`);
-    return found.get(`${sweep} ${layer} ${report.sites.indexOf(site)}`);
-  };
-})();
-
+// The id of a row's tap, such as L06-act, output or L06-act.cls.
 function tapName(row) {
-  const layer = report.layer[row];
-  if (report.site[row] >= 0) return `L${String(layer).padStart(2, "0")}-${report.sites[report.site[row]]}`;
-  return layer === 0 ? "embed" : "final";
+  const site = report.site[row];
+  const place = site < 0 ? report.places[-1 - site] : blockTap(report.layer[row], report.sites[site]);
+  const pooling = report.pooling ? report.poolings[report.pooling[row]] : "";
+  return pooling ? `${place}.${pooling}` : place;
 }
+function blockTap(layer, site) { return `L${String(layer).padStart(2, "0")}-${site}`; }
+
+// Rows by sweep and tap.
+const rowOf = (() => {
+  const found = new Map(report.sweep.map((sweep, row) => [`${sweep} ${tapName(row)}`, row]));
+  return (sweep, tap) => found.get(`${sweep} ${tap}`);
+})();
 
 const tip = document.getElementById("tip");
 let tipOf = null, anchorOf = null;
