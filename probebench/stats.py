@@ -98,6 +98,24 @@ def paired_interval(lost: int, gained: int, n: int) -> tuple[float, float]:
     return max(-1.0, change - half), min(1.0, change + half)
 
 
+def paired_change(before: Scores, now: Scores) -> tuple[float, float]:
+    """The 95% interval of the change of a score on the same test examples.
+
+    Of examples that are right or wrong it is `paired_interval`. Over several draws of the training set, and of other
+    scores, it is the normal interval of the mean of the examples' changes, each averaged over draws: examples are
+    independent of each other, draws on one example are not.
+
+    Args:
+        before, now: as of `paired`
+    """
+    if before.dtype == now.dtype == np.bool_ and before.ndim == now.ndim == 1:
+        return paired_interval(*discordant(before, now), len(now))
+    was, is_now = (np.atleast_2d(scores).astype(np.float64).mean(axis=0) for scores in (before, now))
+    changes = is_now - was
+    change, half = float(changes.mean()), Z95 * float(changes.std(ddof=min(1, len(changes) - 1))) / sqrt(len(changes))
+    return change - half, change + half
+
+
 ENUMERATED = 14
 """Up to so many changes the sign-flip test counts all combinations of signs."""
 

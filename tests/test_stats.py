@@ -17,6 +17,7 @@ from probebench.stats import (
     mcnemar,
     mcnemar_two_sided,
     paired,
+    paired_change,
     paired_interval,
     sign_flip,
     unpaired,
@@ -154,3 +155,28 @@ def test_scores_are_compared_in_pairs():
     assert move.p_two_sided == 1.0
     draws = paired(np.stack([before, before]), np.stack([now, now]))
     assert (draws.lost, draws.n_test, draws.p_down) == (1, 8, 0.5)
+
+
+# Paired changes
+
+
+def test_the_change_of_right_and_wrong_has_the_interval_of_pairs():
+    before, now = np.arange(200) < 120, np.arange(200) % 3 > 0
+    lost, gained = np.count_nonzero(before & ~now), np.count_nonzero(~before & now)
+    assert paired_change(before, now) == paired_interval(lost, gained, 200)
+
+
+@pytest.mark.parametrize("kind", ["scores", "draws"])
+def test_the_change_of_scores_and_draws_has_the_interval_of_a_bootstrap_over_examples(kind):
+    rng = np.random.default_rng(0)
+    if kind == "scores":
+        before = rng.random(500).astype(np.float32)
+        now = (0.8 * before + 0.3 * rng.random(500)).astype(np.float32)
+    else:
+        skill = rng.random(500)
+        before, now = rng.random((5, 500)) < skill, rng.random((5, 500)) < skill + 0.05
+    changes = np.atleast_2d(now).mean(axis=0, dtype=float) - np.atleast_2d(before).mean(axis=0, dtype=float)
+    means = [changes[rng.integers(0, 500, 500)].mean() for _ in range(4000)]
+    low, high = paired_change(before, now)
+    assert (low + high) / 2 == pytest.approx(changes.mean())
+    assert (low, high) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.1 * (high - low))

@@ -15,6 +15,7 @@ from probebench.records.types import (
     NearDuplicatesRecord,
     NoDistanceRecord,
     PlanRecord,
+    PoolingRecord,
     SelectionRecord,
     SweepRecord,
     WidthMatchedRecord,
@@ -109,6 +110,7 @@ class _Optional(TypedDict, total=False):
     near_duplicates: NearDuplicatesRecord
     data_notes: list[str]
     same_as: dict[str, str]
+    poolings: list[PoolingRecord]
 
 
 def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> SweepRecord:

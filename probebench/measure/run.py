@@ -40,6 +40,7 @@ from probebench.measure.resume import ResumeStore
 from probebench.measure.shift import References, measure_shift
 from probebench.records import baselines, run_record
 from probebench.records.baselines import Baseline
+from probebench.records.poolings import compare_poolings
 from probebench.records.tap_selection import select_tap
 from probebench.records.types import HardwareRecord, Record, WithheldRecord
 from probebench.records.verdicts import Judgement, judge
@@ -290,6 +291,9 @@ class Run:
             if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
                 outcome.complaints[entry["id"]] = complaint
         outcome.record["selection"] = select_tap(outcome.cases, outcome.correct)
+        poolings = compare_poolings(outcome.cases, outcome.correct, result.model.depth, result.protocol.pooling)
+        if poolings:
+            outcome.record["poolings"] = poolings
         outcome.notes += result.notes
         reasons = [each.reason for each in measured.judgements.values() if each.verdict == "not comparable"]
         if reasons and self.options.update is None and not self.options.strict:  # --probe-strict fails each case

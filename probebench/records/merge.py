@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from probebench.errors import ProbebenchError, unknown
-from probebench.records.cases import SweepKey, group_by_sweep, key_of
+from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of
+from probebench.records.poolings import compare_poolings, pooling_of
 from probebench.records.run_record import throughput
 from probebench.records.tap_selection import select_tap
 from probebench.records.types import (
@@ -81,7 +82,8 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
     for key, own in group_by_sweep(cases.values()).items():
         # A selection that one run made from all of these cases holds even if their bits are not at hand.
         if "selection" not in sweeps[key] or len({came_from[case["id"]] for case in own}) > 1:
-            sweeps[key] = sweeps[key] | {"selection": select_tap(own, correct)}
+            earlier = [sweep for run in kept for sweep in run.record["sweeps"] if key_of(sweep) == key]
+            sweeps[key] = _of_several(sweeps[key], earlier, own, correct)
     newest = kept[-1].record
     hardware: HardwareRecord = newest["hardware"] | {
         "devices": sorted({name for run in kept for name in run.record["hardware"]["devices"]}),
@@ -108,6 +110,28 @@ def merge(runs: Sequence[Stored], protocol: str | None = None) -> tuple[Record, 
     merged.pop("correct", None)
     merged.pop("shard", None)
     return merged, correct
+
+
+def _of_several(
+    newest: SweepRecord, sweeps: Sequence[SweepRecord], cases: Sequence[CaseRecord], correct: Correct
+) -> SweepRecord:
+    """The record of a sweep with what is derived from its cases, which several runs measured.
+
+    Args:
+        sweeps: its records by all runs, from the oldest
+    """
+    merged = newest | {"selection": select_tap(cases, correct)}
+    merged.pop("poolings", None)
+    pooling = pooling_of(newest["protocol"], sweeps)
+    if pooling and (poolings := compare_poolings(cases, correct, newest["depth"], pooling)):
+        merged["poolings"] = poolings
+    same_as: dict[str, str] = {}
+    for sweep in sweeps:
+        same_as |= sweep.get("same_as", {})
+    there = {tap_of(case).id for case in cases}
+    if same_as := {tap: other for tap, other in same_as.items() if {tap, other} <= there}:
+        merged["same_as"] = same_as
+    return merged
 
 
 def missing_shards(records: Iterable[Record]) -> list[str]:

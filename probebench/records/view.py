@@ -10,10 +10,11 @@ from probebench.catalog.taps import FINAL, OUTPUT, Tap
 from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.records.cases import SweepKey, key_of, task_of
 from probebench.records.controls import Controls, controls
+from probebench.records.poolings import PoolingAnswer, pooling_answers, pooling_of
 from probebench.records.ranking import Row, best_taps, optimism, rank
 from probebench.records.tap_selection import Selections, select_tap, stored_selection
 from probebench.records.trends import ShiftTrend, shift_trends, unavailable_distances
-from probebench.records.types import CaseRecord, Record, SelectionRecord, SweepRecord, Verdict
+from probebench.records.types import CaseRecord, PoolingRecord, Record, SelectionRecord, SweepRecord, Verdict
 
 VERDICTS: tuple[Verdict, ...] = ("regressed", "improved", "not comparable", "new", "same")
 """All verdicts; those that need attention come first."""
@@ -103,6 +104,17 @@ class SweepView:
     def plain(self) -> dict[Tap, Row]:
         """The rows of taps with the pooling of the protocol, which curves and maps show."""
         return {tap: row for tap, row in self.rows.items() if not tap.pooling}
+
+    @cached_property
+    def poolings(self) -> list[PoolingRecord]:
+        """Accuracy by pooling and depth, see `probebench.records.poolings.compare_poolings`."""
+        ids = {tap.id for tap in self.rows}
+        return [each for each in self.record.get("poolings", ()) if each["tap"] in ids]
+
+    @property
+    def pooling(self) -> str:
+        """The pooling of the protocol; empty if it is not known."""
+        return pooling_of(self.record["protocol"], [self.record])
 
     def count(self, verdict: Verdict) -> int:
         return sum(row.case["verdict"] == verdict for row in self.rows.values())
@@ -209,6 +221,10 @@ class RecordView:
     @cached_property
     def shift_trends(self) -> list[ShiftTrend]:
         return shift_trends(self.record, self.ranking)
+
+    @cached_property
+    def pooling_answers(self) -> list[PoolingAnswer]:
+        return pooling_answers(self.record)
 
     @cached_property
     def unavailable_distances(self) -> dict[str, list[SweepKey]]:

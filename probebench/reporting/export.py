@@ -14,12 +14,14 @@ from probebench.reporting.sentences import (
     chosen_on,
     controls_line,
     missing_output_line,
+    pooling_title,
     selection_line,
     trend_title,
     trends_line,
     unavailable_lines,
 )
-from probebench.reporting.tables import best_per_site, trend_table
+from probebench.reporting.tables import best_per_site, pooling_details, pooling_sweeps, trend_table
+from probebench.reporting.variants import combination_lines, pooling_lines, same_as_lines
 
 _STYLES = {"md": "pipe", "tex": "latex_booktabs"}
 
@@ -66,6 +68,16 @@ def to_text(record: Record, kind: str) -> str:
         on = chosen_on(sweep.selection for sweep in view.sweeps if sweep.model == model and sweep.task is task)
         title = f"Best layer of each site, chosen on {on} images, {task.score} averaged over datasets: {model}"
         parts.append(f"{_title(title, kind)}\n\n{_drawn(*best_per_site(record, model, task), kind)}")
+    for (model, task), sweeps in pooling_sweeps(view).items():
+        header, body = pooling_details(sweeps)
+        align = ["left"] * 4 + ["right"] * (len(header) - 4)
+        parts.append(f"{_title(pooling_title(model, task), kind)}\n\n{_drawn(header, body, kind, align)}")
+    for title, lines in (
+        ("Best pooling by depth and shift", pooling_lines(view)),
+        ("Combinations", combination_lines(view)),
+        ("Equal taps", same_as_lines(view)),
+    ):
+        parts += [_lines(title, lines, kind)] if lines else []
     for trend in view.shift_trends:
         table = _drawn(*trend_table(trend), kind)
         parts.append(f"{_title(trend_title(trend), kind)}\n\n{table}\n\n{_plain(trends_line(trend), kind)}")

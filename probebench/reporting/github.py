@@ -17,6 +17,7 @@ from probebench.records.types import CaseRecord, FailureRecord, Record
 from probebench.records.view import MOVED, RecordView
 from probebench.reporting.columns import COLUMNS, has_metric_column
 from probebench.reporting.sentences import controls_line, missing_output_line, tally, trend_title, trends_line
+from probebench.reporting.variants import combination_lines, pooling_lines
 
 LIMIT = 1024 * 1024  # bytes of a step's summary; GitHub drops a larger one whole
 ROWS, FAILURES, LINES = 100, 20, 10  # shown of each table, of failures and of an annotation's complaints
@@ -92,6 +93,8 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
         parts.append(html.escape(line, quote=False))
     if lines := [controls_line(found) for found in view.controls]:
         parts += ["### Controls", _list(lines)]
+    if lines := [*pooling_lines(view), *combination_lines(view)]:
+        parts += ["### Poolings and combinations", _list(lines)]
     if lines := [f"{trend_title(trend)}: {trends_line(trend)}" for trend in view.shift_trends]:
         parts += ["### As shift grows", _list(lines)]
     if notes:

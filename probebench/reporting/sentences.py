@@ -109,6 +109,12 @@ def missing_output_line(view: RecordView) -> str:
     return f"No gain over output for {list_some(missing, most=2)}: the tap output was not measured there."
 
 
+def pooling_title(model: str, task: Task) -> str:
+    """The title of the tables `probebench.reporting.tables.pooling_table` and ``pooling_details``."""
+    kind = "" if task is CLASSIFICATION else f" ({task.score})"
+    return f"{model}: {'accuracy' if task is CLASSIFICATION else 'score'} by pooling and depth{kind}"
+
+
 _MEASURE = {"kid": "KID"}
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor, log10
 
 from probebench.catalog.taps import COMBINATIONS, EMBED, FINAL, OUTPUT, SITES
 from probebench.catalog.tasks import Task
 from probebench.records.cases import tap_of, task_of
 from probebench.records.controls import SHIFTS
+from probebench.records.poolings import PARTS
 from probebench.records.ranking import choose
 from probebench.records.trends import TREND_SITES, ShiftTrend
 from probebench.records.types import CaseRecord, Record
+from probebench.records.view import RecordView, SweepView
 
 
 def best_per_site(record: Record, model: str, task: Task) -> tuple[list[str], list[list[str]]]:
@@ -56,6 +59,60 @@ def best_per_site(record: Record, model: str, task: Task) -> tuple[list[str], li
         if any(cells):
             body.append([site, *cells])
     return header, body
+
+
+def pooling_sweeps(view: RecordView) -> dict[tuple[str, Task], list[SweepView]]:
+    """The sweeps that have several poolings, by model and task."""
+    found: dict[tuple[str, Task], list[SweepView]] = {}
+    for sweep in view.sweeps:
+        if sweep.poolings:
+            found.setdefault((sweep.model, sweep.task), []).append(sweep)
+    return found
+
+
+def pooling_table(sweeps: Sequence[SweepView]) -> tuple[list[str], list[list[str]]]:
+    """Accuracy by pooling and depth, a row for each dataset and pooling, with the gain over the protocol's pooling.
+
+    An asterisk marks a gain that is significant over all gains of its sweep.
+
+    Args:
+        sweeps: of one model and one task
+
+    Returns:
+        header and rows
+    """
+    body = []
+    for sweep in sweeps:
+        cells = {(each["pooling"], each["part"]): each for each in sweep.poolings}
+        for pooling in dict.fromkeys(pooling for pooling, _ in cells):
+            row = []
+            for part in PARTS:
+                each = cells.get((pooling, part))
+                text = "" if each is None else sweep.task.number(each["accuracy"])
+                if each is not None and each["gain"] is not None:
+                    text += f" {sweep.task.change(each['gain'])}{'*' if each['differs'] else ''}"
+                row.append(text)
+            body.append([sweep.dataset, pooling, *row])
+    return ["dataset", "pooling", *PARTS], body
+
+
+def pooling_details(sweeps: Sequence[SweepView]) -> tuple[list[str], list[list[str]]]:
+    """The same, a row for each part, with the chosen tap, the interval of the gain and its p-value.
+
+    Returns:
+        header and rows
+    """
+    body = []
+    for sweep in sweeps:
+        for each in sweep.poolings:
+            task, ci95, p_value = sweep.task, each["ci95"], each["p_value"]
+            ends = "" if ci95 is None else " to ".join(map(task.change, ci95))
+            p_text = "" if p_value is None else f"{p_value:.2g}"
+            verdict = "" if each["differs"] is None else "yes" if each["differs"] else "no"
+            score = [task.number(each["accuracy"]), task.change(each["gain"]), ends, p_text, verdict]
+            body.append([sweep.dataset, each["part"], each["pooling"], each["tap"], *score])
+    header = ["dataset", "depth", "pooling", "tap", sweeps[0].task.heading, f"vs {sweeps[0].pooling}", "95% CI", "p"]
+    return [*header, "differs"], body
 
 
 def trend_table(trend: ShiftTrend) -> tuple[list[str], list[list[str]]]:

@@ -73,6 +73,47 @@ def test_a_wide_tap_without_the_control_has_no_gain_at_equal_width():
     assert rows(some)["net", "L01-act"].gain_equal_width is None
 
 
+def test_an_output_that_the_network_projects_to_less_than_the_stream_counts_with_its_own_accuracy():
+    some = record()
+    for entry in some["cases"]:
+        if entry["site"] == "output":
+            entry["width"] = 5
+    some["cases"] += [case("net", "a", 2, "rc2", 0.85)]
+    found = rows(some)
+    assert found["net", "L01-act"].gain_equal_width == pytest.approx(0.07)
+    assert found["net", "L02-rc2"].gain_equal_width == pytest.approx(0.05)  # 8 features, as the stream has
+
+
+def test_an_output_that_is_wider_than_the_stream_counts_at_equal_width():
+    some = record()
+    for entry in some["cases"]:
+        if (entry["model"], entry["site"]) == ("net", "output"):
+            entry |= {"width": 16, "width_matched": {"width": 8, "accuracy": 0.78, "ci95": [0, 1]}}
+    act = rows(some)["net", "L01-act"]
+    assert (act.gain_output, act.gain_equal_width) == (pytest.approx(0.1), pytest.approx(0.09))
+
+
+def test_without_any_probe_at_equal_width_the_stream_is_as_wide_as_its_own_taps():
+    some = {"sweeps": [sweep("net", "a")], "cases": [case("net", "a", "output", "output", 0.8, width=5)]}
+    for layer, site, accuracy in ((1, "ln1", 0.85), (1, "act", 0.9), (1, "rc2", 0.7)):
+        some["cases"].append(case("net", "a", layer, site, accuracy))
+    found = rows(some)
+    assert found["net", "L01-ln1"].gain_equal_width == pytest.approx(0.05)
+    assert found["net", "L01-act"].gain_equal_width is None
+
+
+def test_a_tap_with_a_pooling_of_its_own_is_compared_with_the_same_tap_of_the_control():
+    some = record()
+    some["cases"] += [
+        case("net", "a", 1, "act", 0.95, 0.92, pooling="cls"),
+        case("net_random", "a", 1, "act", 0.6, 0.56, pooling="cls"),
+    ]
+    found = rows(some)
+    assert found["net", "L01-act.cls"].gain_equal_width == pytest.approx(0.12)
+    assert found["net", "L01-act.cls"].gain_random == pytest.approx(0.1)
+    assert found["net", "L01-act"].gain_random == pytest.approx(0.04)
+
+
 def test_a_control_that_loses_takes_nothing_off():
     act = rows(record(random=(0.4, 0.5)))["net", "L01-act"]
     assert act.gain_random == pytest.approx(-0.1)

@@ -93,6 +93,18 @@ def test_reference_taps_have_a_depth():
     assert [(d.tap.id, d.depth) for d in found.datasets] == [("output", 1.0), ("L03-act", 0.75), ("embed", 0.0)]
 
 
+def test_other_poolings_and_combinations_can_be_chosen_and_leave_the_sites_alone():
+    some = record()
+    for name, more in (
+        ("near", {"layer": 1, "site": "act", "pooling": "cls"}),
+        ("far", {"layer": "pair", "site": "pair", "combination": {"members": ["L03-act", "L01-ln2.cls"]}}),
+    ):
+        some["cases"].append({"model": "net", "dataset": name, "accuracy": 0.95, "held_out_accuracy": 0.99} | more)
+    (found,) = of(some)
+    assert [(d.tap.id, d.depth) for d in found.datasets] == [("L01-act.cls", 0.25), ("L03-act", 0.75), ("pair", 0.75)]
+    assert [d.accuracy["act"] for d in found.datasets] == pytest.approx([0.7, 0.65, 0.6])
+
+
 @pytest.mark.parametrize(
     "some",
     [

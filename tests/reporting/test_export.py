@@ -5,7 +5,10 @@ import io
 
 import pytest
 
+from probebench.records.view import RecordView
 from probebench.reporting.export import to_text
+from probebench.reporting.variants import combination_lines, pooling_lines, same_as_lines
+from tests.records.pools import pooled
 from tests.reporting.boards import full, record
 
 
@@ -104,3 +107,29 @@ def test_what_is_chosen_controls_and_shift_follow_the_tables():
         inside |= line.startswith(r"\begin")
         assert inside or line.startswith("%") or not line, line
         inside &= not line.startswith(r"\end")
+
+
+def test_poolings_combinations_and_equal_taps_follow_the_tables():
+    some = pooled().record
+    md, tex = to_text(some, "md"), to_text(some, "tex")
+    assert "**net: accuracy by pooling and depth**" in md
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in md.splitlines()]
+    assert ["dataset", "depth", "pooling", "tap", "acc %", "vs mean", "95% CI", "p", "differs"] in cells
+    assert ["far", "middle", "cls", "L04-act.cls", "56.7", "+0.3", "-1.0 to +1.6", "0.76", "no"] in cells
+    view = RecordView(some)
+    for line in (*pooling_lines(view), *combination_lines(view), *same_as_lines(view)):
+        assert f"- {line}" in md
+        assert f"% {line}" in tex
+    row = next(row for row in rows(some) if (row["dataset"], row["pooling"], row["layer"]) == ("far", "cls", "6"))
+    assert row["site"] == "act"
+    assert rows(record())[0]["pooling"] == ""
+    assert "pooling" not in to_text(record(), "md")
+
+
+def test_a_record_without_output_says_why_there_are_no_gains():
+    some = record()
+    some["cases"] = [case for case in some["cases"] if case["site"] != "output"]
+    line = "No gain over output for net on easy, net on hard and 1 more: the tap output was not measured there."
+    assert line in to_text(some, "md").splitlines()
+    assert f"% {line}" in to_text(some, "tex").splitlines()
+    assert {row["vs_output"] for row in rows(some)} == {""}

@@ -4,6 +4,7 @@ import pytest
 
 from probebench.errors import Note
 from probebench.reporting.github import LIMIT, ROWS, annotation, append, command, report, summary
+from tests.records.pools import pooled
 from tests.records.samples import right, stored
 from tests.reporting.boards import full
 
@@ -161,3 +162,12 @@ def test_a_summary_that_cannot_be_written_is_a_warning(tmp_path):
     assert lines[0].startswith("WARNING: cannot write the step summary (Is a directory)")
     assert lines[1].startswith("::notice")
     assert len(report(record(), [], [Note("error", "disk full")], {})) == 1
+
+
+def test_poolings_and_combinations_are_summed_up():
+    some = pooled().record
+    text = summary(some, [], [])
+    assert "### Poolings and combinations\n\n- net without shift (2 datasets): " in text
+    assert "- net on far: the pair L05-act + L06-rc2.cls is not distinguishable from L06-rc2.cls alone" in text
+    some["cases"] = [case for case in some["cases"] if case["site"] != "output"]
+    assert "No gain over output for net on clean, net on more and 1 more: " in summary(some, [], [])

@@ -13,6 +13,7 @@ from probebench.reporting.figures.choice import bases, by_shift, distance, famil
 from probebench.reporting.figures.depth import by_depth
 from probebench.reporting.figures.names import distinct
 from probebench.reporting.figures.options import FigureOptions
+from probebench.reporting.figures.poolings import by_pooling, has_poolings
 from probebench.reporting.figures.sites import by_site
 from probebench.reporting.figures.style import paper, to_bytes
 from probebench.reporting.figures.table import table, to_latex, to_markdown
@@ -73,6 +74,13 @@ def figures(contents: RecordView, wanted: FigureOptions) -> tuple[dict[str, Figu
                 notes.append(f"no {name}: fewer than two layers were measured")
             else:
                 found[name] = figure
+            if has_poolings(sweep):
+                name = f"poolings-{model}-{sweep.dataset}"
+                figure = by_pooling(sweep)
+                if figure is None:
+                    notes.append(f"no {name}: fewer than two layers were measured")
+                else:
+                    found[name] = figure
         for task in dict.fromkeys(sweep.task for sweep in sweeps):
             own = [sweep for sweep in sweeps if sweep.task is task]
             name = f"best-{model}" if task is CLASSIFICATION else f"best-{model}-{task.name}"

@@ -93,7 +93,7 @@ def sites_by_depth(sweep: SweepView) -> Chart | None:
         return None
     low, high = _range([sweep])
     last = max(sweep.depth, 2)
-    frame = Frame(560, 330, 40, 514, 12, 286, 1, last, low, high)
+    frame = Frame(560, 330, 40, 508, 12, 286, 1, last, low, high)
     series = [
         Series(site, OF_SITE[site], False, sweep.number, *_paths(sweep, site, frame, by_layer=True))
         for site in SITES

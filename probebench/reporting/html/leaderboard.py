@@ -127,31 +127,30 @@ def data(contents: RecordView, shown: list[BoardColumn]) -> dict[str, Any]:
     rows = _rows(contents)
     verdicts = list(contents.counts)
     poolings = ["", *POOLINGS]
-    pooled = {"poolings": poolings, "pooling": [poolings.index(row.tap.pooling) for _, row in rows]}
-    return (
-        {
-            "sites": list(SITES),
-            "places": list(PLACES),
-            "verdicts": verdicts,
-            "sweeps": [
-                {"model": sweep.model, "dataset": sweep.dataset, "depth": sweep.depth}
-                | ({} if sweep.task.percent else {"score": sweep.task.score})
-                for sweep in contents.sweeps
-            ],
-            "sweep": [sweep.number for sweep, _ in rows],
-            "layer": [_layer(row, sweep) for sweep, row in rows],
-            "site": [_site(row.tap.site) for _, row in rows],
-            "low": [tenths(row.case["ci95"][0]) for _, row in rows],
-            "high": [tenths(row.case["ci95"][1]) for _, row in rows],
-            "verdict": [verdicts.index(row.case["verdict"]) for _, row in rows],
-        }
-        | {
-            each.column.key: [_DATA[each.column.kind](each.column.value(row, sweep)) for sweep, row in rows]
-            for each in shown
-            if each.column.kind in _DATA
-        }
-        | (pooled if any(pooled["pooling"]) else {})
-    )
+    of_rows = [poolings.index(row.tap.pooling) for _, row in rows]
+    found = {
+        "sites": list(SITES),
+        "places": list(PLACES),
+        "verdicts": verdicts,
+        "sweeps": [
+            {"model": sweep.model, "dataset": sweep.dataset, "depth": sweep.depth}
+            | ({} if sweep.task.percent else {"score": sweep.task.score})
+            for sweep in contents.sweeps
+        ],
+        "sweep": [sweep.number for sweep, _ in rows],
+        "layer": [_layer(row, sweep) for sweep, row in rows],
+        "site": [_site(row.tap.site) for _, row in rows],
+        "low": [tenths(row.case["ci95"][0]) for _, row in rows],
+        "high": [tenths(row.case["ci95"][1]) for _, row in rows],
+        "verdict": [verdicts.index(row.case["verdict"]) for _, row in rows],
+    }
+    if any(of_rows):
+        found |= {"poolings": poolings, "pooling": of_rows}
+    return found | {
+        each.column.key: [_DATA[each.column.kind](each.column.value(row, sweep)) for sweep, row in rows]
+        for each in shown
+        if each.column.kind in _DATA
+    }
 
 
 def places(contents: RecordView) -> list[str]:

@@ -24,7 +24,9 @@ from probebench.reporting.html import (
     shift_gain,
 )
 from probebench.reporting.html.numbers import DASH
-from probebench.reporting.sentences import SHIFT_WORDS, missing_output_line
+from probebench.reporting.sentences import SHIFT_WORDS, missing_output_line, pooling_title
+from probebench.reporting.tables import pooling_details, pooling_sweeps
+from probebench.reporting.variants import combination_lines, pooling_lines, same_as_lines
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -61,6 +63,12 @@ def page(record: Record, name: str) -> str:
             page_size=leaderboard.PAGE,
             data=leaderboard.data(contents, columns),
             choices=selection.choices(contents),
+            pooling_tables=[
+                (pooling_title(*key), *pooling_details(sweeps)) for key, sweeps in pooling_sweeps(contents).items()
+            ],
+            pooling_lines=pooling_lines(contents),
+            combination_lines=combination_lines(contents),
+            same_as_lines=same_as_lines(contents),
             optimism=selection.mean_optimism(contents),
             plots=shift_gain.plots(contents),
             controls=controls.controls(contents),

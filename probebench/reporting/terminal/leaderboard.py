@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -11,21 +13,23 @@ from probebench.catalog.tasks import Task
 from probebench.records.cases import change_of, tap_of
 from probebench.records.trends import ShiftTrend
 from probebench.records.types import Record
-from probebench.records.view import MOVED, RecordView
+from probebench.records.view import MOVED, RecordView, SweepView
 from probebench.reporting.sentences import (
     chosen_on,
     controls_line,
     missing_output_line,
     optimism_line,
+    pooling_title,
     tally,
     trend_title,
     trends_line,
     unavailable_lines,
 )
-from probebench.reporting.tables import best_per_site, trend_table
+from probebench.reporting.tables import best_per_site, pooling_details, pooling_sweeps, pooling_table, trend_table
 from probebench.reporting.terminal.console import add_title, render_text, table, verdict_text
 from probebench.reporting.terminal.heat_map import heat_maps
 from probebench.reporting.terminal.ranking import best_table, ranking_table
+from probebench.reporting.variants import combination_lines, pooling_lines, same_as_lines
 
 
 def render(record: Record, *, level: str, width: int | None, color: bool, ascii_only: bool) -> str:
@@ -33,8 +37,8 @@ def render(record: Record, *, level: str, width: int | None, color: bool, ascii_
 
     Args:
         level: ``none``; ``brief`` (best tap of each model on each dataset, best tap per site); ``normal`` (the top of
-            each ranking, the chosen tap and the taps tied with it, what wins as shift grows, and heat maps if there
-            is colour); ``full`` (every case and metric)
+            each ranking, the chosen tap and the taps tied with it, accuracy by pooling, what wins as shift grows, and
+            heat maps if there is colour); ``full`` (every case and metric)
         width: of the terminal in characters, None for as wide as the tables are
         color: whether to write colours
         ascii_only: whether to draw with ASCII characters only
@@ -63,6 +67,12 @@ def render(record: Record, *, level: str, width: int | None, color: bool, ascii_
         tasks = dict.fromkeys(sweep.task for sweep in view.sweeps if sweep.model == model)
         parts += [_site_table(view, model, task, ascii_only) for task in tasks]
     if level != "brief":
+        for (model, task), sweeps in pooling_sweeps(view).items():
+            if level == "full" or not sweeps[0].control_of:
+                parts.append(_pooling_table(model, task, sweeps, level == "full", ascii_only))
+        parts += [Text(f"Pooling: {line}") for line in pooling_lines(view)]
+        parts += [Text(f"Combined: {line}") for line in combination_lines(view)]
+        parts += map(Text, same_as_lines(view))
         parts += [_trend_table(trend, ascii_only) for trend in view.shift_trends]
         parts += map(Text, unavailable_lines(view.unavailable_distances))
     parts += [Text(f"Controls: {controls_line(found)}") for found in view.controls]
@@ -112,6 +122,14 @@ def _trend_table(trend: ShiftTrend, ascii_only: bool) -> RenderableType:
                 text.stylize("bold")
         drawn.append(texts)
     return add_title(trend_title(trend), Group(table(header, drawn, ascii_only), Text(trends_line(trend) + "\n")))
+
+
+def _pooling_table(model: str, task: Task, sweeps: Sequence[SweepView], full: bool, ascii_only: bool) -> RenderableType:
+    header, body = (pooling_details if full else pooling_table)(sweeps)
+    about = "" if full else f"; gains over {sweeps[0].pooling}, * significant"
+    on = chosen_on(sweep.selection for sweep in sweeps)
+    title = f"{pooling_title(model, task)}, taps chosen on {on} images{about}"
+    return add_title(title, table(header, body, ascii_only))
 
 
 def _moved(view: RecordView, ascii_only: bool) -> RenderableType | None:

@@ -12,6 +12,7 @@ from probebench.reporting.figures.drawing import draw, figures
 from probebench.reporting.figures.options import FigureOptions
 from probebench.reporting.figures.style import WIDTH, look, paper, wrapped
 from probebench.reporting.palette import COLOURS, DASHES, SHAPES
+from tests.records.pools import pooled
 from tests.records.samples import right, stored
 from tests.reporting.html.records import DEPTH, count, full
 
@@ -210,3 +211,29 @@ def test_long_names_are_broken_into_lines():
     assert wrapped("a b", 18) == "a b"
     assert wrapped("x" * 25, 10) == "\n".join(["x" * 10, "x" * 10, "x" * 5])
     assert all(len(line) <= 12 for line in wrapped("timm:vit_base_patch14_reg4_dinov2.lvd142m", 12).split("\n"))
+
+
+def test_each_pooling_has_a_curve_of_the_best_site_of_each_layer():
+    record = pooled(["far"]).record
+    found, notes = drawn(record)
+    assert set(found) == {"depth-far", "sites-net-far", "poolings-net-far", "best-net"}
+    assert not [note for note in notes if "poolings" in note]
+    figure = found["poolings-net-far"]
+    assert set(legend(figure)) == {"mean", "cls", "final", "output"}
+    cases_of = {case["id"].removeprefix("net-far-"): case for case in record["cases"]}
+    for label, own in (("mean", ""), ("cls", ".cls")):
+        line = lines(figure)[label]
+        best = [cases_of[f"L0{layer}-act{own}"] for layer in range(1, 7)]
+        assert line.get_ydata() == pytest.approx([100 * case["accuracy"] for case in best])
+        for layer, case in enumerate(best, start=1):
+            assert bands(figure)[line.get_color()][layer] == pytest.approx([100 * end for end in case["ci95"]])
+    # The other figures show the pooling of the protocol.
+    assert list(lines(found["depth-far"])["pretrained"].get_ydata()) == list(lines(figure)["mean"].get_ydata())
+
+
+def test_a_single_layer_of_several_poolings_is_no_figure():
+    record = pooled(["far"]).record
+    record["cases"] = [case for case in record["cases"] if case["layer"] in (6, "output")]
+    found, notes = drawn(record)
+    assert "poolings-net-far" not in found
+    assert "no poolings-net-far: fewer than two layers were measured" in notes

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from probebench.reporting import html
+from tests.records.pools import pooled
 from tests.reporting.html.dom import parse
 from tests.reporting.html.records import full, large
 from tests.reporting.html.test_page import HOSTILE, hostile
@@ -91,6 +92,26 @@ def test_filters_leave_what_they_say(page, name, value, key, expected, count):
     page.fill(name, value)
     assert set(page.column(key)) == expected
     assert page.one(".found").text == f"{count} of 175 cases"
+
+
+def test_taps_of_other_poolings_and_combinations_are_filtered_sorted_and_told(show):
+    page = show(pooled(["clean"]).record)
+    page.fill("text", ".cls")
+    inner = {f"L0{layer}-{site}.cls" for layer in range(1, 7) for site in ("act", "rc2")}
+    assert set(page.column("tap")) == inner | {"final.cls"}
+    page.fill("text", "")
+    options = page.texts(".filters [name=layer] option")
+    assert options == ["all", "L01", "L02", "L03", "L04", "L05", "L06", "final", "output", "pair"]
+    page.fill("layer", "pair")
+    assert page.column("tap") == ["pair"]
+    page.fill("layer", "2")
+    page.click(sort_button(page, "tap"))
+    assert page.column("tap") == ["L02-act", "L02-act.cls", "L02-rc2", "L02-rc2.cls"]
+    cell = page.run("return document.querySelector('#sweep-0 .map td.chosen')")
+    page.point_at(cell)
+    assert page.tip().startswith("pair: 75.0% [")
+    page.point_at(page.run("return document.querySelector('#sweep-0 .map').rows[1].cells[1]"))
+    assert page.tip().startswith("L01-act: 44.4% [")
 
 
 def test_filters_work_together_and_are_reset(page):

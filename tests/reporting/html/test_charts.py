@@ -12,6 +12,7 @@ from probebench.reporting.html import render
 from probebench.reporting.html.curves import compare_models, sites_by_depth
 from probebench.reporting.html.shift_gain import plots
 from probebench.reporting.palette import COLOURS, DASHES
+from tests.records.pools import pooled
 from tests.records.samples import N, right, stored
 from tests.reporting.html.records import count, full
 
@@ -160,3 +161,28 @@ def test_every_mark_has_a_colour_on_white_in_the_dark_and_on_paper():
     for mark, dashes in enumerate(DASHES):
         assert (f".k{mark}.by-site .line {{ stroke-dasharray: " in style) == bool(dashes)
     assert ".k1.by-site .line { stroke-dasharray: 8 3 2 3; }" in style
+
+
+def test_maps_and_curves_show_the_pooling_of_the_protocol_and_the_chosen_tap_whatever_it_is():
+    (sweep,) = RecordView(pooled(["clean"]).record, "").sweeps
+    found = maps.heat_map(sweep)
+    assert [layer for layer, _ in found.layers] == [1, 2, 3, 4, 5, 6]
+    assert [cell.text for _, cells in found.layers for cell in cells] == [
+        f"{(400 + 40 * layer + more) / 10:.1f}" for layer in range(1, 7) for more in (4, 0)
+    ]
+    assert {name: (each.text, each.chosen) for name, each in found.after.items()} == {
+        "final": ("63.0", False),
+        "output": ("69.0", False),
+        "pair": ("75.0", True),
+    }
+    chart = sites_by_depth(sweep)
+    assert [each.name for each in chart.series] == ["act", "rc2"]
+    lowest = min(row.case["ci95"][0] for tap, row in sweep.rows.items() if not tap.pooling)
+    assert chart.frame.y_low > lowest - 0.05
+    record = pooled(["clean"]).record
+    for case in record["cases"]:
+        if case["id"] == "net-clean-L02-act.cls":
+            case["held_out_accuracy"] = 1.0
+    del record["sweeps"][0]["selection"]
+    found = maps.heat_map(RecordView(record, "").sweeps[0])
+    assert [name for name, each in found.after.items() if each.chosen] == ["L02-act.cls"]

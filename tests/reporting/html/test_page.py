@@ -10,7 +10,10 @@ import re
 import pytest
 
 from probebench.records.merge import merge
+from probebench.records.view import RecordView
 from probebench.reporting import html
+from probebench.reporting.variants import combination_lines, pooling_lines, same_as_lines
+from tests.records.pools import pooled
 from tests.records.samples import right, stored
 from tests.reporting.html.dom import parse
 from tests.reporting.html.records import count, full
@@ -336,3 +339,38 @@ def test_texts_of_the_record_are_texts_on_the_page():
     assert plain in section("overview", tree).one("details", "failure").text
     for name in ("leaderboard", "depth", "shift", "changes", "selection", "controls", "provenance"):
         assert plain in section(name, tree).text, name
+
+
+def test_poolings_combinations_and_equal_taps_are_below_the_selection():
+    record = pooled().record
+    tree = parse(html.render(record))
+    rows = table("selection", "net: accuracy by pooling and depth", tree)
+    assert ["far", "late", "cls", "L06-act.cls", "73.4", "+9.0", "+6.8 to +11.2"] in [row[:7] for row in rows]
+    view = RecordView(record)
+    told = [each.text for each in section("selection", tree).find("li")]
+    assert told == [*pooling_lines(view), *combination_lines(view), *same_as_lines(view)]
+    headings = [each.text for each in section("selection", tree).find("h3")]
+    assert headings[1:] == ["Best pooling by depth and shift", "Combinations", "Equal taps"]
+    assert not section("selection").find("h3")
+
+
+def test_the_script_knows_poolings_and_combinations_by_name():
+    record = pooled(["clean"]).record
+    found = data(html.render(record))
+    names = set()
+    for row, layer in enumerate(found["layer"]):
+        site = found["site"][row]
+        place = found["places"][-1 - site] if site < 0 else f"L{layer:02d}-{found['sites'][site]}"
+        pooling = found["poolings"][found["pooling"][row]]
+        names.add(f"net-clean-{place}{pooling and f'.{pooling}'}")
+    assert names == {case["id"] for case in record["cases"]}
+    assert "pooling" not in data(PAGE)
+
+
+def test_a_record_without_output_says_why_there_are_no_gains():
+    record = full()
+    record["cases"] = [case for case in record["cases"] if case["site"] != "output"]
+    tree = parse(html.render(record))
+    assert "No gain over output for net on easy, net on hard and 3 more" in section("leaderboard", tree).text
+    assert "No gain over output" not in section("leaderboard").text
+    assert "Needs the tap output beside others" in section("shift", tree).text

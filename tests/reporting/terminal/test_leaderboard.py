@@ -4,7 +4,10 @@ import re
 
 import pytest
 
+from probebench.records.view import RecordView
 from probebench.reporting.terminal.leaderboard import render
+from probebench.reporting.variants import combination_lines, pooling_lines
+from tests.records.pools import pooled
 from tests.reporting.boards import full, record
 
 
@@ -246,3 +249,42 @@ def test_a_distance_that_is_not_there_says_why():
     assert "No distance for net on easy, net on more: no images" in text
     assert "what wins" not in text
     assert "No distance" not in show(full())
+
+
+# Poolings, combinations and what was not measured
+
+
+def test_accuracy_by_pooling_and_depth_is_a_table_with_its_answer():
+    some = pooled().record
+    text = show(some, width=120)
+    table = text[text.index("net: accuracy by pooling and depth, taps chosen on held-out images; gains over mean") :]
+    rows = [line.split() for line in table.splitlines()]
+    assert ["clean", "mean", "48.4", "56.4", "64.4", "63.0"] in rows
+    assert ["far", "cls", "42.4", "-6.0*", "56.7", "+0.3", "73.4", "+9.0*", "69.0", "+6.0*"] in rows
+    words = " ".join(text.split())
+    for line in (*pooling_lines(RecordView(some)), *combination_lines(RecordView(some))):
+        assert line in words
+    assert "net: output equals final.cls up to rounding and was not fitted again." in words
+    full_level = show(some, level="full", width=120)
+    details = [line.split() for line in full_level.splitlines()]
+    late = ["far", "late", "cls", "L06-act.cls", "73.4", "+9.0", "+6.8", "to", "+11.2"]
+    assert late in [row[: len(late)] for row in details]
+    assert "by pooling" not in show(some, level="brief")
+    assert "by pooling" not in show()
+
+
+def test_taps_with_a_pooling_of_their_own_are_ranked_but_not_on_the_map():
+    some = pooled(["clean"]).record
+    text = show(some, color=True)
+    assert "L06-act.cls" in text
+    heat = re.sub(r"\x1b\[[\d;]*m", "", text.split("layer ", 1)[1])
+    last = next(line for line in heat.splitlines() if line.startswith("L06"))
+    assert last.split() == ["L06", "64", "64"]
+
+
+def test_a_record_without_output_says_why_there_are_no_gains():
+    some = record()
+    some["cases"] = [case for case in some["cases"] if (case["site"], case["dataset"]) != ("output", "hard")]
+    text = show(some)
+    assert "No gain over output for net on hard: the tap output was not measured there." in text
+    assert "No gain over output" not in show()
