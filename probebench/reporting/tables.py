@@ -111,8 +111,9 @@ def pooling_details(sweeps: Sequence[SweepView]) -> tuple[list[str], list[list[s
             verdict = "" if each["differs"] is None else "yes" if each["differs"] else "no"
             score = [task.number(each["accuracy"]), task.change(each["gain"]), ends, p_text, verdict]
             body.append([sweep.dataset, each["part"], each["pooling"], each["tap"], *score])
-    header = ["dataset", "depth", "pooling", "tap", sweeps[0].task.heading, f"vs {sweeps[0].pooling}", "95% CI", "p"]
-    return [*header, "differs"], body
+    plain = sweeps[0].pooling
+    gain = f"vs {plain}" if plain else "gain"
+    return ["dataset", "depth", "pooling", "tap", sweeps[0].task.heading, gain, "95% CI", "p", "differs"], body
 
 
 def trend_table(trend: ShiftTrend) -> tuple[list[str], list[list[str]]]:
