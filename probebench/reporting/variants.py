@@ -77,7 +77,7 @@ def _answer(answer: PoolingAnswer) -> str:
     texts = [_part(part, gains, answer) for part, gains in parts.items()]
     return (
         f"{answer.model} {_UNDER[answer.shift]} ({counted(answer.datasets, 'dataset')}{kind}): {'; '.join(texts)}. "
-        f"95% intervals; significance by Holm's procedure over {counted(answer.family, 'gain')} of the model."
+        f"95% intervals of one gain each; tests by Holm's procedure over {counted(answer.family, 'gain')} of the model."
     )
 
 

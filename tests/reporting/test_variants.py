@@ -15,7 +15,7 @@ def view(run=None):
 
 
 def test_which_pooling_is_better_where_is_said_with_its_interval_or_that_it_is_open():
-    about = "95% intervals; significance by Holm's procedure over 8 gains of the model."
+    about = "95% intervals of one gain each; tests by Holm's procedure over 8 gains of the model."
     early, late, final = (
         "early, mean is better than cls: +6.0 points (+4.1 to +7.9)",
         "late, cls is better than mean: +9.0 points (+6.8 to +11.2)",

@@ -126,7 +126,7 @@ def _trend_table(trend: ShiftTrend, ascii_only: bool) -> RenderableType:
 
 def _pooling_table(model: str, task: Task, sweeps: Sequence[SweepView], full: bool, ascii_only: bool) -> RenderableType:
     header, body = (pooling_details if full else pooling_table)(sweeps)
-    about = "" if full else f"; gains over {sweeps[0].pooling}, * significant"
+    about = "" if full else f"; gains over {sweeps[0].pooling}, * significant on its dataset"
     on = chosen_on(sweep.selection for sweep in sweeps)
     title = f"{pooling_title(model, task)}, taps chosen on {on} images{about}"
     return add_title(title, table(header, body, ascii_only))
