@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from probebench._format import counted, interval, percent, signed
-from probebench.catalog.taps import FINAL, REFERENCES, SITES, Tap
+from probebench.catalog.taps import OUTPUT, REFERENCES, SITES, Tap
 from probebench.cli.next_steps import next_steps
 from probebench.measure.result import SweepResult
 from probebench.probes.evaluate import TapResult
@@ -40,7 +40,7 @@ def render(result: SweepResult, *, width: int | None, color: bool, ascii_only: b
     """The result of the demo as the text to write to a terminal.
 
     Args:
-        result: of a sweep with taps at several sites, at ``rc2`` and at ``final`` among them
+        result: of a sweep with taps at several sites, at ``rc2`` and at ``output`` among them
         width, color, ascii_only: see `probebench.reporting.terminal.console.OutputStyle`
     """
     shift = SHIFT_WORDS[result.dataset.shift]
@@ -66,17 +66,16 @@ def sentences(result: SweepResult) -> list[str]:
 
 
 def _on_depth(result: SweepResult) -> str:
-    chosen, final = _choose(result, *SITES, *REFERENCES), result.taps[Tap(FINAL, FINAL)]
-    if chosen is final:
+    chosen, output = _choose(result, *SITES, *REFERENCES), result.taps[Tap(OUTPUT, OUTPUT)]
+    if chosen is output:
         return (
-            f"Depth: no earlier place beats final, the end of the network, which most code reads: {_score(final)} of "
-            "the test images are right. The place was chosen on held-out training images."
+            f"Depth: no place inside the network beats output, what the network returns: {_score(output)} of the test "
+            "images are right. The place was chosen on held-out training images."
         )
     where = f", in layer {chosen.tap.layer} of {result.model.depth}" if isinstance(chosen.tap.layer, int) else ""
     return (
         f"Depth: held-out training images choose {chosen.tap.id}{where}. There {_score(chosen)} of the test images "
-        f"are right, and {_score(final)} at final, the end of the network, which most code reads: "
-        f"{_compare(final, chosen)}."
+        f"are right, and {_score(output)} at output, what the network returns: {_compare(output, chosen)}."
     )
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from probebench.catalog.taps import POOLINGS
 from probebench.catalog.tasks import TASKS
 from probebench.cli.exit_codes import INTERRUPTED, OK
+from probebench.errors import UnknownName, unknown
 
 
 def add_commands(commands: Any) -> None:
@@ -18,9 +22,10 @@ def add_commands(commands: Any) -> None:
         "recommend",
         help="recommend a tap of a model for your images, with a trained probe",
         description="Probe every tap of a model on your own images under the protocol default@2, and recommend the one "
-        "that is best on held-out training images: its test score, its gain over the final features, the taps that are "
-        "statistically tied with it, and which of those are cheaper to compute. -o also writes the probe and a script "
-        "that classifies images with it. Weights that are not on this machine are downloaded.",
+        "that is best on held-out training images: its test score, its gain over what the network itself "
+        "returns, the taps that are statistically tied with it, and which of those are cheaper to compute. -o also "
+        "writes the probe and a script that classifies images with it. Weights that are not on this machine are "
+        "downloaded.",
     )
     command.set_defaults(run=_recommend)
     command.add_argument("--model", required=True, metavar="NAME", help="of the catalog, or timm:NAME, hf:NAME, ...")
@@ -40,7 +45,15 @@ def add_commands(commands: Any) -> None:
         type=_positive,
         metavar="N",
         help="screen all taps with a ridge probe on held-out training images, then fit the full probe to the N best "
-        "taps and final only (default: fit it to all taps)",
+        "taps, final and output only (default: fit it to all taps)",
+    )
+    command.add_argument(
+        "--pooling",
+        type=partial(_names, "pooling", POOLINGS),
+        default=(),
+        metavar="NAME,...",
+        help=f"how the tokens of an image become one vector: {', '.join(POOLINGS)}; each tap is probed with each that is "
+        "named (default: mean)",
     )
     command.add_argument(
         "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"
@@ -71,6 +84,15 @@ def add_commands(commands: Any) -> None:
     )
 
 
+def _names(kind: str, known: Sequence[str], text: str) -> tuple[str, ...]:
+    """Parse names that are separated by commas."""
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(str(unknown(kind, name, known)))
+    return names
+
+
 def _positive(text: str) -> int:
     try:
         value = int(text)
@@ -92,7 +114,6 @@ def _cosine(text: str) -> float:
 
 
 def _recommend(args: argparse.Namespace) -> int:
-    from probebench.errors import UnknownName
     from probebench.models import default_catalog
 
     try:
@@ -114,6 +135,7 @@ def _recommend(args: argparse.Namespace) -> int:
                 args.model,
                 args.data,
                 budget=args.budget,
+                poolings=args.pooling,
                 weights=args.weights,
                 task=args.task,
                 duplicates=args.duplicates,

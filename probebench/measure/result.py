@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from probebench._format import counted
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import Protocol
-from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.taps import FINAL, OUTPUT, Tap
 from probebench.catalog.tasks import TASKS, Task
 from probebench.datasets.duplicates import Duplicates
 from probebench.errors import Note
@@ -159,7 +159,8 @@ class SweepResult:
     def to_rows(self) -> list[dict[str, Any]]:
         """One dictionary a tap, of plain values, as `pandas.DataFrame` takes them.
 
-        Its keys: ``model``, ``dataset`` and ``protocol``, names; ``tap``, ``layer`` and ``site``; ``width``;
+        Its keys: ``model``, ``dataset`` and ``protocol``, names; ``tap``, ``layer`` and ``site``; ``pooling``, if it is
+        not the protocol's, else empty; ``width``;
         ``accuracy``, ``low`` and ``high``, top-1 on the test split, or the mean average precision or R2 if that is the
         score of the dataset's task, and its 95% interval; ``mean_per_class``;
         ``equal_width``, the accuracy at the width of the residual stream; ``held_out_accuracy``, ``C``, ``gap``,
@@ -173,6 +174,7 @@ class SweepResult:
                 "tap": tap.id,
                 "layer": tap.layer,
                 "site": tap.site,
+                "pooling": tap.pooling,
                 "width": found.width,
                 "accuracy": found.accuracy,
                 "low": found.ci95[0],
@@ -199,7 +201,7 @@ class SweepResult:
             on = "test" if best["held_out_accuracy"] is None else "held-out"
             task = TASKS[self.dataset.task]
             lines += [f"  {_format_row(best, task)}, the best on {on} images"]
-            lines += [f"  {_format_row(row, task)}" for row in rows if row["tap"] == FINAL != best["tap"]]
+            lines += [f"  {_format_row(row, task)}" for row in rows if row["tap"] in {FINAL, OUTPUT} - {best["tap"]}]
         return "\n".join(lines) + ">"
 
 

@@ -16,7 +16,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image, ImageOps
@@ -98,24 +98,67 @@ def digest(net: Any) -> str:
     return h.hexdigest()
 
 
-def reads(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Yield the modules that a recipe reads, each with ``input`` or ``output``."""
+class Read(NamedTuple):
+    """A place where tokens are read, and how they become one vector an image; see `read_of`."""
+
+    module: str
+    what: str  # input or output
+    pool: str  # mean, patch_mean or cls
+    prefix: int  # number of tokens in front of the patches, which patch_mean leaves out
+    norm: str  # module that is applied to the tokens before, if any
+
+
+def read_of(recipe: Recipe) -> Read:
+    """Return the place that a recipe reads itself."""
+    pool = recipe.get("pool", "mean"), recipe.get("prefix", 0)
+    return Read(recipe["read"], recipe["what"], *pool, recipe.get("norm", ""))
+
+
+def reads(recipe: Recipe) -> Iterator[Read]:
+    """Yield the places that a recipe and its parts read."""
     if "read" in recipe:
-        yield recipe["read"], recipe["what"]
+        yield read_of(recipe)
     parts = [recipe["to"]] if "to" in recipe else recipe.get("sum") or recipe.get("concat") or []
     for part in parts:
         yield from reads(part)
 
 
-def follow(recipe: Recipe, net: Any, pooled: dict[tuple[str, str], torch.Tensor]) -> torch.Tensor:
-    """Compute the features of a recipe, shape (images, width), from the averaged tokens that it reads."""
+def pool_tokens(net: Any, read: Read, tokens: torch.Tensor) -> torch.Tensor:
+    """Make one vector an image, float32 of shape (images, width), of tokens of shape (images, tokens, width)."""
+    if read.norm:
+        tokens = net.get_submodule(read.norm).forward(tokens)  # not by a call, which would run its hooks
+    if read.pool == "cls":
+        return tokens[:, 0].to(torch.float32, copy=True)
+    return tokens[:, read.prefix :].mean(dim=1, dtype=torch.float32)
+
+
+def output_of(net: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Return what the network gives for images without its classifier, float32 of shape (images, width)."""
+    try:
+        found = net.forward_head(tokens, pre_logits=True)
+    except NotImplementedError:  # of an encoder that is no classifier
+        found = tokens
+    if found.ndim == 3:
+        found = found.mean(dim=1) if getattr(net, "cls_token", None) is None else found[:, 0]
+    return found.float()  # type: ignore[no-any-return]
+
+
+def follow(recipe: Recipe, net: Any, pooled: dict[Read, torch.Tensor], last: torch.Tensor) -> torch.Tensor:
+    """Compute the features of a recipe, shape (images, width).
+
+    Args:
+        pooled: vectors of the tokens that it reads
+        last: the tokens that the network's head is given
+    """
+    if "head" in recipe:
+        return output_of(net, last)
     if "read" in recipe:
-        return pooled[recipe["read"], recipe["what"]]
+        return pooled[read_of(recipe)]
     if "sum" in recipe:
-        return torch.stack([follow(one, net, pooled) for one in recipe["sum"]]).sum(dim=0)
+        return torch.stack([follow(one, net, pooled, last) for one in recipe["sum"]]).sum(dim=0)
     if "concat" in recipe:
-        return torch.cat([follow(one, net, pooled) for one in recipe["concat"]], dim=1)
-    module, vector, part = net.get_submodule(recipe["apply"]), follow(recipe["to"], net, pooled), recipe["part"]
+        return torch.cat([follow(one, net, pooled, last) for one in recipe["concat"]], dim=1)
+    module, vector, part = net.get_submodule(recipe["apply"]), follow(recipe["to"], net, pooled, last), recipe["part"]
     if part == "whole":
         return module(vector)  # type: ignore[no-any-return]
     first = module.out_features
@@ -132,25 +175,25 @@ def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
     if not recipe:
         with torch.inference_mode():
             return net(images)  # type: ignore[no-any-return]
-    pooled: dict[tuple[str, str], torch.Tensor] = {}
+    pooled: dict[Read, torch.Tensor] = {}
 
-    def keep(key: tuple[str, str], tokens: torch.Tensor) -> None:
-        pooled[key] = tokens.mean(dim=1, dtype=torch.float32)
+    def keep(read: Read, tokens: torch.Tensor) -> None:
+        pooled[read] = pool_tokens(net, read, tokens)
 
     handles = []
-    for key in set(reads(recipe)):
-        module = net.get_submodule(key[0])
-        if key[1] == "input":
-            handles.append(module.register_forward_pre_hook(lambda _, args, key=key: keep(key, args[0])))
+    for read in set(reads(recipe)):
+        module = net.get_submodule(read.module)
+        if read.what == "input":
+            handles.append(module.register_forward_pre_hook(lambda _, args, read=read: keep(read, args[0])))
         else:
-            handles.append(module.register_forward_hook(lambda _, args, output, key=key: keep(key, output)))
-    try:
-        with torch.inference_mode():
-            getattr(net, "forward_features", net)(images)
-            return follow(recipe, net, pooled)
-    finally:
-        for handle in handles:
-            handle.remove()
+            handles.append(module.register_forward_hook(lambda _, args, output, read=read: keep(read, output)))
+    with torch.inference_mode():
+        try:
+            last = getattr(net, "forward_features", net)(images)
+        finally:
+            for handle in handles:  # before modules are applied to vectors
+                handle.remove()
+        return follow(recipe, net, pooled, last)
 
 
 def name_deep_grey(image: Image.Image) -> str:

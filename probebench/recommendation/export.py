@@ -102,6 +102,7 @@ def export(
     task: Task = CLASSIFICATION,
     *,
     upright: bool = True,
+    members: Sequence[Tap] = (),
 ) -> Export:
     """Collect the probe of a tap and everything needed to use it. Drops the blocks after the tap if possible.
 
@@ -112,9 +113,11 @@ def export(
         task: of the dataset
         measured: scores and sizes, for the metadata
         upright: whether the EXIF orientation was applied to the training images
+        members: the taps whose features, side by side, are those of `tap`; none if it is read itself
     """
     spec = built.spec
-    blocks = _cut(built, tap, protocol)
+    reads = tuple(members) or (tap,)
+    blocks = _cut(built, reads, protocol)
     own = weights is not None or spec.checkpoint is not None
     checkpoint = Path(str(embedded_weights(spec))) if not own and spec.weights.startswith("embedded:") else None
     mean, std = (values.flatten().tolist() for values in pixel_statistics(protocol, spec))
@@ -123,13 +126,14 @@ def export(
     if isinstance(built.net, Adapter):
         kind = "program"
         try:
-            program = export_program(built.net, tap, protocol.pooling, spec.input_size)
+            program = export_program(built.net, reads, protocol.pooling, spec.input_size)
         except Exception as error:  # torch raises many kinds
             problem = describe(error)
     about = {
         "probebench": __version__,
         "model": spec.name,
         "tap": tap.id,
+        **({"members": [member.id for member in members]} if members else {}),
         "classes": [classes[label] for label in probe.classes],
         **({} if task is CLASSIFICATION else {"task": task.name}),
         "protocol": protocol.name,
@@ -145,7 +149,7 @@ def export(
             "blocks": blocks,
             "digest": hashlib.sha256(program).hexdigest() if kind == "program" else digest(built.net),
         },
-        "features": recipe(built.net, tap) if kind != "program" else {},
+        "features": recipe(built.net, reads, protocol.pooling) if kind != "program" else {},
         "preprocessing": {
             "size": spec.input_size,
             "interpolation": protocol.resizing(spec),
@@ -158,10 +162,10 @@ def export(
     return Export(probe, about, checkpoint, tensors, program, problem)
 
 
-def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
-    """Drop the blocks after a tap if the tap keeps its value without them. Returns the number of blocks left."""
+def _cut(built: Model, taps: Sequence[Tap], protocol: Protocol) -> int:
+    """Drop the blocks after taps if these keep their values without them. Returns the number of blocks left."""
     net: Any = built.net
-    depth, needed = built.spec.depth, blocks_needed(tap, built.spec.depth)
+    depth, needed = built.spec.depth, blocks_needed(taps, built.spec.depth)
     if needed == depth:
         return depth
     device = next(net.parameters()).device
@@ -169,9 +173,9 @@ def _cut(built: Model, tap: Tap, protocol: Protocol) -> int:
     image = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
 
     def seen() -> torch.Tensor:
-        reader = TapReader(net, [tap], protocol.pooling)
+        reader = TapReader(net, taps, protocol.pooling)
         with torch.inference_mode(), reader.attached():
-            return reader.read(image)[0]
+            return torch.cat(reader.read(image), dim=1)
 
     def keep(blocks: Any) -> None:
         if isinstance(net, Adapter):

@@ -1,33 +1,34 @@
-"""Count the computation saved by dropping the blocks after a tap."""
+"""Count the computation saved by dropping what comes after a tap."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from probebench.catalog.taps import EMBED, Tap
+from probebench.catalog.taps import EMBED, OUTPUT, Tap
 from probebench.models.layouts import blocks_of
+from probebench.models.output import output_of
 
 
-def blocks_needed(tap: Tap, depth: int) -> int:
-    """Return the number of blocks needed for a tap, including the tap's own block; 1 for ``embed``."""
-    if tap.layer == EMBED:
-        return 1
-    return tap.layer if isinstance(tap.layer, int) else depth
+def blocks_needed(taps: Iterable[Tap], depth: int) -> int:
+    """Return the number of blocks needed for some taps, including the deepest tap's own block; 1 for ``embed``."""
+    layers = (1 if tap.layer == EMBED else tap.layer for tap in taps)
+    return max(layer if isinstance(layer, int) else depth for layer in layers)
 
 
-def saved_compute(net: nn.Module, size: int, taps: Iterable[Tap]) -> dict[Tap, float]:
-    """Return by tap the share in [0, 1] of the floating-point operations of one image in the blocks after it.
+def saved_compute(net: nn.Module, size: int, reads: Mapping[Tap, Iterable[Tap]]) -> dict[Tap, float]:
+    """Return by tap the share in [0, 1] of the floating-point operations of one image that come after it.
 
-    Matrix products, convolutions and attention are counted, without the classifier.
+    Matrix products, convolutions and attention are counted, up to what the network returns without a classifier.
 
     Args:
         net: a timm vision transformer in evaluation mode
         size: side of its input images in pixels
+        reads: for each tap those that its features are read at: the members of a concatenation, or itself
     """
     device = next(net.parameters()).device
     forward = getattr(net, "forward_features", net)
@@ -38,10 +39,15 @@ def saved_compute(net: nn.Module, size: int, taps: Iterable[Tap]) -> dict[Tap, f
         try:
             # Fused attention is a single kernel, which FlopCounterMode does not count on every device.
             with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
-                forward(torch.zeros(1, 3, size, size, device=device))
+                output_of(net, forward(torch.zeros(1, 3, size, size, device=device)))
         finally:
             for handle in handles:
                 handle.remove()
         total = counter.get_total_flops()
-    needed = {tap: blocks_needed(tap, len(blocks)) for tap in taps}
-    return {tap: 1 - up_to[n - 1] / total if n < len(blocks) else 0.0 for tap, n in needed.items()}
+
+    def share(places: list[Tap]) -> float:
+        if any(place.layer == OUTPUT for place in places):
+            return 0.0
+        return 1 - up_to[blocks_needed(places, len(blocks)) - 1] / total
+
+    return {tap: share(list(places)) for tap, places in reads.items()}

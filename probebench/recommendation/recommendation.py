@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probebench._format import counted, percent
-from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.taps import FINAL, OUTPUT, Tap
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, Task
 from probebench.errors import ProbebenchError
 from probebench.measure.result import SweepResult
@@ -35,12 +36,14 @@ class TapRow:
 
     Attributes:
         tap, layer, site, width: position of the tap, and number of features
+        pooling: how its vector is made of tokens, see `probebench.catalog.taps.POOLINGS`; empty for ``output``, which
+            the network makes itself
         validation: accuracy on the held-out training images
         test: accuracy on the test images
         low, high: 95% interval of the test accuracy
-        gain: test accuracy minus that of ``final``
+        gain: test accuracy minus that of ``output``, what the network itself returns
         tied: whether it is statistically tied with the recommended tap on the test images; true for that tap itself
-        saved_compute: share of the network's computation in the blocks after it
+        saved_compute: share of the network's computation that comes after it
         C: inverse regularisation strength of its probe
     """
 
@@ -48,6 +51,7 @@ class TapRow:
     layer: int | str
     site: str
     width: int
+    pooling: str
     validation: float
     test: float
     low: float
@@ -72,20 +76,24 @@ class Recommendation:
         tap: the best tap on held-out training images
         validation: its accuracy on those images, in [0, 1]; slightly optimistic, because it is the best of many
         test: its accuracy on the test images, with its 95% interval
-        gain: that accuracy minus the test accuracy of ``final``
-        gain_p: p-value that ``final`` is as good, by McNemar's exact two-sided test, of scores by the sign-flip test; 1
-            if the tap is ``final``
+        gain: that accuracy minus the test accuracy of ``output``, what the network itself returns for an image
+        gain_p: p-value that ``output`` is as good, by McNemar's exact two-sided test, of scores by the sign-flip test;
+            1 if the tap is ``output``
         tied: the other taps that are statistically tied with it on the test images, in forward order: two-sided
             tests of the same kind, Holm's procedure over all other probed taps
         level: family-wise error level of these tests
-        saved_compute: share of the network's floating-point operations in the blocks after the tap, in [0, 1]
-        budget: number of taps that were probed after a screening; None if all were probed
+        saved_compute: share of the network's floating-point operations that come after the tap, in [0, 1]
+        budget: number of taps that were probed after a screening, besides ``final`` and ``output``; None if all were
+            probed
         taps: number of taps of the model
         classes: class names, or names of labels or targets
         n_train, n_validation, n_test: numbers of images; training images include the validation images
         table: all probed taps in forward order
         export: the trained probe of the tap and its metadata
         task: of the dataset
+        poolings: those that were tried: of taps that name none of their own, and then of those that do, such as
+            ``L06-act.cls``
+        same_as: taps whose features are those of another tap up to rounding, by id, with the other one
     """
 
     model: str
@@ -109,12 +117,14 @@ class Recommendation:
     table: tuple[TapRow, ...] = field(repr=False)
     export: Export = field(repr=False)
     task: Task = CLASSIFICATION
+    poolings: tuple[str, ...] = ("mean",)
+    same_as: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The titles of `rows`."""
         unit = " %" if self.task.percent else f" {self.task.score}"
-        return ("tap", f"validation{unit}", f"test{unit}", "95% interval", "vs final", "tied", "saved %")
+        return ("tap", f"validation{unit}", f"test{unit}", "95% interval", "vs output", "tied", "saved %")
 
     @property
     def cheaper(self) -> list[TapRow]:
@@ -169,6 +179,8 @@ class Recommendation:
             f"gain      {self._describe_gain()}",
             f"tied      {self._describe_ties()}",
             f"compute   {self._describe_compute()}",
+            *([f"pooling   {self._describe_poolings()}"] if self.poolings != ("mean",) else []),
+            *([f"same      {self._describe_same()}"] if self.same_as else []),
             f"how sure  {self._describe_certainty()}",
         ]
         if self.budget is not None:
@@ -176,9 +188,9 @@ class Recommendation:
         return text
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the recommended tap, some cheaper ones and ``final``, as cells of `columns`."""
-        task = self.task
-        shown = [row for row in self.table if row.tap in (self.tap.id, FINAL)]
+        """Return the recommended tap, some cheaper ones, ``final`` and ``output``, as cells of `columns`."""
+        task, last = self.task, ["", FINAL, OUTPUT]
+        shown = [row for row in self.table if row.tap in (self.tap.id, FINAL, OUTPUT)]
         shown += [row for row in self.cheaper[-SHOWN:] if row not in shown]
         return [
             (
@@ -190,7 +202,14 @@ class Recommendation:
                 "yes" if row.tied else "no",
                 percent(row.saved_compute),
             )
-            for row in sorted(shown, key=lambda row: (row.tap != self.tap.id, row.tap == FINAL, -row.saved_compute))
+            for row in sorted(
+                shown,
+                key=lambda row: (
+                    row.tap != self.tap.id,
+                    last.index(row.tap) if row.tap in last else 0,
+                    -row.saved_compute,
+                ),
+            )
         ]
 
     @property
@@ -203,9 +222,12 @@ class Recommendation:
         return counted(len(self.classes), "label" if self.task is MULTILABEL else "target")
 
     def _describe_gain(self) -> str:
-        if self.tap.layer == FINAL:
-            return "none: the tap is final itself"
-        return f"{self.task.points(self.gain)} over final (p = {self.gain_p:.2g}, {self._test})"
+        what = "what the network itself returns"
+        if self.tap.layer == OUTPUT:
+            return f"none: output is {what}"
+        if OUTPUT in (self.same_as.get(self.tap.id), *(one for one, of in self.same_as.items() if of == self.tap.id)):
+            return f"none: {self.tap.id} is output, {what}, up to rounding"
+        return f"{self.task.points(self.gain)} over output, {what} (p = {self.gain_p:.2g}, {self._test})"
 
     def _describe_ties(self) -> str:
         others = len(self.table) - 1
@@ -217,9 +239,9 @@ class Recommendation:
 
     def _describe_compute(self) -> str:
         if self.saved_compute == 0:
-            own = "no block comes after the tap"
+            own = "the tap needs the whole network"
         else:
-            own = f"dropping the blocks after the tap saves {percent(self.saved_compute)}% of the network's computation"
+            own = f"dropping what comes after the tap saves {percent(self.saved_compute)}% of the network's computation"
         if not self.cheaper:
             return f"{own}; no tied tap saves more"
         named = ", ".join(
@@ -228,6 +250,16 @@ class Recommendation:
         )
         more = f" (up to {percent(self.cheaper[0].saved_compute)}%)" if len(self.cheaper) > SHOWN else ""
         return f"{own}; tied taps save more{more}: {named}"
+
+    def _describe_poolings(self) -> str:
+        first, *others = self.poolings
+        if not others:
+            return f"{first}, of all taps but output"
+        named = " and ".join(f"L01-act.{each}" for each in others)
+        return f"{first}; taps with another have its name behind a dot, as in {named}"
+
+    def _describe_same(self) -> str:
+        return "; ".join(f"{one} is {of} up to rounding, and has its numbers" for one, of in self.same_as.items())
 
     def _describe_certainty(self) -> str:
         taps = counted(len(self.table) - 1, "tap")
@@ -241,8 +273,8 @@ class Recommendation:
 
     def _describe_budget(self, budget: int) -> str:
         text = (
-            f"a ridge probe screened {self.taps} taps on validation; only its best {budget} and final had the full "
-            "probe. "
+            f"a ridge probe screened {self.taps} taps on validation; only its best {budget}, final and output had the "
+            "full probe. "
         )
         known = measured(budget)
         if self.task is not CLASSIFICATION:
@@ -276,6 +308,7 @@ def as_cases(result: SweepResult) -> list[ScoredCase]:
             "id": tap.id,
             "layer": tap.layer,
             "site": tap.site,
+            **({"pooling": tap.pooling} if tap.pooling else {}),  # type: ignore[typeddict-item]
             "accuracy": found.accuracy,
             "held_out_accuracy": found.held_out_accuracy,
         }

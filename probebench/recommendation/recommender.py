@@ -15,11 +15,11 @@ from probebench._format import human
 from probebench._hardware import available_cores, choose_device
 from probebench._progress import NullProgress, Progress
 from probebench.catalog import DatasetSpec, ModelSpec
-from probebench.catalog.protocols import DEFAULT
-from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.protocols import DEFAULT, get_protocol
+from probebench.catalog.taps import OUTPUT, POOLINGS, Tap, all_taps
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
 from probebench.datasets.dataset import upright
-from probebench.errors import FeatureError, ProbebenchError
+from probebench.errors import FeatureError, ProbebenchError, unknown
 from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
 from probebench.measure.duplicates import find_equal_pixels
@@ -52,6 +52,7 @@ def recommend(
     data: str | Path | DatasetSpec,
     *,
     budget: int | None = None,
+    poolings: Sequence[str] = (),
     weights: str | Path | None = None,
     task: str | None = None,
     duplicates: str | None = None,
@@ -63,13 +64,18 @@ def recommend(
 ) -> Recommendation:
     """Probe all taps of a model under ``default@2``, and choose one on held-out training images.
 
+    Gains are over ``output``: what the network itself returns for an image, which is a tap like the others.
+
     Args:
         model: a name of the built-in catalog, a library and its name (``timm:NAME``, ``hf:NAME``), or a spec
         data: a folder of images, a table, or another format, see `probebench.recommendation.images.find_images`; or a
             name of the catalog, or a spec
-        budget: number of taps that get the full probe besides ``final``: the best of a screening by a ridge probe on
-            the held-out part of the training images. By default, and if there are no more taps, all of them without a
-            screening
+        budget: number of taps that get the full probe besides ``final`` and ``output``: the best of a screening by a
+            ridge probe on the held-out part of the training images. By default, and if there are no more taps, all of
+            them without a screening
+        poolings: ways to make one vector of the tokens of an image, some of `probebench.catalog.taps.POOLINGS`. Each
+            tap is probed with each: with the first under its plain id, with others as ``L06-act.cls``. By default the
+            mean over all tokens
         weights: a file to load instead of the model's own
         task: what the labels of a table or an npz file are: ``multilabel``, ``regression``, or by default one class an
             image
@@ -80,13 +86,20 @@ def recommend(
         the tap, its results, and its trained probe
 
     Raises:
-        UnknownName: for a name that the catalog does not have
+        UnknownName: for a name that the catalog does not have, and an unknown pooling
+        LayoutError: for a network without a class token that is to be pooled
         DataError: for images that cannot be read or probed
         ProbebenchError: see `probebench.errors`
     """
     if budget is not None and budget < 1:
         raise ProbebenchError(f"a budget must be at least 1 tap, got {budget}")
     check_batch_size(batch_size)
+    poolings = [poolings] if isinstance(poolings, str) else poolings
+    for name in poolings:
+        if name not in POOLINGS:
+            raise unknown("pooling", name, POOLINGS)
+    first, *others = dict.fromkeys(poolings) or (DEFAULT.pooling,)
+    protocol = DEFAULT if first == DEFAULT.pooling else get_protocol(f"{DEFAULT.name}+{first}")
     progress = progress or NullProgress()
     progress.start("read", 0)
     catalog = default_catalog()
@@ -98,7 +111,15 @@ def recommend(
         images = replace(images, spec=replace(images.spec, near_duplicates=near_duplicates))
     device = choose_device(device)
     jobs = jobs or available_cores()
-    prepared = prepare(spec, images.spec, protocol=DEFAULT, weights=weights, device=device, progress=progress)
+    prepared = prepare(
+        spec,
+        images.spec,
+        protocol=protocol,
+        taps=all_taps(spec.depth, others),
+        weights=weights,
+        device=device,
+        progress=progress,
+    )
     cache = FeatureCache(always=False)
     plan = prepared.plan(device_memory=0, cache=cache, jobs=jobs)  # screening and export need arrays on the host
     if plan.mode == "passes":
@@ -111,7 +132,7 @@ def recommend(
     train = {tap: on_host(values) for tap, values in features.train.items()}
     taps = list(train)
     if budget is not None and budget < len(taps):
-        scored = screening.scores(train, prepared.sets[0], DEFAULT, prepared.device, jobs, progress)
+        scored = screening.scores(train, prepared.sets[0], protocol, prepared.device, jobs, progress)
         taps = screening.best(scored, budget)
     result = SweepResult.begin(prepared, plan)
     result.add_extraction(features)
@@ -120,7 +141,9 @@ def recommend(
     result.taps = {found.tap: found for found in probe(prepared, plan, features, taps, progress)}
     result.sort()
     progress.start("train", 0)
-    return _Choice(result, prepared, train, images, None if weights is None else Path(weights)).recommendation()
+    screened = budget if len(taps) < len(train) else None
+    own = None if weights is None else Path(weights)
+    return _Choice(result, prepared, train, images, own, screened, (first, *others)).recommendation()
 
 
 @dataclass(frozen=True)
@@ -129,6 +152,8 @@ class _Choice:
 
     Attributes:
         train: per tap features of the training images, float32 of shape (n, width)
+        weights: the file that replaced the weights of the model, if any
+        budget, poolings: as in `Recommendation`
     """
 
     result: SweepResult
@@ -136,6 +161,8 @@ class _Choice:
     train: Mapping[Tap, HostArray]
     images: Images
     weights: Path | None
+    budget: int | None
+    poolings: tuple[str, ...]
 
     def recommendation(self) -> Recommendation:
         result, prepared = self.result, self.prepared
@@ -143,8 +170,8 @@ class _Choice:
         assert selection is not None
         assert selection["tied"] is not None
         tap, tied = Tap.parse(selection["tap"]), tuple(Tap.parse(one) for one in selection["tied"])
-        chosen, final = result.taps[tap], result.taps[Tap(FINAL, FINAL)]
-        saved = saved_compute(prepared.model.net, result.model.input_size, result.taps)
+        chosen, output = result.taps[tap], result.taps[Tap(OUTPUT, OUTPUT)]
+        saved = saved_compute(prepared.model.net, result.model.input_size, {one: (one,) for one in result.taps})
         labels, held_out = prepared.sets[0].labels, prepared.sets[0].held_out
         assert held_out is not None
         assert chosen.held_out_accuracy is not None
@@ -154,11 +181,12 @@ class _Choice:
                 layer=one.layer,
                 site=one.site,
                 width=found.width,
+                pooling=(one.pooling or result.protocol.pooling) if one.pools else "",
                 validation=float(found.held_out_accuracy or 0.0),
                 test=found.accuracy,
                 low=found.ci95[0],
                 high=found.ci95[1],
-                gain=found.accuracy - final.accuracy,
+                gain=found.accuracy - output.accuracy,
                 tied=one == tap or one in tied,
                 saved_compute=saved[one],
                 C=found.C,
@@ -174,12 +202,12 @@ class _Choice:
             tap=tap,
             validation=chosen.held_out_accuracy,
             test=chosen.metrics.accuracy,
-            gain=chosen.accuracy - final.accuracy,
-            gain_p=paired(final.correct, chosen.correct).p_two_sided,
+            gain=chosen.accuracy - output.accuracy,
+            gain_p=paired(output.correct, chosen.correct).p_two_sided,
             tied=tied,
             level=selection["level"],
             saved_compute=saved[tap],
-            budget=len(result.taps) - 1 if len(result.taps) < len(self.train) else None,
+            budget=self.budget,
             taps=len(self.train),
             classes=_names(prepared.data.classes, labels),
             n_train=len(labels),
@@ -188,6 +216,8 @@ class _Choice:
             table=table,
             export=self._export(tap),
             task=chosen.task,
+            poolings=self.poolings,
+            same_as=getattr(result, "same_as", {}),
         )
 
     def _export(self, tap: Tap) -> Export:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from probebench._progress import NullProgress, Progress
 from probebench.catalog.protocols import Protocol
-from probebench.catalog.taps import FINAL, Tap
+from probebench.catalog.taps import FINAL, OUTPUT, Tap
 from probebench.probes import get_probe
 from probebench.probes.evaluate import TrainingSet
 
@@ -73,9 +73,11 @@ def scores(
 
 
 def best(scored: Mapping[Tap, float], count: int) -> list[Tap]:
-    """The `count` best taps, of equal ones those that data meets first; and ``final``, to which gains are relative."""
+    """The `count` best taps, of equal ones those that data meets first; and those that are compared with in any case:
+    ``final``, ``output``, and concatenations that were asked for."""
     ordered = sorted(scored, key=lambda tap: (-scored[tap], tap))
-    return sorted({*ordered[:count], Tap(FINAL, FINAL)})
+    asked = {tap for tap in scored if tap.is_combination and not tap.pooling}
+    return sorted({*ordered[:count], Tap(FINAL, FINAL), Tap(OUTPUT, OUTPUT), *asked})
 
 
 def measured(count: int) -> tuple[int, Reliability] | None:

@@ -180,6 +180,13 @@ ARCHITECTURES = {
 }
 
 
+def read(built, taps, pooling, images):
+    """Features as probebench extracts them."""
+    reader = TapReader(built.net, taps, pooling)
+    with torch.inference_mode(), reader.attached():
+        return reader.read(images)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_script_reads_every_tap_as_probebench_does(architecture):
     kwargs = ARCHITECTURES[architecture] | {"depth": 3}
@@ -187,16 +194,14 @@ def test_the_script_reads_every_tap_as_probebench_does(architecture):
     built = build_model(complete_spec(spec))
     images = torch.rand(2, 3, built.spec.input_size, built.spec.input_size)
     taps = all_taps(3)
-    reader = TapReader(built.net, taps, "mean")
-    with torch.inference_mode(), reader.attached():
-        built.net.forward_features(images)
-        expected = reader.collect()
+    expected = read(built, taps, "mean", images)
     for tap, value in zip(taps, expected, strict=True):
-        torch.testing.assert_close(classify.features(built.net, recipe(built.net, tap), images), value)
+        torch.testing.assert_close(classify.features(built.net, recipe(built.net, [tap], "mean"), images), value)
     # And of the network that is cut behind the tap.
     tap = taps[9 + SITES.index("act")]
-    assert _cut(built, tap, DEFAULT) == len(built.net.blocks) == 2
-    torch.testing.assert_close(classify.features(built.net, recipe(built.net, tap), images), expected[taps.index(tap)])
+    assert _cut(built, [tap], DEFAULT) == len(built.net.blocks) == 2
+    seen = classify.features(built.net, recipe(built.net, [tap], "mean"), images)
+    torch.testing.assert_close(seen, expected[taps.index(tap)])
 
 
 def test_pretrained_weights_come_from_where_probebench_took_them(hub, found):
@@ -300,8 +305,8 @@ def test_the_command_answers_and_writes(tmp_path, capsys):
         for stage in (
             "reading images and network",
             "extraction, 24 images",
-            "screening, 98 taps",
-            "probing, 2 taps",
+            "screening, 99 taps",
+            "probing, 3 taps",
             "training the chosen probe",
         )
     ]

@@ -39,10 +39,11 @@ def test_scores_are_those_of_scikit_learns_ridge_on_the_held_out_part():
         assert found[tap] == pytest.approx(expected)
 
 
-def test_the_best_are_kept_in_order_and_final_always():
+def test_the_best_are_kept_in_order_and_always_what_they_are_compared_with():
     scored = {Tap.parse(name): value for name, value in [("L02-act", 0.5), ("L01-act", 0.5), ("final", 0.1)]}
-    scored[Tap.parse("L01-rc2")] = 0.7
-    assert [tap.id for tap in best(scored, 2)] == ["L01-act", "L01-rc2", "final"]
+    scored |= {Tap.parse(name): value for name, value in [("output", 0.2), ("last4", 0.1), ("last4.cls", 0.1)]}
+    scored |= {Tap.parse(name): value for name, value in [("L01-rc2", 0.7), ("final.cls", 0.1)]}
+    assert [tap.id for tap in best(scored, 2)] == ["L01-act", "L01-rc2", "final", "output", "last4"]
 
 
 def test_what_was_measured_is_what_the_documentation_says():
