@@ -52,8 +52,8 @@ def add_commands(commands: Any) -> None:
         type=partial(_names, "pooling", POOLINGS),
         default=(),
         metavar="NAME,...",
-        help=f"how the tokens of an image become one vector: {', '.join(POOLINGS)}; each tap is probed with each that is "
-        "named (default: mean)",
+        help=f"how the tokens of an image become one vector: {', '.join(POOLINGS)}; each tap is probed with each "
+        "(default: mean)",
     )
     command.add_argument(
         "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"

@@ -138,7 +138,9 @@ def output_of(net: Any, tokens: torch.Tensor) -> torch.Tensor:
         found = net.forward_head(tokens, pre_logits=True)
     except NotImplementedError:  # of an encoder that is no classifier
         found = tokens
-    if found.ndim == 3:
+    if found.ndim == 4:  # tokens in a grid
+        found = found.mean(dim=(1, 2))
+    elif found.ndim == 3:
         found = found.mean(dim=1) if getattr(net, "cls_token", None) is None else found[:, 0]
     return found.float()  # type: ignore[no-any-return]
 
