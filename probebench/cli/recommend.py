@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from probebench.catalog.taps import POOLINGS
+from probebench.catalog.taps import COMBINATIONS, POOLINGS
 from probebench.catalog.tasks import TASKS
 from probebench.cli.exit_codes import INTERRUPTED, OK
 from probebench.errors import UnknownName, unknown
@@ -54,6 +54,14 @@ def add_commands(commands: Any) -> None:
         metavar="NAME,...",
         help=f"how the tokens of an image become one vector: {', '.join(POOLINGS)}; each tap is probed with each "
         "(default: mean)",
+    )
+    command.add_argument(
+        "--combine",
+        type=partial(_names, "combination", COMBINATIONS),
+        default=(),
+        metavar="NAME,...",
+        help="also try concatenations: last4 (the last four blocks), pair and triple (the two or three taps that are "
+        "best together on held-out training images)",
     )
     command.add_argument(
         "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"
@@ -136,6 +144,7 @@ def _recommend(args: argparse.Namespace) -> int:
                 args.data,
                 budget=args.budget,
                 poolings=args.pooling,
+                combinations=args.combine,
                 weights=args.weights,
                 task=args.task,
                 duplicates=args.duplicates,

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probebench._format import counted, percent
-from probebench.catalog.taps import FINAL, OUTPUT, Tap
+from probebench.catalog.taps import FINAL, OUTPUT, SEARCHED, Tap
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, Task
 from probebench.errors import ProbebenchError
 from probebench.measure.result import SweepResult
 from probebench.metrics import Estimate
+from probebench.probes.evaluate import Combination
+from probebench.recommendation.display import LABEL
 from probebench.recommendation.screening import measured
 from probebench.records.types import ScoredCase
-from probebench.stats import Scores
+from probebench.stats import Scores, holm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +96,7 @@ class Recommendation:
         poolings: those that were tried: of taps that name none of their own, and then of those that do, such as
             ``L06-act.cls``
         same_as: taps whose features are those of another tap up to rounding, by id, with the other one
+        combinations: the concatenations in `table`, by id, with their members
     """
 
     model: str
@@ -119,6 +122,7 @@ class Recommendation:
     task: Task = CLASSIFICATION
     poolings: tuple[str, ...] = ("mean",)
     same_as: Mapping[str, str] = field(default_factory=dict)
+    combinations: Mapping[str, Combination] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -141,6 +145,19 @@ class Recommendation:
         """The fewest test images, all in one direction, on which a tap must differ to be distinguishable from `tap`."""
         others = max(1, len(self.table) - 1)
         return int(np.floor(np.log2(2 * others / self.level))) + 1
+
+    @property
+    def concatenations(self) -> int:
+        """The number of concatenations that were fitted, those of the search for members included."""
+        searched = [found.tried for name, found in self.combinations.items() if name in SEARCHED]
+        return max(searched, default=0) + len(self.combinations) - len(searched)
+
+    @property
+    def distinguishable(self) -> set[str]:
+        """The concatenations that differ from their best member, by Holm's procedure over all of them, at `level`."""
+        p_values = {name: each.p_value for name, each in self.combinations.items() if each.p_value is not None}
+        differs = holm(list(p_values.values()), self.level)
+        return {name for name, different in zip(p_values, differs, strict=True) if different}
 
     def save(self, folder: str | Path) -> tuple[Path, Path]:
         """Write the trained probe and a script that classifies images with it.
@@ -174,11 +191,12 @@ class Recommendation:
             f"for validation, {counted(self.n_test, 'test image')}, {self._describe_classes()}",
             *([f"note      {self.note}"] if self.note else []),
             *(f"warning   {text}" for text in self.warnings),
-            f"tap       {self.tap.id}, the best of {len(self.table)} on validation ({task.text(self.validation)})",
+            f"tap       {self._describe_choice()} on validation ({task.text(self.validation)})",
             f"test      {task.text(self.test.value)}, 95% interval {task.interval(self.test.ci95)}",
             f"gain      {self._describe_gain()}",
             f"tied      {self._describe_ties()}",
             f"compute   {self._describe_compute()}",
+            *(f"{name.partition('.')[0]:<{LABEL}}{self._describe_combination(name)}" for name in self.combinations),
             *([f"pooling   {self._describe_poolings()}"] if self.poolings != ("mean",) else []),
             *([f"same      {self._describe_same()}"] if self.same_as else []),
             f"how sure  {self._describe_certainty()}",
@@ -188,9 +206,15 @@ class Recommendation:
         return text
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the recommended tap, some cheaper ones, ``final`` and ``output``, as cells of `columns`."""
+        """Return the recommended tap, some cheaper ones, concatenations and their best members, and references.
+
+        Returns:
+            cells of `columns`
+        """
         task, last = self.task, ["", FINAL, OUTPUT]
-        shown = [row for row in self.table if row.tap in (self.tap.id, FINAL, OUTPUT)]
+        members = (each.best_member.id for each in self.combinations.values() if each.best_member is not None)
+        named = {self.tap.id, FINAL, OUTPUT, *self.combinations, *members}
+        shown = [row for row in self.table if row.tap in named]
         shown += [row for row in self.cheaper[-SHOWN:] if row not in shown]
         return [
             (
@@ -220,6 +244,35 @@ class Recommendation:
         if self.task is CLASSIFICATION:
             return f"{len(self.classes)} classes"
         return counted(len(self.classes), "label" if self.task is MULTILABEL else "target")
+
+    def _describe_choice(self) -> str:
+        if not self.combinations:
+            return f"{self.tap.id}, the best of {len(self.table)}"
+        name = self.tap.id
+        if self.tap.is_combination:
+            name += f" ({self._describe_members(name)})"
+        taps = len(self.table) - len(self.combinations)
+        return f"{name}, the best of {counted(taps, 'tap')} and {counted(self.concatenations, 'concatenation')}"
+
+    def _describe_members(self, name: str) -> str:
+        if name not in SEARCHED:
+            pooling = Tap.parse(name).pooling
+            return f"the last four blocks, each behind the final norm{f', pooled by {pooling}' if pooling else ''}"
+        return " + ".join(member.id for member in self.combinations[name].members)
+
+    def _describe_combination(self, name: str) -> str:
+        """Compare a concatenation with its best member; whether it is better, by Holm's procedure over all of them."""
+        found, at = self.combinations[name], {row.tap: row for row in self.table}
+        text = f"{self._describe_members(name)}: test {self.task.text(at[name].test)}"
+        if found.best_member is None or found.gain is None or found.p_value is None:
+            return f"{text}; none of its members was probed alone"
+        member, change = found.best_member.id, f"{self.task.points(found.gain)}, p = {found.p_value:.2g}"
+        if name in self.distinguishable:
+            return f"{text}, {'better' if found.gain > 0 else 'worse'} than its best member {member} ({change})"
+        return (
+            f"{text}, not significantly better than its best member {member} ({change}), which has "
+            f"{at[member].width} of its {at[name].width} features"
+        )
 
     def _describe_gain(self) -> str:
         what = "what the network itself returns"
@@ -259,7 +312,9 @@ class Recommendation:
         return f"{first}; taps with another have its name behind a dot, as in {named}"
 
     def _describe_same(self) -> str:
-        return "; ".join(f"{one} is {of} up to rounding, and has its numbers" for one, of in self.same_as.items())
+        named = [f"{one} is {of}" for one, of in self.same_as.items()]
+        more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+        return f"{', '.join(named[:SHOWN])}{more}, up to rounding: fitted once, and tried once"
 
     def _describe_certainty(self) -> str:
         taps = counted(len(self.table) - 1, "tap")

@@ -16,12 +16,13 @@ from probebench._hardware import available_cores, choose_device
 from probebench._progress import NullProgress, Progress
 from probebench.catalog import DatasetSpec, ModelSpec
 from probebench.catalog.protocols import DEFAULT, get_protocol
-from probebench.catalog.taps import OUTPUT, POOLINGS, Tap, all_taps
+from probebench.catalog.taps import COMBINATIONS, OUTPUT, POOLINGS, SEARCHED, Tap, all_taps
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
 from probebench.datasets.dataset import upright
 from probebench.errors import FeatureError, ProbebenchError, unknown
 from probebench.features.batching import check_batch_size
 from probebench.features.cache import FeatureCache
+from probebench.measure.combine import combine, concatenate
 from probebench.measure.duplicates import find_equal_pixels
 from probebench.measure.extract import extract
 from probebench.measure.near_duplicates import find_near_duplicates
@@ -30,6 +31,7 @@ from probebench.measure.probe import probe
 from probebench.measure.result import SweepResult
 from probebench.models import default_catalog
 from probebench.probes import logistic_path, ridge, sigmoid
+from probebench.probes.evaluate import TapResult
 from probebench.probes.linear import Linear
 from probebench.recommendation import screening
 from probebench.recommendation.export import Export, export
@@ -53,6 +55,7 @@ def recommend(
     *,
     budget: int | None = None,
     poolings: Sequence[str] = (),
+    combinations: Sequence[str] = (),
     weights: str | Path | None = None,
     task: str | None = None,
     duplicates: str | None = None,
@@ -76,6 +79,8 @@ def recommend(
         poolings: ways to make one vector of the tokens of an image, some of `probebench.catalog.taps.POOLINGS`. Each
             tap is probed with each: with the first under its plain id, with others as ``L06-act.cls``. By default the
             mean over all tokens
+        combinations: concatenations that are tried, too, some of `probebench.catalog.taps.COMBINATIONS`; the members of
+            ``pair`` and ``triple`` are searched for among the probed taps, see `probebench.measure.combine`
         weights: a file to load instead of the model's own
         task: what the labels of a table or an npz file are: ``multilabel``, ``regression``, or by default one class an
             image
@@ -86,7 +91,7 @@ def recommend(
         the tap, its results, and its trained probe
 
     Raises:
-        UnknownName: for a name that the catalog does not have, and an unknown pooling
+        UnknownName: for a name that the catalog does not have, and of a pooling or of a combination
         LayoutError: for a network without a class token that is to be pooled
         DataError: for images that cannot be read or probed
         ProbebenchError: see `probebench.errors`
@@ -94,11 +99,7 @@ def recommend(
     if budget is not None and budget < 1:
         raise ProbebenchError(f"a budget must be at least 1 tap, got {budget}")
     check_batch_size(batch_size)
-    poolings = [poolings] if isinstance(poolings, str) else poolings
-    for name in poolings:
-        if name not in POOLINGS:
-            raise unknown("pooling", name, POOLINGS)
-    first, *others = dict.fromkeys(poolings) or (DEFAULT.pooling,)
+    first, *others = _checked("pooling", poolings, POOLINGS) or (DEFAULT.pooling,)
     protocol = DEFAULT if first == DEFAULT.pooling else get_protocol(f"{DEFAULT.name}+{first}")
     progress = progress or NullProgress()
     progress.start("read", 0)
@@ -115,7 +116,7 @@ def recommend(
         spec,
         images.spec,
         protocol=protocol,
-        taps=all_taps(spec.depth, others),
+        taps=all_taps(spec.depth, others, _checked("combination", combinations, COMBINATIONS)),
         weights=weights,
         device=device,
         progress=progress,
@@ -128,7 +129,8 @@ def recommend(
             f"choosing a tap needs the features of all taps at once ({size}), which fit neither into memory nor into "
             "the feature cache: make room on the disk, or use fewer training images"
         )
-    features = extract(prepared, prepared.taps, prepared.settings(plan, batch_size, progress), cache)
+    settings = prepared.settings(plan, batch_size, progress)
+    features = extract(prepared, prepared.taps, settings, cache)
     train = {tap: on_host(values) for tap, values in features.train.items()}
     taps = list(train)
     if budget is not None and budget < len(taps):
@@ -139,6 +141,8 @@ def recommend(
     result.duplicates = find_equal_pixels(prepared, features)
     result.near_duplicates = find_near_duplicates(prepared, features)
     result.taps = {found.tap: found for found in probe(prepared, plan, features, taps, progress)}
+    for found in combine(prepared, plan, features, settings, cache, result.taps, progress):
+        result.taps[found.tap] = found
     result.sort()
     progress.start("train", 0)
     screened = budget if len(taps) < len(train) else None
@@ -171,7 +175,8 @@ class _Choice:
         assert selection["tied"] is not None
         tap, tied = Tap.parse(selection["tap"]), tuple(Tap.parse(one) for one in selection["tied"])
         chosen, output = result.taps[tap], result.taps[Tap(OUTPUT, OUTPUT)]
-        saved = saved_compute(prepared.model.net, result.model.input_size, {one: (one,) for one in result.taps})
+        reads = {one: _members(found) or (one,) for one, found in result.taps.items()}
+        saved = saved_compute(prepared.model.net, result.model.input_size, reads)
         labels, held_out = prepared.sets[0].labels, prepared.sets[0].held_out
         assert held_out is not None
         assert chosen.held_out_accuracy is not None
@@ -217,13 +222,16 @@ class _Choice:
             export=self._export(tap),
             task=chosen.task,
             poolings=self.poolings,
-            same_as=getattr(result, "same_as", {}),
+            same_as={one.id: of.id for one, of in result.same_as.items()},
+            combinations={one.id: found.combination for one, found in result.taps.items() if found.combination},
         )
 
     def _export(self, tap: Tap) -> Export:
         result, prepared = self.result, self.prepared
         chosen, training = result.taps[tap], prepared.sets[0]
-        features = self.train[tap] if training.rows is None else self.train[tap][training.rows]
+        members = _members(chosen)
+        features = concatenate(self.train, members, result.protocol) if members else self.train[tap]
+        features = features if training.rows is None else features[training.rows]
         assert chosen.C is not None
         solved = _SOLVERS[chosen.task](features, training.labels, chosen.C, result.protocol, result.device)
         measured = {
@@ -245,7 +253,26 @@ class _Choice:
             measured,
             chosen.task,
             upright=turned,
+            members=members,
         )
+
+
+def _checked(kind: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the names, each once.
+
+    Raises:
+        UnknownName: if one is not known
+    """
+    names = [names] if isinstance(names, str) else names
+    for name in names:
+        if name not in known:
+            raise unknown(kind, name, known)
+    return tuple(dict.fromkeys(names))
+
+
+def _members(found: TapResult) -> tuple[Tap, ...]:
+    """The taps that are read for a tap that is made of others; none for one that is read itself."""
+    return found.combination.members if found.combination is not None and found.tap.layer in SEARCHED else ()
 
 
 def _names(classes: Sequence[str], labels: npt.NDArray[Any]) -> tuple[str, ...]:

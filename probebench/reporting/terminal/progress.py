@@ -23,7 +23,13 @@ from rich.text import Text
 
 from probebench._format import counted, human
 
-_UNITS = {"extract": "image", "screen": "tap", "fit": "tap"}
+_UNITS = {
+    "extract": "image",
+    "screen": "tap",
+    "fit": "tap",
+    "search for the best pair": "pair",
+    "search for the best triple": "triple",
+}
 """Of the stages that count something else than bytes, the noun."""
 
 _STAGES = {

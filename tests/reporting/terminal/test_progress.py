@@ -38,6 +38,7 @@ def test_a_stage_has_a_line_at_its_start_and_then_seldom():
         lines.advance(500)
         assert done < 9 or now[0] > 2 * EVERY
     lines.start("screen", 1)
+    lines.start("search for the best pair", 8)
     assert file.getvalue().splitlines() == [
         "net on mine: weights of net, 343 MB",
         "net on mine: reading images and network",
@@ -45,6 +46,7 @@ def test_a_stage_has_a_line_at_its_start_and_then_seldom():
         "net on mine: extraction, 2,000 of 5,000 images",
         "net on mine: extraction, 4,000 of 5,000 images",
         "net on mine: screening, 1 tap",
+        "net on mine: search for the best pair, 8 pairs",
     ]
 
 
