@@ -48,6 +48,6 @@ def saved_compute(net: nn.Module, size: int, reads: Mapping[Tap, Iterable[Tap]])
     def share(places: list[Tap]) -> float:
         if any(place.layer == OUTPUT for place in places):
             return 0.0
-        return 1 - up_to[blocks_needed(places, len(blocks)) - 1] / total
+        return 1 - float(up_to[blocks_needed(places, len(blocks)) - 1] / total)
 
     return {tap: share(list(places)) for tap, places in reads.items()}
