@@ -278,7 +278,7 @@ class Recommendation:
         what = "what the network itself returns"
         if self.tap.layer == OUTPUT:
             return f"none: output is {what}"
-        if OUTPUT in (self.same_as.get(self.tap.id), *(one for one, of in self.same_as.items() if of == self.tap.id)):
+        if self.same_as.get(OUTPUT) == self.tap.id:
             return f"none: {self.tap.id} is output, {what}, up to rounding"
         return f"{self.task.points(self.gain)} over output, {what} (p = {self.gain_p:.2g}, {self._test})"
 
@@ -314,7 +314,7 @@ class Recommendation:
     def _describe_same(self) -> str:
         named = [f"{one} is {of}" for one, of in self.same_as.items()]
         more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-        return f"{', '.join(named[:SHOWN])}{more}, up to rounding: fitted once, and tried once"
+        return f"{', '.join(named[:SHOWN])}{more}, up to rounding: fitted once"
 
     def _describe_certainty(self) -> str:
         taps = counted(len(self.table) - 1, "tap")
@@ -338,7 +338,7 @@ class Recommendation:
             return text + "How often so small a screening finds the best tap was not measured"
         size, often = known
         return text + (
-            f"With a budget of {size}, the screening kept the tap that the full probe chooses in {often.same} of "
+            f"With a budget of {size}{' and one pooling' if len(self.poolings) > 1 else ''}, the screening kept the tap that the full probe chooses in {often.same} of "
             f"{often.runs} measured runs, and the chosen tap was that one or tied with it in {often.tied}"
         )
 
@@ -363,7 +363,7 @@ def as_cases(result: SweepResult) -> list[ScoredCase]:
             "id": tap.id,
             "layer": tap.layer,
             "site": tap.site,
-            **({"pooling": tap.pooling} if tap.pooling else {}),  # type: ignore[typeddict-item]
+            "pooling": tap.pooling,
             "accuracy": found.accuracy,
             "held_out_accuracy": found.held_out_accuracy,
         }
