@@ -263,15 +263,16 @@ class Recommendation:
     def _describe_combination(self, name: str) -> str:
         """Compare a concatenation with its best member; whether it is better, by Holm's procedure over all of them."""
         found, at = self.combinations[name], {row.tap: row for row in self.table}
-        text = f"{self._describe_members(name)}: test {self.task.text(at[name].test)}"
+        one = at[name]
+        text = f"{self._describe_members(name)}: test {self.task.text(one.test)} with {one.width} features"
         if found.best_member is None or found.gain is None or found.p_value is None:
             return f"{text}; none of its members was probed alone"
-        member, change = found.best_member.id, f"{self.task.points(found.gain)}, p = {found.p_value:.2g}"
+        how = "not significantly better"
         if name in self.distinguishable:
-            return f"{text}, {'better' if found.gain > 0 else 'worse'} than its best member {member} ({change})"
+            how = "better" if found.gain > 0 else "worse"
+        member, change = at[found.best_member.id], self.task.points(found.gain)
         return (
-            f"{text}, not significantly better than its best member {member} ({change}), which has "
-            f"{at[member].width} of its {at[name].width} features"
+            f"{text}, {how} than its best member {member.tap} with {member.width} ({change}, p = {found.p_value:.2g})"
         )
 
     def _describe_gain(self) -> str:
@@ -337,9 +338,10 @@ class Recommendation:
         if known is None:
             return text + "How often so small a screening finds the best tap was not measured"
         size, often = known
+        where = f"With a budget of {size}{' and one pooling' if len(self.poolings) > 1 else ''}"
         return text + (
-            f"With a budget of {size}{' and one pooling' if len(self.poolings) > 1 else ''}, the screening kept the tap that the full probe chooses in {often.same} of "
-            f"{often.runs} measured runs, and the chosen tap was that one or tied with it in {often.tied}"
+            f"{where}, the screening kept the tap that the full probe chooses in {often.same} of {often.runs} measured "
+            f"runs, and the chosen tap was that one or tied with it in {often.tied}"
         )
 
     def __str__(self) -> str:

@@ -76,7 +76,8 @@ def test_each_concatenation_has_a_line_with_the_paired_test_against_its_best_mem
         lost, gained = (int((a & ~b).sum()) for a, b in ((member.correct, one.correct), (one.correct, member.correct)))
         p = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
         assert f"{100 * (one.accuracy - member.accuracy):+.1f} points, p = {p:.2g})" in line
-        assert f"its best member {member.tap.id} " in line
+        assert f" with {one.width} features, " in line
+        assert f" than its best member {member.tap.id} with {member.width} (" in line
         if name in ("pair", "triple"):
             assert " + ".join(tap.id for tap in made.members) in line
     assert "pooled by patch_mean: test" in lines[1]
@@ -90,15 +91,14 @@ def test_a_concatenation_is_called_better_only_if_the_test_says_so(found):
         "triple": Combination(members, members[0], -0.04, 0.001, 15),
         "last4": Combination(members, None, None, None, 1),
     }
-    text = str(replace(found, combinations=made))
-    assert "better than its best member L01-act (+4.0 points, p = 0.03)\n" in text
-    assert "worse than its best member L01-act (-4.0 points, p = 0.001)\n" in text
-    assert f"test {100 * at['last4'].test:.1f}%; none of its members was probed alone\n" in text
+    text, width = str(replace(found, combinations=made)), at["L01-act"].width
+    assert f"features, better than its best member L01-act with {width} (+4.0 points, p = 0.03)\n" in text
+    assert f"features, worse than its best member L01-act with {width} (-4.0 points, p = 0.001)\n" in text
+    assert f"test {100 * at['last4'].test:.1f}% with 64 features; none of its members was probed alone\n" in text
     # With three tests, 0.03 is not enough.
     made["last4"] = Combination(members, members[1], 0.03, 0.04, 1)
     text = str(replace(found, combinations=made))
-    widths = f"which has {at['L01-act'].width} of its {at['pair'].width} features"
-    assert f"not significantly better than its best member L01-act (+4.0 points, p = 0.03), {widths}\n" in text
+    assert f"not significantly better than its best member L01-act with {width} (+4.0 points, p = 0.03)\n" in text
 
 
 def test_the_exported_pair_predicts_what_was_measured(monkeypatch):
