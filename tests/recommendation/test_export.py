@@ -297,7 +297,7 @@ def test_a_network_of_another_library_is_written_as_a_program(tmp_path, monkeypa
 def test_the_command_answers_and_writes(tmp_path, capsys):
     data = write_digits(tmp_path / "own", each=8)
     args = ["recommend", "--model", "glyphvit", "--data", str(data), "--budget", "1", "--jobs", "1", "--device", "cpu"]
-    assert main([*args, "-o", str(tmp_path / "out")]) == 0
+    assert main([*args, "--pooling", "patch_mean", "--combine", "pair", "-o", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     # 24 images, and nothing but the stages: what was printed before the answer.
     assert err.splitlines() == [
@@ -307,11 +307,15 @@ def test_the_command_answers_and_writes(tmp_path, capsys):
             "extraction, 24 images",
             "screening, 99 taps",
             "probing, 3 taps",
+            "search for the best pair, 1 pair",
             "training the chosen probe",
         )
     ]
     assert "glyphvit on " in out
     assert "has no test split" in out
+    assert "\npooling   patch_mean, of all taps but output\n" in out
+    assert "\nsame      output is final, up to rounding: fitted once\n" in out  # the network averages patches
+    assert len([line for line in out.splitlines() if line.startswith("pair      ")]) == 1
     assert f"{tmp_path / 'out' / 'classify.py'} IMAGE... --checkpoint {CHECKPOINT}" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["classify.py", "probe.safetensors"]
 
