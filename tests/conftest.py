@@ -95,9 +95,10 @@ TINY_CASES = dedent(
         probe.check()
     """
 )
-TINY_COUNT = 2 * 2 * 18  # models x datasets x taps of a two-layer network
+ONE_COUNT = 8 * 2 + 3  # taps of a two-layer network
+TINY_COUNT = 2 * 2 * ONE_COUNT  # models x datasets x taps
 
-# Less of it, for what does not need all: the taps of one sweep, and one tap of every sweep.
+# Less of it, for what does not need all: the taps of one sweep (`ONE_COUNT`), and one tap of every sweep.
 ONE = ("--probe-model=tiny", "--probe-dataset=blobs")
 FEW = ("--probe-site=final",)
 

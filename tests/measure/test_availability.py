@@ -36,7 +36,7 @@ def nothing_is_here(monkeypatch, tmp_path):
 def decide(model, dataset, keyword="", offline=False, licences=(), own=()):
     requested = parse_requested_names((), (), keyword, "", ())
     availability = Availability(CATALOG, dict.fromkeys(own), requested, offline, licences)
-    return availability.decide(Sweep(model, dataset, "default@2"), 98)
+    return availability.decide(Sweep(model, dataset, "default@2"), 99)
 
 
 @pytest.mark.parametrize("model", ["glyphvit", "glyphvit_random", "mae_b16", "mae_b16_random"])
@@ -47,7 +47,7 @@ def test_what_is_here_runs(model):
 
 def test_what_is_not_here_is_skipped_in_a_bare_run():
     found = decide("vit_b16", "gone")
-    assert (found.missing_weights, found.missing_datasets, found.requested, found.cases) == (True, ("gone",), False, 98)
+    assert (found.missing_weights, found.missing_datasets, found.requested, found.cases) == (True, ("gone",), False, 99)
     assert decide("vit_b16", "here").missing_datasets == ()
     assert decide("mae_b16", "gone").missing_weights is False
 
@@ -125,50 +125,50 @@ def test_weights_of_ones_own_that_are_not_there_are_found_before_images_are_read
 def test_where_probes_are_trained_on_clean_images_those_are_looked_for_too():
     shifted = replace(HERE, name="shifted", clean="gone")
     catalog, sweep = CATALOG.extend(datasets=[shifted]), Sweep("glyphvit", "shifted", "transfer@1")
-    assert Availability(catalog, {}, NOBODY, False, ()).decide(sweep, 98) is None
-    found = Availability(catalog, {}, NOBODY, False, (), clean=True).decide(sweep, 98)
+    assert Availability(catalog, {}, NOBODY, False, ()).decide(sweep, 99) is None
+    found = Availability(catalog, {}, NOBODY, False, (), clean=True).decide(sweep, 99)
     assert found.missing_datasets == ("gone",)
     (_, line) = skipped_lines([found], catalog, {})
     assert line.endswith("probebench fetch gone")
     # Asking for the shifted dataset by name gets the clean one.
     requested = parse_requested_names((), (), "shifted", "", ())
-    assert Availability(catalog, {}, requested, False, (), clean=True).decide(sweep, 98) is None
+    assert Availability(catalog, {}, requested, False, (), clean=True).decide(sweep, 99) is None
 
 
 def test_no_network_once_means_no_further_tries():
     availability = Availability(CATALOG, {}, parse_requested_names((), (), "vit_b16", "", ()), False, ())
     sweep = Sweep("vit_b16", "here", "default@2")
-    assert availability.decide(sweep, 98) is None
-    found = availability.skip_unreachable(sweep, 98)
+    assert availability.decide(sweep, 99) is None
+    found = availability.skip_unreachable(sweep, 99)
     assert (found.missing_weights, found.missing_datasets, found.requested) == (True, (), True)
-    assert availability.decide(sweep, 98) is not None
-    assert availability.decide(Sweep("mae_b16", "here", "default@2"), 98) is None
+    assert availability.decide(sweep, 99) is not None
+    assert availability.decide(Sweep("mae_b16", "here", "default@2"), 99) is None
 
 
 def test_a_decision_is_kept_until_a_host_does_not_answer(monkeypatch, tmp_path):
     availability = Availability(CATALOG, {}, parse_requested_names((), (), "gone", "", ()), False, ())
     gone, other = Sweep("mae_b16", "gone", "default@2"), Sweep("glyphvit", "gone", "default@2")
     here = Sweep("vit_b16", "here", "default@2")
-    assert availability.decide(gone, 98) is None
-    assert availability.decide(other, 98) is None
-    assert availability.decide(here, 98).cases == 98
+    assert availability.decide(gone, 99) is None
+    assert availability.decide(other, 99) is None
+    assert availability.decide(here, 99).cases == 99
     monkeypatch.setattr(hub, "cached", lambda spec: tmp_path)
     assert availability.decide(here, 8).cases == 8  # the weights have come since
-    assert availability.skip_unreachable(gone, 98).missing_datasets == ("gone",)
-    assert availability.decide(other, 98).missing_datasets == ("gone",)
+    assert availability.skip_unreachable(gone, 99).missing_datasets == ("gone",)
+    assert availability.decide(other, 99).missing_datasets == ("gone",)
 
 
 def test_the_summary_is_one_line_per_model():
     availability = Availability(CATALOG, {}, NOBODY, False, ("apache-2.0",))
     paper = CATALOG.dataset_names("paper")
-    found = [availability.decide(Sweep("vit_b16", name, "default@2"), 98) for name in paper]
-    found += [availability.decide(Sweep("vit_b16_random", name, "default@2"), 98) for name in paper]
-    found.append(availability.decide(Sweep("glyphvit", "gone", "default@2"), 98))
-    found.append(availability.decide(Sweep("mae_b16", "gone", "default@2"), 98))
-    found.append(availability.decide(Sweep("vit_l16", "here", "default@2"), 194))
+    found = [availability.decide(Sweep("vit_b16", name, "default@2"), 99) for name in paper]
+    found += [availability.decide(Sweep("vit_b16_random", name, "default@2"), 99) for name in paper]
+    found.append(availability.decide(Sweep("glyphvit", "gone", "default@2"), 99))
+    found.append(availability.decide(Sweep("mae_b16", "gone", "default@2"), 99))
+    found.append(availability.decide(Sweep("vit_l16", "here", "default@2"), 195))
     _, vit_b, embedded, refused, vit_l = skipped_lines(found, CATALOG, {})
     assert vit_b.startswith("  vit_b16 ")
-    assert "2,156 cases" in vit_b
+    assert "2,178 cases" in vit_b
     assert "343 MB + 11 datasets " in vit_b
     assert vit_b.endswith("probebench fetch vit_b16 paper")
     assert "1 dataset 5.0 MB" in embedded
@@ -182,7 +182,7 @@ def test_models_that_the_command_line_does_not_name_share_a_line_unless_images_a
     availability = Availability(CATALOG, {}, NOBODY, False, ("apache-2.0", "cc-by-nc-4.0"))
     away = [name for name in CATALOG.models if name.startswith("augreg")]
     here = ["glyphvit", "mae_b16"]
-    found = [availability.decide(Sweep(name, "gone", "default@2"), 98) for name in (*away, *here, "dinov3_s16")]
+    found = [availability.decide(Sweep(name, "gone", "default@2"), 99) for name in (*away, *here, "dinov3_s16")]
     groups = {each.sweep: "vit" if each.sweep.model in away else "mae" for each in found[1:]}
     first = replace(found[0], requested=True, model_requested=True)
     head, named, *lacking, together, refused = skipped_lines([first, *found[1:]], CATALOG, groups)
@@ -199,7 +199,7 @@ def test_models_that_the_command_line_does_not_name_share_a_line_unless_images_a
 def test_of_models_that_lack_nothing_but_images_only_some_are_listed():
     own = [name for name in CATALOG.models if name.startswith("augreg")]
     availability = Availability(CATALOG, dict.fromkeys(own), NOBODY, False, ())
-    found = [availability.decide(Sweep(name, "gone", "default@2"), 98) for name in own]
+    found = [availability.decide(Sweep(name, "gone", "default@2"), 99) for name in own]
     groups = {each.sweep: "vit" for each in found}
     _, *lines, last = skipped_lines(found, CATALOG, groups)
     assert [line.split()[0] for line in lines] == own[:5]

@@ -269,9 +269,9 @@ def peaks(tmp_path_factory):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure memory")
 @pytest.mark.parametrize("mode", PEAK_MEMORY)
 def test_the_peak_is_within_the_plan(peaks, mode):
-    """3,000 images, 10 taps of up to 384 features: 18 MB of features, of which no second copy may be held."""
+    """3,000 images, 11 taps of up to 384 features: 20 MB of features, of which no second copy may be held."""
     found, passes, planned, peak, taps = peaks[mode]
-    assert (found, int(taps)) == (mode, 10)
+    assert (found, int(taps)) == (mode, 11)
     assert (int(passes) > 1) == (mode == "passes")
     assert int(planned) <= PEAK_MEMORY[mode]
     # The images themselves, as arrays and as the batch in the network, are not part of the plan.

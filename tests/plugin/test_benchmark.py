@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from probebench.records import run_record
-from tests.conftest import ONE, TINY_COUNT
+from tests.conftest import ONE, ONE_COUNT, TINY_COUNT
 
 
 def test_json_has_attributed_time_and_accuracy_of_every_case(project, run):
@@ -36,14 +36,14 @@ def test_the_table_is_printed_on_request_only_and_others_always(project, run):
 def test_saved_runs_can_be_compared(run):
     run("--benchmark-save=first", *ONE)
     result = run(*ONE, "--benchmark-compare", "--benchmark-compare-fail=mean:100000%")
-    result.assert_outcomes(passed=18)
+    result.assert_outcomes(passed=ONE_COUNT)
     result.stdout.fnmatch_lines(["*tiny-blobs-L01-act* (0001_first)*"])
 
 
 @pytest.mark.parametrize("args", [["-p", "no:benchmark"], ["--benchmark-disable"]], ids=" ".join)
 def test_cases_are_measured_without_pytest_benchmark_too(run, args):
     result = run(*args, *ONE)
-    result.assert_outcomes(passed=18)
+    result.assert_outcomes(passed=ONE_COUNT)
     assert "best layer of each site" in result.stdout.str()
 
 

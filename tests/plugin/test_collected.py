@@ -14,7 +14,7 @@ HERE, GONE = Sweep("net", "digits", "default@2"), Sweep("net", "gone", "default@
 AWAY = Sweep("far_net", "digits", "default@2")
 FINAL, ACT = Tap("final", "final"), Tap(6, "act")
 SKIPPED = SkippedSweep(GONE, 2, False, ("gone",), requested=True, model_requested=False)
-WITHHELD = SkippedSweep(AWAY, 98, True, (), requested=False, model_requested=False)
+WITHHELD = SkippedSweep(AWAY, 99, True, (), requested=False, model_requested=False)
 COLLECTED = Collected(
     items={"t::a[2]": Case(HERE, FINAL), "t::a[gone]": SKIPPED, "t::a[1]": Case(HERE, ACT), "t::b": Case(HERE, ACT)},
     withheld=[Withheld("more", WITHHELD)],

@@ -8,7 +8,7 @@ import pytest
 
 from probebench.errors import StoreError
 from probebench.records import run_record
-from tests.conftest import FEW, ONE
+from tests.conftest import FEW, ONE, ONE_COUNT
 
 USAGE = pytest.ExitCode.USAGE_ERROR
 
@@ -215,15 +215,15 @@ def test_a_sweep_that_fails_fails_its_cases_with_one_explanation(project, run, d
     result = run("--probe-json=r.json", "--junitxml=j.xml")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines([f"sweep tiny-{dataset} could not be measured.", FAILING[dataset]])
-    result.stdout.fnmatch_lines(["*1 failed, 18 passed, 17 not measured*"])
+    result.stdout.fnmatch_lines([f"*1 failed, {ONE_COUNT} passed, {ONE_COUNT - 1} not measured*"])
     text = result.stdout.str()
     assert text.count("could not be measured") <= 2  # the section and the short summary
     assert text.count("Traceback") == (1 if dataset == "raises" else 0)
-    # What did work is recorded; to machines all 18 failed.
+    # What did work is recorded; to machines all of the sweep failed.
     record = run_record.load(project.path / "r.json")
-    assert len(record["cases"]) == 18
+    assert len(record["cases"]) == ONE_COUNT
     assert [failure["sweep"] for failure in record["failures"]] == [f"tiny-{dataset}"]
-    assert 'failures="18"' in (project.path / "j.xml").read_text()
+    assert f'failures="{ONE_COUNT}"' in (project.path / "j.xml").read_text()
 
 
 def test_features_that_are_not_finite_fail_their_sweep(project, run):
@@ -242,7 +242,7 @@ def test_features_that_are_not_finite_fail_their_sweep(project, run):
     (project.path / "bad.safetensors").write_bytes(b"")
     result = run("--probe-weights=tiny=bad.safetensors", "--probe-model=tiny", "--probe-dataset=blobs")
     result.stdout.fnmatch_lines(["*WeightsError: weights of model 'tiny'*the file is empty; get it again*"])
-    result.stdout.fnmatch_lines(["*1 failed, 17 not measured*"])
+    result.stdout.fnmatch_lines([f"*1 failed, {ONE_COUNT - 1} not measured*"])
 
 
 def test_a_damaged_baseline_fails_its_sweep_until_all_of_it_is_measured_anew(run, stored, baselines_dir):
@@ -255,7 +255,7 @@ def test_a_damaged_baseline_fails_its_sweep_until_all_of_it_is_measured_anew(run
         assert "--probe-update" not in result.stdout.str()  # it would accept whatever is measured
         assert result.parseoutcomes()["failed"] == 1
         assert len(path.read_text()) == 100
-    run(*ONE, "--probe-update=all").assert_outcomes(passed=18)
+    run(*ONE, "--probe-update=all").assert_outcomes(passed=ONE_COUNT)
     assert path.read_text() == whole
 
 

@@ -6,6 +6,7 @@ import jsonschema
 import pytest
 
 from probebench.records import run_record
+from tests.conftest import ONE_COUNT
 
 SLOW_STOP = """
 from dataclasses import replace
@@ -43,10 +44,10 @@ def test_ctrl_c_in_mid_sweep_keeps_what_had_finished(project):
     jsonschema.validate(record, run_record.schema())
     assert record["interrupted"] is True
     # The first sweep whole, five taps of the second.
-    assert len(record["cases"]) == 18 + 5
+    assert len(record["cases"]) == ONE_COUNT + 5
     result.stdout.fnmatch_lines(
         [
-            "23 cases in 2 sweeps: 23 new*",
+            f"{ONE_COUNT + 5} cases in 2 sweeps: {ONE_COUNT + 5} new*",
             "baselines: not updated, because the run did not get to its end",
             "run record: r.json (interrupted: what had finished)",
             "*KeyboardInterrupt*",
@@ -80,4 +81,4 @@ def test_ctrl_c_that_pytest_trips_over_is_one_all_the_same(project):
 def test_stopping_at_the_first_failure_saves_the_record_too(project, run):
     result = run("--probe-json=r.json", "--probe-strict", "-x")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert len(run_record.load(project.path / "r.json")["cases"]) == 18
+    assert len(run_record.load(project.path / "r.json")["cases"]) == ONE_COUNT

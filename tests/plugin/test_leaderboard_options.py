@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.conftest import FEW, ONE
+from tests.conftest import FEW, ONE, ONE_COUNT
 
 
 @pytest.mark.parametrize(
@@ -43,5 +43,5 @@ def test_colour_brings_heat_maps(run):
 def test_tables_are_drawn_with_what_the_terminal_can_show(warm, project, run, monkeypatch, encoding, ascii_only):
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
     result = project.runpytest_subprocess("--probe-jobs=1", "--probe-model=tiny", "--probe-dataset=blobs")
-    result.assert_outcomes(passed=18)
+    result.assert_outcomes(passed=ONE_COUNT)
     assert result.stdout.str().isascii() is ascii_only

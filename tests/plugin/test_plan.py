@@ -5,7 +5,7 @@ import json
 import pytest
 
 from probebench.measure import estimate
-from tests.conftest import TINY_COUNT
+from tests.conftest import ONE_COUNT, TINY_COUNT
 
 
 def test_the_plan_is_printed_and_nothing_measured(run, project):
@@ -14,8 +14,8 @@ def test_the_plan_is_printed_and_nothing_measured(run, project):
     result.stdout.fnmatch_lines(
         [
             "sweep *taps *images *features *in *passes *memory *extract *fit",
-            "tiny-blobs *18 *240 *230 kB *memory *1 *13 MB * s * s",
-            "tiny_other-blobs_dark *18 *240 *memory *1 *",
+            f"tiny-blobs *{ONE_COUNT} *240 *238 kB *memory *1 *13 MB * s * s",
+            f"tiny_other-blobs_dark *{ONE_COUNT} *240 *memory *1 *",
             "4 sweeps: about * s, at most * of memory at a time besides network and libraries",
         ]
     )
@@ -66,7 +66,7 @@ def test_with_less_memory_there_are_more_passes_and_the_same_results(run, projec
         assert sweep["images"] == 240 * sweep["plan"]["passes"] > 240
     planned = run("--probe-plan", f"--probe-memory={memory}B")
     passes = little["sweeps"][0]["plan"]["passes"]
-    planned.stdout.fnmatch_lines([f"tiny-blobs *18 *{240 * passes:,} *memory *{passes} *13 MB*"])
+    planned.stdout.fnmatch_lines([f"tiny-blobs *{ONE_COUNT} *{240 * passes:,} *memory *{passes} *13 MB*"])
 
 
 def test_a_run_that_does_not_fit_fails_with_the_reason(run):

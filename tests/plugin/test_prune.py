@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import ONE_COUNT
 from tests.plugin.test_update import contents
 from tests.plugin.test_withheld import CASES
 
@@ -24,9 +25,10 @@ def test_files_and_entries_without_a_case_are_removed_and_told(project, run, sto
         [
             "pruned: baselines/default@2/gone-blobs.json and its .safetensors file, which had no test case",
             "pruned: baselines/default@2/timm_mine-blobs.json and its .safetensors file, which had no test case",
-            "pruned: 8 of 18 entries of *tiny-blobs.json, which had no test case: L02-ln1, L02-mha, * and 5 more",
+            f"pruned: 8 of {ONE_COUNT} entries of *tiny-blobs.json, which had no test case: "
+            "L02-ln1, L02-mha, * and 5 more",
             "pruned: baselines/default@2/tiny-blobs_dark.json and its .safetensors file, which had no test case",
-            "pruned: 8 of 18 entries of baselines/default@2/tiny_other-blobs.json, which had no test case: *",
+            f"pruned: 8 of {ONE_COUNT} entries of baselines/default@2/tiny_other-blobs.json, which had no test case: *",
             "pruned: baselines/default@2/tiny_other-blobs_dark.json and its .safetensors file, which had no test case",
         ]
     )
@@ -122,7 +124,7 @@ def test_sweeps_that_are_not_on_this_machine_keep_their_baselines(project, run, 
     for name in ("vit_b16-cifar10", "vit_b16-no_such_dataset", "nobody-cifar10"):
         (baselines_dir / f"{name}.json").write_text("not looked at")
     result = run("--probe-prune", "--probe-offline")
-    result.assert_outcomes(passed=18, deselected=1)
+    result.assert_outcomes(passed=ONE_COUNT, deselected=1)
     assert set(contents(baselines_dir)) == {"vit_b16-cifar10.json"}
 
 

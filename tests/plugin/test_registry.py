@@ -13,6 +13,7 @@ from probebench.catalog import Archive, DatasetSpec, ModelSpec
 from probebench.catalog.cases import Sweep
 from probebench.models import default_catalog
 from probebench.plugin.registry import ConftestSpecs, specs_from_json
+from tests.conftest import ONE_COUNT, TINY_COUNT
 
 LATE = """
 from probebench import DatasetSpec, ModelSpec
@@ -48,9 +49,9 @@ def late(project):
 @pytest.mark.parametrize(
     ("args", "count"),
     [
-        ([], 72 + COUNT),
+        ([], TINY_COUNT + COUNT),
         (["--probe-model=late"], COUNT),
-        (["--probe-model=late", "--probe-model=tiny"], 36 + COUNT),
+        (["--probe-model=late", "--probe-model=tiny"], 2 * ONE_COUNT + COUNT),
         (["--probe-dataset=late_digits"], COUNT),
         (["--probe-model=late,tiny", "--probe-layer=3"], 1),
         (["--probe-layer=3"], 1),

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from probebench.records import run_record
-from tests.conftest import TINY_COUNT
+from tests.conftest import ONE_COUNT, TINY_COUNT
 from tests.plugin.test_interrupt import SLOW_STOP
 from tests.reporting.html.dom import parse
 
@@ -33,7 +33,7 @@ def test_an_interrupted_run_writes_one_of_what_had_finished(project):
     assert result.ret == pytest.ExitCode.INTERRUPTED
     tree = page(project)
     assert "interrupted" in tree.one("title").text
-    assert "23 cases in 2 sweeps" in tree.one("header").text
+    assert f"{ONE_COUNT + 5} cases in 2 sweeps" in tree.one("header").text
 
 
 def test_a_sweep_that_failed_is_on_it(project, run):
@@ -63,13 +63,13 @@ def test_what_was_withheld_is_on_it_and_in_the_record(project, run, monkeypatch)
             probe.check()
         """
     )
-    run("--probe-report=report.html", "--probe-json=r.json").assert_outcomes(passed=18)
+    run("--probe-report=report.html", "--probe-json=r.json").assert_outcomes(passed=ONE_COUNT)
     record = run_record.load(project.path / "r.json")
     jsonschema.validate(record, run_record.schema())
     (entry,) = record["withheld"]
-    assert (entry["model"], entry["cases"], entry["command"]) == ("tiny", 18, "probebench fetch cifar10")
+    assert (entry["model"], entry["cases"], entry["command"]) == ("tiny", ONE_COUNT, "probebench fetch cifar10")
     (row,) = page(project).one("section", id="overview").one("details", "withheld").table()
-    assert row == ["tiny", "18", entry["lacks"], "probebench fetch cifar10"]
+    assert row == ["tiny", str(ONE_COUNT), entry["lacks"], "probebench fetch cifar10"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from probebench.catalog.protocols import DEFAULT
 from probebench.records import run_record
-from tests.conftest import FEW, ONE, TINY_COUNT
+from tests.conftest import FEW, ONE, ONE_COUNT, TINY_COUNT
 
 
 def load_only_run(project):
@@ -45,12 +45,12 @@ def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
     assert case["C"] in DEFAULT.path
     assert 0 <= case["gap"] <= 1e-6
     assert 0 <= case["held_out_accuracy"] <= 1
-    assert {c["layer"] for c in record["cases"]} == {"embed", 1, 2, "final"}
+    assert {c["layer"] for c in record["cases"]} == {"embed", 1, 2, "final", "output"}
     for sweep in record["sweeps"]:
         own = [c for c in record["cases"] if (c["model"], c["dataset"]) == (sweep["model"], sweep["dataset"])]
         selection = sweep["selection"]
         assert (selection["by"], selection["score"]) == ("held_out", max(c["held_out_accuracy"] for c in own))
-        assert len(selection["tied"]) + selection["worse"] + selection["better"] == len(own) - 1 == 17
+        assert len(selection["tied"]) + selection["worse"] + selection["better"] == len(own) - 1 == ONE_COUNT - 1
     # The three classes are bright bands: far above chance somewhere.
     assert max(c["accuracy"] for c in record["cases"] if c["dataset"] == "blobs") > 0.6
 
@@ -68,7 +68,7 @@ def test_each_sweep_is_extracted_once_also_across_files(project, run, monkeypatc
     monkeypatch.setattr(run_module, "prepare", counting)
     project.makepyfile(test_more=(project.path / "test_tiny.py").read_text())
     run().assert_outcomes(passed=2 * TINY_COUNT)
-    assert sorted(calls) == [(m, d, 18) for m in ("tiny", "tiny_other") for d in ("blobs", "blobs_dark")]
+    assert sorted(calls) == [(m, d, ONE_COUNT) for m in ("tiny", "tiny_other") for d in ("blobs", "blobs_dark")]
 
 
 def test_reordered_items_do_not_measure_a_sweep_again(project, run, monkeypatch):
@@ -119,8 +119,8 @@ def test_a_regression_fails_its_case_and_says_what_was_lost(project, run, stored
     record = run_record.load(project.path / "r.json")
     assert [c["id"] for c in record["cases"] if c["verdict"] == "regressed"] == ["tiny-blobs-L02-act"]
     # Accepting it makes it the new expectation.
-    run(*ONE, "--probe-update=all").assert_outcomes(passed=18)
-    run(*ONE, "--probe-strict").assert_outcomes(passed=18)
+    run(*ONE, "--probe-update=all").assert_outcomes(passed=ONE_COUNT)
+    run(*ONE, "--probe-strict").assert_outcomes(passed=ONE_COUNT)
 
 
 def test_quiet_runs_and_runs_without_cases_print_less(project, run):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import ONE_COUNT, TINY_COUNT
+
 
 def ids(result):
     return [line.partition("[")[2].rstrip("]") for line in result.stdout.lines if line.startswith("test_tiny.py::")]
@@ -10,19 +12,20 @@ def ids(result):
 @pytest.mark.parametrize(
     ("args", "count"),
     [
-        (["--probe-model=tiny"], 36),
-        (["--probe-model=tiny,tiny_other"], 72),
-        (["--probe-dataset=blobs"], 36),
+        (["--probe-model=tiny"], 2 * ONE_COUNT),
+        (["--probe-model=tiny,tiny_other"], TINY_COUNT),
+        (["--probe-dataset=blobs"], 2 * ONE_COUNT),
         (["--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=1-2"], 16),
         (["--probe-layer=2", "--probe-layer=final"], 36),
         (["--probe-site=act", "--probe-site=rc2"], 16),
         (["--probe-site=act", "--probe-layer=2", "--probe-model=tiny", "--probe-dataset=blobs_dark"], 1),
-        (["-m", 'probe(model="tiny")'], 36),
+        (["-m", 'probe(model="tiny")'], 2 * ONE_COUNT),
         (["-m", 'probe(model="tiny", dataset="blobs", site="act")'], 2),
         (["-m", "probe(layer=2) and not probe(site='act')"], 28),
         (["-m", 'probe(layer="final")'], 4),
+        (["--probe-layer=output"], 4),
         (["-k", "tiny-blobs-L02"], 8),
-        (["-k", "blobs_dark"], 36),
+        (["-k", "blobs_dark"], 2 * ONE_COUNT),
         (["test_tiny.py::test_probe[tiny-blobs-L02-act]"], 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -44,7 +47,7 @@ def test_a_function_without_a_chosen_case_is_deselected_not_skipped(project, run
         """
     )
     result = run("--probe-model=tiny", "--probe-dataset=blobs")
-    result.assert_outcomes(passed=18, deselected=1)
+    result.assert_outcomes(passed=ONE_COUNT, deselected=1)
 
 
 def test_a_mark_may_narrow_layers_and_sites(project, run):
@@ -118,7 +121,7 @@ def test_a_mark_that_waits_for_a_name_says_so(project, run):
         (
             """probe(layer='2') or probe(layer="1-2") or probe(layer=3) or probe(layer="last")""",
             [
-                "-m: no case has layer='2'. Known: 1 to 2, as numbers without quotes, 'embed' and 'final'. *",
+                "-m: no case has layer='2'. Known: 1 to 2, as numbers without quotes, 'embed', 'final', 'output', *",
                 '-m: no case has layer="1-2". *--probe-layer takes ranges',
                 "-m: no case has layer=3. Known: 1 to 2, *",
                 '-m: no case has layer="last". *',

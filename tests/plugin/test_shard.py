@@ -11,7 +11,7 @@ from probebench.catalog.taps import Tap
 from probebench.cli import main
 from probebench.records import baselines, run_record
 from probebench.reporting.export import to_text
-from tests.conftest import ONE, TINY_COUNT
+from tests.conftest import ONE, ONE_COUNT, TINY_COUNT
 from tests.plugin.test_withheld import CASES
 from tests.plugin.xdist.test_workers import timeless
 
@@ -44,18 +44,20 @@ def test_parts_are_whole_sweeps_of_which_each_is_in_one(run, count):
     assert sorted(case for part in parts for case in part) == sorted(collected(run("--collect-only", "-q")))
     names = [{case.rpartition("-L")[0] for case in part if "-L" in case} for part in parts]
     assert sorted(name for part in names for name in part) == sorted(SWEEPS)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 18
+    assert max(map(len, parts)) - min(map(len, parts)) <= ONE_COUNT
 
 
 def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, stored, baselines_dir, capsys):
-    # 11 images lost and none gained are significant among 18 cases, and not among 72; 14 are.
+    # 11 images lost and none gained are significant among 19 cases, and not among 76; 14 are.
     lose(baselines_dir.parent, "tiny", "blobs", Tap(1, "ln1"), 11)
     lose(baselines_dir.parent, "tiny", "blobs_dark", Tap(1, "ln1"), 14)
     run("--probe-json=whole.json").assert_outcomes(passed=TINY_COUNT - 1, failed=1)
     for i in range(1, 5):
         result = run(f"--probe-shard={i}/4", f"--probe-json={i}.json")
-        result.stdout.fnmatch_lines([f"probebench: 18 cases in 1 sweep (shard {i}/4 of 72 cases in 4 sweeps), *"])
-        assert result.parseoutcomes()["deselected"] == 54
+        result.stdout.fnmatch_lines(
+            [f"probebench: {ONE_COUNT} cases in 1 sweep (shard {i}/4 of {TINY_COUNT} cases in 4 sweeps), *"]
+        )
+        assert result.parseoutcomes()["deselected"] == TINY_COUNT - ONE_COUNT
     (whole,), parts = loaded(project, "whole.json"), loaded(project, *(f"{i}.json" for i in range(1, 5)))
     assert "shard" not in whole
     assert [part["shard"] for part in parts] == [[i, 4] for i in range(1, 5)]
@@ -102,7 +104,7 @@ def test_an_update_touches_the_sweeps_of_its_part_only(project, run, baselines_d
 
 
 def test_other_selections_leave_sweeps_in_their_parts(run):
-    for args, count in ((["-k", "L01"], 32), (["-m", 'probe(site="act")'], 8), (["--probe-model=tiny"], 36)):
+    for args, count in ((["-k", "L01"], 32), (["-m", 'probe(site="act")'], 8), (["--probe-model=tiny"], 2 * ONE_COUNT)):
         parts = [collected(run("--collect-only", "-q", f"--probe-shard={i}/2", *args)) for i in (1, 2)]
         assert len(parts[0]) + len(parts[1]) == len({*parts[0], *parts[1]}) == count
         assert abs(len(parts[0]) - len(parts[1])) == 0
@@ -124,7 +126,9 @@ def test_machines_that_have_other_data_divide_alike(project, run, monkeypatch, t
 
     def sweeps_of(part):
         lines = collected(run("--collect-only", "-q", "--probe-offline", f"--probe-shard={part}/3", named))
-        return {case.split("-L")[0].removesuffix("-embed").removesuffix("-final") for case in lines}
+        return {
+            case.split("-L")[0].removesuffix("-embed").removesuffix("-final").removesuffix("-output") for case in lines
+        }
 
     monkeypatch.setenv("PROBEBENCH_DATA", str(tmp_path / "none"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -151,7 +155,7 @@ def test_what_was_asked_for_elsewhere_counts_among_the_cases(project, run, monke
     bare = "\n".join(
         run("--collect-only", "-q", "--probe-offline", f"--probe-shard={part}/2").stdout.str() for part in (1, 2)
     )
-    assert "/2 of 18 cases in 1 sweep)" in bare
+    assert f"/2 of {ONE_COUNT} cases in 1 sweep)" in bare
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0", "1/2/3", "-1/2", "1.5/2", ""])

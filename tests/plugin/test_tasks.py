@@ -11,6 +11,7 @@ import pytest
 
 from probebench.catalog.cases import Sweep
 from probebench.records import baselines, run_record
+from tests.conftest import ONE_COUNT, TINY_COUNT
 
 READERS = """
 def tasks(task, n=120, weak=1.0):
@@ -54,7 +55,7 @@ def project(project):
 
 def test_a_run_has_verdicts_a_leaderboard_a_record_and_a_report(project, run, baselines_dir):
     first = run("--probe-update=new", "--probe-json=run.json", "--probe-report=run.html", "--probe-leaderboard=full")
-    first.assert_outcomes(passed=2 * 2 * 18)
+    first.assert_outcomes(passed=TINY_COUNT)
     text = first.stdout.str()
     for line in (
         "tiny on bars: * mAP 0.*, * over output*",
@@ -82,7 +83,7 @@ def test_a_run_has_verdicts_a_leaderboard_a_record_and_a_report(project, run, ba
     assert "acc %" not in page
 
     # The same numbers are no change.
-    run("--probe-strict", "--probe-model=tiny").assert_outcomes(passed=2 * 18)
+    run("--probe-strict", "--probe-model=tiny").assert_outcomes(passed=2 * ONE_COUNT)
 
 
 def test_a_regression_says_what_the_score_was(project, run):

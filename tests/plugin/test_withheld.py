@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from probebench.fetch.hub import needs_download
 from probebench.records import run_record
+from tests.conftest import ONE_COUNT
 from tests.datasets.ondisk import CIFAR10, batch, python2_pickle
 from tests.hub import at
 
@@ -25,8 +26,8 @@ def test_paper(probe):
 def test_probe(probe):
     probe.check()
 """
-VIT_B = "  vit_b16  2,156 cases  343 MB + 11 datasets *  probebench fetch vit_b16 paper"
-MAE_B = "  mae_b16  1,078 cases  343 MB + 11 datasets *  probebench fetch mae_b16 paper"
+VIT_B = "  vit_b16  2,178 cases  343 MB + 11 datasets *  probebench fetch vit_b16 paper"
+MAE_B = "  mae_b16  1,089 cases  343 MB + 11 datasets *  probebench fetch mae_b16 paper"
 TOGETHER = (
     "Not on this machine: tiny (2 models); name a model to download it (-k NAME), or run `probebench fetch NAME`*"
 )
@@ -42,7 +43,7 @@ def bare(project, run, tmp_path, monkeypatch, hub):
 
 def test_a_bare_run_downloads_nothing_and_tells_one_line_a_file(bare, hub):
     result = bare("-q")
-    result.assert_outcomes(passed=18, deselected=1)
+    result.assert_outcomes(passed=ONE_COUNT, deselected=1)
     result.stdout.fnmatch_lines([TOGETHER])
     result.stdout.no_fnmatch_line("Skipped*")
     assert hub.requests == []
@@ -66,7 +67,7 @@ def test_a_run_of_nothing_but_withheld_cases_ends_well(bare, project, workers):
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines([TOGETHER])
     withheld = run_record.load(project.path / "r.json")["withheld"]
-    assert [(each["model"], each["cases"]) for each in withheld] == [("vit_b16", 196), ("mae_b16", 98)]
+    assert [(each["model"], each["cases"]) for each in withheld] == [("vit_b16", 2 * 99), ("mae_b16", 99)]
     assert bare("-k", "no_such_name", *workers).ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
@@ -139,7 +140,9 @@ def test_a_control_of_a_model_that_is_not_there_is_told_under_its_own_name(bare,
     project.makepyfile(
         test_tiny=CASES.replace('model="tiny", dataset="blobs"', 'model="tiny_other", dataset="cifar10"')
     )
-    bare("-k", "tiny_other", "--probe-offline").stdout.fnmatch_lines(["  tiny_other  18 cases  1 dataset 170 MB*"])
+    bare("-k", "tiny_other", "--probe-offline").stdout.fnmatch_lines(
+        [f"  tiny_other  {ONE_COUNT} cases  1 dataset 170 MB*"]
+    )
 
 
 def test_strict_fails_what_was_asked_for_and_could_not_be_had_with_one_explanation(bare, project):
@@ -147,12 +150,12 @@ def test_strict_fails_what_was_asked_for_and_could_not_be_had_with_one_explanati
     result = bare(*args)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["vit_b16-cifar10 was requested but could not be measured: not on this machine"])
-    result.stdout.fnmatch_lines(["*1 error, 97 not measured*"])
+    result.stdout.fnmatch_lines(["*1 error, 98 not measured*"])
     assert result.stdout.str().count("ERROR at setup of") == 1
     result = bare(*args, "-n2", "--junitxml=j.xml")
-    result.stdout.fnmatch_lines(["*1 error, 97 not measured*"])
-    assert 'errors="98"' in (project.path / "j.xml").read_text()  # to machines all of them
-    bare("--probe-strict", "--probe-update=new").assert_outcomes(passed=18, deselected=1)
+    result.stdout.fnmatch_lines(["*1 error, 98 not measured*"])
+    assert 'errors="99"' in (project.path / "j.xml").read_text()  # to machines all of them
+    bare("--probe-strict", "--probe-update=new").assert_outcomes(passed=ONE_COUNT, deselected=1)
 
 
 def test_a_hub_that_refuses_is_a_failure_and_not_a_skip(bare, hub):
@@ -168,8 +171,8 @@ def test_licences_are_refused_and_the_reason_told(bare, monkeypatch):
         ["licence cc-by-nc-4.0, refused by --probe-licence=commercial: tiny (1 model); -v lists all"]
     )
     result = bare("-k", "mae_b16", "--probe-licence=commercial")
-    result.stdout.fnmatch_lines(["  mae_b16  1,078 cases  licence cc-by-nc-4.0, refused by --probe-licence=commercial"])
-    result.assert_outcomes(skipped=1078)
+    result.stdout.fnmatch_lines(["  mae_b16  1,089 cases  licence cc-by-nc-4.0, refused by --probe-licence=commercial"])
+    result.assert_outcomes(skipped=1089)
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"], ["--collect-only"]], ids=["alone", "workers", "collecting"])
@@ -260,7 +263,7 @@ def test_a_control_runs_all_taps_on_a_dataset_on_disk(bare, project, cifar10):
         """
     )
     bare().assert_outcomes(deselected=1)
-    bare("-k", "vit_b16_random").assert_outcomes(passed=98)
+    bare("-k", "vit_b16_random").assert_outcomes(passed=99)
 
 
 def test_a_model_of_timm_that_only_a_mark_names_is_known_beside_workers(bare, project):

@@ -16,6 +16,7 @@ from probebench.errors import ProbebenchError, UnknownName
 from probebench.measure.cost import fit_operations
 from probebench.measure.plan import Workload, plan_sweep
 from probebench.probes import Fit, ProbeInfo, find_probe, get_probe, register_probe
+from tests.conftest import ONE_COUNT
 from tests.features.conftest import SPEC
 from tests.measure.test_plan import DATASET
 
@@ -51,7 +52,7 @@ def registered(monkeypatch):
 
 def test_a_registered_probe_is_measured_in_a_sweep(registered):
     found = run_sweep(SPEC, DATASET, protocol=MINE, jobs=1, device="cpu")
-    assert len(found.taps) == 18
+    assert len(found.taps) == ONE_COUNT
     assert max(each.accuracy for each in found.taps.values()) > 0.6  # of three classes
     assert {each.C for each in found.taps.values()} == {None}
 

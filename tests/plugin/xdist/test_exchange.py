@@ -87,7 +87,7 @@ def test_who_begins_with_a_sweep_is_known(folder):
 
 
 def test_what_is_skipped_arrives(folder):
-    skipped = SkippedSweep(SWEEP, 98, True, ("digits", "cifar10"), requested=True, model_requested=True)
+    skipped = SkippedSweep(SWEEP, 99, True, ("digits", "cifar10"), requested=True, model_requested=True)
     assert folder.skipped() == []
     folder.add_skipped(skipped)
     assert folder.skipped() == [skipped]

@@ -18,7 +18,7 @@ import pytest
 from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
 from probebench.records import baselines, run_record
-from tests.conftest import FEW, ONE, TINY_COUNT
+from tests.conftest import FEW, ONE, ONE_COUNT, TINY_COUNT
 
 pytest.importorskip("xdist")
 
@@ -110,7 +110,9 @@ def test_all_is_as_in_one_process(from_nothing, project, run, baselines_dir, tmp
     result = run("-n", "2", "--probe-json=n.json", "--probe-leaderboard-file=n.csv", "--junitxml=n.xml")
 
     assert result.ret == alone.ret
-    assert alone.parseoutcomes() == {"failed": 2, "passed": TINY_COUNT - 1, "not": 17} == result.parseoutcomes()
+    assert (
+        alone.parseoutcomes() == {"failed": 2, "passed": TINY_COUNT - 1, "not": ONE_COUNT - 1} == result.parseoutcomes()
+    )
     assert result.stdout.str().count("could not be measured.") == 1
     found = extractions(project)
     assert len(found) == 4
@@ -128,7 +130,7 @@ def test_all_is_as_in_one_process(from_nothing, project, run, baselines_dir, tmp
 
     result.stdout.fnmatch_lines(
         [
-            "probebench: 90 cases in 5 sweeps on 2 workers, protocol default@2 (*), device auto, baselines *",
+            f"probebench: {5 * ONE_COUNT} cases in 5 sweeps on 2 workers, protocol default@2 (*), device auto, *",
             "*= probebench =*",
             f"{TINY_COUNT} cases in 4 sweeps: {TINY_COUNT - 2} same, 1 regressed, 1 improved*",
             "run record: n.json",
@@ -196,7 +198,7 @@ def test_a_worker_that_dies_costs_its_sweep_only_and_nobody_tries_that_again(pro
     result = run("-n", "1", "--probe-json=r.json", "--probe-update=new", "--junitxml=j.xml")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     # One dies when blobs are measured, and what is left of them is read; one in the middle of a sweep.
-    assert result.parseoutcomes() == {"passed": 35, "failed": 2, "not": 17}
+    assert result.parseoutcomes() == {"passed": 2 * ONE_COUNT - 1, "failed": 2, "not": ONE_COUNT - 1}
     for case in ("blobs-L01-act", "deadly-embed"):
         result.stdout.fnmatch_lines([f"worker 'gw*' crashed while running 'test_tiny.py::test_probe?tiny-{case}?'"])
     assert (project.path / "killed").read_text() == "x"
@@ -204,14 +206,16 @@ def test_a_worker_that_dies_costs_its_sweep_only_and_nobody_tries_that_again(pro
     record = run_record.load(project.path / "r.json")
     jsonschema.validate(record, run_record.schema())
     assert [sweep["dataset"] for sweep in record["sweeps"]] == ["blobs", "more"]
-    assert len(record["cases"]) == 36
+    assert len(record["cases"]) == 2 * ONE_COUNT
     assert record["interrupted"] is False
     (failure,) = record["failures"]
     assert failure["sweep"] == "tiny-deadly"
     assert failure["error"].startswith("WorkerDied: the process of worker gw")
     result.stdout.fnmatch_lines(["baselines: 2 files updated*"])
     cases = ET.parse(project.path / "j.xml").getroot().iter("failure")
-    assert sum("not measured: the sweep failed, see the crash of worker" in case.text for case in cases) == 17
+    assert (
+        sum("not measured: the sweep failed, see the crash of worker" in case.text for case in cases) == ONE_COUNT - 1
+    )
     assert left_over(project) == []
 
 
@@ -241,7 +245,7 @@ def test_a_worker_that_dies_while_it_gets_ready_is_replaced_once(project, run):
     add_to_conftest(project, DYING)
     args = ("-n", "1", "--probe-model=tiny_other", "--probe-dataset=blobs", "--probe-json=r.json")
     result = run(*args)
-    assert result.parseoutcomes() == {"failed": 1, "not": 17}
+    assert result.parseoutcomes() == {"failed": 1, "not": ONE_COUNT - 1}
     assert (project.path / "deaths").read_text() == "x"
     (failure,) = run_record.load(project.path / "r.json")["failures"]
     assert failure["error"].startswith("WorkerDied: the process of worker gw0")
@@ -321,7 +325,7 @@ def test_ctrl_c_keeps_what_the_workers_had_finished(project):
     record = run_record.load(project.path / "r.json")
     jsonschema.validate(record, run_record.schema())
     assert record["interrupted"] is True
-    assert len(record["cases"]) == 2 * 18 + 2 * 5
+    assert len(record["cases"]) == 2 * ONE_COUNT + 2 * 5
     assert record["failures"] == []
     assert "baselines: not updated, because the run did not get to its end" in text
     assert "run record: r.json (interrupted: what had finished)" in text
@@ -333,7 +337,7 @@ def test_enough_failures_end_a_run(project, run):
     result = run("-n", "2", "-x", "--probe-strict", "--probe-json=r.json")
     result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
     record = run_record.load(project.path / "r.json")
-    assert 18 <= len(record["cases"]) <= TINY_COUNT
+    assert ONE_COUNT <= len(record["cases"]) <= TINY_COUNT
     assert record["interrupted"] is (len(record["cases"]) < TINY_COUNT)
     assert record["failures"] == []  # no worker is taken for dead
 
@@ -494,6 +498,6 @@ def test_ordinary_tests_beside_cases_go_where_the_chosen_scheduler_would_put_the
 def test_a_project_that_cannot_be_written_to_is_measured_all_the_same(project, run):
     (project.path / ".probebench").write_text("in the way")
     result = run("-n", "2", "--probe-json=r.json", *ONE)
-    result.assert_outcomes(passed=18)
+    result.assert_outcomes(passed=ONE_COUNT)
     result.stdout.fnmatch_lines(["run record: r.json", "WARNING: cannot write *.probebench*"])
-    assert len(json.loads((project.path / "r.json").read_text())["cases"]) == 18
+    assert len(json.loads((project.path / "r.json").read_text())["cases"]) == ONE_COUNT
