@@ -71,7 +71,7 @@ def facts(architecture: str, checkpoints: int = 0, **kwargs: object) -> Facts:
         LayoutError: if it cannot be read
     """
     with torch.device("meta"):
-        net = timm.create_model(architecture, num_classes=0, **kwargs).eval()
+        net = timm.create_model(architecture, num_classes=0, **kwargs).eval().requires_grad_(False)
         size = int(kwargs.get("img_size", 0) or net.pretrained_cfg["input_size"][1])
         depth = len(blocks_of(net))
         reader = TapReader(net, all_taps(depth), "mean")
