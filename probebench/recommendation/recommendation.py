@@ -329,8 +329,8 @@ class Recommendation:
 
     def _describe_budget(self, budget: int) -> str:
         text = (
-            f"a ridge probe screened {self.taps} taps on validation; only its best {budget}, final and output had the "
-            "full probe. "
+            f"a ridge probe screened {self.taps} taps on validation; only its best {budget}, "
+            f"{'final, output and last4' if 'last4' in self.combinations else 'final and output'} had the full probe. "
         )
         known = measured(budget)
         if self.task is not CLASSIFICATION:
