@@ -12,22 +12,26 @@ from probebench.catalog.taps import Tap
 
 HostArray = npt.NDArray[np.float32]
 Array = HostArray | torch.Tensor
-"""float32 of shape (images, width)."""
+"""float32 of shape (images, width). Tokens are bfloat16 in torch, and the same bits as uint16 in numpy, which has no
+bfloat16: see `probebench.features.tokens`."""
 
 
 def allocate(widths: Mapping[Tap, int], n: int, device: str | None = None) -> dict[Tap, Array]:
-    """Return an uninitialised array of shape (n, width) for each tap.
+    """Return an uninitialised array of shape (n, width) for each tap, of the type that its features have.
 
     Args:
         widths: features of each tap
         device: torch device; None for the host
     """
     if device is not None:
-        return {tap: torch.empty(n, width, dtype=torch.float32, device=device) for tap, width in widths.items()}
+        kinds = {tap: torch.bfloat16 if tap.keeps_tokens else torch.float32 for tap in widths}
+        return {tap: torch.empty(n, width, dtype=kinds[tap], device=device) for tap, width in widths.items()}
     # One allocation cut into a block per tap: the system backs it with large pages, which are cheaper to touch.
-    ends = np.cumsum([0, *widths.values()]) * n
+    pooled = {tap: width for tap, width in widths.items() if not tap.keeps_tokens}
+    ends = np.cumsum([0, *pooled.values()]) * n
     blocks = np.split(np.empty(ends[-1], dtype=np.float32), ends[1:-1])
-    return {tap: block.reshape(n, width) for (tap, width), block in zip(widths.items(), blocks, strict=False)}
+    found = {tap: block.reshape(n, width) for (tap, width), block in zip(pooled.items(), blocks, strict=False)}
+    return found | {tap: np.empty((n, widths[tap]), dtype=np.uint16) for tap in widths if tap.keeps_tokens}
 
 
 def fill(array: Array, start: int, rows: Array) -> None:
@@ -36,7 +40,7 @@ def fill(array: Array, start: int, rows: Array) -> None:
     if isinstance(array, np.ndarray):
         array[part] = on_host(rows)
     else:
-        array[part] = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(rows)
+        array[part] = rows if isinstance(rows, torch.Tensor) else to_device(rows, "cpu")
 
 
 def take(array: Array, rows: npt.NDArray[np.int64]) -> Array:
@@ -69,7 +73,11 @@ def normalise_rows(rows: Array, *, in_place: bool = False) -> Array:
 
 def on_host(array: Array) -> HostArray:
     """Return the array on the host: itself if it is there already, otherwise a copy."""
-    return array if isinstance(array, np.ndarray) else array.cpu().numpy()
+    if isinstance(array, np.ndarray):
+        return array
+    if array.dtype == torch.bfloat16:
+        return array.cpu().contiguous().view(torch.int16).numpy().view(np.uint16)  # type: ignore[return-value]
+    return array.cpu().numpy()
 
 
 def on_device(array: Array, device: str) -> Array:
@@ -81,12 +89,17 @@ def to_device(array: Array, device: str) -> torch.Tensor:
     """Return the array as a tensor on a device."""
     if isinstance(array, np.ndarray):
         # Torch warns of memory that cannot be written to, and does not copy it itself.
-        array = torch.from_numpy(np.require(array, requirements="W"))
+        array = np.require(array, requirements="W")
+        tokens = array.dtype == np.uint16
+        array = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if tokens else torch.from_numpy(array)
     return array.to(device)
 
 
 def count_rows_not_finite(array: Array) -> int:
     """Count the rows that contain a NaN or an infinity."""
     if isinstance(array, np.ndarray):
+        if array.dtype == np.uint16:
+            exponent = np.uint16(0x7F80)  # of bfloat16: all ones if it is not finite
+            return sum(int(((rows & exponent) == exponent).any()) for rows in array)
         return int((~np.isfinite(array)).any(axis=1).sum())
     return int((~torch.isfinite(array)).any(dim=1).sum())

@@ -11,7 +11,7 @@ This module has names only; `probebench.models.layouts` has their places in a ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import total_ordering
 from typing import Literal, get_args
@@ -37,6 +37,10 @@ Pooling = Literal["mean", "patch_mean", "cls", "cls+patch_mean"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 """The ways to make one vector of the tokens of an image, see `probebench.features.pooling`."""
 
+TOKENS: Mapping[str, str] = {"mean": "tokens", "patch_mean": "patch_tokens"}
+"""What stands in the place of a pooling where tokens are kept as they are, by the pooling that is their mean. Taps that
+are called so are read for probes that pool by themselves; they are never cases."""
+
 
 @total_ordering
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Tap:
         layer: block number from 1, or the name of a reference tap or of a combination
         site: one of `SITES`; for a reference tap and a combination the same word as `layer`
         pooling: one of `POOLINGS`; empty for that of the protocol, and for a tap that has no other: ``output``,
-            ``pair`` and ``triple``
+            ``pair`` and ``triple``; or one of the values of `TOKENS`
     """
 
     layer: int | str
@@ -62,13 +66,18 @@ class Tap:
             raise unknown("site", self.site, SITES)
         elif self.layer < 1:
             raise unknown("layer", str(self.layer), ["1, 2, ... up to the depth of the model", *REFERENCES])
-        if self.pooling and (self.pooling not in POOLINGS or not self.pools):
+        if self.pooling and (self.pooling not in (*POOLINGS, *TOKENS.values()) or not self.pools):
             raise unknown(f"pooling of the tap {self.layer}", self.pooling, POOLINGS if self.pools else ["none"])
 
     @property
     def pools(self) -> bool:
-        """Whether its features depend on the pooling of tokens."""
+        """Whether it has tokens, so that its features depend on how they are pooled."""
         return self.layer != OUTPUT and self.layer not in SEARCHED
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether its features are tokens."""
+        return self.pooling in TOKENS.values()
 
     @property
     def is_combination(self) -> bool:
@@ -91,7 +100,7 @@ class Tap:
 
     @property
     def _order(self) -> tuple[float, int, int]:
-        pooling = POOLINGS.index(self.pooling) + 1 if self.pooling else 0
+        pooling = ("", *POOLINGS, *TOKENS.values()).index(self.pooling)
         if isinstance(self.layer, int):
             return float(self.layer), SITES.index(self.site), pooling
         if self.layer == EMBED:

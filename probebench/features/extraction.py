@@ -31,7 +31,7 @@ _MEASURED = 1.0  # seconds of extraction after the first batch, from which the r
 
 
 class Features(dict[Tap, Array]):
-    """Features by tap, float32 of shape (images, width); read-only if they are mapped from the cache.
+    """Features by tap, float32 of shape (images, width), or tokens; read-only if they are mapped from the cache.
 
     Attributes:
         images: number of images that went through the network for them
@@ -186,7 +186,7 @@ class _Cached:
 
     def _map(self, rows: Rows) -> Array:
         path = self._cache.root / self._name / rows.file
-        array = np.memmap(path, dtype="<f4", mode="r", shape=(self._work.images, rows.width))
+        array = np.memmap(path, dtype=rows.dtype, mode="r", shape=(self._work.images, rows.width))
         # The file must exist as long as the array, and processes that are sent its file name, do.
         array.use = self._use  # type: ignore[attr-defined]
         self._mapped = True

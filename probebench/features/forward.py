@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch.utils.data import Dataset
 
-from probebench._arrays import Array, allocate, count_rows_not_finite, fill
+from probebench._arrays import Array, allocate, count_rows_not_finite, fill, on_host
 from probebench.catalog.taps import Tap
 from probebench.datasets.views import Views
 from probebench.errors import FeatureError
 from probebench.features.batching import BatchSize, batches, out_of_memory
 from probebench.features.hooks import TapReader
 from probebench.features.settings import ExtractionSettings
+from probebench.features.tokens import flatten
 from probebench.models.build import Model
 from probebench.models.precision import dtype_of, use_precision
 
@@ -25,7 +26,7 @@ class Store:
         device: where they are kept; the host by default
 
     Attributes:
-        arrays: per tap float32 of shape (n, width)
+        arrays: per tap float32 of shape (n, width), or its tokens, see `probebench.features.tokens`
     """
 
     def __init__(self, taps: Sequence[Tap], n: int, device: str | None = None) -> None:
@@ -33,7 +34,7 @@ class Store:
         self._taps, self._n, self._row, self._device = list(taps), n, 0, device
 
     def put(self, features: Sequence[Array]) -> None:
-        """Append the rows of one batch: per tap float32 of shape (batch, width)."""
+        """Append the rows of one batch: per tap of shape (batch, width)."""
         if not self.arrays:
             widths = [feature.shape[1] for feature in features]
             self.arrays = allocate(dict(zip(self._taps, widths, strict=True)), self._n, self._device)
@@ -48,29 +49,49 @@ class HostCopy:
     def __init__(self, put: Callable[[Sequence[Array]], None], device: str) -> None:
         self._put = put
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._pending: tuple[torch.cuda.Event, torch.Tensor, list[int]] | None = None
+        self._pending: tuple[torch.cuda.Event, list[torch.Tensor], Sequence[torch.Tensor]] | None = None
 
     def send(self, features: Sequence[torch.Tensor]) -> None:
         """Start to copy a batch, and hand over the one before it."""
-        # One copy for all taps: a hundred small ones would each wait for their turn.
-        joined = torch.cat(list(features), dim=1)
-        there = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True)
-        self._stream.wait_stream(torch.cuda.current_stream(joined.device))
+        # One copy for all taps of a type: a hundred small ones would each wait for their turn.
+        joined = join_by_type(features)
+        there = [torch.empty(each.shape, dtype=each.dtype, pin_memory=True) for each in joined]
+        self._stream.wait_stream(torch.cuda.current_stream(joined[0].device))
         with torch.cuda.stream(self._stream):
-            there.copy_(joined, non_blocking=True)
-            joined.record_stream(self._stream)
+            for target, source in zip(there, joined, strict=True):
+                target.copy_(source, non_blocking=True)
+                source.record_stream(self._stream)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(self._stream)
         self.finish()
-        self._pending = copied, there, [values.shape[1] for values in features]
+        self._pending = copied, there, [values[:0] for values in features]
 
     def finish(self) -> None:
         """Wait for the pending copy, and hand it over."""
         if self._pending is not None:
-            copied, there, widths = self._pending
+            copied, there, like = self._pending
             self._pending = None
             copied.synchronize()
-            self._put([part.numpy() for part in torch.split(there, widths, dim=1)])
+            self._put([on_host(part) for part in split_by_type(there, like)])
+
+
+def join_by_type(features: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Join tensors of equal length, shape (batch, width) each: one for each type, in the order the types come."""
+    kinds = dict.fromkeys(values.dtype for values in features)
+    return [torch.cat([values for values in features if values.dtype == kind], dim=1) for kind in kinds]
+
+
+def split_by_type(joined: Sequence[torch.Tensor], like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Undo `join_by_type`.
+
+    Args:
+        like: tensors of the widths and types of those that were joined
+    """
+    parts = {
+        each.dtype: iter(each.split([values.shape[1] for values in like if values.dtype == each.dtype], dim=1))
+        for each in joined
+    }
+    return [next(parts[values.dtype]) for values in like]
 
 
 def forward(
@@ -83,8 +104,8 @@ def forward(
     """Send views through the network, batch by batch, in their order.
 
     Args:
-        put: called with the pooled features of each batch: per tap float32 of shape (batch, width). From a GPU they
-            come one batch late
+        put: called with the features of each batch: per tap float32 of shape (batch, width), or its tokens, see
+            `probebench.features.tokens`. From a GPU they come one batch late
 
     Raises:
         FeatureError: if memory does not suffice for a single image
@@ -97,7 +118,7 @@ def forward(
 
     def read(images: torch.Tensor) -> list[torch.Tensor]:
         pixels = images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
-        return reader.read(pixels.to(dtype_of(model.precision)))
+        return [flatten(values) for values in reader.read(pixels.to(dtype_of(model.precision)))]
 
     with torch.inference_mode(), reader.attached(), use_precision(model.precision):
         for batch in batches(views, size.now, device):
@@ -105,7 +126,7 @@ def forward(
                 if copy is not None:
                     copy.send(features)
                 else:
-                    put(features if stay else [values.numpy() for values in features])
+                    put(features if stay else [on_host(values) for values in features])
         if copy is not None:
             copy.finish()
 
@@ -147,7 +168,8 @@ def extract(
             advanced
 
     Returns:
-        for each tap float32 of shape (len(views), width of the tap): an array, or a tensor on the device
+        for each tap float32 of shape (len(views), width of the tap), or its tokens: an array, or a tensor on the
+        device
 
     Raises:
         FeatureError: if a feature is NaN or infinite; the message names the taps

@@ -2,7 +2,8 @@
 
 Tokens are pooled on the device inside the forward pass, as a module makes them; no token tensor is kept, so memory
 beyond a bare forward pass is one vector per image and tap. Sites that follow from others by affine maps and sums are
-computed from their pooled vectors (see `probebench.models.layouts`).
+computed from their pooled vectors (see `probebench.models.layouts`). Taps that keep their tokens are the exception:
+there the same maps are applied token by token.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from probebench.models.output import describe_output, output_of
 from probebench.models.precision import dtype_of
 
 _Value = Callable[[], torch.Tensor]
-"""Returns features of the last forward pass, float32 of shape (batch, width)."""
+"""Returns features of the last forward pass, float32 of shape (batch, width); tokens (batch, tokens, width)."""
 
 EXTRACTION = 2
 """Version of the extraction code. Increment it whenever a change alters extracted features: cached features of other
@@ -200,7 +201,8 @@ class TapReader:
         Without gradients wherever the caller has switched them off.
 
         Returns:
-            the pooled features, one float32 tensor of shape (batch, width) per tap
+            the features, one float32 tensor per tap: pooled, of shape (batch, width), or where a tap keeps its tokens
+            of shape (batch, tokens, width)
         """
         result = getattr(self._net, "forward_features", self._net)(images)
         if self._reads_output:
@@ -214,7 +216,7 @@ class TapReader:
 
 def _join(parts: Sequence[_Value]) -> _Value:
     """Return the function that concatenates what others return."""
-    return parts[0] if len(parts) == 1 else lambda: torch.cat([part() for part in parts], dim=1)
+    return parts[0] if len(parts) == 1 else lambda: torch.cat([part() for part in parts], dim=-1)
 
 
 def _call(module: nn.Module, value: _Value) -> torch.Tensor:
@@ -222,15 +224,15 @@ def _call(module: nn.Module, value: _Value) -> torch.Tensor:
 
 
 def _apply(module: nn.Module, vector: torch.Tensor, part: Literal["whole", "first", "rest"]) -> torch.Tensor:
-    """Apply an affine module to float32 vectors, whatever the precision of the network's own weights."""
+    """Apply an affine module to float32 vectors or tokens, whatever the precision of the network's own weights."""
     if not isinstance(module, nn.Linear):
         return module(vector).float()  # type: ignore[no-any-return]
     weight, width = module.weight.float(), module.out_features
     bias = None if module.bias is None else module.bias.float()
     if part == "first":
-        return nn.functional.linear(vector[:, :width], weight[:, :width])
+        return nn.functional.linear(vector[..., :width], weight[:, :width])
     if part == "rest":
-        return nn.functional.linear(vector[:, width:], weight[:, width:], bias)
+        return nn.functional.linear(vector[..., width:], weight[:, width:], bias)
     return nn.functional.linear(vector, weight, bias)
 
 

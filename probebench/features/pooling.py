@@ -1,4 +1,4 @@
-"""Pool the tokens of an image to one vector, in one or several ways at once."""
+"""Pool the tokens of an image to one vector, in one or several ways at once; or keep them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from torch import nn
 
 from probebench.errors import LayoutError
 
-PARTS = ("mean", "patch_mean", "cls")
-"""The poolings that others are made of: ``cls+patch_mean`` is ``cls`` and ``patch_mean`` side by side."""
+PARTS = ("mean", "patch_mean", "cls", "tokens", "patch_tokens")
+"""The poolings that others are made of: ``cls+patch_mean`` is ``cls`` and ``patch_mean`` side by side. The last two are
+the tokens that ``mean`` and ``patch_mean`` are the means of."""
 
 
 class TokenPooling:
@@ -36,7 +37,10 @@ class TokenPooling:
             raise LayoutError(f"{self._name} has no class token to pool; choose mean or patch_mean")
 
     def pool(self, tokens: torch.Tensor, parts: Iterable[str]) -> dict[str, torch.Tensor]:
-        """Pool tokens of shape (batch, tokens, width) to float32 of shape (batch, width), for each of some `PARTS`."""
+        """Pool tokens of shape (batch, tokens, width) to float32 of shape (batch, width), for each of some `PARTS`.
+
+        Tokens that are kept are float32 of shape (batch, tokens, width).
+        """
         if tokens.ndim != 3:
             raise LayoutError(
                 f"tokens must have the shape (batch, tokens, width) to be pooled, got {tuple(tokens.shape)}"
@@ -44,6 +48,10 @@ class TokenPooling:
         wanted, found, first = set(parts), {}, self._prefix
         if "cls" in wanted:
             found["cls"] = tokens[:, 0].to(torch.float32, copy=True)  # a view would keep all tokens
+        # Copied, because what comes behind a site may change them in place.
+        for part, start in (("tokens", 0), ("patch_tokens", first)):
+            if part in wanted:
+                found[part] = tokens[:, start:].to(torch.float32, copy=True)
         if "patch_mean" in wanted:
             found["patch_mean"] = _mean(tokens[:, first:])
         if "mean" in wanted and "patch_mean" in wanted:

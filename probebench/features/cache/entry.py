@@ -4,7 +4,8 @@
 
     manifest.json        the key, names for people, and of each finished tap its file, width and shards
     journal              a line for each shard of what is not finished
-    L06-act.1f0c9a2b.5e6d77aa.f32   rows of one tap: float32, little-endian, one image behind the other
+    L06-act.1f0c9a2b.5e6d77aa.f32   rows of one tap: float32, little-endian, one image behind the other; .bf16 for
+                         tokens, bfloat16
     write.lock           held by the process that adds taps
     users/*.lock         one each for those that read, held as long as they do
 
@@ -36,6 +37,9 @@ FORMAT = 1
 
 MANIFEST, JOURNAL, WRITE_LOCK, USERS = "manifest.json", "journal", "write.lock", "users"
 _CHUNK = 1 << 20
+
+DTYPES = {"f32": "<f4", "bf16": "<u2"}
+"""What numpy reads the numbers of a file as, by the last part of its name; of bfloat16 it reads the bits."""
 
 
 class Shard(NamedTuple):
@@ -69,8 +73,13 @@ class Rows:
         return self.shards[-1].end if self.shards else 0
 
     @property
+    def dtype(self) -> str:
+        """Of the numbers, as numpy writes it."""
+        return DTYPES[self.file.rpartition(".")[2]]
+
+    @property
     def row_bytes(self) -> int:
-        return 4 * self.width
+        return int(self.dtype[-1]) * self.width
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ def _digest(value: Any) -> str:
 
 def _rows(file: str, width: int, shards: Iterable[tuple[int, str]]) -> Rows:
     """Check the rows of a tap. Raises ValueError for a file outside the folder, or for shards with gaps."""
-    if os.path.basename(file) != file or not file.endswith(".f32"):
+    if os.path.basename(file) != file or file.rpartition(".")[2] not in DTYPES:
         raise ValueError(f"it names the file {file!r}")
     found = tuple(Shard(int(end), str(sha256)) for end, sha256 in shards)
     if width < 1 or any(a.end >= b.end for a, b in zip((Shard(0, ""), *found), found, strict=False)):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from probebench.errors import StoreError
-from probebench.features.cache.entry import Entry, Manifest, Rows, Shard, Use
+from probebench.features.cache.entry import DTYPES, Entry, Manifest, Rows, Shard, Use
 from probebench.features.cache.store import FeatureCache
 
 SHARD_BYTES = 64_000_000
@@ -24,6 +24,7 @@ SHARD_SECONDS = 20.0
 more than that, or one batch if a batch takes longer."""
 
 Features = npt.NDArray[np.float32]
+"""Pooled features; or tokens in bfloat16, as uint16, see `probebench.features.tokens`."""
 
 
 class Writer:
@@ -106,7 +107,7 @@ class Writer:
             self._entry.tidy()
 
     def put(self, row: int, addresses: Sequence[str], features: Sequence[Features]) -> None:
-        """Add a batch: its rows, from `row` on, of some taps, float32 of shape (batch, width) each.
+        """Add a batch: its rows, from `row` on, of some taps, shape (batch, width) each.
 
         Raises:
             NoRoom: before anything is written, if all of it is more than the cache may hold
@@ -128,10 +129,11 @@ class Writer:
         if not shard:
             return
         self._check(shard)
-        self._allot({address: values.shape[1] for address, values in shard.items()})
+        self._allot(shard)
         noted = {}
         for address, values in shard.items():
-            rows, data = self._rows[address], values.astype("<f4", copy=False).data.cast("B")
+            rows = self._rows[address]
+            data = values.astype(rows.dtype, copy=False).data.cast("B")
             with (self._entry.folder / rows.file).open("r+b", buffering=0) as file:
                 file.seek(self._first * rows.row_bytes)
                 written = 0
@@ -156,20 +158,23 @@ class Writer:
             else {}
         )
 
-    def _allot(self, widths: Mapping[str, int]) -> None:
+    def _allot(self, shard: Mapping[str, Features]) -> None:
         """Files as long as they will be, for taps that have none: others see what is still to come."""
-        new = {address: width for address, width in widths.items() if address not in self._rows}
+        new = {
+            address: Rows(f"{address}.{secrets.token_hex(4)}.{_ending(values)}", values.shape[1])
+            for address, values in shard.items()
+            if address not in self._rows
+        }
         if not new:
             return
 
         def take() -> None:
-            for address, width in new.items():
-                rows = Rows(f"{address}.{secrets.token_hex(4)}.f32", width)
+            for address, rows in new.items():
                 with (self._entry.folder / rows.file).open("xb") as file:
                     file.truncate(self._images * rows.row_bytes)
                 self._rows[address] = rows
 
-        self._cache.make_room(sum(4 * width * self._images for width in new.values()), take)
+        self._cache.make_room(sum(rows.row_bytes * self._images for rows in new.values()), take)
 
     def finish(self) -> dict[str, Rows]:
         """Enter the taps into the manifest once all rows are written, and return them by address.
@@ -199,7 +204,8 @@ class Writer:
             if rows is None and address not in shard:
                 continue
             width = rows.width if rows is not None else shard[address].shape[1]
-            values = found[address] = np.empty((self._images, width), dtype=np.float32)
+            kind = rows.dtype if rows is not None else shard[address].dtype
+            values = found[address] = np.empty((self._images, width), dtype=kind)
             if rows is not None and rows.count:
                 with (self._entry.folder / rows.file).open("rb", buffering=0) as file:
                     target, read = values[: rows.count].data.cast("B"), 0
@@ -217,3 +223,8 @@ class Writer:
     def release(self) -> None:
         """Release the lock. Unfinished taps are kept for the next writer."""
         self._lock.release()
+
+
+def _ending(values: Features) -> str:
+    """The last part of the name of a file of such values."""
+    return next(ending for ending, dtype in DTYPES.items() if values.dtype == np.dtype(dtype))

@@ -1,0 +1,66 @@
+"""Tokens of chosen taps, kept as they are instead of pooled.
+
+Tokens take as many times the space of a pooled vector as an image has tokens, so they are kept in bfloat16. In a row of
+features all tokens of an image lie one behind the other. On the host, where numpy has no bfloat16, its bits are kept as
+uint16; on a device they are torch's bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from probebench._arrays import Array, to_device
+from probebench.catalog.taps import TOKENS, Tap
+from probebench.features.hooks import TapReader
+from probebench.models.build import Model
+from probebench.models.precision import dtype_of
+
+
+def tokens_of(tap: Tap, pooling: str) -> Tap:
+    """The tap that has the tokens of another, of those that a pooling is the mean of.
+
+    Args:
+        pooling: ``mean`` for all tokens, ``patch_mean`` for those of the patches
+    """
+    return replace(tap, pooling=TOKENS[pooling])
+
+
+def flatten(features: torch.Tensor) -> torch.Tensor:
+    """Make rows of what a `TapReader` reads at a tap.
+
+    Args:
+        features: pooled, float32 of shape (batch, width), which is returned as it is; or tokens, float32 of shape
+            (batch, tokens, width)
+
+    Returns:
+        tokens as bfloat16 of shape (batch, tokens * width)
+    """
+    return features if features.ndim == 2 else features.flatten(1).to(torch.bfloat16)
+
+
+def unflatten(rows: Array, width: int, device: str = "cpu") -> torch.Tensor:
+    """Make tokens of rows that `flatten` made: float32 of shape (images, tokens, width), on a device.
+
+    Args:
+        rows: shape (images, tokens * width), uint16 on the host or bfloat16 on a device
+    """
+    return to_device(rows, device).float().unflatten(1, (-1, width))
+
+
+def count_tokens(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -> int:
+    """The most tokens that an image has at some taps, measured by sending an empty image through the network.
+
+    Args:
+        pooling: as in `tokens_of`
+
+    Raises:
+        LayoutError: if the network cannot be read
+    """
+    reader = TapReader(model.net, [tokens_of(tap, pooling) for tap in taps], pooling)
+    size = model.spec.input_size
+    with torch.inference_mode(), reader.attached():
+        read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=dtype_of(model.precision)))
+    return max(values.shape[1] for values in read)
