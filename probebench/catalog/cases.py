@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from probebench.catalog.catalog import Catalog
+from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import REFERENCES, SITES, Tap, all_taps
 from probebench.errors import UnknownName, unknown
 
@@ -76,9 +77,12 @@ class CaseFilter:
         if tap.is_combination:
             return True
         if tap.layer in REFERENCES:
-            named = (self.layers or frozenset()) | (self.sites or frozenset())
-            return tap.layer in named or (self.layers is None and self.sites is None)
+            return self.names(tap) or (self.layers is None and self.sites is None)
         return (self.layers is None or tap.layer in self.layers) and (self.sites is None or tap.site in self.sites)
+
+    def names(self, tap: Tap) -> bool:
+        """Return whether a tap is a reference tap or a combination that was asked for by its name."""
+        return tap.is_combination or tap.layer in (self.layers or frozenset()) | (self.sites or frozenset())
 
     @classmethod
     def parse(
@@ -176,6 +180,8 @@ def expand(
         if any(each.models is not None and model not in each.models for each in filters):
             continue
         every = all_taps(spec.depth, poolings, combinations)
+        if get_protocol(protocol).reads_tokens:  # a tap without any is left out, unless a name asks for it
+            every = [tap for tap in every if tap.pools or any(each.names(tap) for each in filters)]
         taps = [tap for tap in every if all(each.keeps(tap) for each in filters)]
         for dataset in names if taps else ():
             if any(each.datasets is not None and dataset not in each.datasets for each in filters):

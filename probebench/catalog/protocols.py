@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
 from probebench.catalog.precision import PRECISIONS, Precision
-from probebench.catalog.taps import POOLINGS, Pooling
+from probebench.catalog.taps import POOLINGS, TOKENS, Pooling
 from probebench.errors import ProbebenchError, unknown
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 _LATER = frozenset(
-    ("path", "held_out", "interpolation", "shots", "draws", "train_on", "choice", "patience", "path_least", "path_gap")
+    (
+        *("path", "held_out", "interpolation", "shots", "draws", "train_on", "choice", "patience", "path_least"),
+        *("path_gap", "queries", "epochs", "epoch_patience", "batch", "rates", "weight_decay"),
+    )
 )
 """The fields that protocols did not have from the beginning; a fingerprint leaves them out where they are None."""
 
@@ -59,6 +62,14 @@ class Protocol:
         patience: values of C without a better one after which the rest of the path is left out; None for the whole path
         path_least: values of C that are always tried, the smallest ones; None for no such number
         path_gap: relative distance to the optimum of the fits that C is chosen by; None for that of the last fit
+        queries: by which tokens are pooled, of a probe that is trained on tokens; None for probes on pooled features,
+            which have none of the five fields below either
+        epochs: of the training, in which the learning rate falls to zero; fewer if the held-out accuracy was better
+            before
+        epoch_patience: epochs without a better held-out accuracy after which the training ends
+        batch: images per step
+        rates: learning rates to choose from on the held-out part of train, rising
+        weight_decay: of AdamW, times the learning rate
         held_out: the share of train that is held out; per class, and all views of one source image on one side
         interpolation: of the resizing: ``model`` for the one that the weights were trained with; None for bilinear
         shots: training images per class, drawn at random from train by `seed`, one view of each source image; None
@@ -95,12 +106,18 @@ class Protocol:
     patience: int | None = None
     path_least: int | None = None
     path_gap: float | None = None
+    queries: int | None = None
+    epochs: int | None = None
+    epoch_patience: int | None = None
+    batch: int | None = None
+    rates: tuple[float, ...] | None = None
+    weight_decay: float | None = None
 
     def __post_init__(self) -> None:
         self._check_choices()
         if (self.shots is None) != (self.draws is None):
             raise ProbebenchError(f"protocol {self.name!r}: shots and draws go together; give both or neither")
-        for name in ("shots", "draws", "patience", "path_least"):
+        for name in ("shots", "draws", "patience", "path_least", "queries", "epochs", "epoch_patience", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ProbebenchError(f"protocol {self.name!r}: {name} must be at least 1, got {value}")
@@ -124,8 +141,23 @@ class Protocol:
             raise ProbebenchError(f"protocol {self.name!r}: held_out must be between 0 and 1, got {self.held_out}")
         if self.path_gap is not None and not 0 < self.path_gap < 1:
             raise ProbebenchError(f"protocol {self.name!r}: path_gap must be between 0 and 1, got {self.path_gap}")
-        if self.path is not None and not (self.path and self.path[0] > 0 and list(self.path) == sorted(self.path)):
-            raise ProbebenchError(f"protocol {self.name!r}: path must be rising values above 0, got {self.path}")
+        for name, values in (("path", self.path), ("rates", self.rates)):
+            if values is not None and not (values and values[0] > 0 and list(values) == sorted(values)):
+                raise ProbebenchError(f"protocol {self.name!r}: {name} must be rising values above 0, got {values}")
+        if self.weight_decay is not None and self.weight_decay < 0:
+            raise ProbebenchError(f"protocol {self.name!r}: weight_decay must not be below 0, got {self.weight_decay}")
+        if self.reads_tokens and self.feature_norm != "none":
+            raise ProbebenchError(f"protocol {self.name!r}: tokens are not scaled; feature_norm must be none")
+        if self.reads_tokens and self.pooling not in TOKENS:
+            raise ProbebenchError(
+                f"protocol {self.name!r}: attention pools all tokens or those of the patches; pooling must be "
+                f"{' or '.join(TOKENS)}, got {self.pooling}"
+            )
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether its probe is trained on the tokens that `pooling` is the mean of."""
+        return self.queries is not None
 
     def resizing(self, model: ModelSpec) -> str:
         """Return the interpolation that a model's images are resized with."""
@@ -216,6 +248,20 @@ FEW_SHOT_16 = replace(DEFAULT, name="few_shot_16@2", shots=16, draws=5, held_out
 TRANSFER_1 = replace(DEFAULT_1, name="transfer@1", train_on="clean")
 TRANSFER = replace(DEFAULT, name="transfer@2", train_on="clean")
 
+# Attention pooling on the tokens of a few taps, with the linear probe of `default@2` beside it. docs/protocols.md has
+# the reason for each constant.
+ATTENTIVE = replace(
+    DEFAULT,
+    name="attentive@1",
+    probe="attentive",
+    queries=32,
+    epochs=40,
+    epoch_patience=10,
+    batch=64,
+    rates=(0.001, 0.003, 0.01),
+    weight_decay=0.01,
+)
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -224,6 +270,7 @@ PROTOCOLS = {
         FEW_SHOT_4,
         FEW_SHOT_16,
         TRANSFER,
+        ATTENTIVE,
         DEFAULT_1,
         FEW_SHOT_4_1,
         FEW_SHOT_16_1,

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import torch
 
-from probebench._arrays import Array, to_device
-from probebench.catalog.taps import TOKENS, Tap
+from probebench.catalog.protocols import Protocol
+from probebench.catalog.taps import OUTPUT, TOKENS, Tap
+from probebench.errors import ProbebenchError
 from probebench.features.hooks import TapReader
 from probebench.models.build import Model
 from probebench.models.precision import dtype_of
@@ -41,13 +42,25 @@ def flatten(features: torch.Tensor) -> torch.Tensor:
     return features if features.ndim == 2 else features.flatten(1).to(torch.bfloat16)
 
 
-def unflatten(rows: Array, width: int, device: str = "cpu") -> torch.Tensor:
-    """Make tokens of rows that `flatten` made: float32 of shape (images, tokens, width), on a device.
+def check_tokens(taps: Sequence[Tap], protocol: Protocol) -> None:
+    """Check that a protocol can read the taps of a sweep, as far as tokens are concerned.
 
-    Args:
-        rows: shape (images, tokens * width), uint16 on the host or bfloat16 on a device
+    Raises:
+        ProbebenchError: naming the first tap without tokens, or with a pooling of its own, under a protocol that reads
+            tokens; or one that is called tokens
     """
-    return to_device(rows, device).float().unflatten(1, (-1, width))
+    for tap in taps:
+        if tap.keeps_tokens:
+            raise ProbebenchError(f"{tap.id} is no case: name {tap.plain.id}, and a protocol that reads its tokens")
+        if protocol.reads_tokens and not tap.pools:
+            what = "what the network returns" if tap.layer == OUTPUT else "made of pooled taps"
+            raise ProbebenchError(
+                f"protocol {protocol.name} reads tokens, and {tap.id} has none, as it is {what}: leave it out"
+            )
+        if protocol.reads_tokens and tap.pooling:
+            raise ProbebenchError(
+                f"protocol {protocol.name} pools tokens by attention, and cannot read {tap.id}: name {tap.plain.id}"
+            )
 
 
 def count_tokens(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -> int:

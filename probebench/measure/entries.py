@@ -71,6 +71,8 @@ def case_record(sweep: Sweep, result: SweepResult, tap: Tap, judgement: Judgemen
         entry["pooling"] = tap.pooling
     if measured.combination is not None:
         entry["combination"] = _combination(measured.combination)
+    if (linear := measured.linear) is not None:
+        entry["linear"] = {"accuracy": linear.accuracy, "ci95": list(linear.ci95), "p_value": linear.p_value}
     return entry
 
 

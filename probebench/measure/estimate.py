@@ -16,6 +16,7 @@ from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.hooks import widths_of
 from probebench.features.settings import ExtractionSettings
+from probebench.features.tokens import check_tokens, count_tokens, tokens_of
 from probebench.measure.cost import busiest_core, matrix_rate, search_operations
 from probebench.measure.plan import SweepPlan, Workload
 from probebench.measure.prepare import check_combinations, clean_of, device_of, plan_here, read_images, stream_width
@@ -54,12 +55,14 @@ class _TimedNetwork:
 
     Attributes:
         widths: number of features of each tap
+        tokens: of an image, see `Workload`
         narrow: width of the residual stream, see `Workload`
         device: that it was on
         pace: at these taps
     """
 
     widths: Mapping[Tap, int]
+    tokens: int
     narrow: int | None
     device: str
     pace: Pace
@@ -99,12 +102,15 @@ class Estimator:
         """
         options, protocol = self._options, get_protocol(sweep.protocol)
         find_probe(protocol.probe).check(protocol)
+        check_tokens(taps, protocol)
         images = self._time_images(sweep, protocol)
         check_combinations(taps, protocol)
         combined = most_combined(taps)
         read = sorted(tap for tap in taps if tap.layer not in SEARCHED)
         network = self._time_network(sweep.model, read, protocol)
-        workload = replace(images.workload, widths=network.widths, narrow=network.narrow, combined=combined)
+        workload = replace(
+            images.workload, widths=network.widths, tokens=network.tokens, narrow=network.narrow, combined=combined
+        )
         plan = plan_here(
             workload,
             network.device,
@@ -139,7 +145,7 @@ class Estimator:
 
     def _time_network(self, name: str, taps: list[Tap], protocol: Protocol) -> _TimedNetwork:
         """Build a network and time it."""
-        key = (name, tuple(taps), protocol.precision, protocol.pooling)
+        key = (name, tuple(taps), protocol.precision, protocol.pooling, protocol.reads_tokens)
         if key not in self._networks:
             options = self._options
             built = build_model(
@@ -152,6 +158,8 @@ class Estimator:
             widths = widths_of(built, taps, pooling=protocol.pooling, device=self._device)
             size = BatchSize.for_network(built.net, self._device, options.batch_size)
             settings = ExtractionSettings.for_model(protocol, built.spec, size, self._device)
-            pace = time_network(built, taps, settings)
-            self._networks[key] = _TimedNetwork(widths, stream_width(built), device_of(built), pace)
+            tokens = [tokens_of(tap, protocol.pooling) for tap in taps] if protocol.reads_tokens else []
+            most = count_tokens(built, taps, pooling=protocol.pooling, device=self._device) if tokens else 0
+            pace = time_network(built, [*taps, *tokens], settings)
+            self._networks[key] = _TimedNetwork(widths, most, stream_width(built), device_of(built), pace)
         return self._networks[key]

@@ -12,6 +12,7 @@ from probebench.errors import DataError
 from probebench.features.cache import FeatureCache
 from probebench.features.extraction import Features, read_features
 from probebench.features.settings import ExtractionSettings
+from probebench.features.tokens import tokens_of
 from probebench.measure import shift
 from probebench.measure.prepare import PreparedSweep
 
@@ -22,8 +23,9 @@ class ExtractedFeatures:
 
     Attributes:
         taps: those to probe
-        train, test: per tap float32 of shape (images, width), as the network gave them; `test` has
-            ``final`` in any case, for the shift distance
+        train, test: per tap float32 of shape (images, width), as the network gave them, and under a protocol that
+            reads tokens these as well, see `probebench.features.tokens.tokens_of`; `test` has ``final`` in any case,
+            for the shift distance
         batch_size: images per forward pass, at the end: memory may have run out
         seconds: wall time, loading of the images included
     """
@@ -67,6 +69,8 @@ def extract(
 def _read(
     prepared: PreparedSweep, taps: Sequence[Tap], settings: ExtractionSettings, cache: FeatureCache | None
 ) -> tuple[Features, Features]:
+    protocol = prepared.protocol
+    tokens = [tokens_of(tap, protocol.pooling) for tap in taps] if protocol.reads_tokens else []
     train, test = (
         read_features(
             prepared.model,
@@ -77,8 +81,8 @@ def _read(
             names={"model": prepared.model.spec.name, "dataset": dataset.name, "part": part},
         )
         for views, wanted, dataset, part in (
-            (prepared.train_views, taps, prepared.clean, "train"),
-            (prepared.test_views, sorted({*taps, shift.WHERE}), prepared.dataset, "test"),
+            (prepared.train_views, [*taps, *tokens], prepared.clean, "train"),
+            (prepared.test_views, sorted({*taps, *tokens, shift.WHERE}), prepared.dataset, "test"),
         )
     )
     return train, test

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from probebench._format import human
+from probebench._format import counted, human
 from probebench.catalog.taps import Tap
 from probebench.catalog.tasks import CLASSIFICATION
 from probebench.errors import FeatureError
@@ -42,6 +42,7 @@ class Workload:
         narrow: width of the residual stream, to which wider taps are projected as a control; None for no control
         task: of the labels
         combined: the most taps that are concatenated in a search for combinations; 1 for no search
+        tokens: the most of an image at any tap, if they are kept besides the pooled features; 0 if they are not
     """
 
     protocol: Protocol
@@ -54,17 +55,25 @@ class Workload:
     narrow: int | None
     task: str = CLASSIFICATION.name
     combined: int = 1
+    tokens: int = 0
 
     @property
     def feature_bytes(self) -> int:
-        """Bytes of the features of all taps, float32."""
+        """Bytes of the features of all taps: pooled in float32, tokens in bfloat16."""
         return self._feature_bytes(self.widths)
+
+    @property
+    def _value_bytes(self) -> int:
+        """Bytes of one feature of an image, with those of all its tokens."""
+        return 4 + 2 * self.tokens
 
     @property
     def matched(self) -> list[Tap]:
         """Taps that get a second probe at the width of the residual stream."""
         from probebench.probes.width_control import needs_control
 
+        if self.tokens:  # a probe on tokens does not read what the control would project
+            return []
         widths = self.widths.items()
         return [tap for tap, width in widths if needs_control(tap, width, self.narrow, self.n_train, self.protocol)]
 
@@ -76,16 +85,28 @@ class Workload:
         """
         from probebench.probes.base import FitSize
 
-        strengths = len(self.protocol.path or ())
-        return FitSize(self.n_train, self.n_test, width, self.classes, strengths, taps, self.task)
+        protocol = self.protocol
+        return FitSize(
+            self.n_train,
+            self.n_test,
+            width,
+            self.classes,
+            strengths=len(protocol.path or ()),
+            taps=taps,
+            tokens=self.tokens,
+            queries=protocol.queries or 0,
+            batch=protocol.batch or 0,
+            epochs=(protocol.epochs or 0) * (1 + len(protocol.rates or ())),
+            task=self.task,
+        )
 
     def _feature_bytes(self, taps: Iterable[Tap]) -> int:
-        return 4 * (self.n_read + self.n_test) * sum(self.widths[tap] for tap in taps)
+        return self._value_bytes * (self.n_read + self.n_test) * sum(self.widths[tap] for tap in taps)
 
     def held_bytes(self, taps: Sequence[Tap], mode: Mode) -> int:
         """Bytes that are held while some taps are fitted together, in one process: on the device, or on the host."""
         projected = 4 * (self.n_train + self.n_test) * (self.narrow or 0) * len({*taps}.intersection(self.matched))
-        drawn = 4 * self.n_train * sum(self.widths[tap] for tap in taps) if self.draws > 1 else 0
+        drawn = self._value_bytes * self.n_train * sum(self.widths[tap] for tap in taps) if self.draws > 1 else 0
         if mode == "disk":
             # Rows that are scaled before the fit are copied into memory.
             copied = self._feature_bytes(taps) if self.protocol.feature_norm != "none" else 0
@@ -98,7 +119,7 @@ class Workload:
 
         fitting = find_probe(self.protocol.probe).memory(self.fit_size(width))
         # Another process gets the features through shared memory: of the tap that it fits, and of the next.
-        return fitting + 2 * 4 * (self.n_train + self.n_test) * width
+        return fitting + 2 * self._value_bytes * (self.n_train + self.n_test) * width
 
 
 @dataclass(frozen=True)
@@ -148,7 +169,8 @@ def plan_sweep(workload: Workload, *, memory: int, disk: int, jobs: int, device:
         jobs: processor cores that the probes may use
 
     Raises:
-        FeatureError: if not even one tap fits into the memory
+        FeatureError: if not even one tap fits into the memory; or if tokens of all taps fit neither into the memory nor
+            on the disk, because a pass over the images for each few of them is hardly meant
     """
     taps = tuple(workload.widths)
     on_device = _need(workload, taps, "device", 1)
@@ -163,6 +185,8 @@ def plan_sweep(workload: Workload, *, memory: int, disk: int, jobs: int, device:
     mode: Mode = "passes"
     if workload.feature_bytes <= disk and _need(workload, fewest, "disk", 1) <= memory:
         mode = "disk"
+    if workload.tokens and mode == "passes":
+        raise FeatureError(_too_many_tokens(workload, memory, disk))
     while jobs > 1 and _need(workload, (widest,) * jobs, mode, jobs) > memory:
         jobs -= 1
     least = _need(workload, fewest, mode, jobs)
@@ -184,6 +208,16 @@ def plan_sweep(workload: Workload, *, memory: int, disk: int, jobs: int, device:
             groups.append((tap,))
     most = max(_need(workload, group, mode, jobs) for group in groups)
     return SweepPlan(mode, tuple(groups), jobs, most, workload.feature_bytes if mode == "disk" else 0)
+
+
+def _too_many_tokens(workload: Workload, memory: int, disk: int) -> str:
+    images, taps = workload.n_read + workload.n_test, len(workload.widths)
+    return (
+        f"protocol {workload.protocol.name} keeps every token: {human(workload.feature_bytes)} for {images:,} images, "
+        f"{workload.tokens} tokens and {counted(taps, 'tap')}, but there are {human(memory)} of memory, and "
+        f"{human(disk)} in the feature cache: name fewer taps with --probe-layer and --probe-site, use fewer images, "
+        "or raise --probe-memory or --probe-cache-size"
+    )
 
 
 def _shards() -> int:

@@ -27,6 +27,7 @@ from probebench.features.batching import BatchSize
 from probebench.features.cache import FeatureCache
 from probebench.features.hooks import widths_of
 from probebench.features.settings import ExtractionSettings
+from probebench.features.tokens import check_tokens, count_tokens
 from probebench.features.verify import verify_blocks
 from probebench.measure.downloads import download_missing
 from probebench.measure.plan import SweepPlan, Workload, plan_sweep
@@ -200,6 +201,11 @@ def _parse_taps(taps: Sequence[Tap | str], spec: ModelSpec) -> list[Tap]:
     return found
 
 
+def _default_taps(spec: ModelSpec, protocol: Protocol) -> list[Tap]:
+    """All taps of a model; under a protocol that reads tokens those that have some."""
+    return [tap for tap in all_taps(spec.depth) if tap.pools or not protocol.reads_tokens]
+
+
 def check_combinations(taps: Sequence[Tap], protocol: Protocol) -> None:
     """Check that a sweep can search for the combinations among its taps.
 
@@ -241,11 +247,12 @@ def prepare(
     device, progress, catalog = choose_device(device), progress or NullProgress(), default_catalog()
     model_spec, dataset_spec = model_of(model, catalog), dataset_of(dataset, catalog)
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
-    chosen_taps = all_taps(model_spec.depth) if taps is None else _parse_taps(taps, model_spec)
+    chosen_taps = _default_taps(model_spec, protocol) if taps is None else _parse_taps(taps, model_spec)
     if clean is None or protocol.train_on != "clean":
         clean = clean_of(dataset_spec, protocol, catalog)
 
     check_combinations(chosen_taps, protocol)
+    check_tokens(chosen_taps, protocol)
     read_taps = [tap for tap in chosen_taps if tap.layer not in SEARCHED]
     find_probe(protocol.probe).check(protocol)  # an unknown name or a missing field is refused before any work
     check_task(dataset_spec, protocol)
@@ -258,6 +265,7 @@ def prepare(
     verify_blocks(built)
     train_views, test_views = images.views(model_spec)
     widths = widths_of(built, read_taps, pooling=protocol.pooling, device=device)
+    tokens = count_tokens(built, read_taps, pooling=protocol.pooling, device=device) if protocol.reads_tokens else 0
     return PreparedSweep(
         model=built,
         dataset=dataset_spec,
@@ -272,7 +280,7 @@ def prepare(
         sets=images.sets,
         train_views=train_views,
         test_views=test_views,
-        workload=images.workload(widths, stream_width(built), most_combined(chosen_taps)),
+        workload=replace(images.workload(widths, stream_width(built), most_combined(chosen_taps)), tokens=tokens),
         device=device,
     )
 

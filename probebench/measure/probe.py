@@ -12,6 +12,7 @@ from probebench.measure.equal_taps import find_equal
 from probebench.measure.extract import ExtractedFeatures
 from probebench.measure.plan import SweepPlan
 from probebench.measure.prepare import PreparedSweep
+from probebench.measure.tokens import probe_tokens
 from probebench.probes.evaluate import TapResult, probe_taps
 
 
@@ -38,14 +39,16 @@ def probe(
     progress = progress or NullProgress()
     wanted = features.taps if taps is None else tuple(taps)
     share = features.seconds / len(wanted)
-    equal = find_equal(features, wanted)
+    reads_tokens = prepared.protocol.reads_tokens  # of equal means, which are no reason to leave a tap out
+    equal = {} if reads_tokens else find_equal(features, wanted)
     copies: dict[Tap, list[Tap]] = {}
     for tap, source in equal.items():
         copies.setdefault(source, []).append(tap)
     progress.start("fit", len(wanted))
     for group in plan.groups:
         if together := [tap for tap in group if tap in wanted and tap not in equal]:
-            for result in _probe_together(prepared, plan, features, together):
+            measure = probe_tokens if reads_tokens else _probe_together
+            for result in measure(prepared, plan, features, together):
                 yield replace(result, seconds=result.seconds + share)
                 for tap in copies.get(result.tap, ()):
                     yield replace(result, tap=tap, seconds=share, iterations=0, same_as=result.tap)

@@ -118,6 +118,9 @@ class FitSize:
         classes: of the labels
         strengths: values of C in the protocol's path; 0 if it has none
         taps: of that width in the sweep
+        tokens: of an image, where the probe reads tokens; 0 for others
+        queries, batch: of the protocol; 0 if it has none
+        epochs: over the training images, with every learning rate and for the last fit; 0 if the protocol has none
         task: name of the task of the labels; `classes` counts as `probebench._arrays.count_outputs` does
     """
 
@@ -127,6 +130,10 @@ class FitSize:
     classes: int
     strengths: int
     taps: int = 1
+    tokens: int = 0
+    queries: int = 0
+    batch: int = 0
+    epochs: int = 0
     task: str = CLASSIFICATION.name
 
 
@@ -143,6 +150,9 @@ class ProbeInfo:
         fit_matched: like `fit`, but fits the width control as well: a last argument, ``narrow``, is the width of the
             residual stream. None if the probe has no shorter way to the control than a second fit
         tasks: names of the tasks that it can fit, see `probebench.catalog.tasks`
+        tokens: whether it is fitted on tokens instead of pooled features: of shape (images, tokens, width), bfloat16
+            on a device, its bits as uint16 on the host, see `probebench.features.tokens`. Its results have those of the
+            probe ``logistic`` on the pooled features beside them
     """
 
     fit: Probe
@@ -152,6 +162,7 @@ class ProbeInfo:
     needs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     fit_matched: Callable[..., Iterator[tuple[Tap, MatchedFit]]] | None = None
     tasks: tuple[str, ...] = (CLASSIFICATION.name,)
+    tokens: bool = False
 
     def check(self, protocol: Protocol) -> None:
         """Check that a protocol has every field that this probe needs.
@@ -168,6 +179,7 @@ class ProbeInfo:
 
 # Modules by name, imported when first used: they import torch, and an unused plugin must not.
 _MODULES = {
+    "attentive": "probebench.probes.attentive",
     "knn": "probebench.probes.knn",
     "logistic": "probebench.probes.logistic",
     "logistic_path": "probebench.probes.logistic_path",

@@ -71,6 +71,21 @@ class Combination:
 
 
 @dataclass(frozen=True)
+class LinearBeside:
+    """The linear probe on the mean of the tokens that another probe was fitted on.
+
+    Attributes:
+        accuracy: on the test split, in [0, 1]
+        ci95: its 95% interval
+        p_value: that the two probes are equally good, by the exact two-sided paired test
+    """
+
+    accuracy: float
+    ci95: tuple[float, float]
+    p_value: float
+
+
+@dataclass(frozen=True)
 class TapResult:
     """The result of one case. With several draws of the training set, numbers are means over draws.
 
@@ -90,6 +105,7 @@ class TapResult:
         task: of the labels
         same_as: the tap with the same features up to rounding, of which this is a copy; None if it was fitted
         combination: of a concatenation of taps, how it compares with them
+        linear: of a probe on tokens, the linear probe on their mean
     """
 
     tap: Tap
@@ -105,6 +121,7 @@ class TapResult:
     task: Task = CLASSIFICATION
     same_as: Tap | None = None
     combination: Combination | None = None
+    linear: LinearBeside | None = None
 
     def __repr__(self) -> str:
         C = "" if self.C is None else f", C {self.C:g}"
@@ -165,7 +182,7 @@ def probe_taps(
                 fit = replace(fit, seconds=fit.seconds + both.narrow.seconds)
             fits[tap].append(replace(fit, scores=fit.scores[:0]))  # scores are large, and not needed any more
             if len(fits[tap]) == len(sets):
-                result = _result(tap, train[tap].shape[1], fits[tap], scored[tap], task_of(test_labels))
+                result = _result(tap, train[tap].shape[-1], fits[tap], scored[tap], task_of(test_labels))
                 if narrow is not None and result.width > narrow:
                     result = replace(result, width_matched=WidthMatched(narrow, combine_estimates(matched[tap])))
                 yield result

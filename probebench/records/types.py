@@ -68,6 +68,14 @@ class CombinationRecord(TypedDict):
     tried: int
 
 
+class LinearRecord(TypedDict):
+    """The linear probe on the mean of the tokens of a case that was fitted on tokens."""
+
+    accuracy: float
+    ci95: list[float]
+    p_value: float
+
+
 class CaseRecord(ScoredCase):
     """One case: one tap of a sweep."""
 
@@ -93,6 +101,7 @@ class CaseRecord(ScoredCase):
     C: float | None
     gap: float | None
     combination: NotRequired[CombinationRecord]
+    linear: NotRequired[LinearRecord]
 
 
 class SelectionRecord(TypedDict):

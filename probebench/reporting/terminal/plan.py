@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from probebench._format import counted, duration, human
 from probebench.catalog.cases import Case, Sweep
+from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import Tap
 from probebench.errors import ProbebenchError
 from probebench.measure.estimate import Estimate, Estimator
@@ -51,6 +52,11 @@ def lines(cases: Sequence[Case], catalog: Catalog, options: Options) -> tuple[li
             f"{counted(len(known), 'sweep')}: about {duration(total)}, at most {human(most)} of memory"
             f"{f' and {human(on_gpu)} of a GPU' if on_gpu else ''} at a time besides network and libraries"
             f"{f', {human(disk)} of disk' if disk else ''}"
+        )
+    if any(get_protocol(sweep.protocol).reads_tokens for sweep in found):
+        text.append(
+            "Probes on tokens are for a few taps on a GPU; on a CPU they are for small networks and few images. "
+            "--probe-layer and --probe-site choose taps."
         )
     return text, len(found) - len(known)
 
