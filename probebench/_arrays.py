@@ -30,8 +30,11 @@ def allocate(widths: Mapping[Tap, int], n: int, device: str | None = None) -> di
     pooled = {tap: width for tap, width in widths.items() if not tap.keeps_tokens}
     ends = np.cumsum([0, *pooled.values()]) * n
     blocks = np.split(np.empty(ends[-1], dtype=np.float32), ends[1:-1])
-    found = {tap: block.reshape(n, width) for (tap, width), block in zip(pooled.items(), blocks, strict=False)}
-    return found | {tap: np.empty((n, widths[tap]), dtype=np.uint16) for tap in widths if tap.keeps_tokens}
+    found: dict[Tap, Array] = {
+        tap: block.reshape(n, width) for (tap, width), block in zip(pooled.items(), blocks, strict=False)
+    }
+    found |= {tap: np.empty((n, width), dtype=np.uint16) for tap, width in widths.items() if tap.keeps_tokens}
+    return found
 
 
 def fill(array: Array, start: int, rows: Array) -> None:
@@ -76,7 +79,7 @@ def on_host(array: Array) -> HostArray:
     if isinstance(array, np.ndarray):
         return array
     if array.dtype == torch.bfloat16:
-        return array.cpu().contiguous().view(torch.int16).numpy().view(np.uint16)  # type: ignore[return-value]
+        return array.cpu().contiguous().view(torch.int16).numpy().view(np.uint16)
     return array.cpu().numpy()
 
 

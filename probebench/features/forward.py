@@ -88,7 +88,7 @@ def split_by_type(joined: Sequence[torch.Tensor], like: Sequence[torch.Tensor]) 
         like: tensors of the widths and types of those that were joined
     """
     parts = {
-        each.dtype: iter(each.split([values.shape[1] for values in like if values.dtype == each.dtype], dim=1))
+        each.dtype: iter(torch.split(each, [values.shape[1] for values in like if values.dtype == each.dtype], dim=1))
         for each in joined
     }
     return [next(parts[values.dtype]) for values in like]

@@ -69,7 +69,7 @@ def smooth(values: list[float]) -> npt.NDArray[np.float64]:
     """Average values with their neighbours, with weights 1, 2, 1; at an end, where there is one neighbour, 2, 1."""
     weights = np.array([1.0, 2.0, 1.0])
     total = np.convolve(values, weights)[1:-1]
-    return total / np.convolve(np.ones(len(values)), weights)[1:-1]  # type: ignore[no-any-return]
+    return total / np.convolve(np.ones(len(values)), weights)[1:-1]
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -110,7 +110,7 @@ def train_probe(
     steps, step = protocol.epochs * math.ceil(len(rows) / protocol.batch), 0
     seen: list[float] = []
     for _ in range(epochs or protocol.epochs):
-        for chosen in torch.randperm(len(rows), generator=generator).split(protocol.batch):
+        for chosen in torch.split(torch.randperm(len(rows), generator=generator), protocol.batch):
             for group in optimiser.param_groups:
                 group["lr"] = rate * learning_rate(step, steps)
             scores = net(scale.apply(rows[chosen.numpy()]))

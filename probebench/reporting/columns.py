@@ -17,7 +17,7 @@ from probebench.records.types import MetricName
 from probebench.records.view import RecordView, SweepView
 from probebench.reporting.sentences import earliest
 
-Kind = Literal["word", "verdict", "tap", "count", "percent", "points", "interval", "number"]
+Kind = Literal["word", "verdict", "tap", "count", "percent", "points", "interval", "number", "p_value"]
 
 FORMATS: dict[Kind, Callable[[Any], str]] = {
     "word": str,
@@ -28,6 +28,7 @@ FORMATS: dict[Kind, Callable[[Any], str]] = {
     "points": signed,
     "interval": interval,
     "number": str,
+    "p_value": lambda p: f"{p:.3f}" if p >= 0.001 else f"{p:.0e}",
 }
 """The text of values that are not None."""
 
@@ -90,6 +91,11 @@ def _tied(row: Row, sweep: SweepView) -> int | None:
 def _matched(row: Row, sweep: SweepView) -> float | None:
     found = row.case.get("width_matched")
     return None if found is None else found["accuracy"]
+
+
+def _linear_gain(row: Row) -> float | None:
+    found = row.case.get("linear")
+    return None if found is None else row.case["accuracy"] - found["accuracy"]
 
 
 def _metric(key: str, metric: MetricName, name: str, title: str, about: str, kind: Kind) -> list[Column]:
@@ -166,6 +172,23 @@ _ALL = (
         "points",
         lambda row, _: row.gain_random,
         of_score=True,
+    ),
+    Column(
+        "linear",
+        "vs linear",
+        "vs linear",
+        "gain in points over the linear probe on the mean of the same tokens",
+        "points",
+        lambda row, _: _linear_gain(row),
+        of_score=True,
+    ),
+    Column(
+        "linear_p",
+        "vs linear p",
+        "p vs linear",
+        "that the linear probe is as good, by a paired test",
+        "p_value",
+        lambda row, _: None if (found := row.case.get("linear")) is None else found["p_value"],
     ),
     Column("selection", "selection", "selection", "chosen, or tied with the chosen tap", "word", _selection),
     Column("tied", "tied", "tied", "taps that are tied with it", "count", _tied),

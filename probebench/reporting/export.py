@@ -30,6 +30,8 @@ _REST = ("width", "selection", "verdict", "baseline")
 _METRICS = ("per_class", "top5", "nll", "ece")
 _ERRORS = ("rmse", "mae")
 """The metrics that only real-valued targets have: a record without any has no column for them in CSV either."""
+_LINEAR = ("linear", "linear_p")
+"""What only probes on tokens have, in the same way."""
 _KEYS = {
     "csv": (
         *("dataset", "rank", "model", "layer", "site", "pooling", *_SCORES, *_REST),
@@ -89,8 +91,8 @@ def to_text(record: Record, kind: str) -> str:
 
 
 def _keys(view: RecordView, kind: str) -> tuple[str, ...]:
-    """The columns of a table; some only if the score of a dataset is not an accuracy."""
-    keys = _KEYS[kind]
+    """The columns of a table; some only if the score of a dataset is not an accuracy, or probes read tokens."""
+    keys = _KEYS[kind] + (_LINEAR if any("linear" in case for case in view.record["cases"]) else ())
     if not has_metric_column(view):
         return keys
     place = keys.index("accuracy")

@@ -16,6 +16,7 @@ def test_published_protocols_never_change():
         "few_shot_4@2": "5d0f6adb019f3664",
         "few_shot_16@2": "4918202e820d7931",
         "transfer@2": "65af8408c5c45fc4",
+        "attentive@1": "4614b57289c370ae",
         "default@1": "6b0d699d0a9cf28e",
         "paper@1": "c00866c85570afbe",
         "few_shot_4@1": "d63652ef76326aeb",
@@ -51,6 +52,12 @@ OTHER = {
     "shots": [7],
     "draws": [7],
     "train_on": ["clean"],
+    "queries": [7],
+    "epochs": [7],
+    "epoch_patience": [7],
+    "batch": [7],
+    "rates": [(0.1,)],
+    "weight_decay": [0.7],
 }
 """Of each field a value that a protocol may have, and another."""
 
@@ -61,6 +68,8 @@ def test_every_field_changes_the_fingerprint(name, protocol):
     changes = {name: next(value for value in OTHER[name] if value != getattr(protocol, name))}
     if name in ("shots", "draws") and protocol.shots is None:
         changes = {"shots": 7, "draws": 7}  # the two go together
+    if name == "queries":
+        protocol = replace(protocol, feature_norm="none")  # tokens are not scaled
     assert replace(protocol, **changes).fingerprint != protocol.fingerprint
 
 
@@ -91,6 +100,11 @@ def test_a_few_shot_protocol_that_makes_no_sense_is_refused(changes, message):
         ({"held_out": 0}, "'mine': held_out must be between 0 and 1, got 0"),
         ({"path": (1.0, 0.1)}, "'mine': path must be rising values above 0"),
         ({"path": ()}, "'mine': path must be rising values above 0"),
+        ({"queries": 0}, "'mine': queries must be at least 1, got 0"),
+        ({"rates": (0.1, 0.01)}, "'mine': rates must be rising values above 0"),
+        ({"weight_decay": -1.0}, "'mine': weight_decay must not be below 0, got -1"),
+        ({"queries": 4, "pooling": "cls"}, "'mine': attention pools .* pooling must be mean or patch_mean, got cls"),
+        ({"queries": 4, "feature_norm": "l2"}, "'mine': tokens are not scaled; feature_norm must be none"),
         ({"train_fraction": 80}, "'mine': train_fraction must be above 0 and at most 1, got 80"),
     ],
 )

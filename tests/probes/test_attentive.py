@@ -28,7 +28,7 @@ def bits(tokens):
 
 
 def needles(n, seed, classes=3, tokens=8, width=6):
-    """Images one token of which carries the class: which one is marked by its first feature. The others' mean hides it."""
+    """Images one token of which carries the class, marked by its first feature; the mean over tokens hides it."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
     images = rng.normal(size=(n, tokens, width)) * 3

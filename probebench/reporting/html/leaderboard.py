@@ -37,6 +37,8 @@ _PLACES: dict[str, Place] = {
     "interval": "first",
     "output": "first",
     "rc2": "later",
+    "linear": "first",
+    "linear_p": "later",
     "verdict": "first",
     "baseline": "later",
     "change": "later",
@@ -56,7 +58,21 @@ _PLACES: dict[str, Place] = {
 a reader who asks for all."""
 
 _OF_FEW = {"draws": "1"} | dict.fromkeys(
-    ("baseline", "change", "held_out", "per_class", "top5", "nll", "ece", "rmse", "mae", "matched"), ""
+    (
+        "linear",
+        "linear_p",
+        "baseline",
+        "change",
+        "held_out",
+        "per_class",
+        "top5",
+        "nll",
+        "ece",
+        "rmse",
+        "mae",
+        "matched",
+    ),
+    "",
 )
 """Columns that are left out if every row has this text."""
 

@@ -19,7 +19,8 @@ TOP = 5  # rows of a ranking at the normal level
 
 _METRICS = ("per_class", "top5", "nll", "ece", "rmse", "mae")
 _CONTROLS = ("equal_width", "random")
-_SPARE = (*reversed(_METRICS), *reversed(_CONTROLS))  # the first go first
+_LINEAR = ("linear", "linear_p")
+_SPARE = (*reversed(_METRICS), *reversed(_CONTROLS), "linear_p")  # the first go first
 _TITLES = {"ece": "ECE %", "top5": "top-5"}  # other titles are those of all screens
 _FORMATS = FORMATS | {"number": lambda value: f"{value:.2f}"}
 
@@ -83,9 +84,9 @@ def _titles(rows: Sequence[Row], sweeps: Mapping[str, SweepView], full: bool, pe
         return any(COLUMNS[key].value(row, sweeps[row.case["model"]]) is not None for row in rows)
 
     metrics = [key for key in _METRICS if (full or (per_class and key == "per_class")) and measured(key)]
-    controls = [key for key in _CONTROLS if measured(key)]
+    controls = [key for key in (*_LINEAR, *_CONTROLS) if measured(key)]
     keys = ["rank", "model", "tap", "accuracy", "interval", *metrics, "output", "rc2", *controls, "verdict"]
-    wrapped = {"per_class", "equal_width"} | ({"output", "rc2"} if "equal_width" in keys else set())
+    wrapped = {"per_class", "equal_width", *_LINEAR} | ({"output", "rc2"} if "equal_width" in keys else set())
     return {key: _title(key, wrap=key in wrapped) for key in keys}
 
 
