@@ -60,7 +60,8 @@ def _protocol_row(protocol: Protocol) -> Row:
     if protocol.train_on == "clean":
         training += " of the clean dataset"
     views = {"random_resized_crop_flip": "random crops, mirrored", "resize_center_crop": "centre crops"}
-    path = protocol.path
+    path = None if protocol.reads_tokens else protocol.path
+    strengths = f"{len(path)} from {path[0]:g} to {path[-1]:g}" if path else f"{protocol.C:g}" if protocol.C else ""
     cells = {
         "name": protocol.name,
         "fingerprint": protocol.fingerprint,
@@ -69,7 +70,7 @@ def _protocol_row(protocol: Protocol) -> Row:
         "pixel statistics": "the model's" if protocol.pixel_mean is None else "ImageNet",
         "rows": "unit length" if protocol.feature_norm == "l2" else "as they are",
         "probe": protocol.probe,
-        "C": f"{len(path)} from {path[0]:g} to {path[-1]:g}" if path else f"{protocol.C:g}",
+        "C": strengths,
         "chosen on": {"test": "test", "held_out": f"{100 * (protocol.held_out or 0):.0f}% held out"}[
             protocol.selection
         ],

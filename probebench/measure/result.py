@@ -164,7 +164,9 @@ class SweepResult:
         ``accuracy``, ``low`` and ``high``, top-1 on the test split, or the mean average precision or R2 if that is the
         score of the dataset's task, and its 95% interval; ``mean_per_class``;
         ``equal_width``, the accuracy at the width of the residual stream; ``held_out_accuracy``, ``C``, ``gap``,
-        ``iterations`` and ``seconds``, as in `TapResult`. Accuracies are in [0, 1]; missing values are None.
+        ``iterations`` and ``seconds``, as in `TapResult`; of a probe on tokens ``linear``, the accuracy of the linear
+        probe on their mean, and ``linear_p``, the p-value that it is as good. Accuracies are in [0, 1]; missing values
+        are None.
         """
         return [
             {
@@ -186,6 +188,8 @@ class SweepResult:
                 "gap": found.gap,
                 "iterations": found.iterations,
                 "seconds": found.seconds,
+                "linear": None if found.linear is None else found.linear.accuracy,
+                "linear_p": None if found.linear is None else found.linear.p_value,
             }
             for tap, found in self.taps.items()
         ]

@@ -165,11 +165,15 @@ class ProbeInfo:
     tokens: bool = False
 
     def check(self, protocol: Protocol) -> None:
-        """Check that a protocol has every field that this probe needs.
+        """Check that a protocol has every field that this probe needs, and no tokens for one that reads none.
 
         Raises:
             ProbebenchError: naming the first field that is missing
         """
+        if protocol.reads_tokens and not self.tokens:
+            raise ProbebenchError(
+                f"protocol {protocol.name!r}: the probe {protocol.probe} reads no tokens; leave out queries"
+            )
         for name, purpose in self.needs.items():
             if getattr(protocol, name) is None:
                 raise ProbebenchError(

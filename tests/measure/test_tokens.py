@@ -56,6 +56,8 @@ def test_the_linear_probe_beside_it_is_that_of_the_same_protocol_on_pooled_featu
         p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
         assert found.linear.p_value == pytest.approx(p)
         assert found.width_matched is None
+        row = next(row for row in result.to_rows() if row["tap"] == tap.id)
+        assert (row["linear"], row["linear_p"]) == (found.linear.accuracy, found.linear.p_value)
         assert found.width == 16
         assert found.seconds > 0
     assert ATTENTIVE.path == DEFAULT.path

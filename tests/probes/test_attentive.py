@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from probebench._arrays import on_host
 from probebench.catalog.protocols import ATTENTIVE
 from probebench.catalog.taps import Tap
-from probebench.errors import DataError, FeatureError
+from probebench.errors import DataError, FeatureError, ProbebenchError
 from probebench.probes import find_probe
 from probebench.probes.attention_pool import AttentiveClassifier, count_parameters
 from probebench.probes.attentive import fit, learning_rate, predict, smooth, train_probe
@@ -237,6 +237,10 @@ def test_it_says_what_it_needs():
     probe = find_probe("attentive")
     assert probe.tokens
     probe.check(ATTENTIVE)
+    for changes, said in (({"queries": None}, "give queries"), ({"probe": "knn"}, "the probe knn reads no tokens")):
+        protocol = replace(ATTENTIVE, **changes)
+        with pytest.raises(ProbebenchError, match=said):
+            find_probe(protocol.probe).check(protocol)
     sizes = [FitSize(2000, 1000, 384, 10, 11, tokens=t, queries=32, batch=64, epochs=90) for t in (50, 200)]
     assert probe.memory(sizes[0]) < probe.memory(sizes[1])
     assert probe.operations(sizes[1]) > 2 * probe.operations(sizes[0])
