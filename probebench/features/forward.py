@@ -64,7 +64,7 @@ class HostCopy:
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(self._stream)
         self.finish()
-        self._pending = copied, there, [values[:0] for values in features]
+        self._pending = copied, there, [_shape_of(values) for values in features]
 
     def finish(self) -> None:
         """Wait for the pending copy, and hand it over."""
@@ -73,6 +73,11 @@ class HostCopy:
             self._pending = None
             copied.synchronize()
             self._put([on_host(part) for part in split_by_type(there, like)])
+
+
+def _shape_of(values: torch.Tensor) -> torch.Tensor:
+    """A tensor without rows, of the same width and type, that holds on to no memory of the device."""
+    return torch.empty(0, values.shape[1], dtype=values.dtype)
 
 
 def join_by_type(features: Sequence[torch.Tensor]) -> list[torch.Tensor]:

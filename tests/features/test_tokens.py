@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from probebench.errors import FeatureError, ProbebenchError
 from probebench.features.cache import FeatureCache
 from probebench.features.cache.entry import Entry
 from probebench.features.cache.writer import Writer
-from probebench.features.forward import join_by_type, refuse_non_finite, split_by_type
+from probebench.features.forward import extract, join_by_type, refuse_non_finite, split_by_type
 from probebench.features.hooks import TapReader
 from probebench.features.tokens import check_tokens, count_tokens, flatten, tokens_of
 from tests.features.conftest import same
@@ -81,6 +83,13 @@ def test_batches_of_both_types_are_joined_and_split():
     joined = join_by_type(parts)
     assert [tuple(each.shape) for each in joined] == [(3, 3), (3, 10)]
     assert all(torch.equal(*pair) for pair in zip(split_by_type(joined, parts), parts, strict=True))
+
+
+def test_tokens_that_stay_on_the_device_are_the_same(asked):
+    expected, settings = asked.plain(BOTH), replace(asked.settings, stay=True)
+    found = extract(asked.model, asked.views, BOTH, settings)
+    assert found[BOTH[2]].dtype == torch.bfloat16
+    assert same({tap: on_host(values) for tap, values in found.items()}, expected)
 
 
 def test_the_cache_gives_tokens_back_beside_pooled_features_that_other_protocols_share(asked, cache):

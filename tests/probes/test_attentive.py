@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from probebench._arrays import on_host
+from probebench._arrays import on_host, to_device
 from probebench.catalog.protocols import ATTENTIVE
 from probebench.catalog.taps import Tap
 from probebench.errors import DataError, FeatureError, ProbebenchError
@@ -141,6 +141,15 @@ def test_results_are_the_same_bits_for_any_number_of_threads():
     finally:
         torch.set_num_threads(threads)
     assert np.array_equal(first.scores, again.scores)
+
+
+def test_tokens_that_stay_on_a_device_are_trained_on_as_they_are():
+    (train, labels), (test, _) = needles(80, 0), needles(40, 1)
+    short = replace(SMALL, epochs=2)
+    with torch.inference_mode():  # as they are made
+        stay = [to_device(each, "cpu").clone() for each in (train, test)]
+    found = fit_one(stay[0], labels, stay[1], short, held(80))
+    assert np.array_equal(found.scores, fit_one(train, labels, test, short, held(80)).scores)
 
 
 def test_test_images_do_not_influence_the_training():

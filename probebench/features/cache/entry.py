@@ -4,8 +4,8 @@
 
     manifest.json        the key, names for people, and of each finished tap its file, width and shards
     journal              a line for each shard of what is not finished
-    L06-act.1f0c9a2b.5e6d77aa.f32   rows of one tap: float32, little-endian, one image behind the other; .bf16 for
-                         tokens, bfloat16
+    L06-act.1f0c9a2b.5e6d77aa.f32   rows of one tap: float32, little-endian, one image behind the other
+    L06-act.tokens.90aa1c33.77f0b5d2.bf16   the same of its tokens: bfloat16
     write.lock           held by the process that adds taps
     users/*.lock         one each for those that read, held as long as they do
 
