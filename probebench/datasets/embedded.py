@@ -7,19 +7,27 @@ depend on, are the same on every machine.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.resources import as_file, files
 from math import cos, log, radians, sin
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.ndimage import convolve, zoom
+from scipy.ndimage import zoom
 from skimage.filters import sobel
 from skimage.transform import AffineTransform, warp
-from skimage.util import random_noise
 
 from probebench.datasets import Split
+from probebench.datasets.corrupt import (
+    contrast,
+    cover_with_snow,
+    gaussian_noise,
+    motion_blur,
+    smear,
+    speckle_noise,
+    to_uint8,
+)
 
 Grey = npt.NDArray[np.float64]
 
@@ -53,7 +61,7 @@ def glyphs(step: int = 1) -> tuple[list[str], Split, Split]:
     splits = []
     for seed, views in ((1, GLYPH_TRAIN_VIEWS), (2, GLYPH_TEST_VIEWS)):
         rng = np.random.default_rng(seed)
-        images = np.stack([_to_uint8(_ink(_jitter(r, 1.0, rng), rng)) for _ in range(views) for r in renders])
+        images = np.stack([to_uint8(_ink(_jitter(r, 1.0, rng), rng)) for _ in range(views) for r in renders])
         splits.append(Split(images, np.tile(labels, views).astype(np.int64), np.tile(np.arange(len(labels)), views)))
     return list(GLYPH_CLASSES[::step]), splits[0], splits[1]
 
@@ -80,7 +88,7 @@ def letters_grid() -> tuple[list[str], Split, Split]:
                 row, column = half * (cell // 2), half * (cell % 2)
                 image[row : row + half, column : column + half] = _jitter(render, half / GLYPH_CELL, rng, side=half)
                 present[letter] = 1
-        splits.append(Split(np.stack([_to_uint8(_ink(image, rng)) for image in images]), labels))
+        splits.append(Split(np.stack([to_uint8(_ink(image, rng)) for image in images]), labels))
     return list(GRID_LETTERS), splits[0], splits[1]
 
 
@@ -95,7 +103,7 @@ def letters_angle() -> tuple[list[str], Split, Split]:
         rng = np.random.default_rng(seed)
         degrees = rng.uniform(-60, 60, views * len(renders))
         turned = zip(degrees, list(renders) * views, strict=True)
-        images = np.stack([_to_uint8(_ink(_jitter(r, 0.9, rng, turn=-radians(d)), rng)) for d, r in turned])
+        images = np.stack([to_uint8(_ink(_jitter(r, 0.9, rng, turn=-radians(d)), rng)) for d, r in turned])
         splits.append(Split(images, degrees[:, None], np.tile(np.arange(len(renders)), views)))
     return ["angle"], splits[0], splits[1]
 
@@ -129,7 +137,7 @@ def digits(corruption: str | None = None) -> tuple[list[str], Split, Split]:
         corrupt = CORRUPTIONS[corruption]
         rng = np.random.default_rng(4)
         images = np.stack([corrupt(image, rng) for image in images])
-    pixels = _to_uint8(images)
+    pixels = to_uint8(images)
     sources = np.tile(np.arange(DIGITS_TRAIN), DIGITS_TRAIN_VIEWS)
     return [str(d) for d in range(10)], Split(pixels[:cut], labels[:cut], sources), Split(pixels[cut:], labels[cut:])
 
@@ -179,53 +187,14 @@ def _ink(image: Grey, rng: np.random.Generator) -> Grey:
     return out
 
 
-def _to_uint8(image: Grey) -> npt.NDArray[np.uint8]:
-    return np.rint(np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
-
-
 # Corruptions follow the definitions of ImageNet-C (Hendrycks and Dietterich, ICLR 2019, arXiv 1903.12261) with one
-# fixed severity each; kernels and flakes are scaled to 32 pixels. Noise is scikit-image's; the package with
-# the original implementations is no longer maintained.
-
-
-def _contrast(image: Grey, rng: np.random.Generator) -> Grey:
-    mean = image.mean()
-    out: Grey = (image - mean) * 0.2 + mean
-    return out
-
-
-def _gaussian_noise(image: Grey, rng: np.random.Generator) -> Grey:
-    out: Grey = random_noise(image, mode="gaussian", var=0.12**2, rng=rng)
-    return out
-
-
-def _speckle_noise(image: Grey, rng: np.random.Generator) -> Grey:
-    out: Grey = random_noise(image, mode="speckle", var=0.3**2, rng=rng)
-    return out
-
-
-def _line_kernel(radius: int, sigma: float, angle: float) -> Grey:
-    """Return a one-sided Gaussian streak of `radius` pixels along `angle` degrees; sums to one."""
-    kernel = np.zeros((2 * radius + 1, 2 * radius + 1))
-    for step in np.linspace(0.0, radius, 4 * radius + 1):
-        row, column = radius + step * sin(radians(angle)), radius + step * cos(radians(angle))
-        kernel[int(np.floor(row + 0.5)), int(np.floor(column + 0.5))] += np.exp(-0.5 * (step / sigma) ** 2)
-    kernel /= kernel.sum()
-    return kernel
-
-
-def _motion_blur(image: Grey, rng: np.random.Generator) -> Grey:
-    out: Grey = convolve(image, _line_kernel(9, 5.0, rng.uniform(-45, 45)), mode="nearest")
-    return out
+# fixed severity each; streaks and flakes are scaled to 32 pixels. Noise is scikit-image's.
 
 
 def _snow(image: Grey, rng: np.random.Generator) -> Grey:
     flakes = zoom(rng.normal(0.1, 0.3, (SIDE // 2, SIDE // 2)), 2, order=1)
     flakes[flakes < 0.5] = 0.0
-    streaks = convolve(np.clip(flakes, 0, 1), _line_kernel(5, 3.0, rng.uniform(45, 135)), mode="nearest")
-    washed = 0.7 * image + 0.3 * np.maximum(image, 0.5 * image + 0.5)
-    out: Grey = np.clip(washed + streaks + np.rot90(streaks, 2), 0.0, 1.0)
-    return out
+    return cover_with_snow(image, smear(np.clip(flakes, 0, 1), 5, 3.0, rng.uniform(45, 135)), 0.7, 0.5)
 
 
 def _sketch(image: Grey, rng: np.random.Generator) -> Grey:
@@ -239,10 +208,10 @@ def _inverted(image: Grey, rng: np.random.Generator) -> Grey:
 
 
 CORRUPTIONS: dict[str, Callable[[Grey, np.random.Generator], Grey]] = {
-    "contrast": _contrast,
-    "gaussian_noise": _gaussian_noise,
-    "speckle_noise": _speckle_noise,
-    "motion_blur": _motion_blur,
+    "contrast": partial(contrast, factor=0.2),
+    "gaussian_noise": partial(gaussian_noise, deviation=0.12),
+    "speckle_noise": partial(speckle_noise, deviation=0.3),
+    "motion_blur": partial(motion_blur, length=9, sigma=5.0),
     "snow": _snow,
     "sketch": _sketch,
     "inverted": _inverted,

@@ -1,0 +1,35 @@
+"""CIFAR-10, and CIFAR-10 corrupted as CIFAR-10-C is: a probe of clean images, and one of corrupted images."""
+
+import pytest
+from study_data import CIFAR10, CORRUPTIONS, LADDERS, MODELS, WEIGHTS, need
+
+need(WEIGHTS, CIFAR10)
+
+
+@pytest.mark.probe(model=MODELS, dataset="cifar10_small")
+def test_clean(probe):
+    probe.check()
+
+
+@pytest.mark.probe(model=MODELS, dataset=[f"cifar10_small_within_{name}" for name in CORRUPTIONS])
+def test_within(probe):
+    probe.check()
+
+
+@pytest.mark.probe(model=MODELS, dataset=[f"cifar10_small_c_{name}" for name in CORRUPTIONS])
+def test_transfer(probe):
+    probe.check()
+
+
+@pytest.mark.probe(
+    model=MODELS,
+    dataset=[
+        f"cifar10_small_{train}_{name}_s{severity}"
+        for train in ("within", "c")
+        for name in LADDERS
+        for severity in range(1, 5)
+    ],
+)
+def test_ladder(probe):
+    """Severities below 5, which the other tests have."""
+    probe.check()
