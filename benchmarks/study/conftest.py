@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study_data import CORRUPTIONS, DOMAINS, FOLDER, WEIGHTS
+from study_data import CORRUPTIONS, DOMAINS, FOLDER, LADDERS, MODEL, WEIGHTS
 
 from probebench import DatasetSpec, ModelSpec
 
@@ -10,7 +10,7 @@ from probebench import DatasetSpec, ModelSpec
 def pytest_probebench_models():
     # 98 pixels are 7 x 7 patches. At the 518 of the pretraining an image would take thirty times as long.
     return ModelSpec(
-        "vit_s14_focus",
+        MODEL,
         "vit_small_patch14_dinov2.lvd142m",
         checkpoint=str(FOLDER / WEIGHTS),
         kwargs={"img_size": 98},
@@ -19,25 +19,33 @@ def pytest_probebench_models():
     )
 
 
+# How far images are from photographs, which the network was pretrained on. Said before anything was measured, by what
+# the images show: paintings and cartoons, and severities 1 and 2, keep colours and textures; sketches, and severities 3
+# to 5, do not.
+SHIFTS = {"photo": "none", "art_painting": "shift", "cartoon": "shift", "sketch": "strong"}
+
+
 def pytest_probebench_datasets():
     source = "https://www.cs.toronto.edu/~kriz/cifar.html"
-    yield DatasetSpec("cifar10_small", "study_data:cifar10", source=source, note="subset of CIFAR-10")
+    yield DatasetSpec("cifar10_small", "study_data:cifar10", shift="none", source=source, note="subset of CIFAR-10")
     for corruption in CORRUPTIONS:
-        # A name that ends in _s1 to _s5 has that severity.
-        for name, train in (("c", "clean"), ("within", "corrupted")):
-            yield DatasetSpec(
-                f"cifar10_small_{name}_{corruption}",
-                "study_data:cifar10",
-                {"corruption": corruption, "severity": 5, "train": train},
-                clean="cifar10_small",
-                source=source,
-                note=f"subset of CIFAR-10 under {corruption}, trained on {train} images",
-            )
+        for severity in (1, 2, 3, 4, 5) if corruption in LADDERS else (5,):
+            for kind, train in (("c", "clean"), ("within", "corrupted")):
+                yield DatasetSpec(
+                    f"cifar10_small_{kind}_{corruption}" + (f"_s{severity}" if severity < 5 else ""),
+                    "study_data:cifar10",
+                    {"corruption": corruption, "severity": severity, "train": train},
+                    shift="shift" if severity < 3 else "strong",
+                    clean="cifar10_small",
+                    source=source,
+                    note=f"subset of CIFAR-10 under {corruption}, severity {severity}; trained on {train} images",
+                )
     for domain in DOMAINS:
         yield DatasetSpec(
             f"pacs_{domain}",
             "probebench.datasets.unsplit:unsplit_folder",
             {"folder": str(FOLDER / "pacs" / domain), "test_every": 3},
+            shift=SHIFTS[domain],
             clean="" if domain == "photo" else "pacs_photo",
             source="https://arxiv.org/abs/1710.03077",
             note=f"the domain {domain} of PACS, 7 classes",
