@@ -60,10 +60,11 @@ def _run_head(net: nn.Module, result: Any) -> Any:
 
 
 def _find_tensor(result: Any) -> Any:
-    """Return the features among the parts of a result."""
+    """Return the features among the parts of a result: under a known name, or else the first of a fitting shape."""
     if isinstance(result, Mapping) or hasattr(result, "last_hidden_state"):
         parts: Mapping[str, Any] = result if isinstance(result, Mapping) else vars(result)
-        return next((parts[name] for name in _NAMES if parts.get(name) is not None), None)
+        named = next((parts[name] for name in _NAMES if parts.get(name) is not None), None)
+        return _find_tensor(list(parts.values())) if named is None else named
     if isinstance(result, tuple | list):
         tensors = [part for part in result if isinstance(part, torch.Tensor)]
         return next((part for part in tensors if part.ndim == 2), tensors[0] if tensors else None)
