@@ -79,7 +79,7 @@ def test_cases_of_each_part(study, weights, monkeypatch):
     monkeypatch.setenv("PROBEBENCH_STUDY", str(weights))
     lines = [line for line in study("--co", "-q").outlines if "::" in line]
     functions = Counter(line.split("::")[1].partition("[")[0] for line in lines)
-    sweeps = {"test_clean": 2, "test_within": 10, "test_transfer": 10, "test_ladder": 16, "test_domains": 8}
+    sweeps = {"test_clean": 2, "test_within": 13, "test_transfer": 13, "test_controls": 10, "test_domains": 8}
     assert functions == {name: count * TAPS for name, count in sweeps.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study_data import CORRUPTIONS, DOMAINS, FOLDER, LADDERS, MODEL, WEIGHTS
+from study_data import CORRUPTIONS, DOMAINS, FOLDER, MODEL, WEIGHTS, severities
 
 from probebench import DatasetSpec, ModelSpec
 
@@ -29,10 +29,10 @@ def pytest_probebench_datasets():
     source = "https://www.cs.toronto.edu/~kriz/cifar.html"
     yield DatasetSpec("cifar10_small", "study_data:cifar10", shift="none", source=source, note="subset of CIFAR-10")
     for corruption in CORRUPTIONS:
-        for severity in (1, 2, 3, 4, 5) if corruption in LADDERS else (5,):
+        for severity, suffix in severities(corruption).items():
             for kind, train in (("c", "clean"), ("within", "corrupted")):
                 yield DatasetSpec(
-                    f"cifar10_small_{kind}_{corruption}" + (f"_s{severity}" if severity < 5 else ""),
+                    f"cifar10_small_{kind}_{corruption}{suffix}",
                     "study_data:cifar10",
                     {"corruption": corruption, "severity": severity, "train": train},
                     shift="shift" if severity < 3 else "strong",

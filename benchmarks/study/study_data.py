@@ -26,16 +26,21 @@ FOLDER = Path(os.environ.get(VARIABLE) or f"${VARIABLE}").expanduser().absolute(
 
 WEIGHTS, CIFAR10 = "vit_s14_focus.safetensors", "cifar10_small.npz"
 MODEL = "vit_s14_focus"
-MODELS = [MODEL, f"{MODEL}_random"]
+CONTROL = f"{MODEL}_random"
 DOMAINS = ("photo", "art_painting", "cartoon", "sketch")
 CORRUPTIONS = ("contrast", "gaussian_noise", "motion_blur", "snow", "speckle_noise")
 LADDERS = ("contrast", "gaussian_noise")
-"""The corruptions that are measured at all five severities."""
+"""The corruptions that are measured at all five severities; the others at the highest only."""
 
 # So many that two quiet cores measure all in less than two hours. `paper@1` fits four fifths of them, in multiples of
 # 512: of 2,000 it takes 1,536, as it would of 2,500. All 2,000 test images are used: intervals depend on them.
 TRAIN_SHARE = 2, 5
 """Of each five training images of CIFAR-10 the first two are used: 2,000 of 5,000."""
+
+
+def severities(corruption: str) -> dict[int, str]:
+    """Return the severities at which a corruption is measured, and the endings that they give to names of datasets."""
+    return {1: "_s1", 2: "_s2", 3: "_s3", 4: "_s4", 5: ""} if corruption in LADDERS else {5: ""}
 
 
 def need(*parts: str) -> None:
