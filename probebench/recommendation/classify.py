@@ -227,6 +227,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
+def find_images(paths: list[Path]) -> list[Path]:
+    """Return the files, and in the place of a folder the images in it and in its folders, by name."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        kinds = Image.registered_extensions()
+        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in kinds and file.is_file())
+        if not inside:
+            sys.exit(f"classify.py: folder {path} has no images")
+        found += inside
+    return found
+
+
 def read_image(path: Path, about: dict[str, Any]) -> torch.Tensor:
     """Read and normalise an image: float32, shape (3, size, size)."""
     pixels = about["preprocessing"]
@@ -261,7 +276,7 @@ def answers(scores: torch.Tensor, about: dict[str, Any]) -> list[tuple[str, str]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Classify images with a probe.")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="files, or folders of them")
     parser.add_argument("--probe", type=Path, default=Path(__file__).with_name("probe.safetensors"), metavar="FILE")
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FILE", help="weights of the network, if they are in a file of their own"
@@ -271,10 +286,11 @@ def main() -> int:
     for file in (args.probe, args.checkpoint):
         if file is not None and not file.is_file():
             sys.exit(f"classify.py: file {file} does not exist")
+    images = find_images(args.images)
     probe, about = load_probe(args.probe)
     net = build(about, args.checkpoint, args.device)
     failed = 0
-    for path in args.images:
+    for path in images:
         try:
             image = read_image(path, about)
         except (OSError, ValueError, Image.DecompressionBombError) as error:

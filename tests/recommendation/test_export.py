@@ -277,8 +277,9 @@ def test_a_network_of_another_library_is_written_as_a_program(tmp_path, monkeypa
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     for name in ("timm", "probebench"):  # the script does without them
         (tmp_path / f"{name}.py").write_text("raise ImportError('not to be used')")
+    answer = f"{image}\t{'abc'[int(likely.argmax())]}\t{likely.max():.3f}\n"
     out = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=False)
-    assert out.stdout == f"{image}\t{'abc'[int(likely.argmax())]}\t{likely.max():.3f}\n", out.stderr
+    assert out.stdout == answer, out.stderr
     program = tmp_path / "out" / "network.pt2"
     program.write_bytes(program.read_bytes() + b"x")
     out = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=False)
@@ -347,3 +348,15 @@ def test_bad_input_writes_nothing(tmp_path, capsys):
     blocked.write_text("")
     assert main(["recommend", "--model", "glyphvit", "--data", str(data), "-o", str(blocked)]) == 1
     assert "is not a directory" in capsys.readouterr().err
+
+
+def test_a_folder_stands_for_its_images(tmp_path):
+    (tmp_path / "inner").mkdir()
+    for name in ("b.png", "a.PNG", "inner/c.jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    found = classify.find_images([tmp_path / "missing.png", tmp_path])
+    assert found == [tmp_path / name for name in ("missing.png", "a.PNG", "b.png", "inner/c.jpg")]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit, match=r"classify\.py: folder .*empty has no images"):
+        classify.find_images([tmp_path / "empty"])
