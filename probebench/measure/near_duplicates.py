@@ -10,7 +10,7 @@ import torch
 from probebench._arrays import Array, to_device
 from probebench._format import counted
 from probebench.catalog import DatasetSpec
-from probebench.catalog.taps import Tap
+from probebench.catalog.taps import FINAL, Tap
 from probebench.datasets.duplicates import name_image
 from probebench.errors import Note
 from probebench.measure.extract import ExtractedFeatures
@@ -53,7 +53,7 @@ class NearDuplicates:
 
 
 def find_near_duplicates(prepared: PreparedSweep, features: ExtractedFeatures) -> NearDuplicates | None:
-    """Compare each test image with all training images that are used, at the last tap of one pass.
+    """Compare each test image with all training images that are used, at ``final``, or else the last tap of one pass.
 
     Returns:
         None unless `DatasetSpec.near_duplicates` asks for it
@@ -61,7 +61,8 @@ def find_near_duplicates(prepared: PreparedSweep, features: ExtractedFeatures) -
     least = prepared.dataset.near_duplicates
     if not least:
         return None
-    tap, data = features.taps[-1], prepared.data
+    final, data = Tap(FINAL, FINAL), prepared.data
+    tap = final if final in features.taps else features.taps[-1]
     best, nearest = _nearest(features.train[tap], features.test[tap])
     near = best >= least
     different = near & (best < 1 - 1e-5)
