@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from probebench._format import counted, list_some
+from probebench.catalog.taps import SEARCHED
 from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.records.poolings import PoolingAnswer, PoolingGain
 from probebench.records.ranking import Row
@@ -48,8 +49,8 @@ def _combinations(sweep: SweepView) -> str:
 
 def _combination(row: Row, task: Task, differs: bool) -> str:
     made = row.case["combination"]
-    kind = "the " if row.tap.layer in ("pair", "triple") else ""
-    name = f"{kind}{row.tap.id} {' + '.join(made['members'])}"
+    found = row.tap.layer in SEARCHED  # which others a combination joins is told by its name
+    name = f"the {row.tap.id} {' + '.join(made['members'])}" if found else row.tap.id
     best, gain, p_value = made["best_member"], made["gain"], made["p_value"]
     if best is None or gain is None or p_value is None:
         return f"{name} cannot be compared with its members, which were not measured alone"
