@@ -9,7 +9,7 @@
 Every row is chosen on held-out training images: the best tap among those with the first pooling, the best tap and
 pooling, and so on. Columns: accuracy on the test images with its 95% interval; the difference from the output, with a
 95% interval and the p-value of the exact paired test (two-sided, one row at a time); number of features; seconds of all
-fits among which the row was chosen. The last column has what the tool says of a combination against its best member.
+fits among which the row was chosen, the search for a combination included. The last column has what the tool says of a combination against its best member.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def compare(model: str | ModelSpec, dataset: str | DatasetSpec, args: argparse.N
     print(f"\n{spec.name} on {data.name}, {protocol}, {result.n_train:,} training and {result.n_test:,} test images;")
     print(f"{len(result.taps)} representations tried, {result.extract_seconds:.0f} s of extraction\n")
     header = ["representation", "where", "acc %", "95% CI", "vs output", "95% CI", "p", "features", "fits s", "note"]
-    print(tabulate([cells(name, best(of), of, reference) for name, of in rows.items()], header, tablefmt="github"))
+    table = [cells(name, best(of), of, reference) for name, of in rows.items()]
+    print(tabulate(table, header, tablefmt="github", disable_numparse=True))
     every = best(list(result.taps.values()))
     print(f"\nbest of all by held-out accuracy: {every.tap.id}; of single taps: {best(singles).tap.id}")
 

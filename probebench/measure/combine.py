@@ -59,7 +59,7 @@ def search(
     wanted: Iterable[Tap],
     progress: Progress | None = None,
 ) -> Iterator[TapResult]:
-    """Yield the best pair, then the best triple, as far as they are wanted.
+    """Yield the best pair, then the best triple, as far as they are wanted, with the seconds of the search for each.
 
     Args:
         features: of the taps that may be combined, at least those in `results`
@@ -74,7 +74,7 @@ def search(
     if not sizes:
         return
     best, *candidates = _candidates([results[tap] for tap in features.taps if tap in results])
-    members, tried = [best.tap], 0
+    members, tried, seconds = [best.tap], 0, 0.0
     for size in range(2, max(sizes) + 1):
         partners = [each.tap for each in candidates if each.tap not in members]
         if not partners:
@@ -82,9 +82,11 @@ def search(
         progress.start(f"search for the best {'pair' if size == 2 else 'triple'}", len(partners))
         found = _try(prepared, plan, features, members, partners, progress)
         tried += len(found)
+        seconds += sum(each.seconds for each in found)
         members.append(max(found, key=lambda each: (each.held_out_accuracy or 0.0, -partners.index(each.tap))).tap)
         if size in sizes:
-            yield _fit(prepared, plan, features, sizes[size], members, best, tried)
+            result = _fit(prepared, plan, features, sizes[size], members, best, tried)
+            yield replace(result, seconds=result.seconds + seconds)
 
 
 def _read_again(
