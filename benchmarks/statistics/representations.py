@@ -8,8 +8,9 @@
 
 Every row is chosen on held-out training images: the best tap among those with the first pooling, the best tap and
 pooling, and so on. Columns: accuracy on the test images with its 95% interval; the difference from the output, with a
-95% interval and the p-value of the exact paired test (two-sided, one row at a time); number of features; seconds of all
-fits among which the row was chosen, the search for a combination included. The last column has what the tool says of a combination against its best member.
+95% interval and the p-value of the exact paired test (two-sided, one row at a time); number of features; seconds of
+all fits among which the row was chosen, the search for a combination included. The last column compares a combination
+with its best member.
 """
 
 from __future__ import annotations
