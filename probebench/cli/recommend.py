@@ -64,6 +64,12 @@ def add_commands(commands: Any) -> None:
         "best together on held-out training images)",
     )
     command.add_argument(
+        "--attentive",
+        action="store_true",
+        help="also train the probe of attentive@1, which attends to tokens, at the tap that is best of all that was "
+        "tried, or if that has no tokens at the best tap that has some. Recommended if it is better on validation",
+    )
+    command.add_argument(
         "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"
     )
     command.add_argument(
@@ -145,6 +151,7 @@ def _recommend(args: argparse.Namespace) -> int:
                 budget=args.budget,
                 poolings=args.pooling,
                 combinations=args.combine,
+                attentive=args.attentive,
                 weights=args.weights,
                 task=args.task,
                 duplicates=args.duplicates,

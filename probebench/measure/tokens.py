@@ -27,7 +27,7 @@ def probe_tokens(
     parts = features.train, features.test
     pooled = [{tap: part[tap] for tap in taps} for part in parts]
     linear = {found.tap: found for found in _probe(prepared, plan, replace(protocol, probe=LINEAR), *pooled)}
-    tokens = [{tap: _tokens_by_image(part, tap, protocol) for tap in taps} for part in parts]
+    tokens = [{tap: tokens_by_image(part, tap, protocol) for tap in taps} for part in parts]
     for found in _probe(prepared, plan, protocol, *tokens):
         beside = linear[found.tap]
         p_value = paired(beside.correct, found.correct).p_two_sided
@@ -47,7 +47,7 @@ def _probe(
     yield from probe_taps(train, test, prepared.sets, labels, protocol, narrow=None, device=device, jobs=plan.jobs)
 
 
-def _tokens_by_image(features: Mapping[Tap, Array], tap: Tap, protocol: Protocol) -> Array:
+def tokens_by_image(features: Mapping[Tap, Array], tap: Tap, protocol: Protocol) -> Array:
     """The tokens of a tap, shape (images, tokens, width), without a copy."""
     rows = features[tokens_of(tap, protocol.pooling)]
     return rows.reshape(len(rows), -1, features[tap].shape[1])

@@ -65,6 +65,38 @@ class _Epochs:
         return float(values[index]), index + 1
 
 
+@dataclass(frozen=True)
+class Attentive:
+    """The trained probe of one tap.
+
+    Attributes:
+        classes: int64, shape (C,), the class of each score
+        net, scale: on the device that it was trained on
+        rate, epochs: those that were chosen
+        steps: of the optimiser, those of the choice included
+        held_out_accuracy: of that rate after those epochs, in [0, 1]; None if nothing was held out
+    """
+
+    classes: npt.NDArray[np.int64]
+    net: AttentiveClassifier
+    scale: Scale
+    rate: float
+    epochs: int
+    steps: int
+    held_out_accuracy: float | None
+
+    def scores(self, tokens: Array) -> npt.NDArray[np.float32]:
+        """Return logits, shape (n, C), of tokens of shape (n, tokens, width), as `TokenRows` has them."""
+        rows = TokenRows(tokens, np.arange(len(tokens)), str(self.scale.mean.device))
+        return np.asarray(predict(self.net, rows, self.scale).cpu().numpy(), dtype=np.float32)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return the weights by name, float32 on the CPU: those of `AttentiveClassifier`, and those of `Scale` under
+        the names of `probebench.probes.linear.Linear`, ``mean`` and ``scale``."""
+        found = dict(self.net.state_dict()) | {"mean": self.scale.mean, "scale": self.scale.deviation}
+        return {name: values.detach().cpu().float().contiguous() for name, values in found.items()}
+
+
 def smooth(values: list[float]) -> npt.NDArray[np.float64]:
     """Average values with their neighbours, with weights 1, 2, 1; at an end, where there is one neighbour, 2, 1."""
     weights = np.array([1.0, 2.0, 1.0])
@@ -172,9 +204,40 @@ def _fit_tap(
     protocol: Protocol,
     device: str,
 ) -> Fit:
-    assert protocol.rates is not None
     clock = time.thread_time if device == "cpu" else time.perf_counter
     start = clock()
+    probe = choose_and_train(tokens, train_labels, held_out, protocol, device)
+    scores = probe.scores(test)
+    return Fit(
+        predictions=probe.classes[scores.argmax(axis=1)],
+        classes=probe.classes,
+        scores=scores,
+        probabilities=True,
+        seconds=clock() - start,
+        iterations=probe.steps,
+        C=None,
+        held_out_accuracy=probe.held_out_accuracy,
+    )
+
+
+def choose_and_train(
+    tokens: Array,
+    train_labels: npt.NDArray[np.int64],
+    held_out: npt.NDArray[np.bool_] | None,
+    protocol: Protocol,
+    device: str,
+) -> Attentive:
+    """Choose the rate and the epochs for a tap on held-out images, and train its probe on all of train.
+
+    Args:
+        tokens: of the training images, shape (n, tokens, width), as `TokenRows` has them
+        train_labels, held_out, device: as in `fit`
+
+    Raises:
+        FeatureError: if the tokens are not finite
+    """
+    assert protocol.rates is not None
+    assert protocol.epochs is not None
     known, labels = encode(train_labels)
     labels = labels.to(device)
     everything = TokenRows(tokens, np.arange(len(train_labels)), device)
@@ -193,17 +256,7 @@ def _fit_tap(
             if smoothed > best:
                 best, rate, epochs, accuracy = smoothed, each, after, found.accuracy[after - 1]
     net, found = train_probe(everything, labels, len(known), scale, protocol, rate, epochs=epochs)
-    scores = predict(net, TokenRows(test, np.arange(len(test)), device), scale).cpu().numpy()
-    return Fit(
-        predictions=known[scores.argmax(axis=1)],
-        classes=known,
-        scores=scores,
-        probabilities=True,
-        seconds=clock() - start,
-        iterations=steps + found.steps,
-        C=None,
-        held_out_accuracy=accuracy,
-    )
+    return Attentive(known, net, scale, rate, epochs, steps + found.steps, accuracy)
 
 
 def _memory(size: FitSize) -> int:

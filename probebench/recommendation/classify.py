@@ -99,12 +99,12 @@ def digest(net: Any) -> str:
 
 
 class Read(NamedTuple):
-    """A place where tokens are read, and how they become one vector an image; see `read_of`."""
+    """A place where tokens are read, and how they become one vector an image, if they do; see `read_of`."""
 
     module: str
     what: str  # input or output
-    pool: str  # mean, patch_mean or cls
-    prefix: int  # number of tokens in front of the patches, which patch_mean leaves out
+    pool: str  # mean, patch_mean or cls; or tokens or patch_tokens, which are kept as they are
+    prefix: int  # number of tokens in front of the patches, which patch_mean and patch_tokens leave out
     norm: str  # module that is applied to the tokens before, if any
 
 
@@ -124,11 +124,14 @@ def reads(recipe: Recipe) -> Iterator[Read]:
 
 
 def pool_tokens(net: Any, read: Read, tokens: torch.Tensor) -> torch.Tensor:
-    """Make one vector an image, float32 of shape (images, width), of tokens of shape (images, tokens, width)."""
+    """Make one vector an image, float32 of shape (images, width), of tokens of shape (images, tokens, width); or keep
+    the tokens, in float32."""
     if read.norm:
         tokens = net.get_submodule(read.norm).forward(tokens)  # not by a call, which would run its hooks
     if read.pool == "cls":
         return tokens[:, 0].to(torch.float32, copy=True)
+    if read.pool in ("tokens", "patch_tokens"):  # copied, because later modules may change them in place
+        return tokens[:, read.prefix :].to(torch.float32, copy=True)
     return tokens[:, read.prefix :].mean(dim=1, dtype=torch.float32)
 
 
@@ -146,10 +149,10 @@ def output_of(net: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def follow(recipe: Recipe, net: Any, pooled: dict[Read, torch.Tensor], last: torch.Tensor) -> torch.Tensor:
-    """Compute the features of a recipe, shape (images, width).
+    """Compute the features of a recipe, shape (images, width), or (images, tokens, width) of one that keeps tokens.
 
     Args:
-        pooled: vectors of the tokens that it reads
+        pooled: vectors of the tokens that it reads, or these
         last: the tokens that the network's head is given
     """
     if "head" in recipe:
@@ -159,18 +162,19 @@ def follow(recipe: Recipe, net: Any, pooled: dict[Read, torch.Tensor], last: tor
     if "sum" in recipe:
         return torch.stack([follow(one, net, pooled, last) for one in recipe["sum"]]).sum(dim=0)
     if "concat" in recipe:
-        return torch.cat([follow(one, net, pooled, last) for one in recipe["concat"]], dim=1)
+        return torch.cat([follow(one, net, pooled, last) for one in recipe["concat"]], dim=-1)
     module, vector, part = net.get_submodule(recipe["apply"]), follow(recipe["to"], net, pooled, last), recipe["part"]
     if part == "whole":
         return module(vector)  # type: ignore[no-any-return]
     first = module.out_features
     if part == "first":
-        return torch.nn.functional.linear(vector[:, :first], module.weight[:, :first])
-    return torch.nn.functional.linear(vector[:, first:], module.weight[:, first:], module.bias)
+        return torch.nn.functional.linear(vector[..., :first], module.weight[:, :first])
+    return torch.nn.functional.linear(vector[..., first:], module.weight[:, first:], module.bias)
 
 
 def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
-    """Compute the features, shape (images, width), of images of shape (images, 3, size, size).
+    """Compute the features, shape (images, width), or tokens, shape (images, tokens, width), of images of shape
+    (images, 3, size, size).
 
     A program takes one image at a time.
     """
@@ -196,6 +200,17 @@ def features(net: Any, recipe: Recipe, images: torch.Tensor) -> torch.Tensor:
             for handle in handles:  # before modules are applied to vectors
                 handle.remove()
         return follow(recipe, net, pooled, last)
+
+
+def score(probe: dict[str, torch.Tensor], seen: torch.Tensor) -> torch.Tensor:
+    """Compute the scores of a probe, shape (images, C), of features; or of tokens, if it attends to them."""
+    if "queries" not in probe:
+        return ((seen - probe["mean"]) / probe["scale"]) @ probe["weight"].T + probe["bias"]
+    tokens = (seen.bfloat16().float() - probe["mean"]) / probe["scale"]  # rounded as in training
+    attention = (tokens @ probe["queries"].T * tokens.shape[2] ** -0.5).softmax(dim=1)
+    gathered = attention.transpose(1, 2) @ tokens  # by each query, then projected to its own part
+    parts: torch.Tensor = (gathered.transpose(0, 1) @ probe["values"]).transpose(0, 1).flatten(1)
+    return parts @ probe["weight"].T + probe["bias"]
 
 
 def name_deep_grey(image: Image.Image) -> str:
@@ -298,8 +313,7 @@ def main() -> int:
             failed = 1
             continue
         seen = features(net, about["features"], image[None].to(args.device)).cpu()
-        logits = ((seen - probe["mean"]) / probe["scale"]) @ probe["weight"].T + probe["bias"]
-        for name, value in answers(logits[0], about):
+        for name, value in answers(score(probe, seen)[0], about):
             print(f"{path}\t{name}\t{value}")
     return failed
 

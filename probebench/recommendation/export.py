@@ -26,6 +26,7 @@ from probebench.fetch.hub import needs_download
 from probebench.models.adapter import Adapter
 from probebench.models.build import Model, embedded_weights
 from probebench.models.timm_spec import PLAIN_CLASS
+from probebench.probes.attentive import Attentive
 from probebench.probes.linear import Linear
 from probebench.recommendation.classify import digest
 from probebench.recommendation.flops import blocks_needed
@@ -68,7 +69,7 @@ class Export:
         problem: why torch cannot write such a program; else empty
     """
 
-    probe: Linear
+    probe: Linear | Attentive
     about: Mapping[str, Any]
     checkpoint: Path | None
     network: Mapping[str, torch.Tensor]
@@ -80,8 +81,7 @@ class Export:
         check(folder, str(folder))
         if self.problem:
             raise StoreError(f"{folder}: torch.export cannot write the network ({self.problem}); nothing is written")
-        arrays = {name: torch.from_numpy(getattr(self.probe, name)) for name in ("mean", "scale", "weight", "bias")}
-        content = save(arrays, metadata={"probebench": json.dumps(self.about)})
+        content = save(_weights(self.probe), metadata={"probebench": json.dumps(self.about)})
         _files.write(folder / PROBE, content)
         _files.write(folder / SCRIPT, _script())
         if self.network:
@@ -95,7 +95,7 @@ def export(
     built: Model,
     weights: Path | None,
     tap: Tap,
-    probe: Linear,
+    probe: Linear | Attentive,
     classes: Sequence[str],
     protocol: Protocol,
     measured: Mapping[str, Any],
@@ -108,6 +108,7 @@ def export(
 
     Args:
         built: the network; modified in place
+        tap: that it was trained on; of an attentive probe the one that keeps its tokens
         weights: the file that replaced the weights of the spec, if any
         classes: class names by label, or names of labels or targets
         task: of the dataset
@@ -160,6 +161,12 @@ def export(
     }
     tensors = _tensors_of(built.net) if own and kind != "program" else {}
     return Export(probe, about, checkpoint, tensors, program, problem)
+
+
+def _weights(probe: Linear | Attentive) -> dict[str, torch.Tensor]:
+    if isinstance(probe, Attentive):
+        return probe.tensors()
+    return {name: torch.from_numpy(getattr(probe, name)) for name in ("mean", "scale", "weight", "bias")}
 
 
 def _cut(built: Model, taps: Sequence[Tap], protocol: Protocol) -> int:

@@ -16,9 +16,11 @@ Recipe = dict[str, Any]
 
 - ``{"read": path, "what": "input" or "output", "pool": "mean", "patch_mean" or "cls"}``: one vector of the tokens that
   the module is given or gives: their average, that of those behind the first ``"prefix"``, or the first token. With
+  the pool ``tokens`` or ``patch_tokens`` it is the tokens themselves, all or those behind the first ``"prefix"``. With
   ``"norm": path``, that module is applied to the tokens before
-- ``{"apply": path, "part": "whole", "first" or "rest", "to": Recipe}``: the module applied to a vector; for a linear
-  layer ``first`` uses only the first ``out_features`` inputs, without the bias, and ``rest`` the others, with the bias
+- ``{"apply": path, "part": "whole", "first" or "rest", "to": Recipe}``: the module applied to a vector or to each
+  token; for a linear layer ``first`` uses only the first ``out_features`` inputs, without the bias, and ``rest`` the
+  others, with the bias
 - ``{"sum": [Recipe, ...]}`` and ``{"concat": [Recipe, ...]}``
 - ``{"head": "pre_logits"}``: what the network returns for an image, without its classifier
 """
@@ -59,7 +61,7 @@ def _parts(net: nn.Module, tap: Tap, pooling: str) -> list[Recipe]:
 
 
 def _pool(net: nn.Module, part: str) -> Recipe:
-    if part != "patch_mean":
+    if part not in ("patch_mean", "patch_tokens"):
         return {"pool": part}
     return {"pool": part, "prefix": int(getattr(net, "num_prefix_tokens", 0))}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from probebench._format import counted, percent
-from probebench.catalog.taps import FINAL, OUTPUT, SEARCHED, Tap
+from probebench.catalog.taps import FINAL, OUTPUT, SEARCHED, TOKENS, Tap
 from probebench.catalog.tasks import CLASSIFICATION, MULTILABEL, Task
 from probebench.errors import ProbebenchError
 from probebench.measure.result import SweepResult
@@ -39,14 +39,14 @@ class TapRow:
     Attributes:
         tap, layer, site, width: position of the tap, and number of features
         pooling: how its vector is made of tokens, see `probebench.catalog.taps.POOLINGS`; empty for ``output``, which
-            the network makes itself
+            the network makes itself, and ``tokens`` or ``patch_tokens`` where an attentive probe attends to them
         validation: accuracy on the held-out training images
         test: accuracy on the test images
         low, high: 95% interval of the test accuracy
         gain: test accuracy minus that of ``output``, what the network itself returns
         tied: whether it is statistically tied with the recommended tap on the test images; true for that tap itself
         saved_compute: share of the network's computation that comes after it
-        C: inverse regularisation strength of its probe
+        C: inverse regularisation strength of its probe; None of an attentive one
     """
 
     tap: str
@@ -62,6 +62,30 @@ class TapRow:
     tied: bool
     saved_compute: float
     C: float | None
+
+
+@dataclass(frozen=True)
+class AttentiveComparison:
+    """How the probe of ``attentive@1`` compares with the linear probe at the same tap.
+
+    Attributes:
+        tap: whose tokens it reads, such as ``L07-act.tokens``
+        linear: the tap of the linear probe, whose features are made of tokens of the same place
+        instead_of: what was best before, if that has no tokens to attend to; else None
+        gain: test accuracy minus that of the linear probe
+        p_value: that the two are equally good, by McNemar's exact two-sided test
+        weights, linear_weights: the numbers of weights of the two probes
+        seconds: to read the tokens and to train, wall time
+    """
+
+    tap: Tap
+    linear: Tap
+    instead_of: Tap | None
+    gain: float
+    p_value: float
+    weights: int
+    linear_weights: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -97,6 +121,7 @@ class Recommendation:
             ``L06-act.cls``
         same_as: taps whose features are those of another tap up to rounding, by id, with the other one
         combinations: the concatenations in `table`, by id, with their members
+        attentive: how the attentive probe compares with the linear one; None if none was trained
     """
 
     model: str
@@ -123,6 +148,7 @@ class Recommendation:
     poolings: tuple[str, ...] = ("mean",)
     same_as: Mapping[str, str] = field(default_factory=dict)
     combinations: Mapping[str, Combination] = field(default_factory=dict)
+    attentive: AttentiveComparison | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -154,8 +180,11 @@ class Recommendation:
 
     @property
     def distinguishable(self) -> set[str]:
-        """The concatenations that differ from their best member, by Holm's procedure over all of them, at `level`."""
+        """The concatenations that differ from their best member, and the attentive probe if it differs from the linear
+        one, by Holm's procedure over all of them, at `level`."""
         p_values = {name: each.p_value for name, each in self.combinations.items() if each.p_value is not None}
+        if self.attentive is not None:
+            p_values[self.attentive.tap.id] = self.attentive.p_value
         differs = holm(list(p_values.values()), self.level)
         return {name for name, different in zip(p_values, differs, strict=True) if different}
 
@@ -197,6 +226,7 @@ class Recommendation:
             f"tied      {self._describe_ties()}",
             f"compute   {self._describe_compute()}",
             *(f"{name.partition('.')[0]:<{LABEL}}{self._describe_combination(name)}" for name in self.combinations),
+            *([f"attentive {self._describe_attentive(self.attentive)}"] if self.attentive else []),
             *([f"pooling   {self._describe_poolings()}"] if self.poolings != ("mean",) else []),
             *([f"same      {self._describe_same()}"] if self.same_as else []),
             f"how sure  {self._describe_certainty()}",
@@ -206,7 +236,8 @@ class Recommendation:
         return text
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the recommended tap, some cheaper ones, concatenations and their best members, and references.
+        """Return the recommended tap, some cheaper ones, concatenations and their best members, the attentive probe and
+        the linear one at its tap, and references.
 
         Returns:
             cells of `columns`
@@ -214,6 +245,8 @@ class Recommendation:
         task, last = self.task, ["", FINAL, OUTPUT]
         members = (each.best_member.id for each in self.combinations.values() if each.best_member is not None)
         named = {self.tap.id, FINAL, OUTPUT, *self.combinations, *members}
+        if self.attentive is not None:
+            named |= {self.attentive.tap.id, self.attentive.linear.id}
         shown = [row for row in self.table if row.tap in named]
         shown += [row for row in self.cheaper[-SHOWN:] if row not in shown]
         return [
@@ -246,13 +279,17 @@ class Recommendation:
         return counted(len(self.classes), "label" if self.task is MULTILABEL else "target")
 
     def _describe_choice(self) -> str:
-        if not self.combinations:
-            return f"{self.tap.id}, the best of {len(self.table)}"
-        name = self.tap.id
-        if self.tap.is_combination:
+        name, attends = self.tap.id, self.attentive is not None
+        if not (self.combinations or attends):
+            return f"{name}, the best of {len(self.table)}"
+        if self.tap.keeps_tokens:
+            name += " (the attentive probe)"
+        elif self.tap.is_combination:
             name += f" ({self._describe_members(name)})"
-        taps = len(self.table) - len(self.combinations)
-        return f"{name}, the best of {counted(taps, 'tap')} and {counted(self.concatenations, 'concatenation')}"
+        tried = [counted(len(self.table) - len(self.combinations) - attends, "tap")]
+        tried += [counted(self.concatenations, "concatenation")] if self.combinations else []
+        tried += ["1 attentive probe"] if attends else []
+        return f"{name}, the best of {', '.join(tried[:-1])} and {tried[-1]}"
 
     def _describe_members(self, name: str) -> str:
         if name not in SEARCHED:
@@ -273,6 +310,25 @@ class Recommendation:
         member, change = at[found.best_member.id], self.task.points(found.gain)
         return (
             f"{text}, {how} than its best member {member.tap} with {member.width} ({change}, p = {found.p_value:.2g})"
+        )
+
+    def _describe_attentive(self, found: AttentiveComparison) -> str:
+        """Compare the attentive probe with the linear one; whether it is better, as for concatenations."""
+        at, place = {row.tap: row for row in self.table}, found.linear.plain.id
+        one, linear = at[found.tap.id], at[found.linear.id]
+        what = f"attention to the tokens of {place}"
+        if found.tap.pooling == TOKENS["patch_mean"]:
+            what = f"attention to the tokens of the patches at {place}"
+        if found.instead_of is not None:
+            what += f", the best single tap with tokens (the best of all, {found.instead_of.id}, has none)"
+        how = "not significantly better"
+        if found.tap.id in self.distinguishable:
+            how = "better" if found.gain > 0 else "worse"
+        return (
+            f"{what}: validation {self.task.text(one.validation)}, test {self.task.text(one.test)}, {how} than the "
+            f"linear probe of {linear.tap} (test {self.task.text(linear.test)}, {self.task.points(found.gain)}, "
+            f"p = {found.p_value:.2g}); {found.weights:,} weights instead of {found.linear_weights:,}, and "
+            f"{found.seconds:.0f} s to read tokens and to train"
         )
 
     def _describe_gain(self) -> str:

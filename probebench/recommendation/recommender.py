@@ -31,14 +31,17 @@ from probebench.measure.probe import probe
 from probebench.measure.result import SweepResult
 from probebench.models import default_catalog
 from probebench.probes import logistic_path, ridge, sigmoid
+from probebench.probes.attentive import Attentive
 from probebench.probes.evaluate import TapResult
 from probebench.probes.linear import Linear
 from probebench.recommendation import screening
+from probebench.recommendation.attention import Attended, attend, check_labels, check_tokens
 from probebench.recommendation.export import Export, export
 from probebench.recommendation.flops import saved_compute
 from probebench.recommendation.images import Images, find_images
 from probebench.recommendation.recommendation import Recommendation, TapRow, as_cases, correct_of
 from probebench.records.tap_selection import select_tap
+from probebench.records.types import SelectionRecord
 from probebench.scores import task_of
 from probebench.stats import paired
 
@@ -56,6 +59,7 @@ def recommend(
     budget: int | None = None,
     poolings: Sequence[str] = (),
     combinations: Sequence[str] = (),
+    attentive: bool = False,
     weights: str | Path | None = None,
     task: str | None = None,
     duplicates: str | None = None,
@@ -81,6 +85,8 @@ def recommend(
             mean over all tokens
         combinations: concatenations that are tried, too, some of `probebench.catalog.taps.COMBINATIONS`; the members of
             ``pair`` and ``triple`` are searched for among the probed taps, see `probebench.measure.combine`
+        attentive: also train the probe of ``attentive@1`` on the tokens of the tap that is best of all that was tried;
+            if that has none, of the best tap that has some. It is recommended if it is better on validation
         weights: a file to load instead of the model's own
         task: what the labels of a table or an npz file are: ``multilabel``, ``regression``, or by default one class an
             image
@@ -94,6 +100,7 @@ def recommend(
         UnknownName: for a name that the catalog does not have, and of a pooling or of a combination
         LayoutError: for a network without a class token that is to be pooled
         DataError: for images that cannot be read or probed
+        FeatureError: if features or tokens fit neither into memory nor into the feature cache
         ProbebenchError: see `probebench.errors`
     """
     if budget is not None and budget < 1:
@@ -106,6 +113,8 @@ def recommend(
     catalog = default_catalog()
     spec = replace(model_of(model, catalog), reference="")  # no shift distance is measured
     images = find_images(data, catalog, task)
+    if attentive:
+        check_labels(images.spec)
     if duplicates is not None:
         images = replace(images, spec=replace(images.spec, duplicates=duplicates))
     if near_duplicates is not None:
@@ -122,6 +131,8 @@ def recommend(
         progress=progress,
     )
     cache = FeatureCache(always=False)
+    if attentive:
+        check_tokens(prepared, (first, *others), cache, jobs)
     plan = prepared.plan(device_memory=0, cache=cache, jobs=jobs)  # screening and export need arrays on the host
     if plan.mode == "passes":
         size = human(prepared.workload.feature_bytes)
@@ -143,11 +154,23 @@ def recommend(
     result.taps = {found.tap: found for found in probe(prepared, plan, features, taps, progress)}
     for found in combine(prepared, plan, features, settings, cache, result.taps, progress):
         result.taps[found.tap] = found
+    attended = None
+    if attentive:
+        chosen = _select(result)[0]
+        attended = attend(prepared, chosen, result.taps, cache, jobs=jobs, batch_size=batch_size, progress=progress)
+        result.taps[attended.result.tap] = attended.result
     result.sort()
     progress.start("train", 0)
     screened = budget if len(taps) < len(train) else None
     own = None if weights is None else Path(weights)
-    return _Choice(result, prepared, train, images, own, screened, (first, *others)).recommendation()
+    return _Choice(result, prepared, train, images, own, screened, (first, *others), attended).recommendation()
+
+
+def _select(result: SweepResult) -> tuple[Tap, SelectionRecord]:
+    """The tap that is best on held-out images of all that were measured, and its selection."""
+    selection = select_tap(as_cases(result), correct_of(result))
+    assert selection is not None
+    return Tap.parse(selection["tap"]), selection
 
 
 @dataclass(frozen=True)
@@ -158,6 +181,7 @@ class _Choice:
         train: per tap features of the training images, float32 of shape (n, width)
         weights: the file that replaced the weights of the model, if any
         budget, poolings: as in `Recommendation`
+        attended: the attentive probe, if one was trained
     """
 
     result: SweepResult
@@ -167,13 +191,13 @@ class _Choice:
     weights: Path | None
     budget: int | None
     poolings: tuple[str, ...]
+    attended: Attended | None
 
     def recommendation(self) -> Recommendation:
         result, prepared = self.result, self.prepared
-        selection = select_tap(as_cases(result), correct_of(result))
-        assert selection is not None
+        tap, selection = _select(result)
         assert selection["tied"] is not None
-        tap, tied = Tap.parse(selection["tap"]), tuple(Tap.parse(one) for one in selection["tied"])
+        tied = tuple(Tap.parse(one) for one in selection["tied"])
         chosen, output = result.taps[tap], result.taps[Tap(OUTPUT, OUTPUT)]
         reads = {one: _members(found) or (one,) for one, found in result.taps.items()}
         saved = saved_compute(prepared.model.net, result.model.input_size, reads)
@@ -214,6 +238,7 @@ class _Choice:
             saved_compute=saved[tap],
             budget=self.budget,
             taps=len(self.train),
+            attentive=None if self.attended is None else self.attended.comparison,
             classes=_names(prepared.data.classes, labels),
             n_train=len(labels),
             n_validation=int(held_out.sum()),
@@ -228,17 +253,19 @@ class _Choice:
 
     def _export(self, tap: Tap) -> Export:
         result, prepared = self.result, self.prepared
-        chosen, training = result.taps[tap], prepared.sets[0]
-        members = _members(chosen)
-        features = concatenate(self.train, members, result.protocol) if members else self.train[tap]
-        features = features if training.rows is None else features[training.rows]
-        assert chosen.C is not None
-        solved = _SOLVERS[chosen.task](features, training.labels, chosen.C, result.protocol, result.device)
+        chosen, members = result.taps[tap], _members(result.taps[tap])
+        protocol, constants = result.protocol, {"C": chosen.C}
+        solved: Linear | Attentive
+        if self.attended is not None and tap == self.attended.result.tap:
+            solved, protocol = self.attended.probe, self.attended.protocol
+            constants = {"rate": solved.rate, "epochs": solved.epochs}
+        else:
+            solved = self._solve(chosen, members)
         measured = {
             "data": self.images.spec.name,
             "n_train": result.n_train,
             "n_test": result.n_test,
-            "C": chosen.C,
+            **constants,
             "validation": chosen.held_out_accuracy,
             "test": chosen.metrics.accuracy.to_json(),
         }
@@ -249,12 +276,20 @@ class _Choice:
             tap,
             solved,
             names,
-            result.protocol,
+            protocol,
             measured,
             chosen.task,
             upright=turned,
             members=members,
         )
+
+    def _solve(self, chosen: TapResult, members: tuple[Tap, ...]) -> Linear:
+        """Fit the linear probe that was chosen once more, for its weights."""
+        result, training = self.result, self.prepared.sets[0]
+        features = concatenate(self.train, members, result.protocol) if members else self.train[chosen.tap]
+        features = features if training.rows is None else features[training.rows]
+        assert chosen.C is not None
+        return _SOLVERS[chosen.task](features, training.labels, chosen.C, result.protocol, result.device)
 
 
 def _checked(kind: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
