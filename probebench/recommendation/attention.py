@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from probebench._arrays import take
 from probebench._format import human
+from probebench._hardware import usable_memory
 from probebench._progress import Progress
 from probebench.catalog import DatasetSpec
 from probebench.catalog.protocols import ATTENTIVE, DEFAULT, Protocol, get_protocol
@@ -59,16 +60,20 @@ def check_labels(dataset: DatasetSpec) -> None:
         )
 
 
-def check_tokens(prepared: PreparedSweep, poolings: Sequence[str], cache: FeatureCache, jobs: int) -> None:
+def check_tokens(
+    prepared: PreparedSweep, plan: SweepPlan, poolings: Sequence[str], cache: FeatureCache, jobs: int
+) -> None:
     """Check before the work that an attentive probe can be trained at any tap that may be chosen.
 
     Args:
+        plan: of the sweep before it, whose features stay where they are
         poolings: that are tried
 
     Raises:
         ProbebenchError: for images of a single token
         FeatureError: if the tokens of one tap fit neither into the memory nor into the feature cache
     """
+    free = usable_memory("cpu") - (prepared.workload.feature_bytes if plan.mode == "memory" else 0)
     widest = max((tap for tap in prepared.taps if tap.pools), key=prepared.workload.widths.__getitem__)
     for pooling in {_protocol(pooling).pooling for pooling in poolings}:
         of_tokens = _prepare(prepared, widest.plain, _protocol(pooling))
@@ -78,7 +83,7 @@ def check_tokens(prepared: PreparedSweep, poolings: Sequence[str], cache: Featur
                 f"{prepared.model.spec.name} has only one {what} an image, so there is nothing to attend to: leave out "
                 "--attentive"
             )
-        _plan(of_tokens, cache, jobs)
+        _plan(of_tokens, cache, jobs, memory=max(0, free))
 
 
 def attend(
@@ -170,9 +175,9 @@ def _prepare(prepared: PreparedSweep, tap: Tap, protocol: Protocol) -> PreparedS
     return replace(prepared, protocol=protocol, taps=[tap], searched=[], workload=workload)
 
 
-def _plan(sweep: PreparedSweep, cache: FeatureCache, jobs: int) -> SweepPlan:
+def _plan(sweep: PreparedSweep, cache: FeatureCache, jobs: int, memory: int | None = None) -> SweepPlan:
     try:
-        return sweep.plan(cache=cache, jobs=jobs)
+        return sweep.plan(memory=memory, cache=cache, jobs=jobs)
     except FeatureError as error:
         raise FeatureError(
             f"the attentive probe keeps every token of a tap ({human(sweep.workload.feature_bytes)}), which fit "

@@ -131,8 +131,6 @@ def recommend(
         progress=progress,
     )
     cache = FeatureCache(always=False)
-    if attentive:
-        check_tokens(prepared, (first, *others), cache, jobs)
     plan = prepared.plan(device_memory=0, cache=cache, jobs=jobs)  # screening and export need arrays on the host
     if plan.mode == "passes":
         size = human(prepared.workload.feature_bytes)
@@ -140,6 +138,8 @@ def recommend(
             f"choosing a tap needs the features of all taps at once ({size}), which fit neither into memory nor into "
             "the feature cache: make room on the disk, or use fewer training images"
         )
+    if attentive:
+        check_tokens(prepared, plan, (first, *others), cache, jobs)
     settings = prepared.settings(plan, batch_size, progress)
     features = extract(prepared, prepared.taps, settings, cache)
     train = {tap: on_host(values) for tap, values in features.train.items()}
