@@ -49,9 +49,12 @@ def test_a_model_of_timm(follow, hub, tmp_path):
     result.assert_outcomes(passed=1)
 
 
+FEW = ("--probe-layer=6,final,output", "--probe-site=act,rc2,final,output")
+
+
 def test_weights_of_ones_own(follow):
-    result = follow("Weights of your own", "--probe-layer=6,final", "--probe-site=act,rc2,final", "--probe-update=new")
-    result.assert_outcomes(passed=6)
+    result = follow("Weights of your own", *FEW, "--probe-update=new")
+    result.assert_outcomes(passed=8)
     result.stdout.fnmatch_lines(["my_vit, my_vit_random: 224 px, bicubic, mean 0.5, std 0.5*"])
 
 
