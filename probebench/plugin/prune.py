@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from probebench._format import list_some
 from probebench.errors import Note
 from probebench.plugin.items import param_of
 from probebench.records.baselines import prune
@@ -71,12 +72,13 @@ class Pruning:
         notes: lines for the end of the run are added here
 
     Attributes:
-        left_out: node ids of deselected cases, and of files that were not collected
+        left_out: node ids of deselected cases, and of files that could not be collected
     """
 
     def __init__(self, options: Options, notes: list[Note]) -> None:
         self._options, self._notes = options, notes
         self.left_out: list[str] = []
+        self._skipped_files: list[str] = []
         self._cases: dict[Sweep, set[Tap]] = {}
         self._skipped: set[Sweep] = set()
 
@@ -86,7 +88,9 @@ class Pruning:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Note a file that skips itself as a whole, as importorskip does, or that cannot be collected."""
-        if not report.passed:
+        if report.skipped:
+            self._skipped_files.append(report.nodeid)
+        elif report.failed:
             self.left_out.append(report.nodeid)
 
     def begin(self, collected: Collected) -> None:
@@ -110,9 +114,20 @@ class Pruning:
         options = self._options
         from probebench.models.libraries import is_library_id
 
-        # Models of libraries have cases only in runs whose command line names them.
-        removed, problems = prune(options.baselines, options.protocol, self._cases, self._skipped, keeps=is_library_id)
+        measured = {sweep.model for sweep in (*self._cases, *self._skipped)}
+
+        def keeps(model: str) -> bool:
+            # Models of libraries have cases only in runs whose command line names them; and which models a file that
+            # skipped itself would have measured is not known.
+            return is_library_id(model) or (bool(self._skipped_files) and model not in measured)
+
+        removed, problems = prune(options.baselines, options.protocol, self._cases, self._skipped, keeps)
         lines = [f"pruned: {what}" for what in removed] or ["baselines: nothing to prune"]
+        if self._skipped_files:
+            files = list_some(dict.fromkeys(self._skipped_files))
+            lines.append(
+                f"baselines: those of models without a case were kept, because of files that were skipped: {files}"
+            )
         self._notes += [Note("info", line) for line in lines] + [Note("error", problem) for problem in problems]
         if problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -77,10 +77,10 @@ def pytest_collection_modifyitems(config, items):
     ("files", "why"),
     [
         ({"conftest": DESELECTING}, "3 were left out, such as test_tiny.py::test_probe?tiny-blobs-embed?"),
-        ({"test_more": "import pytest; pytest.importorskip('no_such')"}, "1 were left out, such as test_more.py"),
+        ({"test_more": "import no_such"}, "1 were left out, such as test_more.py"),
         ({"test_tiny": "def test(): pass"}, "this one has none; name the folder that they are in"),
     ],
-    ids=["deselected", "skipped", "none"],
+    ids=["deselected", "not collected", "none"],
 )
 def test_cases_that_are_left_out_by_other_means_are_noticed(project, run, baselines_dir, files, why):
     baselines_dir.mkdir(parents=True)
@@ -88,10 +88,28 @@ def test_cases_that_are_left_out_by_other_means_are_noticed(project, run, baseli
     for name, text in files.items():
         old = (project.path / "conftest.py").read_text() if name == "conftest" else ""
         (project.path / f"{name}.py").write_text(old + text)
-    result = run("--probe-prune")
+    result = run("--probe-prune", "--continue-on-collection-errors")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: *{why}"])
     assert (baselines_dir / "gone-blobs.json").exists()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["alone", "xdist"])
+def test_a_file_that_skips_itself_keeps_the_baselines_of_models_without_a_case(project, run, baselines_dir, workers):
+    """Which models it would have measured is not known; those that others measure are pruned as ever."""
+    (project.path / "test_more.py").write_text("import pytest; pytest.importorskip('no_such')")
+    baselines_dir.mkdir(parents=True)
+    for name in ("gone-blobs", "tiny-gone"):
+        for kind in ("json", "safetensors"):
+            (baselines_dir / f"{name}.{kind}").write_text("{}")
+    result = run("--probe-prune", *workers)
+    result.stdout.fnmatch_lines(
+        [
+            "pruned: baselines/default@2/tiny-gone.json and its .safetensors file, which had no test case",
+            "baselines: those of models without a case were kept, because of files that were skipped: test_more.py",
+        ]
+    )
+    assert sorted(path.stem for path in baselines_dir.glob("*.json")) == ["gone-blobs"]
 
 
 def test_all_of_a_folder_counts_and_a_part_of_it_does_not(project, run, baselines_dir):
