@@ -237,16 +237,25 @@ def _apply(module: nn.Module, vector: torch.Tensor, part: Literal["whole", "firs
 
 
 def widths_of(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -> dict[Tap, int]:
-    """Measure the number of features of each tap by sending an empty image through the network.
+    """Measure the number of features of each tap, as `read_empty` reads them.
 
     Raises:
         LayoutError: if the network cannot be read
+    """
+    read = read_empty(model, taps, pooling=pooling, device=device)
+    return {tap: values.shape[1] for tap, values in zip(taps, read, strict=True)}
+
+
+def read_empty(model: Model, taps: Sequence[Tap], *, pooling: str, device: str) -> list[torch.Tensor]:
+    """Send an empty image through the network, and return what `TapReader.read` does.
+
+    Raises:
+        LayoutError: if the network cannot be read; the message has the name of the model
     """
     size = model.spec.input_size
     try:
         reader = TapReader(model.net, taps, pooling)
         with torch.inference_mode(), reader.attached():
-            read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=dtype_of(model.precision)))
+            return reader.read(torch.zeros(1, 3, size, size, device=device, dtype=dtype_of(model.precision)))
     except LayoutError as error:
         raise LayoutError(f"model {model.spec.name!r}: {error}") from error
-    return {tap: values.shape[1] for tap, values in zip(taps, read, strict=True)}

@@ -15,9 +15,8 @@ import torch
 from probebench.catalog.protocols import Protocol
 from probebench.catalog.taps import OUTPUT, TOKENS, Tap
 from probebench.errors import ProbebenchError
-from probebench.features.hooks import TapReader
+from probebench.features.hooks import read_empty
 from probebench.models.build import Model
-from probebench.models.precision import dtype_of
 
 
 def tokens_of(tap: Tap, pooling: str) -> Tap:
@@ -72,8 +71,5 @@ def count_tokens(model: Model, taps: Sequence[Tap], *, pooling: str, device: str
     Raises:
         LayoutError: if the network cannot be read
     """
-    reader = TapReader(model.net, [tokens_of(tap, pooling) for tap in taps], pooling)
-    size = model.spec.input_size
-    with torch.inference_mode(), reader.attached():
-        read = reader.read(torch.zeros(1, 3, size, size, device=device, dtype=dtype_of(model.precision)))
+    read = read_empty(model, [tokens_of(tap, pooling) for tap in taps], pooling=pooling, device=device)
     return max(values.shape[1] for values in read)

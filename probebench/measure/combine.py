@@ -20,7 +20,8 @@ from probebench.features.settings import ExtractionSettings
 from probebench.measure.extract import ExtractedFeatures, extract
 from probebench.measure.plan import SweepPlan
 from probebench.measure.prepare import PreparedSweep
-from probebench.probes.evaluate import Combination, TapResult, probe_taps
+from probebench.measure.probe import probe_features
+from probebench.probes.evaluate import Combination, TapResult
 from probebench.stats import paired
 
 CANDIDATES = 8
@@ -176,16 +177,7 @@ def _probe(
         {tap: concatenate(part, members, prepared.protocol) for tap, members in joined.items()}
         for part in (features.train, features.test)
     )
-    yield from probe_taps(
-        train,
-        test,
-        prepared.sets,
-        prepared.data.test.labels,
-        prepared.protocol,
-        narrow=narrow,
-        device=prepared.device,
-        jobs=plan.jobs,
-    )
+    yield from probe_features(prepared, plan, train, test, narrow=narrow)
 
 
 def concatenate(features: Mapping[Tap, Array], members: Sequence[Tap], protocol: Protocol) -> Array:

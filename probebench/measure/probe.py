@@ -13,7 +13,7 @@ from probebench.measure.extract import ExtractedFeatures
 from probebench.measure.plan import SweepPlan
 from probebench.measure.prepare import PreparedSweep
 from probebench.measure.tokens import probe_tokens
-from probebench.probes.evaluate import TapResult, probe_taps
+from probebench.probes.evaluate import Features, TapResult, probe_taps
 
 
 def probe(
@@ -65,13 +65,20 @@ def _probe_together(
         train, test = (
             {tap: normalise_rows(values, in_place=True) for tap, values in part.items()} for part in (train, test)
         )
+    yield from probe_features(prepared, plan, train, test, narrow=prepared.workload.narrow)
+
+
+def probe_features(
+    prepared: PreparedSweep, plan: SweepPlan, train: Features, test: Features, *, narrow: int | None
+) -> Iterator[TapResult]:
+    """Yield the results of probes on features that are scaled already; arguments as for `probe_taps`."""
     yield from probe_taps(
         train,
         test,
         prepared.sets,
         prepared.data.test.labels,
         prepared.protocol,
-        narrow=prepared.workload.narrow,
+        narrow=narrow,
         device=prepared.device,
         jobs=plan.jobs,
     )

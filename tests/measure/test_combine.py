@@ -12,7 +12,6 @@ from scipy.stats import binomtest
 from probebench import DatasetSpec, run_sweep
 from probebench.catalog.protocols import DEFAULT, get_protocol
 from probebench.catalog.taps import Tap
-from probebench.datasets import Split
 from probebench.errors import ProbebenchError
 from probebench.features.cache import FeatureCache
 from probebench.measure import combine
@@ -20,22 +19,11 @@ from probebench.measure.combine import concatenate
 from probebench.probes import get_probe
 from tests.tiny import tiny_model
 
-SPEC = DatasetSpec("squares", f"{__name__}:squares")
+SPEC = DatasetSpec("squares", "tests.tiny:squares")
 MODEL = tiny_model(16, depth=4, patch_size=8, embed_dim=16)
 TAPS = ["embed", "L01-act", "L02-act", "L03-ln2", "L04-rc2", "final"]
 PAIR, TRIPLE, LAST4 = (Tap(name, name) for name in ("pair", "triple", "last4"))
 PROTOCOL = replace(DEFAULT, name="short", path=(0.01, 1.0), path_least=None)
-
-
-def squares():
-    """Four classes: a bright patch in one of four corners, under noise."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 200, (400, 16, 16, 3), dtype=np.uint8)
-    labels = np.arange(400, dtype=np.int64) % 4
-    for image, label in zip(images, labels, strict=True):
-        top, left = 8 * (label // 2), 8 * (label % 2)
-        image[top : top + 8, left : left + 8] += 20
-    return ["a", "b", "c", "d"], Split(images[:200], labels[:200]), Split(images[200:], labels[200:])
 
 
 def sweep(taps, protocol=PROTOCOL, **options):

@@ -12,26 +12,15 @@ from scipy.stats import binomtest
 
 from probebench import DatasetSpec, Tap, all_taps, recommend, run_sweep
 from probebench.cli.main import main
-from probebench.datasets import Split, load
+from probebench.datasets import load
 from probebench.errors import LayoutError, UnknownName
 from probebench.probes.evaluate import Combination
 from probebench.recommendation import classify
 from tests.tiny import tiny_model
 
 MODEL = tiny_model(16, depth=4, patch_size=8, embed_dim=16)
-SPEC = DatasetSpec("squares", f"{__name__}:squares")
+SPEC = DatasetSpec("squares", "tests.tiny:squares")
 NAMES = ("last4", "pair", "triple")
-
-
-def squares():
-    """Four classes: a bright patch in one of four corners, under noise."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 200, (400, 16, 16, 3), dtype=np.uint8)
-    labels = np.arange(400, dtype=np.int64) % 4
-    for image, label in zip(images, labels, strict=True):
-        top, left = 8 * (label // 2), 8 * (label % 2)
-        image[top : top + 8, left : left + 8] += 20
-    return ["a", "b", "c", "d"], Split(images[:200], labels[:200]), Split(images[200:], labels[200:])
 
 
 @pytest.fixture(scope="module")
