@@ -172,7 +172,7 @@ def expand(
     Raises:
         UnknownName: for a model, dataset or suite that the catalog does not have
     """
-    filters = list(filters)
+    filters, reads_tokens = list(filters), get_protocol(protocol).reads_tokens
     names = list(dict.fromkeys(d for name in datasets for d in catalog.dataset_names(name)))
     found: dict[Sweep, list[Tap]] = {}
     for model in dict.fromkeys(models):
@@ -180,7 +180,7 @@ def expand(
         if any(each.models is not None and model not in each.models for each in filters):
             continue
         every = all_taps(spec.depth, poolings, combinations)
-        if get_protocol(protocol).reads_tokens:  # a tap without any is left out, unless a name asks for it
+        if reads_tokens:  # a tap without any is left out, unless a name asks for it
             every = [tap for tap in every if tap.pools or any(each.names(tap) for each in filters)]
         taps = [tap for tap in every if all(each.keeps(tap) for each in filters)]
         for dataset in names if taps else ():

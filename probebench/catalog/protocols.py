@@ -156,7 +156,7 @@ class Protocol:
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether its probe is trained on the tokens that `pooling` is the mean of."""
+        """True if the probe is trained on the tokens that `pooling` is the mean of."""
         return self.queries is not None
 
     def resizing(self, model: ModelSpec) -> str:

@@ -71,12 +71,12 @@ class Tap:
 
     @property
     def pools(self) -> bool:
-        """Whether it has tokens, so that its features depend on how they are pooled."""
+        """True if the tap has tokens, so that its features depend on how they are pooled."""
         return self.layer != OUTPUT and self.layer not in SEARCHED
 
     @property
     def keeps_tokens(self) -> bool:
-        """Whether its features are tokens."""
+        """True if the features of the tap are tokens."""
         return self.pooling in TOKENS.values()
 
     @property
@@ -84,7 +84,7 @@ class Tap:
         return self.layer in COMBINATIONS
 
     def exists(self, depth: int) -> bool:
-        """Whether a network of `depth` blocks has it."""
+        """Return whether a network of `depth` blocks has the tap."""
         return isinstance(self.layer, str) or self.layer <= depth
 
     @property

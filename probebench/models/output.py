@@ -1,4 +1,4 @@
-"""What a network itself returns for an image: the features that its users get without a probe inside it."""
+"""Find the features in what a network itself returns for an image: those that its users get without probebench."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ TRAINED = 0.7
 
 @dataclass(frozen=True)
 class _Epochs:
-    """What was seen on held-out images.
+    """The accuracies on held-out images, epoch by epoch.
 
     Attributes:
         accuracy: in [0, 1], after each epoch
@@ -260,7 +260,7 @@ def choose_and_train(
 
 
 def _memory(size: FitSize) -> int:
-    """Of the training, or of the linear probe on the mean of the tokens, whichever is more."""
+    """Return the bytes of the training, or of the linear probe on the mean of the tokens, whichever is more."""
     weights = count_parameters(size.width, size.queries, size.classes)
     # Tokens as they are gathered, in float32, and their attention and what it gathers with their gradients.
     image = 8 * size.tokens * size.width + 16 * size.queries * (size.tokens + size.width)
@@ -271,7 +271,7 @@ def _memory(size: FitSize) -> int:
 
 
 def _operations(size: FitSize) -> float:
-    """Of the training and of the linear probe on the mean of the tokens."""
+    """Return the operations of the training and of the linear probe on the mean of the tokens."""
     image = (TOKEN_VALUE + QUERY_VALUE * size.queries) * size.tokens * size.width
     image += WEIGHT * size.width**2 + CLASS_WEIGHT * size.classes * size.width + STEP / max(1, size.batch)
     return TRAINED * size.n_train * size.epochs * image + chosen_path_operations(size)

@@ -53,7 +53,7 @@ class WidthMatched:
 
 @dataclass(frozen=True)
 class Combination:
-    """How a concatenation of taps compares with the best of them.
+    """The comparison of a concatenation of taps with the best of them.
 
     Attributes:
         members: the taps, in the order of the concatenation

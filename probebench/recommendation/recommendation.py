@@ -66,7 +66,7 @@ class TapRow:
 
 @dataclass(frozen=True)
 class AttentiveComparison:
-    """How the probe of ``attentive@1`` compares with the linear probe at the same tap.
+    """The comparison of the probe of ``attentive@1`` with the linear probe at the same tap.
 
     Attributes:
         tap: whose tokens it reads, such as ``L07-act.tokens``

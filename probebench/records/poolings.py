@@ -129,7 +129,7 @@ class PoolingGain:
 
 @dataclass(frozen=True)
 class PoolingAnswer:
-    """Which pooling is best at which depth, of one model on its datasets of one shift.
+    """The answer which pooling is best at which depth, of one model on its datasets of one shift.
 
     Attributes:
         model: its name

@@ -59,7 +59,7 @@ class ScoredCase(TapScore):
 
 
 class CombinationRecord(TypedDict):
-    """How a concatenation of taps compares with the best of them."""
+    """The comparison of a concatenation of taps with the best of them."""
 
     members: list[str]
     best_member: str | None

@@ -74,7 +74,7 @@ class Rows:
 
     @property
     def dtype(self) -> str:
-        """Of the numbers, as numpy writes it."""
+        """The type of the numbers, as numpy writes it."""
         return DTYPES[self.file.rpartition(".")[2]]
 
     @property
