@@ -15,6 +15,7 @@ def pytest_probebench_models():
         checkpoint=str(FOLDER / WEIGHTS),
         kwargs={"img_size": 98},
         pretraining="DINOv2 (LVD-142M), tuned to find salient regions",
+        reference="pacs_photo",  # There is no sample of LVD-142M. These are photographs from the web, as LVD-142M is.
         licence="MIT",
     )
 
