@@ -2,12 +2,15 @@
 
 Its shape is described by ``probebench/records/schema/run-1.json``. A safetensors file beside it has one bit per case
 and test example, set if the example was right, or one score if the labels are no classes, so that two runs can be
-compared in pairs; the record names its SHA-256. Neither needs torch to be read.
+compared in pairs; the record names its SHA-256. Neither needs torch to be read. A record whose name ends in ``.gz`` is
+compressed, to a twentieth or less.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -28,6 +31,8 @@ from probebench.records.types import CaseRecord, Correct, FailureRecord, Hardwar
 from probebench.stats import Scores
 
 SCHEMA = 1
+
+_GZIP = b"\x1f\x8b"
 
 
 def schema() -> dict[str, Any]:
@@ -110,11 +115,14 @@ def save(record: Mapping[str, Any], path: Path, correct: Correct | None = None) 
         known = [case["id"] for case in record["cases"] if case["id"] in correct]
         side, digest = correct_bits.encode({name: correct[name].ravel() for name in known})
         # Not run.safetensors: that may be the checkpoint that was measured.
-        file = path.with_name(f"{path.name.removesuffix('.json')}.correct.safetensors")
+        stem = path.name.removesuffix(".gz").removesuffix(".json")
+        file = path.with_name(f"{stem}.correct.safetensors")
         text["correct"] = {"file": file.name, "sha256": digest}
         # The bits first: after a crash between the two writes the digest of the old record does not match them.
         _files.write(file, side)
-    _files.write(path, to_json(text))
+    content = to_json(text).encode("utf-8")
+    # Without the time, so that the same record gives the same bytes.
+    _files.write(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def load(path: Path) -> Record:
@@ -125,6 +133,8 @@ def load(path: Path) -> Record:
     """
     try:
         data = path.read_bytes()
+        if data.startswith(_GZIP):
+            data = gzip.decompress(data)
         record: Record = damage.parse(data)
         found = record["schema"]
         if found != SCHEMA:
@@ -134,7 +144,7 @@ def load(path: Path) -> Record:
         if not missing:
             entries = [("sweep", sweep) for sweep in record["sweeps"]] + [("case", case) for case in record["cases"]]
             missing = [f"{kind} {key}" for kind, entry in entries for key in required[kind] if key not in entry]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         if isinstance(error, ValueError) and (known := damage.explain(data, (path,))):
             raise StoreError(f"run record {path} {known}") from error
         raise StoreError(f"run record {path} cannot be read ({type(error).__name__}: {error})") from error

@@ -33,6 +33,24 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert side.stat().st_size < 2 * (N / 8 + 150)
 
 
+def test_a_record_can_be_compressed(tmp_path):
+    plain, _ = saved(tmp_path)
+    path = tmp_path / "small.json.gz"
+    run_record.save(RUN.record, path, RUN.correct)
+    assert path.stat().st_size < plain.stat().st_size / 2
+    record = run_record.load(path)
+    assert record == RUN.record | {"correct": record["correct"]}
+    assert record["correct"]["file"] == "small.correct.safetensors"
+    assert run_record.load_correct(record, path).keys() == RUN.correct.keys()
+    before = path.read_bytes()
+    run_record.save(RUN.record, path, RUN.correct)
+    assert path.read_bytes() == before  # no time is in it
+    for damaged in (before[:-20], before[:30] + b"\0" + before[31:]):
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match=r"small\.json\.gz cannot be read"):
+            run_record.load(path)
+
+
 def test_a_checkpoint_of_the_same_name_is_left_alone(tmp_path):
     (tmp_path / "run.safetensors").write_bytes(b"weights")
     saved(tmp_path)
