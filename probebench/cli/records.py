@@ -61,8 +61,9 @@ def add_commands(commands: Any) -> None:
         "figures",
         help="draw figures and tables of one or more stored runs, for a paper",
         description="Merge one or more runs as `probebench leaderboard` does, and draw: accuracy by depth of each "
-        "model and its random control, accuracy by site and depth, the best layer of each site over datasets, and the "
-        "table of datasets by sites as LaTeX and markdown. Prints the names of the files it writes.",
+        "model and its random control, accuracy by site and depth, over datasets the best layer of each site and the "
+        "gains of one place over another, and the table of datasets by sites as LaTeX and markdown. Prints the names "
+        "of the files it writes.",
     )
     figures.set_defaults(run=_figures)
     figures.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
@@ -157,7 +158,8 @@ def _read(name: str, bits: str = "") -> Stored:
     """A record, and which test examples were right.
 
     Args:
-        bits: ``needed``; ``useful``, which means a warning if they are missing; or empty: they are not read
+        bits: ``needed``; ``useful``, which means a warning if they are missing; ``welcome``, which means none; or
+            empty: they are not read
     """
     from probebench.records.merge import Stored
     from probebench.records.run_record import load, load_correct
@@ -172,24 +174,32 @@ def _read(name: str, bits: str = "") -> Stored:
         except StoreError as error:
             if bits == "needed":
                 raise
-            print(f"WARNING: {error}; it may stay unknown which taps are tied", file=sys.stderr)
+            if bits == "useful":
+                print(f"WARNING: {error}; it may stay unknown which taps are tied", file=sys.stderr)
     # Runs in different folders often have the same file name, so messages name the path.
     return Stored(str(path) if Path(name).is_file() else path.stem, record, correct)
 
 
 def _show(args: argparse.Namespace) -> int:
+    from probebench.records.contrasts import with_contrasts
     from probebench.records.tap_selection import with_selections
     from probebench.records.view import RecordView
     from probebench.reporting.terminal.console import output_style
     from probebench.reporting.terminal.leaderboard import render
 
-    run = _read(args.record)
-    if any("selection" not in sweep for sweep in run.record["sweeps"]):
-        run = _read(args.record, bits="useful")
-    record = with_selections(run.record, run.correct)
+    run = _read_derived(args.record)
+    record = with_contrasts(with_selections(run.record, run.correct), run.correct)
     lines = [*RecordView(record).data_notes, *_provenance(run)]
     _print(render(record, level=args.level, **output_style(sys.stdout)) + "\n" + "\n".join(lines))
     return OK
+
+
+def _read_derived(name: str) -> Stored:
+    """A record, with its bits if it is an older one that lacks something that is derived from them."""
+    run = _read(name)
+    if any("selection" not in sweep for sweep in run.record["sweeps"]):
+        return _read(name, bits="useful")
+    return run if all("contrasts" in sweep for sweep in run.record["sweeps"]) else _read(name, bits="welcome")
 
 
 def _provenance(run: Stored) -> list[str]:
@@ -231,14 +241,19 @@ def _origin(source: Record | SourceRecord) -> list[str]:
 def _leaderboard(args: argparse.Namespace) -> int:
     from probebench import _files
     from probebench.records import run_record
+    from probebench.records.contrasts import with_contrasts
     from probebench.records.merge import merge, missing_shards
 
     if args.format is None:
         args.format = FORMAT_OF_SUFFIX.get(args.output.suffix.lower(), "terminal") if args.output else "terminal"
     # A whole record is written with its bits or not at all.
     whole = args.format == "json" and args.output is not None
-    runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
+    if len(args.records) == 1 and not whole:
+        runs = [_read_derived(args.records[0])]
+    else:
+        runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
     record, correct = merge(runs, args.protocol)
+    record = with_contrasts(record, correct)
     if missing := missing_shards(run.record for run in runs):
         print(f"WARNING: shard {', '.join(missing)} is missing", file=sys.stderr)
     if not record["cases"]:
@@ -255,19 +270,21 @@ def _leaderboard(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
+    from probebench.records.contrasts import with_contrasts
     from probebench.records.merge import merge
     from probebench.reporting import html
     from probebench.reporting.sentences import tally
 
     html.check(args.output, "-o")
-    runs = [_read(name) for name in args.records]
-    record, _ = merge(runs, args.protocol)
+    runs = [_read_derived(name) for name in args.records]
+    record = with_contrasts(*merge(runs, args.protocol))
     size = html.write(record, args.output, runs[0].name if len(runs) == 1 else f"{len(runs)} runs")
     print(f"{args.output}: {tally(record)}, {size / 1e6:.1f} MB")
     return OK
 
 
 def _figures(args: argparse.Namespace) -> int:
+    from probebench.records.contrasts import with_contrasts
     from probebench.records.merge import merge
     from probebench.reporting import figures
     from probebench.reporting.figures.options import FORMATS as KINDS
@@ -275,7 +292,7 @@ def _figures(args: argparse.Namespace) -> int:
 
     formats = list(dict.fromkeys(args.format)) or list(KINDS)
     figures.check(args.output, formats, "-o")
-    record, _ = merge([_read(name) for name in args.records], args.protocol)
+    record = with_contrasts(*merge([_read_derived(name) for name in args.records], args.protocol))
     wanted = FigureOptions(args.model, args.dataset, formats, args.site, dict(args.tuned))
     paths, notes = figures.write(record, args.output, wanted)
     for path in paths:

@@ -8,6 +8,7 @@ from probebench.records.baselines import Baseline
 from probebench.records.types import (
     CaseRecord,
     CombinationRecord,
+    ContrastRecord,
     DistanceRecord,
     DuplicatesRecord,
     EstimateRecord,
@@ -113,6 +114,7 @@ class _Optional(TypedDict, total=False):
     data_notes: list[str]
     same_as: dict[str, str]
     poolings: list[PoolingRecord]
+    contrasts: list[ContrastRecord]
 
 
 def sweep_record(sweep: Sweep, result: SweepResult, wall_seconds: float) -> SweepRecord:

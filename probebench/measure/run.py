@@ -40,6 +40,7 @@ from probebench.measure.resume import ResumeStore
 from probebench.measure.shift import References, measure_shift
 from probebench.records import baselines, run_record
 from probebench.records.baselines import Baseline
+from probebench.records.contrasts import compare_places
 from probebench.records.poolings import compare_poolings
 from probebench.records.tap_selection import select_tap
 from probebench.records.types import HardwareRecord, Record, WithheldRecord
@@ -294,6 +295,7 @@ class Run:
         poolings = compare_poolings(outcome.cases, outcome.correct, result.model.depth, result.protocol.pooling)
         if poolings:
             outcome.record["poolings"] = poolings
+        outcome.record["contrasts"] = compare_places(outcome.cases, outcome.correct, result.model.depth)
         outcome.notes += result.notes
         reasons = [each.reason for each in measured.judgements.values() if each.verdict == "not comparable"]
         if reasons and self.options.update is None and not self.options.strict:  # --probe-strict fails each case

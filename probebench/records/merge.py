@@ -8,6 +8,7 @@ from datetime import datetime
 
 from probebench.errors import ProbebenchError, unknown
 from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of
+from probebench.records.contrasts import compare_places
 from probebench.records.poolings import compare_poolings, pooling_of
 from probebench.records.run_record import throughput
 from probebench.records.tap_selection import select_tap
@@ -120,7 +121,8 @@ def _of_several(
     Args:
         sweeps: its records by all runs, from the oldest
     """
-    merged = newest | {"selection": select_tap(cases, correct)}
+    contrasts = compare_places(cases, correct, newest["depth"])
+    merged = newest | {"selection": select_tap(cases, correct), "contrasts": contrasts}
     merged.pop("poolings", None)
     pooling = pooling_of(newest["protocol"], sweeps)
     if pooling and (poolings := compare_poolings(cases, correct, newest["depth"], pooling)):

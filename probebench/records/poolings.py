@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import erfc, sqrt
 from typing import get_args
 
 from probebench.catalog.protocols import get_protocol
@@ -13,10 +12,11 @@ from probebench.catalog.tasks import Task
 from probebench.errors import UnknownName
 from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of, task_of
 from probebench.records.controls import SHIFTS
+from probebench.records.gains import Gain, mean_gain
 from probebench.records.ranking import choose
 from probebench.records.tap_selection import LEVEL
 from probebench.records.types import Correct, Part, PoolingRecord, Record, ScoredCase, SweepRecord
-from probebench.stats import Z95, holm, paired, paired_change
+from probebench.stats import holm, paired, paired_change
 
 PARTS: tuple[Part, ...] = get_args(Part)
 """The thirds of the layers, and the tap ``final``."""
@@ -153,9 +153,7 @@ class PoolingAnswer:
 def pooling_answers(record: Record) -> list[PoolingAnswer]:
     """The answers of a record, controls left out: model by model, and by growing shift.
 
-    The standard error of a gain is that of its test images, and the datasets are taken as they are. Those that have
-    equally many test images may show the same ones, such as corrupted copies of one dataset: their errors add up as if
-    they were one, which can only be too much. Those of others are independent.
+    Gains are averaged over datasets as `probebench.records.gains.mean_gain` says.
     """
     tests = {key: cases[0]["n_test"] for key, cases in group_by_sweep(record["cases"]).items()}
     groups: dict[tuple[str, Task], dict[str, list[SweepRecord]]] = {}
@@ -178,25 +176,13 @@ def pooling_answers(record: Record) -> list[PoolingAnswer]:
 
 def _average(sweeps: Sequence[SweepRecord], tests: Mapping[SweepKey, int]) -> list[PoolingGain]:
     """The gains that have an interval, averaged over the sweeps that have them."""
-    found: dict[tuple[Part, str], list[tuple[int, PoolingGain]]] = {}
+    found: dict[tuple[Part, str], list[Gain]] = {}
     for sweep in sweeps:
         for each in sweep["poolings"]:
             gain, ci95, p_value = each["gain"], each["ci95"], each["p_value"]
             if gain is not None and ci95 is not None and p_value is not None:
-                one = PoolingGain(each["part"], each["pooling"], gain, (ci95[0], ci95[1]), p_value)
-                found.setdefault((one.part, one.pooling), []).append((tests[key_of(sweep)], one))
+                one = Gain(gain, (ci95[0], ci95[1]), p_value, tests[key_of(sweep)])
+                found.setdefault((each["part"], each["pooling"]), []).append(one)
     ordered = sorted(found, key=lambda key: (PARTS.index(key[0]), POOLINGS.index(key[1])))
-    return [_mean(found[key]) for key in ordered]
-
-
-def _mean(own: Sequence[tuple[int, PoolingGain]]) -> PoolingGain:
-    """The mean of gains, each with the number of its test images."""
-    if len(own) == 1:
-        return own[0][1]
-    mean = sum(each.gain for _, each in own) / len(own)
-    together: dict[int, float] = {}  # standard errors
-    for n, each in own:
-        together[n] = together.get(n, 0.0) + (each.ci95[1] - each.ci95[0]) / (2 * Z95)
-    error = sqrt(sum(value**2 for value in together.values())) / len(own)
-    p_value = erfc(abs(mean) / error / sqrt(2)) if error else float(mean == 0)
-    return replace(own[0][1], gain=mean, ci95=(mean - Z95 * error, mean + Z95 * error), p_value=p_value)
+    means = [(key, mean_gain(found[key])) for key in ordered]
+    return [PoolingGain(*key, mean.value, mean.ci95, mean.p_value) for key, mean in means]

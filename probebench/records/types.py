@@ -135,6 +135,21 @@ class PoolingRecord(TypedDict):
     differs: bool | None
 
 
+ContrastName = Literal["chosen over output", "rc2 over last rc2", "act over rc2", "ln2 over rc2", "act over ln2"]
+
+
+class ContrastRecord(TypedDict):
+    """Two places in the network, compared on the same test images."""
+
+    contrast: ContrastName
+    tap: str
+    over: str
+    gain: float
+    ci95: list[float]
+    p_value: float
+    differs: bool
+
+
 class PlanRecord(TypedDict):
     """The memory plan of a sweep: the place of features, and the memory and disk it was planned to take."""
 
@@ -208,6 +223,7 @@ class SweepRecord(TypedDict):
     seed: int
     selection: NotRequired[SelectionRecord | None]
     poolings: NotRequired[list[PoolingRecord]]
+    contrasts: NotRequired[list[ContrastRecord]]
     duplicates: NotRequired[DuplicatesRecord]
     near_duplicates: NotRequired[NearDuplicatesRecord]
     data_notes: NotRequired[list[str]]

@@ -9,6 +9,7 @@ from functools import cached_property
 from probebench.catalog.taps import FINAL, OUTPUT, Tap
 from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.records.cases import SweepKey, key_of, task_of
+from probebench.records.contrasts import ContrastAnswer, contrast_answers
 from probebench.records.controls import Controls, controls
 from probebench.records.poolings import PoolingAnswer, pooling_answers, pooling_of
 from probebench.records.ranking import Row, best_taps, optimism, rank
@@ -225,6 +226,10 @@ class RecordView:
     @cached_property
     def pooling_answers(self) -> list[PoolingAnswer]:
         return pooling_answers(self.record)
+
+    @cached_property
+    def contrast_answers(self) -> list[ContrastAnswer]:
+        return contrast_answers(self.record)
 
     @cached_property
     def unavailable_distances(self) -> dict[str, list[SweepKey]]:

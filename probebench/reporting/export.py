@@ -10,6 +10,7 @@ from probebench.catalog.tasks import CLASSIFICATION
 from probebench.records.types import Record
 from probebench.records.view import RecordView, SweepView
 from probebench.reporting.columns import COLUMNS, FORMATS, Column, has_metric_column
+from probebench.reporting.contrasts import contrast_lines, contrast_sweeps, contrast_table, contrast_title
 from probebench.reporting.sentences import (
     chosen_on,
     controls_line,
@@ -83,6 +84,12 @@ def to_text(record: Record, kind: str) -> str:
     for trend in view.shift_trends:
         table = _drawn(*trend_table(trend), kind)
         parts.append(f"{_title(trend_title(trend), kind)}\n\n{table}\n\n{_plain(trends_line(trend), kind)}")
+    for (model, task), sweeps in contrast_sweeps(view).items():
+        header, body = contrast_table(sweeps)
+        align = ["left"] * 3 + ["right"] * (len(header) - 3)
+        parts.append(f"{_title(contrast_title(model, task), kind)}\n\n{_drawn(header, body, kind, align)}")
+    if lines := contrast_lines(view):
+        parts.append(_lines("Best place by shift", lines, kind))
     if lines := unavailable_lines(view.unavailable_distances):
         parts.append(_lines("Shift not measured", lines, kind))
     if lines := [controls_line(found) for found in view.controls]:

@@ -16,6 +16,7 @@ from probebench.records.cases import change_of, tap_of
 from probebench.records.types import CaseRecord, FailureRecord, Record
 from probebench.records.view import MOVED, RecordView
 from probebench.reporting.columns import COLUMNS, has_metric_column
+from probebench.reporting.contrasts import contrast_lines
 from probebench.reporting.sentences import controls_line, missing_output_line, tally, trend_title, trends_line
 from probebench.reporting.variants import combination_lines, pooling_lines
 
@@ -91,6 +92,8 @@ def summary(record: Record, complaints: Sequence[str], notes: Sequence[str]) -> 
         parts += ["### Best tap of each model", _best(view)]
     if line := missing_output_line(view):
         parts.append(html.escape(line, quote=False))
+    if lines := contrast_lines(view):
+        parts += ["### Best place by shift", _list(lines)]
     if lines := [controls_line(found) for found in view.controls]:
         parts += ["### Controls", _list(lines)]
     if lines := [*pooling_lines(view), *combination_lines(view)]:

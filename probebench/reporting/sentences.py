@@ -16,6 +16,9 @@ from probebench.records.view import RecordView
 SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
 """Descriptions of a dataset, by the shift that the catalog gives it."""
 
+UNDER = {"none": "without shift", "shift": "under shift", "strong": "under strong shift", "": "of unknown shift"}
+"""The same behind the name of a model."""
+
 
 def chosen_on(selections: Iterable[SelectionRecord]) -> str:
     """The images that taps and layers are chosen on: ``held-out``, ``test``, or both if some sweeps hold none out."""

@@ -10,6 +10,7 @@ from probebench.records.ranking import Row
 from probebench.records.tap_selection import LEVEL
 from probebench.records.types import Part
 from probebench.records.view import RecordView, SweepView
+from probebench.reporting.sentences import UNDER
 from probebench.stats import holm
 
 
@@ -67,9 +68,6 @@ def pooling_lines(view: RecordView) -> list[str]:
     return [_answer(answer) for answer in view.pooling_answers]
 
 
-_UNDER = {"none": "without shift", "shift": "under shift", "strong": "under strong shift", "": "of unknown shift"}
-
-
 def _answer(answer: PoolingAnswer) -> str:
     kind = "" if answer.task is CLASSIFICATION else f", {answer.task.score}"
     parts: dict[Part, list[PoolingGain]] = {}
@@ -77,7 +75,7 @@ def _answer(answer: PoolingAnswer) -> str:
         parts.setdefault(gain.part, []).append(gain)
     texts = [_part(part, gains, answer) for part, gains in parts.items()]
     return (
-        f"{answer.model} {_UNDER[answer.shift]} ({counted(answer.datasets, 'dataset')}{kind}): {'; '.join(texts)}. "
+        f"{answer.model} {UNDER[answer.shift]} ({counted(answer.datasets, 'dataset')}{kind}): {'; '.join(texts)}. "
         f"95% intervals of one gain each; tests by Holm's procedure over {counted(answer.family, 'gain')} of the model."
     )
 

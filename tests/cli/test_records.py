@@ -16,6 +16,7 @@ from probebench.errors import UnknownName
 from probebench.records import run_record
 from probebench.records.find import find_record
 from probebench.records.tap_selection import with_selections
+from tests.records.places import placed
 from tests.records.samples import right, stored
 
 NET, OTHER = ("net", "digits"), ("other", "digits")
@@ -130,6 +131,24 @@ def test_show_says_of_an_older_record_what_its_bits_tell(folder, capsys):
     out, err = capsys.readouterr()
     assert "1 of 1 other tap is tied with it" in out
     assert err == ""
+
+
+def test_places_are_compared_where_an_older_record_has_its_bits(folder, capsys):
+    run = placed(["far"])
+    bare = run.record | {"sweeps": [{k: v for k, v in s.items() if k != "contrasts"} for s in run.record["sweeps"]]}
+    run_record.save(bare, folder / "old.json", run.correct)
+    for command in (["show", "old.json"], ["leaderboard", "old.json"]):
+        assert main(command) == 0
+        assert "Places: net under strong shift" in output(capsys)
+    # Nothing is asked for that a record has itself, and nobody is warned that an old one lacks this.
+    (folder / "old.correct.safetensors").unlink()
+    run_record.save(run.record, folder / "new.json.gz")
+    for name, there in (("old.json", False), ("new.json.gz", True)):
+        for command in ("show", "leaderboard"):
+            assert main([command, name]) == 0
+            out, err = capsys.readouterr()
+            assert ("Places: net" in out) == there
+            assert err == ""
 
 
 # leaderboard

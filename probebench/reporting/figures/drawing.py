@@ -10,6 +10,7 @@ from probebench.records.types import Record
 from probebench.records.view import RecordView, SweepView
 from probebench.reporting.figures.best import best_of_sites
 from probebench.reporting.figures.choice import bases, by_shift, distance, families, matching
+from probebench.reporting.figures.contrasts import by_contrast
 from probebench.reporting.figures.depth import by_depth
 from probebench.reporting.figures.names import distinct
 from probebench.reporting.figures.options import FigureOptions
@@ -90,6 +91,8 @@ def figures(contents: RecordView, wanted: FigureOptions) -> tuple[dict[str, Figu
                 notes.append(f"no {name}: no site of a layer was measured")
             else:
                 found[name] = figure
+            if (figure := by_contrast(own, by_distance=by_distance)) is not None:
+                found[name.replace("best", "contrasts", 1)] = figure
     return found, notes
 
 

@@ -13,6 +13,7 @@ from probebench.catalog.taps import SITES
 from probebench.records.types import Record
 from probebench.records.view import RecordView
 from probebench.reporting import palette
+from probebench.reporting.contrasts import contrast_lines, contrast_sweeps, contrast_table, contrast_title
 from probebench.reporting.html import (
     changes,
     controls,
@@ -66,6 +67,10 @@ def page(record: Record, name: str) -> str:
             pooling_tables=[
                 (pooling_title(*key), *pooling_details(sweeps)) for key, sweeps in pooling_sweeps(contents).items()
             ],
+            contrast_tables=[
+                (contrast_title(*key), *contrast_table(sweeps)) for key, sweeps in contrast_sweeps(contents).items()
+            ],
+            contrast_lines=contrast_lines(contents),
             pooling_lines=pooling_lines(contents),
             combination_lines=combination_lines(contents),
             same_as_lines=same_as_lines(contents),

@@ -41,7 +41,7 @@ def output_style(out: TextIO) -> OutputStyle:
 
 
 # Columns of words; of these, the ones that may wrap on a narrow terminal. Numbers never do.
-_WORDS = ("dataset", "model", "tap", "site", "verdict", "earliest", "shift", "pooling", "depth")
+_WORDS = ("dataset", "model", "tap", "site", "verdict", "earliest", "shift", "pooling", "depth", "contrast", "taps")
 _FOLDED = ("dataset", "model", "verdict")
 _ANY_WIDTH = 10_000
 _LEAST = 16  # characters of a name on one line, before columns are left out

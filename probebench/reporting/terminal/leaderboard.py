@@ -14,6 +14,7 @@ from probebench.records.cases import change_of, tap_of
 from probebench.records.trends import ShiftTrend
 from probebench.records.types import Record
 from probebench.records.view import MOVED, RecordView, SweepView
+from probebench.reporting.contrasts import contrast_lines, contrast_sweeps, contrast_table, contrast_title
 from probebench.reporting.sentences import (
     chosen_on,
     controls_line,
@@ -73,8 +74,12 @@ def render(record: Record, *, level: str, width: int | None, color: bool, ascii_
         parts += [Text(f"Pooling: {line}") for line in pooling_lines(view)]
         parts += [Text(f"Combined: {line}") for line in combination_lines(view)]
         parts += map(Text, same_as_lines(view))
+        if level == "full":
+            for (model, task), sweeps in contrast_sweeps(view).items():
+                parts.append(add_title(contrast_title(model, task), table(*contrast_table(sweeps), ascii_only)))
         parts += [_trend_table(trend, ascii_only) for trend in view.shift_trends]
         parts += map(Text, unavailable_lines(view.unavailable_distances))
+    parts += [Text(f"Places: {line}") for line in contrast_lines(view)]
     parts += [Text(f"Controls: {controls_line(found)}") for found in view.controls]
     if line := missing_output_line(view):
         parts.append(Text(line))

@@ -7,11 +7,13 @@ from matplotlib.colors import to_hex
 
 from probebench.catalog.taps import SITES
 from probebench.errors import ProbebenchError, UnknownName
+from probebench.records.contrasts import CONTRASTS
 from probebench.records.view import RecordView
 from probebench.reporting.figures.drawing import draw, figures
 from probebench.reporting.figures.options import FigureOptions
 from probebench.reporting.figures.style import WIDTH, look, paper, wrapped
 from probebench.reporting.palette import COLOURS, DASHES, SHAPES
+from tests.records.places import placed
 from tests.records.pools import pooled
 from tests.records.samples import right, stored
 from tests.reporting.html.records import DEPTH, count, full
@@ -237,3 +239,17 @@ def test_a_single_layer_of_several_poolings_is_no_figure():
     found, notes = drawn(record)
     assert "poolings-net-far" not in found
     assert "no poolings-net-far: fewer than two layers were measured" in notes
+
+
+def test_contrasts_are_dots_with_paired_intervals_dataset_by_dataset():
+    record = placed().record
+    found, _ = drawn(record, datasets=["far", "clean"])
+    figure = found["contrasts-net"]
+    assert legend(figure) == list(CONTRASTS)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["clean", "far"]
+    far = {each["contrast"]: each for each in record["sweeps"][-1]["contrasts"]}
+    for container, name in zip(figure.axes[0].containers, CONTRASTS, strict=True):
+        points, _, (bars,) = container
+        assert points.get_xdata()[1] == pytest.approx(100 * far[name]["gain"])
+        assert bars.get_segments()[1][:, 0] == pytest.approx([100 * end for end in far[name]["ci95"]])
+        assert abs(points.get_ydata()[1] - 1) < 0.5

@@ -1,0 +1,86 @@
+"""Places in a network compared in pairs, in words and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from probebench._format import counted
+from probebench.catalog.tasks import CLASSIFICATION, Task
+from probebench.records.contrasts import ContrastAnswer, MeanContrast
+from probebench.records.types import ContrastName
+from probebench.records.view import RecordView, SweepView
+from probebench.reporting.sentences import UNDER
+
+_PLACES: Mapping[ContrastName, tuple[str, str]] = {
+    "chosen over output": ("the chosen tap", "output"),
+    "rc2 over last rc2": ("the best rc2", "the last"),
+    "act over rc2": ("the best act", "the best rc2"),
+    "ln2 over rc2": ("the best ln2", "the best rc2"),
+    "act over ln2": ("the best act", "the best ln2"),
+}
+
+
+def contrast_lines(view: RecordView) -> list[str]:
+    """Which place is better, under which shift: a sentence for each model and shift."""
+    return [_answer(answer) for answer in view.contrast_answers]
+
+
+def _answer(answer: ContrastAnswer) -> str:
+    kind = "" if answer.task is CLASSIFICATION else f", {answer.task.score}"
+    datasets = max(each.datasets for each in answer.contrasts)
+    texts = [_contrast(each, answer.task, datasets) for each in answer.contrasts]
+    return (
+        f"{answer.model} {UNDER[answer.shift]} ({counted(datasets, 'dataset')}{kind}): {'; '.join(texts)}. "
+        f"95% intervals of one gain each; tests by Holm's procedure over {counted(answer.family, 'gain')} of the model."
+    )
+
+
+def _contrast(each: MeanContrast, task: Task, datasets: int) -> str:
+    first, second = _PLACES[each.name]
+    verdict = "is not distinguishable from"
+    if each.differs:
+        verdict = "is better than" if each.gain.value > 0 else "is worse than"
+    ends = " to ".join(map(task.change, each.gain.ci95))
+    text = f"{first} {verdict} {second}: {task.points(each.gain.value)} ({ends})"
+    if each.datasets == 1:
+        return text
+    alone = [f"{word} on {count}" for word, count in (("better", each.better), ("worse", each.worse)) if count]
+    single = f"significantly {' and '.join(alone)}" if alone else "significant on no single dataset"
+    return f"{text}, {single}{f' of {each.datasets} datasets' if each.datasets < datasets else ''}"
+
+
+def contrast_sweeps(view: RecordView) -> dict[tuple[str, Task], list[SweepView]]:
+    """The sweeps that have contrasts, by model and task; controls left out."""
+    found: dict[tuple[str, Task], list[SweepView]] = {}
+    for sweep in view.sweeps:
+        if sweep.record.get("contrasts") and not sweep.control_of:
+            found.setdefault((sweep.model, sweep.task), []).append(sweep)
+    return found
+
+
+def contrast_title(model: str, task: Task) -> str:
+    """The title of a table of `contrast_table`."""
+    kind = "" if task is CLASSIFICATION else f" ({task.score})"
+    return f"{model}: places compared on the same test images{kind}"
+
+
+def contrast_table(sweeps: list[SweepView]) -> tuple[list[str], list[list[str]]]:
+    """The contrasts of sweeps of one model and task, a row for each.
+
+    Returns:
+        header and rows
+    """
+    body = [
+        [
+            sweep.dataset,
+            each["contrast"],
+            f"{each['tap']} over {each['over']}",
+            sweep.task.change(each["gain"]),
+            " to ".join(map(sweep.task.change, each["ci95"])),
+            f"{each['p_value']:.2g}",
+            "yes" if each["differs"] else "no",
+        ]
+        for sweep in sweeps
+        for each in sweep.record["contrasts"]
+    ]
+    return ["dataset", "contrast", "taps", "gain", "95% CI", "p", "differs"], body
