@@ -70,6 +70,13 @@ def add_commands(commands: Any) -> None:
         "tried, or if that has no tokens at the best tap that has some. Recommended if it is better on validation",
     )
     command.add_argument(
+        "--size",
+        type=_positive,
+        metavar="PIXELS",
+        help="side of the images that the network reads, for networks of timm: a multiple of its patches; smaller is "
+        "faster, and mostly less accurate (default: the size of its pretraining)",
+    )
+    command.add_argument(
         "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"
     )
     command.add_argument(
@@ -152,6 +159,7 @@ def _recommend(args: argparse.Namespace) -> int:
                 poolings=args.pooling,
                 combinations=args.combine,
                 attentive=args.attentive,
+                size=args.size,
                 weights=args.weights,
                 task=args.task,
                 duplicates=args.duplicates,

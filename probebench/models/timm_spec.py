@@ -91,6 +91,33 @@ def _side(spec: ModelSpec, size: Any) -> int:
     return int(sides.pop())
 
 
+def resized_spec(spec: ModelSpec, size: int) -> ModelSpec:
+    """Return the spec of the same network for images of another size, for which position embeddings are resampled.
+
+    Args:
+        size: the side in pixels, a multiple of the network's patches
+
+    Raises:
+        ProbebenchError: if the network is not timm's, or the size does not fit its patches
+    """
+    if spec.library != "timm":
+        raise ProbebenchError(
+            f"model {spec.name!r}: only networks of timm can be read at another size, and this one is of {spec.library}"
+        )
+    resized = replace(spec, input_size=size, kwargs={**spec.kwargs, "img_size": size})
+    with without_weights():
+        embed: Any = getattr(create_network(resized), "patch_embed", None)
+    if (patch := getattr(embed, "patch_size", None)) is None:
+        raise ProbebenchError(f"model {spec.name!r}: its patches are not known, so it cannot be read at another size")
+    if left := size % patch[0]:
+        near = [side for side in (size - left, size - left + patch[0]) if side]
+        raise ProbebenchError(
+            f"model {spec.name!r}: {size} pixels are no multiple of its patches of {patch[0]}; "
+            f"use {' or '.join(map(str, near))}"
+        )
+    return resized
+
+
 def pretrained_spec(spec: ModelSpec) -> ModelSpec:
     """Return the spec with the preprocessing that timm declares for its pretrained weights."""
     kwargs = {key: value for key, value in spec.kwargs.items() if key != "img_size"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import io
 import re
+import subprocess
+import sys
 from importlib.resources import files
 from math import comb
 
@@ -14,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from probebench import Tap, all_taps, recommend, run_sweep
-from probebench.catalog import Catalog, DatasetSpec
+from probebench.catalog import Catalog, DatasetSpec, ModelSpec
 from probebench.datasets import load
 from probebench.errors import DataError, ProbebenchError, UnknownName
 from probebench.recommendation.images import find_images
@@ -237,6 +239,29 @@ def test_a_dataframe_without_pandas_is_a_clear_error(found, monkeypatch):
 def test_names_that_there_are_not(model, data, error, match):
     with pytest.raises(error, match=match):
         recommend(model, data)
+
+
+def test_the_network_reads_images_of_another_size(folder, found, tmp_path):
+    smaller = recommend("glyphvit", folder, size=16, budget=1, device="cpu", jobs=1)
+    assert (found.export.about["preprocessing"]["size"], smaller.export.about["preprocessing"]["size"]) == (32, 16)
+    _, script = smaller.save(tmp_path)
+    image = next((folder / "test" / "one").iterdir())
+    ran = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=True)
+    assert any(name in ran.stdout for name in CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "match"),
+    [
+        ("glyphvit", 30, "30 pixels are no multiple of its patches of 8; use 24 or 32"),
+        ("glyphvit", 3, "3 pixels are no multiple of its patches of 8; use 8$"),
+        ("hf:facebook/dinov2-small", 98, "only networks of timm can be read at another size, and this one is of hf"),
+    ],
+)
+def test_sizes_that_a_network_cannot_read(model, size, match):
+    spec = ModelSpec("net", model, depth=12, input_size=28, mean=(0,) * 3, std=(1,) * 3) if ":" in model else model
+    with pytest.raises(ProbebenchError, match=match):
+        recommend(spec, "digits", size=size)
 
 
 def test_folders_that_cannot_be_probed(tmp_path):
