@@ -69,17 +69,6 @@ def add_commands(commands: Any) -> None:
     figures.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
     figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="directory to write to")
     figures.add_argument(
-        "--model",
-        type=_names,
-        action="extend",
-        default=[],
-        metavar="GLOB",
-        help="only these models, such as 'vit_*'; repeatable",
-    )
-    figures.add_argument(
-        "--dataset", type=_names, action="extend", default=[], metavar="GLOB", help="only these datasets; repeatable"
-    )
-    figures.add_argument(
         "--format", type=_names, default=[], metavar="LIST", help="formats of the figures (default: pdf,svg,png)"
     )
     figures.add_argument(
@@ -95,6 +84,22 @@ def add_commands(commands: Any) -> None:
     )
     for command in (board, page, figures):
         command.add_argument("--protocol", metavar="NAME", help="protocol to show, if the runs have several")
+        command.add_argument(
+            "--model",
+            type=_names,
+            action="extend",
+            default=[],
+            metavar="GLOB",
+            help="only these models, such as 'vit_*'; repeatable",
+        )
+        command.add_argument(
+            "--dataset",
+            type=_names,
+            action="extend",
+            default=[],
+            metavar="GLOB",
+            help="only these datasets; repeatable",
+        )
     for command in (show, board):
         command.add_argument("--level", choices=LEVELS, default="normal", help="level of detail (default: %(default)s)")
 
@@ -243,6 +248,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
     from probebench.records import run_record
     from probebench.records.contrasts import with_contrasts
     from probebench.records.merge import merge, missing_shards
+    from probebench.records.select import select
 
     if args.format is None:
         args.format = FORMAT_OF_SUFFIX.get(args.output.suffix.lower(), "terminal") if args.output else "terminal"
@@ -253,7 +259,7 @@ def _leaderboard(args: argparse.Namespace) -> int:
     else:
         runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
     record, correct = merge(runs, args.protocol)
-    record = with_contrasts(record, correct)
+    record = select(with_contrasts(record, correct), args.model, args.dataset)
     if missing := missing_shards(run.record for run in runs):
         print(f"WARNING: shard {', '.join(missing)} is missing", file=sys.stderr)
     if not record["cases"]:
@@ -272,12 +278,13 @@ def _leaderboard(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from probebench.records.contrasts import with_contrasts
     from probebench.records.merge import merge
+    from probebench.records.select import select
     from probebench.reporting import html
     from probebench.reporting.sentences import tally
 
     html.check(args.output, "-o")
     runs = [_read_derived(name) for name in args.records]
-    record = with_contrasts(*merge(runs, args.protocol))
+    record = select(with_contrasts(*merge(runs, args.protocol)), args.model, args.dataset)
     size = html.write(record, args.output, runs[0].name if len(runs) == 1 else f"{len(runs)} runs")
     print(f"{args.output}: {tally(record)}, {size / 1e6:.1f} MB")
     return OK

@@ -161,6 +161,17 @@ def two(folder):
     return ["leaderboard", "a.json", "b.json"]
 
 
+def test_models_and_datasets_are_selected(two, folder, capsys):
+    assert main([*two, "--model", "oth*"]) == 0
+    assert "1 case in 1 sweep" in output(capsys)
+    assert main([*two, "--format", "json", "-o", "one.json", "--model", "net", "--dataset", "digits"]) == 0
+    assert [case["model"] for case in run_record.load(folder / "one.json")["cases"]] == ["net"]
+    assert main(["report", "a.json", "b.json", "-o", "one.html", "--model", "net"]) == 0
+    assert "1 case in 1 sweep" in output(capsys)
+    assert main([*two, "--model", "nett"]) == 2
+    assert "Did you mean 'net'" in capsys.readouterr().err
+
+
 def test_runs_are_merged_into_every_format(two, folder, capsys):
     assert main(two) == 0
     assert "2 cases in 2 sweeps" in output(capsys)

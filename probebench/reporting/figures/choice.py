@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from probebench.errors import ProbebenchError, unknown
 from probebench.records.view import RecordView, SweepView
@@ -30,18 +29,6 @@ class Family:
     @property
     def members(self) -> list[SweepView]:
         return [*([self.pretrained] if self.pretrained else []), *self.tuned, *self.controls]
-
-
-def matching(kind: str, patterns: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The names that match any of the patterns, in the order they are known; all without a pattern.
-
-    Raises:
-        UnknownName: for a pattern that no name matches
-    """
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            raise unknown(kind, pattern, known)
-    return [name for name in known if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def bases(contents: RecordView, tuned: Mapping[str, str]) -> dict[str, str]:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from probebench.catalog.tasks import CLASSIFICATION
 from probebench.errors import ProbebenchError, unknown
+from probebench.records.select import matching
 from probebench.records.types import Record
 from probebench.records.view import RecordView, SweepView
 from probebench.reporting.figures.best import best_of_sites
-from probebench.reporting.figures.choice import bases, by_shift, distance, families, matching
+from probebench.reporting.figures.choice import bases, by_shift, distance, families
 from probebench.reporting.figures.contrasts import by_contrast
 from probebench.reporting.figures.depth import by_depth
 from probebench.reporting.figures.names import distinct

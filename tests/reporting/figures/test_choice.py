@@ -6,7 +6,7 @@ import pytest
 
 from probebench.errors import ProbebenchError, UnknownName
 from probebench.records.view import RecordView
-from probebench.reporting.figures.choice import bases, by_shift, families, matching
+from probebench.reporting.figures.choice import bases, by_shift, families
 from tests.records.samples import right, stored
 from tests.reporting.html.records import full
 
@@ -22,17 +22,6 @@ def members(contents, tuned=None, models=None):
         )
         for family in found
     }
-
-
-def test_patterns_choose_in_the_order_of_the_record():
-    known = ["vit_b", "dino", "vit_a"]
-    assert matching("model", [], known) == known
-    assert matching("model", ["vit_*"], known) == ["vit_b", "vit_a"]
-    assert matching("model", ["vit_a", "dino"], known) == ["dino", "vit_a"]
-    with pytest.raises(UnknownName, match=r"unknown model 'vit_c'\. Did you mean 'vit_b' or 'vit_a'"):
-        matching("model", ["dino", "vit_c"], known)
-    with pytest.raises(UnknownName, match=r"unknown model 'VIT\*'"):
-        matching("model", ["VIT*"], known)
 
 
 def test_a_model_stands_with_its_control_and_with_what_was_tuned_from_it():
