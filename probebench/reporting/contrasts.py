@@ -42,11 +42,10 @@ def _contrast(each: MeanContrast, task: Task, datasets: int) -> str:
         verdict = "is better than" if each.gain.value > 0 else "is worse than"
     ends = " to ".join(map(task.change, each.gain.ci95))
     text = f"{first} {verdict} {second}: {task.points(each.gain.value)} ({ends})"
-    if each.datasets == 1:
-        return text
     alone = [f"{word} on {count}" for word, count in (("better", each.better), ("worse", each.worse)) if count]
-    single = f"significantly {' and '.join(alone)}" if alone else "significant on no single dataset"
-    return f"{text}, {single}{f' of {each.datasets} datasets' if each.datasets < datasets else ''}"
+    if each.datasets == 1 or not alone:
+        return text
+    return f"{text}, by itself {' and '.join(alone)}{f' of {each.datasets}' if each.datasets < datasets else ''}"
 
 
 def contrast_sweeps(view: RecordView) -> dict[tuple[str, Task], list[SweepView]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import asinh
+from statistics import median
 
 from probebench.catalog.tasks import Task
 from probebench.records.view import RecordView, SweepView
@@ -13,6 +15,7 @@ from probebench.reporting.palette import OF_SITE
 
 CLASSES = ("none", "shift", "strong", "")
 _CLASS_LABELS = ("none", "shifted", "strong", "unknown")
+_FAR = 8  # times the median distance: an axis that goes farther has room for the near ones
 _SPREAD = 0.2  # between marks of one class, in widths of a class
 
 
@@ -89,17 +92,20 @@ def _plot(contents: RecordView, model: str, sweeps: Sequence[SweepView], numbers
     task = sweeps[0].task
     gains = [_unit(task) * (sweep.chosen.gain_output or 0.0) for sweep in sweeps]
     y_low, y_high = padded([0.0, *gains], 0.02 * _unit(task))
+    scale, at, axis = _scale(distances), _identity, "shift, as the catalog says"
     if measured:
-        ends = [end for value, error in filter(None, distances) for end in (value - error, value + error)]
+        at = (lambda value: asinh(value / scale)) if scale else _identity
+        ends = [at(end) for value, error in filter(None, distances) for end in (value - error, value + error)]
         x_low, x_high = padded(ends, max(1e-6, 0.1 * max(abs(end) for end in ends)))
-        axis = _distance_axis(sweeps[0])
+        axis = _distance_axis(sweeps[0]) + (", large ones drawn nearer" if scale else "")
     else:
         x_low, x_high = -0.5, len(CLASSES) - 0.5 if any(s.shift == "" for s in sweeps) else len(CLASSES) - 1.5
-        axis = "shift, as the catalog says"
     frame = Frame(360, 240, 44, 350, 12, 194, x_low, x_high, y_low, y_high)
     if measured:
-        x_ticks = [Tick(frame.x(value), significant(value, 3)) for value in steps(x_low, x_high, 4)]
-        places = [value for value, _ in filter(None, distances)]
+        values = [value for value, _ in filter(None, distances)]
+        ticks = _round_distances(scale, max(values)) if scale else steps(x_low, x_high, 4)
+        x_ticks = [Tick(frame.x(at(value)), f"{value:g}" if scale else significant(value, 3)) for value in ticks]
+        places = [at(value) for value in values]
     else:
         x_ticks = [Tick(frame.x(i), label) for i, label in enumerate(_CLASS_LABELS) if i <= x_high]
         places = _spread([CLASSES.index(sweep.shift) for sweep in sweeps])
@@ -113,14 +119,39 @@ def _plot(contents: RecordView, model: str, sweeps: Sequence[SweepView], numbers
         y_ticks=[Tick(frame.y(value), f"{value:+g}" if value else "0") for value in steps(y_low, y_high, 5)],
         zero=frame.y(0),
         points=[
-            _point(contents, sweep, numbers[sweep.number], frame, place, distance)
+            _point(contents, sweep, numbers[sweep.number], frame, place, distance, at)
             for sweep, place, distance in zip(sweeps, places, distances, strict=True)
         ],
     )
 
 
+def _identity(value: float) -> float:
+    return value
+
+
+def _scale(distances: Sequence[tuple[float, float] | None]) -> float:
+    """The distance up to which an axis is about even; 0 where all of it is, because no distance is far from the others.
+
+    Sketches may be forty times as far from photographs as other datasets are, which would all be in one place.
+    """
+    values = [abs(value) for value, _ in filter(None, distances)]
+    return median(values) if values and max(values) > _FAR * median(values) > 0 else 0.0
+
+
+def _round_distances(scale: float, most: float) -> list[float]:
+    """The values for the ticks of an axis that is not even: 0, and 1 and 3 times powers of ten from `scale` on."""
+    found = [factor * 10.0**power for power in range(-6, 7) for factor in (1, 3)]
+    return [0.0, *(value for value in found if scale / 2 <= value <= most)]
+
+
 def _point(
-    contents: RecordView, sweep: SweepView, number: int, frame: Frame, x: float, distance: tuple[float, float] | None
+    contents: RecordView,
+    sweep: SweepView,
+    number: int,
+    frame: Frame,
+    x: float,
+    distance: tuple[float, float] | None,
+    at: Callable[[float], float],
 ) -> Point:
     chosen = sweep.chosen
     best = max(row.gain_output for row in sweep.rows.values() if row.gain_output is not None)
@@ -131,7 +162,9 @@ def _point(
         sweep=sweep,
         x=frame.x(x),
         y=frame.y(_unit(sweep.task) * (chosen.gain_output or 0.0)),
-        error=None if distance is None else (frame.x(distance[0] - distance[1]), frame.x(distance[0] + distance[1])),
+        error=None
+        if distance is None
+        else (frame.x(at(distance[0] - distance[1])), frame.x(at(distance[0] + distance[1]))),
         distance="" if distance is None else f"{significant(distance[0], 3)} ± {significant(distance[1], 1)}",
         why=_why_unavailable(sweep),
         mark=OF_SITE.get(chosen.tap.site),

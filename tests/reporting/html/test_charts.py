@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import asinh
 
 import pytest
 
@@ -136,6 +137,27 @@ def test_gains_are_drawn_against_measured_shift_and_else_against_its_class():
     assert tuned.why == "no reference set for net_tuned"
     assert [tick.label for tick in nominal.x_ticks] == ["none", "shifted", "strong"]
     assert tuned.x == nominal.x_ticks[0].at
+
+
+def test_datasets_that_are_near_keep_their_room_beside_one_that_is_far():
+    distances = [-0.02, 0.9, 1.1, 2.0, 39.0]
+    record = stored({("net", f"d{n}"): {"L01-act": right(700), "output": right(600)} for n in range(5)}).record
+    for sweep, value in zip(record["sweeps"], distances, strict=True):
+        reference = {"measure": "kid", "reference": "photos", "standard_error": 0.1}
+        sweep["shift_distance"] = reference | {"value": value}
+    (plot,) = plots(RecordView(record, ""))
+    assert plot.axis == "KID to photos, large ones drawn nearer"
+    places = [back(plot.frame, point.x, 0)[0] for point in plot.points]
+    assert places == pytest.approx([asinh(value / 1.1) for value in distances], abs=0.02)
+    ticks = {tick.label: back(plot.frame, tick.at, 0)[0] for tick in plot.x_ticks}
+    assert list(ticks) == ["0", "1", "3", "10", "30"]
+    assert ticks["30"] == pytest.approx(asinh(30 / 1.1), abs=0.02)
+    record["sweeps"].pop()
+    record["cases"] = [case for case in record["cases"] if case["dataset"] != "d4"]
+    (plot,) = plots(RecordView(record, ""))
+    assert plot.axis == "KID to photos"
+    places = [back(plot.frame, point.x, 0)[0] for point in plot.points]
+    assert places == pytest.approx(distances[:4], abs=0.02)
 
 
 def test_datasets_of_one_class_stand_side_by_side():
