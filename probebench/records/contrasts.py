@@ -6,27 +6,27 @@ These are the questions of arXiv 2603.05280. Each is one difference of two score
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 from probebench.catalog.taps import OUTPUT
 from probebench.catalog.tasks import Task
 from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of, task_of
 from probebench.records.controls import SHIFTS
-from probebench.records.gains import Gain, mean_gain
-from probebench.records.ranking import choose
+from probebench.records.gains import Gain, mean_gain, pack_changes, unpack_changes
+from probebench.records.ranking import accuracy_equal_width, choose, stream_width
 from probebench.records.tap_selection import LEVEL
-from probebench.records.types import ContrastName, ContrastRecord, Correct, Record, ScoredCase, SweepRecord
+from probebench.records.types import CaseRecord, ContrastName, ContrastRecord, Correct, Record, SweepRecord
 from probebench.stats import holm, paired, paired_change
 
 CONTRASTS: tuple[ContrastName, ...] = get_args(ContrastName)
 """The pairs that are compared: the first place is better if the gain is positive."""
 
-_Choice = Callable[[Sequence[ScoredCase], int], ScoredCase | None]
+_Choice = Callable[[Sequence[CaseRecord], int], CaseRecord | None]
 
 
 def compare_places(
-    cases: Sequence[ScoredCase], correct: Correct, depth: int, level: float = LEVEL
+    cases: Sequence[CaseRecord], correct: Correct, depth: int, level: float = LEVEL
 ) -> list[ContrastRecord]:
     """The contrasts of a sweep, as its record has them.
 
@@ -46,6 +46,7 @@ def compare_places(
         which it is not known which test images were right, are left out
     """
     found: list[ContrastRecord] = []
+    stream = stream_width(cases)
     for name in CONTRASTS:
         first, second = (_PLACES[place](cases, depth) for place in name.split(" over "))
         if first is None or second is None or not {first["id"], second["id"]} <= correct.keys():
@@ -53,35 +54,38 @@ def compare_places(
         if name == "rc2 over last rc2" and len(_of_site(cases, "rc2")) < 2:
             continue
         before, now = correct[second["id"]], correct[first["id"]]
-        found.append(
-            {
-                "contrast": name,
-                "tap": tap_of(first).id,
-                "over": tap_of(second).id,
-                "gain": first["accuracy"] - second["accuracy"],
-                "ci95": list(paired_change(before, now)),
-                "p_value": paired(before, now).p_two_sided,
-                "differs": False,
-            }
-        )
+        one, other = (accuracy_equal_width(case, stream) for case in (first, second))
+        contrast: ContrastRecord = {
+            "contrast": name,
+            "tap": tap_of(first).id,
+            "over": tap_of(second).id,
+            "gain": first["accuracy"] - second["accuracy"],
+            "ci95": list(paired_change(before, now)),
+            "p_value": paired(before, now).p_two_sided,
+            "differs": False,
+            "gain_equal_width": None if one is None or other is None else one - other,
+        }
+        if (changes := pack_changes(before, now)) is not None:
+            contrast["changes"] = changes
+        found.append(contrast)
     for each, different in zip(found, holm([each["p_value"] for each in found], level), strict=True):
         each["differs"] = different
     return found
 
 
-def _of_site(cases: Sequence[ScoredCase], site: str) -> list[ScoredCase]:
+def _of_site(cases: Sequence[CaseRecord], site: str) -> list[CaseRecord]:
     return [case for case in cases if case["site"] == site and not tap_of(case).pooling]
 
 
 def _best_of(site: str) -> _Choice:
-    def find(cases: Sequence[ScoredCase], depth: int) -> ScoredCase | None:
+    def find(cases: Sequence[CaseRecord], depth: int) -> CaseRecord | None:
         own = _of_site(cases, site)
         return choose(own) if own else None
 
     return find
 
 
-def _last_block(cases: Sequence[ScoredCase], depth: int) -> ScoredCase | None:
+def _last_block(cases: Sequence[CaseRecord], depth: int) -> CaseRecord | None:
     return next((case for case in _of_site(cases, "rc2") if case["layer"] == depth), None)
 
 
@@ -101,6 +105,8 @@ class MeanContrast:
         gain: its mean
         datasets: the number averaged over
         better, worse: the number of datasets on which it is significant by itself
+        equal_width: the mean gain of probes that read no more features than the residual stream is wide; None if that
+            is not known on every dataset
         differs: whether the mean is significant, by Holm's procedure over all means of the model
     """
 
@@ -109,6 +115,7 @@ class MeanContrast:
     datasets: int
     better: int
     worse: int
+    equal_width: float | None
     differs: bool = False
 
 
@@ -147,31 +154,41 @@ def contrast_answers(record: Record) -> list[ContrastAnswer]:
         flat = [(shift, mean) for shift, own in means.items() for mean in own]
         judged: dict[str, list[MeanContrast]] = {}
         for (shift, mean), differs in zip(flat, holm([mean.gain.p_value for _, mean in flat], LEVEL), strict=True):
-            judged.setdefault(shift, []).append(
-                MeanContrast(mean.name, mean.gain, mean.datasets, mean.better, mean.worse, differs)
-            )
+            judged.setdefault(shift, []).append(replace(mean, differs=differs))
         answers += [ContrastAnswer(model, task, shift, own, len(flat)) for shift, own in judged.items()]
     return answers
 
 
 def _average(sweeps: Sequence[SweepRecord], tests: Mapping[SweepKey, int]) -> list[MeanContrast]:
-    found: dict[ContrastName, list[tuple[Gain, bool]]] = {}
+    found: dict[ContrastName, list[tuple[ContrastRecord, int]]] = {}
     for sweep in sweeps:
         for each in sweep["contrasts"]:
-            low, high = each["ci95"]
-            gain = Gain(each["gain"], (low, high), each["p_value"], tests[key_of(sweep)])
-            found.setdefault(each["contrast"], []).append((gain, each["differs"]))
-    return [
-        MeanContrast(
-            name,
-            mean_gain([gain for gain, _ in found[name]]),
-            len(found[name]),
-            better=sum(differs and gain.value > 0 for gain, differs in found[name]),
-            worse=sum(differs and gain.value < 0 for gain, differs in found[name]),
+            found.setdefault(each["contrast"], []).append((each, tests[key_of(sweep)]))
+    return [_mean(name, found[name]) for name in CONTRASTS if name in found]
+
+
+def _mean(name: ContrastName, own: Sequence[tuple[ContrastRecord, int]]) -> MeanContrast:
+    """The mean of one contrast, each with the number of its test images."""
+    records = [each for each, _ in own]
+    gains = [
+        Gain(
+            each["gain"],
+            (each["ci95"][0], each["ci95"][1]),
+            each["p_value"],
+            n_test,
+            unpack_changes(each.get("changes"), n_test),
         )
-        for name in CONTRASTS
-        if name in found
+        for each, n_test in own
     ]
+    equal = [gain for each in records if (gain := each["gain_equal_width"]) is not None]
+    return MeanContrast(
+        name,
+        mean_gain(gains),
+        len(own),
+        better=sum(each["differs"] and each["gain"] > 0 for each in records),
+        worse=sum(each["differs"] and each["gain"] < 0 for each in records),
+        equal_width=sum(equal) / len(own) if len(equal) == len(own) else None,
+    )
 
 
 def with_contrasts(record: Record, correct: Correct) -> Record:

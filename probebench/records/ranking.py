@@ -64,7 +64,7 @@ def rank(record: Record) -> dict[str, list[Row]]:
     sweeps = sweeps_by_key(record)
     taps = [(tap_of(case), case) for case in record["cases"]]
     cases: dict[_Key, CaseRecord] = {(*key_of(case), tap): case for tap, case in taps}
-    streams = {key: _stream_width(own) for key, own in group_by_sweep(record["cases"]).items()}
+    streams = {key: stream_width(own) for key, own in group_by_sweep(record["cases"]).items()}
     controls: dict[SweepKey, list[str]] = {}
     for sweep in record["sweeps"]:
         if sweep["control_of"]:
@@ -76,7 +76,7 @@ def rank(record: Record) -> dict[str, list[Row]]:
 
     def gain_equal_width(model: str, dataset: str, tap: Tap) -> float | None:
         width = streams.get((model, dataset))
-        one, other = (_accuracy_equal_width(cases.get((model, dataset, each)), width) for each in (tap, _OUTPUT))
+        one, other = (accuracy_equal_width(cases.get((model, dataset, each)), width) for each in (tap, _OUTPUT))
         return None if one is None or other is None else one - other
 
     def gain_random(model: str, dataset: str, tap: Tap) -> float | None:
@@ -115,7 +115,7 @@ _STREAM = (EMBED, FINAL, "rc1", "rc2")
 """Sites that are as wide as the residual stream; twice as wide if two poolings are concatenated."""
 
 
-def _stream_width(cases: Iterable[CaseRecord]) -> int | None:
+def stream_width(cases: Iterable[CaseRecord]) -> int | None:
     """The width of the residual stream of a sweep's model; None for a record from before there was such a control.
 
     The probes at equal width have it. If there are none, no tap may be wider, or the control was not made: then it is
@@ -128,7 +128,12 @@ def _stream_width(cases: Iterable[CaseRecord]) -> int | None:
     return min((case["width"] for case in [c for c in known if c["site"] in _STREAM] or known), default=None)
 
 
-def _accuracy_equal_width(case: CaseRecord | None, stream: int | None) -> float | None:
+def accuracy_equal_width(case: CaseRecord | None, stream: int | None) -> float | None:
+    """The accuracy of a case of a probe that reads no more features than the residual stream is wide; None if unknown.
+
+    Args:
+        stream: the width of the residual stream, see `stream_width`
+    """
     if case is None or stream is None or "width_matched" not in case:
         return None
     if (matched := case["width_matched"]) is not None:

@@ -148,6 +148,8 @@ class ContrastRecord(TypedDict):
     ci95: list[float]
     p_value: float
     differs: bool
+    gain_equal_width: float | None
+    changes: NotRequired[str]
 
 
 class PlanRecord(TypedDict):

@@ -42,10 +42,12 @@ def _contrast(each: MeanContrast, task: Task, datasets: int) -> str:
         verdict = "is better than" if each.gain.value > 0 else "is worse than"
     ends = " to ".join(map(task.change, each.gain.ci95))
     text = f"{first} {verdict} {second}: {task.points(each.gain.value)} ({ends})"
+    if each.equal_width is not None and abs(each.equal_width - each.gain.value) > 1e-9:  # one of the two is wider
+        text += f", {task.change(each.equal_width)} at equal width"
     alone = [f"{word} on {count}" for word, count in (("better", each.better), ("worse", each.worse)) if count]
-    if each.datasets == 1 or not alone:
-        return text
-    return f"{text}, by itself {' and '.join(alone)}{f' of {each.datasets}' if each.datasets < datasets else ''}"
+    if each.datasets > 1 and alone:
+        text += f", by itself {' and '.join(alone)}{f' of {each.datasets}' if each.datasets < datasets else ''}"
+    return text
 
 
 def contrast_sweeps(view: RecordView) -> dict[tuple[str, Task], list[SweepView]]:
@@ -76,10 +78,11 @@ def contrast_table(sweeps: list[SweepView]) -> tuple[list[str], list[list[str]]]
             f"{each['tap']} over {each['over']}",
             sweep.task.change(each["gain"]),
             " to ".join(map(sweep.task.change, each["ci95"])),
+            sweep.task.change(each["gain_equal_width"]),
             f"{each['p_value']:.2g}",
             "yes" if each["differs"] else "no",
         ]
         for sweep in sweeps
         for each in sweep.record["contrasts"]
     ]
-    return ["dataset", "contrast", "taps", "gain", "95% CI", "p", "differs"], body
+    return ["dataset", "contrast", "taps", "gain", "95% CI", "equal width", "p", "differs"], body

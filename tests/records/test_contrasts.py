@@ -10,6 +10,8 @@ from scipy.stats import binomtest
 from probebench.records.contrasts import CONTRASTS, compare_places, contrast_answers, with_contrasts
 from probebench.records.merge import merge
 from probebench.records.run_record import schema
+from probebench.records.view import RecordView
+from probebench.reporting.contrasts import contrast_lines
 from probebench.stats import discordant, paired_interval
 from tests.records.places import DEPTH, placed
 from tests.records.samples import right, stored
@@ -60,6 +62,27 @@ def test_other_poolings_take_no_part_but_may_be_chosen():
     contrasts = {each["contrast"]: each["tap"] for each in compare_places([*cases(run, "far"), other], bits, DEPTH)}
     assert contrasts["chosen over output"] == "L05-act.cls"
     assert contrasts["act over rc2"] == "L05-act"
+
+
+def test_gains_at_equal_width_are_those_of_narrow_probes():
+    run = placed(["clean", "more"])
+    for case in run.record["cases"]:
+        if case["site"] == "act":
+            narrow = {"width": 8, "accuracy": case["accuracy"] - 0.05, "ci95": case["ci95"]}
+            case |= {"width": 32, "width_matched": narrow}
+    for sweep in run.record["sweeps"]:
+        sweep["contrasts"] = compare_places(cases(run, sweep["dataset"]), run.correct, DEPTH)
+    each = found(run, "clean")["act over rc2"]
+    assert each["gain_equal_width"] == pytest.approx(each["gain"] - 0.05)
+    each = found(run, "clean")["ln2 over rc2"]
+    assert each["gain_equal_width"] == each["gain"]
+    (answer,) = contrast_answers(run.record)
+    act = next(each for each in answer.contrasts if each.name == "act over ln2")
+    assert act.equal_width == pytest.approx(act.gain.value - 0.05)
+    assert ", -5.3 at equal width" in contrast_lines(RecordView(run.record))[0]
+    run.record["sweeps"][0]["contrasts"][-1]["gain_equal_width"] = None
+    (answer,) = contrast_answers(run.record)
+    assert answer.contrasts[-1].equal_width is None
 
 
 def test_what_was_not_measured_or_has_no_bits_is_left_out():
