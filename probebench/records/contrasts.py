@@ -129,6 +129,7 @@ class ContrastAnswer:
         shift: as the catalog has it; empty if it is not known
         contrasts: in the order of `CONTRASTS`
         family: the number of means that Holm's procedure went over
+        on_test: whether taps and layers were chosen on test images, so that gains look larger than they are
     """
 
     model: str
@@ -136,6 +137,7 @@ class ContrastAnswer:
     shift: str
     contrasts: list[MeanContrast]
     family: int
+    on_test: bool
 
 
 def contrast_answers(record: Record) -> list[ContrastAnswer]:
@@ -155,8 +157,14 @@ def contrast_answers(record: Record) -> list[ContrastAnswer]:
         judged: dict[str, list[MeanContrast]] = {}
         for (shift, mean), differs in zip(flat, holm([mean.gain.p_value for _, mean in flat], LEVEL), strict=True):
             judged.setdefault(shift, []).append(replace(mean, differs=differs))
-        answers += [ContrastAnswer(model, task, shift, own, len(flat)) for shift, own in judged.items()]
+        on_test = any(_chosen_on_test(sweep) for sweeps in by_shift.values() for sweep in sweeps)
+        answers += [ContrastAnswer(model, task, shift, own, len(flat), on_test) for shift, own in judged.items()]
     return answers
+
+
+def _chosen_on_test(sweep: SweepRecord) -> bool:
+    selection = sweep.get("selection")
+    return selection is not None and selection["by"] == "test"
 
 
 def _average(sweeps: Sequence[SweepRecord], tests: Mapping[SweepKey, int]) -> list[MeanContrast]:

@@ -29,8 +29,9 @@ def _answer(answer: ContrastAnswer) -> str:
     kind = "" if answer.task is CLASSIFICATION else f", {answer.task.score}"
     datasets = max(each.datasets for each in answer.contrasts)
     texts = [_contrast(each, answer.task, datasets) for each in answer.contrasts]
+    chosen = " Taps are chosen on these test images, so that gains look larger than they are." if answer.on_test else ""
     return (
-        f"{answer.model} {UNDER[answer.shift]} ({counted(datasets, 'dataset')}{kind}): {'; '.join(texts)}. "
+        f"{answer.model} {UNDER[answer.shift]} ({counted(datasets, 'dataset')}{kind}): {'; '.join(texts)}.{chosen} "
         f"95% intervals of one gain each; tests by Holm's procedure over {counted(answer.family, 'gain')} of the model."
     )
 

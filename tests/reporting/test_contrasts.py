@@ -35,6 +35,14 @@ def test_single_datasets_on_which_a_gain_is_significant_are_counted():
     assert ", by itself better on 1 of 2;" in line
 
 
+def test_a_choice_on_the_test_images_is_told():
+    run = placed(["far"])
+    assert "chosen on these test images" not in contrast_lines(RecordView(run.record))[0]
+    run.record["sweeps"][0]["selection"]["by"] = "test"
+    (line,) = contrast_lines(RecordView(run.record))
+    assert "Taps are chosen on these test images, so that gains look larger than they are. 95%" in line
+
+
 def test_the_table_has_a_row_for_each_contrast_of_each_dataset():
     ((model, _), sweeps) = next(iter(contrast_sweeps(RecordView(placed().record)).items()))
     header, body = contrast_table(sweeps)
