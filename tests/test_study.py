@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 
-STUDY = Path(__file__).parent.parent / "benchmarks" / "study"
+from probebench.records.run_record import load, schema
+from probebench.records.select import select
+from probebench.records.view import RecordView
+from probebench.reporting.contrasts import contrast_lines
+from probebench.reporting.sentences import controls_line, trends_line
+
+ROOT = Path(__file__).parent.parent
+STUDY = ROOT / "benchmarks" / "study"
+DATA = os.environ.get("PROBEBENCH_STUDY", "")
 DOMAINS = ("photo", "art_painting", "cartoon", "sketch")
 CLASSES = ("airplane", "automobile", "bird")
 TAPS = 12 * 8 + 3
@@ -24,7 +35,12 @@ def study(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     shutil.copytree(STUDY, pytester.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     pytester.makeini("[pytest]\n")
-    return lambda *args: pytester.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", *args)
+
+    def run(*args):
+        sys.modules.pop("study_data", None)  # which has read the variable when an earlier test imported it
+        return pytester.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", *args)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +121,7 @@ def test_splits_of_a_corruption(folder, monkeypatch):
     monkeypatch.syspath_prepend(STUDY)
     import study_data
 
-    monkeypatch.delitem(__import__("sys").modules, "study_data")
+    monkeypatch.delitem(sys.modules, "study_data")
     classes, train, test = study_data.cifar10()
     assert classes == list(CLASSES)
     assert np.bincount(train.labels).tolist() == [8, 8, 8]  # two of five of each class
@@ -116,3 +132,48 @@ def test_splits_of_a_corruption(folder, monkeypatch):
     assert not np.array_equal(noisy.images, test.images)
     assert not np.array_equal(noisy_train.images, train.images)
     assert np.array_equal(noisy.labels, test.labels)
+
+
+# The records that docs/study.md is made from
+
+
+@pytest.fixture(scope="module", params=["default", "transfer", "paper"])
+def record(request):
+    return load(STUDY / "records" / f"{request.param}.json.gz")
+
+
+def test_records_are_whole(record):
+    jsonschema.validate(record, schema())
+    assert not record["interrupted"]
+    assert not record["failures"]
+    assert all(sweep["contrasts"] for sweep in record["sweeps"])
+
+
+@pytest.mark.parametrize(
+    ("name", "datasets"),
+    [
+        ("default", ["cifar10_small", "cifar10_small_within_*", "pacs_*"]),
+        ("default", ["cifar10_small_c_*"]),
+        ("transfer", []),
+        ("paper", []),
+    ],
+)
+def test_the_page_says_what_the_records_say(name, datasets):
+    page = (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    view = RecordView(select(load(STUDY / "records" / f"{name}.json.gz"), [], datasets))
+    lines = [*contrast_lines(view), *map(controls_line, view.controls), *map(trends_line, view.shift_trends)]
+    assert lines
+    assert [line for line in lines if line not in page] == []
+
+
+@pytest.mark.skipif(not DATA, reason="PROBEBENCH_STUDY is not set: the images and weights of the study are elsewhere")
+def test_a_second_run_gives_the_same_results(study, monkeypatch, pytester):
+    monkeypatch.setenv("PROBEBENCH_STUDY", DATA)
+    cases = ("--probe-model=vit_s14_focus", "--probe-dataset=pacs_photo", "--probe-layer=10,final,output")
+    result = study(*cases, "--probe-strict", f"--probe-baselines={ROOT / 'baselines'}", "--probe-json=again.json")
+    result.assert_outcomes(passed=10)
+    stored = {case["id"]: case for case in load(STUDY / "records" / "default.json.gz")["cases"]}
+    for case in load(pytester.path / "again.json")["cases"]:
+        assert case["verdict"] == "same"
+        # Another machine may flip the prediction of an image or two.
+        assert case["accuracy"] == pytest.approx(stored[case["id"]]["accuracy"], abs=2 / case["n_test"])
