@@ -1,8 +1,7 @@
 r"""CIFAR-10, and CIFAR-10 corrupted as CIFAR-10-C is, by severity.
 
-Two quiet cores should need about 100 minutes for all cases of this folder under `default@2`, for those of PACS under
-`transfer@2`, and for a part of them under `paper@1`. Fits may take half or twice the time estimated, so begin with the
-first:
+Two cores needed 110 minutes for all cases of this folder under `default@2` (61), for those of PACS under `transfer@2` (2),
+and for a part of them under `paper@1` (46); docs/study.md has the results:
 
     pytest benchmarks/study --probe-resume --probe-json=default.json
     pytest benchmarks/study/test_pacs.py -k "not photo" --probe-protocol=transfer@2 --probe-resume \
