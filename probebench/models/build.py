@@ -90,19 +90,19 @@ def build_model(
     blocks = blocks_of(own)
     if len(blocks) != spec.depth:
         raise LayoutError(f"model {spec.name!r} has {len(blocks)} blocks, but its spec says depth={spec.depth}")
-    found = None
+    found, made_for = None, 0
     if weights is not None:
         found = load_weights(net, named, weights, sha256)
     elif spec.weights.startswith("embedded:"):
         with as_file(embedded_weights(spec)) as path:
-            load_weights(net, spec, path, sha256)
+            made_for = load_weights(net, spec, path, sha256).made_for
     _check_input_size(net, spec)
     net = own.float().eval().requires_grad_(False)
     check_images(net, spec.name, spec.input_size)
     digest = _digest(net, found.periods if found is not None else None)
     model = Model(spec, net.to(device=device, dtype=dtype_of(precision)), digest, precision)
     if found is None:
-        return model
+        return replace(model, made_for=made_for)
     names = ("entry", "prefix", "made_for", "family", "left_out", "copies")
     return replace(model, **{name: getattr(found, name) for name in names})
 

@@ -119,7 +119,9 @@ def export(
     spec = built.spec
     reads = tuple(members) or (tap,)
     blocks = _cut(built, reads, protocol)
-    own = weights is not None or spec.checkpoint is not None
+    # The script reads the tensors of a file as they are, so those that were resampled go beside it, as own weights do.
+    resampled = spec.weights.startswith("embedded:") and bool(built.made_for)
+    own = weights is not None or spec.checkpoint is not None or resampled
     checkpoint = Path(str(embedded_weights(spec))) if not own and spec.weights.startswith("embedded:") else None
     mean, std = (values.flatten().tolist() for values in pixel_statistics(protocol, spec))
     kind = "checkpoint" if own or checkpoint is not None else "random" if spec.weights == "random" else "timm"
