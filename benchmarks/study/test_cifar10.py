@@ -1,7 +1,7 @@
 r"""CIFAR-10, and CIFAR-10 corrupted as CIFAR-10-C is, by severity.
 
-Two cores needed 110 minutes for all cases of this folder under `default@2` (61), for those of PACS under `transfer@2` (2),
-and for a part of them under `paper@1` (46); docs/study.md has the results:
+Two cores needed 110 minutes for all cases of this folder under `default@2` (61), for those of PACS under `transfer@2`
+(2), and for a part of them under `paper@1` (46); docs/study.md has the results:
 
     pytest benchmarks/study --probe-resume --probe-json=default.json
     pytest benchmarks/study/test_pacs.py -k "not photo" --probe-protocol=transfer@2 --probe-resume \
