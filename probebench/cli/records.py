@@ -163,8 +163,8 @@ def _read(name: str, bits: str = "") -> Stored:
     """A record, and which test examples were right.
 
     Args:
-        bits: ``needed``; ``useful``, which means a warning if they are missing; ``welcome``, which means none; or
-            empty: they are not read
+        bits: ``needed``; ``useful``, which means a warning if they are missing; ``derived``: those of an older record
+            that lacks something that is derived from them; or empty: they are not read
     """
     from probebench.records.merge import Stored
     from probebench.records.run_record import load, load_correct
@@ -173,13 +173,14 @@ def _read(name: str, bits: str = "") -> Stored:
     if not Path(name).is_file() and path.parent != Path.cwd() / ".probebench" / "runs":
         print(f"run record {path.stem} is from {path.parent.parent.parent}; this folder has none", file=sys.stderr)
     record, correct = load(path), {}
-    if bits:
+    chosen, compared = (all(key in sweep for sweep in record["sweeps"]) for key in ("selection", "contrasts"))
+    if bits in ("needed", "useful") or (bits == "derived" and not (chosen and compared)):
         try:
             correct = dict(load_correct(record, path))
         except StoreError as error:
             if bits == "needed":
                 raise
-            if bits == "useful":
+            if bits == "useful" or not chosen:
                 print(f"WARNING: {error}; it may stay unknown which taps are tied", file=sys.stderr)
     # Runs in different folders often have the same file name, so messages name the path.
     return Stored(str(path) if Path(name).is_file() else path.stem, record, correct)
@@ -192,19 +193,11 @@ def _show(args: argparse.Namespace) -> int:
     from probebench.reporting.terminal.console import output_style
     from probebench.reporting.terminal.leaderboard import render
 
-    run = _read_derived(args.record)
+    run = _read(args.record, "derived")
     record = with_contrasts(with_selections(run.record, run.correct), run.correct)
     lines = [*RecordView(record).data_notes, *_provenance(run)]
     _print(render(record, level=args.level, **output_style(sys.stdout)) + "\n" + "\n".join(lines))
     return OK
-
-
-def _read_derived(name: str) -> Stored:
-    """A record, with its bits if it is an older one that lacks something that is derived from them."""
-    run = _read(name)
-    if any("selection" not in sweep for sweep in run.record["sweeps"]):
-        return _read(name, bits="useful")
-    return run if all("contrasts" in sweep for sweep in run.record["sweeps"]) else _read(name, bits="welcome")
 
 
 def _provenance(run: Stored) -> list[str]:
@@ -254,10 +247,8 @@ def _leaderboard(args: argparse.Namespace) -> int:
         args.format = FORMAT_OF_SUFFIX.get(args.output.suffix.lower(), "terminal") if args.output else "terminal"
     # A whole record is written with its bits or not at all.
     whole = args.format == "json" and args.output is not None
-    if len(args.records) == 1 and not whole:
-        runs = [_read_derived(args.records[0])]
-    else:
-        runs = [_read(name, bits="needed" if whole else "useful") for name in args.records]
+    bits = "needed" if whole else "derived" if len(args.records) == 1 else "useful"
+    runs = [_read(name, bits) for name in args.records]
     record, correct = merge(runs, args.protocol)
     record = select(with_contrasts(record, correct), args.model, args.dataset)
     if missing := missing_shards(run.record for run in runs):
@@ -283,7 +274,7 @@ def _report(args: argparse.Namespace) -> int:
     from probebench.reporting.sentences import tally
 
     html.check(args.output, "-o")
-    runs = [_read_derived(name) for name in args.records]
+    runs = [_read(name, "derived") for name in args.records]
     record = select(with_contrasts(*merge(runs, args.protocol)), args.model, args.dataset)
     size = html.write(record, args.output, runs[0].name if len(runs) == 1 else f"{len(runs)} runs")
     print(f"{args.output}: {tally(record)}, {size / 1e6:.1f} MB")
@@ -299,7 +290,7 @@ def _figures(args: argparse.Namespace) -> int:
 
     formats = list(dict.fromkeys(args.format)) or list(KINDS)
     figures.check(args.output, formats, "-o")
-    record = with_contrasts(*merge([_read_derived(name) for name in args.records], args.protocol))
+    record = with_contrasts(*merge([_read(name, "derived") for name in args.records], args.protocol))
     wanted = FigureOptions(args.model, args.dataset, formats, args.site, dict(args.tuned))
     paths, notes = figures.write(record, args.output, wanted)
     for path in paths:
