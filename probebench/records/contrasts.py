@@ -11,9 +11,8 @@ from typing import get_args
 
 from probebench.catalog.taps import OUTPUT
 from probebench.catalog.tasks import Task
-from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of, task_of
-from probebench.records.controls import SHIFTS
-from probebench.records.gains import Gain, mean_gain, pack_changes, unpack_changes
+from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of
+from probebench.records.gains import Gain, group_by_shift, mean_gain, pack_changes, unpack_changes
 from probebench.records.ranking import accuracy_equal_width, choose, stream_width
 from probebench.records.tap_selection import LEVEL
 from probebench.records.types import CaseRecord, ContrastName, ContrastRecord, Correct, Record, SweepRecord
@@ -146,13 +145,9 @@ def contrast_answers(record: Record) -> list[ContrastAnswer]:
     Gains are averaged over datasets as `probebench.records.gains.mean_gain` says.
     """
     tests = {key: cases[0]["n_test"] for key, cases in group_by_sweep(record["cases"]).items()}
-    groups: dict[tuple[str, Task], dict[str, list[SweepRecord]]] = {}
-    for sweep in record["sweeps"]:
-        if sweep.get("contrasts") and key_of(sweep) in tests and not sweep["control_of"]:
-            groups.setdefault((sweep["model"], task_of(sweep)), {}).setdefault(sweep["shift"], []).append(sweep)
     answers = []
-    for (model, task), by_shift in groups.items():
-        means = {shift: _average(by_shift[shift], tests) for shift in (*SHIFTS, "") if shift in by_shift}
+    for (model, task), by_shift in group_by_shift(record, "contrasts").items():
+        means = {shift: _average(sweeps, tests) for shift, sweeps in by_shift.items()}
         flat = [(shift, mean) for shift, own in means.items() for mean in own]
         judged: dict[str, list[MeanContrast]] = {}
         for (shift, mean), differs in zip(flat, holm([mean.gain.p_value for _, mean in flat], LEVEL), strict=True):

@@ -6,10 +6,15 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import erfc, sqrt
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from probebench.catalog.tasks import Task
+from probebench.records.cases import group_by_sweep, key_of, task_of
+from probebench.records.controls import SHIFTS
+from probebench.records.types import Record, SweepRecord
 from probebench.stats import Z95, Scores
 
 Changes = npt.NDArray[np.int8]
@@ -33,6 +38,25 @@ class Gain:
     p_value: float
     n_test: int
     changes: Changes | None = field(default=None, repr=False, compare=False)
+
+
+def group_by_shift(
+    record: Record, answered: Literal["poolings", "contrasts"]
+) -> dict[tuple[str, Task], dict[str, list[SweepRecord]]]:
+    """Group the sweeps of each model and task by growing shift; those of unknown shift come last.
+
+    Args:
+        answered: the entry of a sweep that is averaged; sweeps without it, without cases, and of controls are left out
+    """
+    there = group_by_sweep(record["cases"]).keys()
+    groups: dict[tuple[str, Task], dict[str, list[SweepRecord]]] = {}
+    for sweep in record["sweeps"]:
+        if sweep.get(answered) and key_of(sweep) in there and not sweep["control_of"]:
+            groups.setdefault((sweep["model"], task_of(sweep)), {}).setdefault(sweep["shift"], []).append(sweep)
+    return {
+        of: {shift: own[shift] for shift in (*SHIFTS, "") if shift in own}  # as shift grows
+        for of, own in groups.items()
+    }
 
 
 def mean_gain(gains: Sequence[Gain]) -> Gain:

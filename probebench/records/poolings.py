@@ -10,9 +10,8 @@ from probebench.catalog.protocols import get_protocol
 from probebench.catalog.taps import FINAL, POOLINGS, Tap
 from probebench.catalog.tasks import Task
 from probebench.errors import UnknownName
-from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of, task_of
-from probebench.records.controls import SHIFTS
-from probebench.records.gains import Gain, mean_gain
+from probebench.records.cases import SweepKey, group_by_sweep, key_of, tap_of
+from probebench.records.gains import Gain, group_by_shift, mean_gain
 from probebench.records.ranking import choose
 from probebench.records.tap_selection import LEVEL
 from probebench.records.types import Correct, Part, PoolingRecord, Record, ScoredCase, SweepRecord
@@ -156,13 +155,9 @@ def pooling_answers(record: Record) -> list[PoolingAnswer]:
     Gains are averaged over datasets as `probebench.records.gains.mean_gain` says.
     """
     tests = {key: cases[0]["n_test"] for key, cases in group_by_sweep(record["cases"]).items()}
-    groups: dict[tuple[str, Task], dict[str, list[SweepRecord]]] = {}
-    for sweep in record["sweeps"]:
-        if sweep.get("poolings") and key_of(sweep) in tests and not sweep["control_of"]:
-            groups.setdefault((sweep["model"], task_of(sweep)), {}).setdefault(sweep["shift"], []).append(sweep)
     answers = []
-    for (model, task), by_shift in groups.items():
-        gains = {shift: _average(by_shift[shift], tests) for shift in (*SHIFTS, "") if shift in by_shift}
+    for (model, task), by_shift in group_by_shift(record, "poolings").items():
+        gains = {shift: _average(sweeps, tests) for shift, sweeps in by_shift.items()}
         flat = [gain for own in gains.values() for gain in own]
         differs = iter(holm([gain.p_value for gain in flat], LEVEL))
         for shift, own in gains.items():

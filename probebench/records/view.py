@@ -237,7 +237,7 @@ class RecordView:
 
     @cached_property
     def data_notes(self) -> list[str]:
-        """What is known about how the images of its datasets were found, each once."""
+        """List what is known about how the images of its datasets were found, each once."""
         return list(dict.fromkeys(note for sweep in self.record["sweeps"] for note in sweep.get("data_notes", ())))
 
     @cached_property

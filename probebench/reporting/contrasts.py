@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from probebench._format import counted
 from probebench.catalog.tasks import CLASSIFICATION, Task
 from probebench.records.contrasts import ContrastAnswer, MeanContrast
 from probebench.records.types import ContrastName
 from probebench.records.view import RecordView, SweepView
-from probebench.reporting.sentences import UNDER
+from probebench.reporting.sentences import averages_line
 
 _PLACES: Mapping[ContrastName, tuple[str, str]] = {
     "chosen over output": ("the chosen tap", "output"),
@@ -21,19 +20,16 @@ _PLACES: Mapping[ContrastName, tuple[str, str]] = {
 
 
 def contrast_lines(view: RecordView) -> list[str]:
-    """Which place is better, under which shift: a sentence for each model and shift."""
+    """Return a sentence for each model and shift: which place in the network is better."""
     return [_answer(answer) for answer in view.contrast_answers]
 
 
 def _answer(answer: ContrastAnswer) -> str:
-    kind = "" if answer.task is CLASSIFICATION else f", {answer.task.score}"
     datasets = max(each.datasets for each in answer.contrasts)
-    texts = [_contrast(each, answer.task, datasets) for each in answer.contrasts]
-    chosen = " Taps are chosen on these test images, so that gains look larger than they are." if answer.on_test else ""
-    return (
-        f"{answer.model} {UNDER[answer.shift]} ({counted(datasets, 'dataset')}{kind}): {'; '.join(texts)}.{chosen} "
-        f"95% intervals of one gain each; tests by Holm's procedure over {counted(answer.family, 'gain')} of the model."
-    )
+    texts = "; ".join(_contrast(each, answer.task, datasets) for each in answer.contrasts)
+    if answer.on_test:
+        texts += ". Taps are chosen on these test images, so that gains look larger than they are"
+    return averages_line(answer.model, answer.shift, answer.task, datasets, answer.family, texts)
 
 
 def _contrast(each: MeanContrast, task: Task, datasets: int) -> str:

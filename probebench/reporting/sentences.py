@@ -16,8 +16,23 @@ from probebench.records.view import RecordView
 SHIFT_WORDS = {"none": "no shift", "shift": "shifted", "strong": "strongly shifted", "": ""}
 """Descriptions of a dataset, by the shift that the catalog gives it."""
 
-UNDER = {"none": "without shift", "shift": "under shift", "strong": "under strong shift", "": "of unknown shift"}
-"""The same behind the name of a model."""
+_UNDER = {"none": "without shift", "shift": "under shift", "strong": "under strong shift", "": "of unknown shift"}
+
+
+def averages_line(model: str, shift: str, task: Task, datasets: int, family: int, gains: str) -> str:
+    """Gains of a model that are averaged over its datasets of one shift, in one line.
+
+    Args:
+        shift: as the catalog has it
+        datasets: the number averaged over
+        family: the number of gains that Holm's procedure went over
+        gains: in words
+    """
+    kind = "" if task is CLASSIFICATION else f", {task.score}"
+    return (
+        f"{model} {_UNDER[shift]} ({counted(datasets, 'dataset')}{kind}): {gains}. "
+        f"95% intervals of one gain each; tests by Holm's procedure over {counted(family, 'gain')} of the model."
+    )
 
 
 def chosen_on(selections: Iterable[SelectionRecord]) -> str:
@@ -86,7 +101,7 @@ def controls_line(found: Controls) -> str:
 
 
 def optimism_line(view: RecordView, exceptions: str = "") -> str:
-    """How much better the results would look if taps were chosen on test; empty for a record where they are.
+    """Return how much better results would look if taps were chosen on test; empty for a record where they are.
 
     Args:
         exceptions: what is said of sweeps without held-out images

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from probebench._format import counted, list_some
 from probebench.catalog.taps import SEARCHED
-from probebench.catalog.tasks import CLASSIFICATION, Task
+from probebench.catalog.tasks import Task
 from probebench.records.poolings import PoolingAnswer, PoolingGain
 from probebench.records.ranking import Row
 from probebench.records.tap_selection import LEVEL
 from probebench.records.types import Part
 from probebench.records.view import RecordView, SweepView
-from probebench.reporting.sentences import UNDER
+from probebench.reporting.sentences import averages_line
 from probebench.stats import holm
 
 
@@ -33,7 +33,7 @@ def same_as_lines(view: RecordView) -> list[str]:
 
 
 def combination_lines(view: RecordView) -> list[str]:
-    """How combinations compare with the best of their members: a sentence for each sweep, controls left out."""
+    """Return a sentence for each sweep, controls left out: how combinations compare with their best members."""
     texts = [(sweep, _combinations(sweep)) for sweep in view.sweeps if not sweep.control_of]
     return [f"{sweep.model} on {sweep.dataset}: {text}." for sweep, text in texts if text]
 
@@ -64,20 +64,16 @@ def _combination(row: Row, task: Task, differs: bool) -> str:
 
 
 def pooling_lines(view: RecordView) -> list[str]:
-    """Which pooling is best at which depth under which shift: a sentence for each model and shift."""
+    """Return a sentence for each model and shift: which pooling is best at which depth."""
     return [_answer(answer) for answer in view.pooling_answers]
 
 
 def _answer(answer: PoolingAnswer) -> str:
-    kind = "" if answer.task is CLASSIFICATION else f", {answer.task.score}"
     parts: dict[Part, list[PoolingGain]] = {}
     for gain in answer.gains:
         parts.setdefault(gain.part, []).append(gain)
-    texts = [_part(part, gains, answer) for part, gains in parts.items()]
-    return (
-        f"{answer.model} {UNDER[answer.shift]} ({counted(answer.datasets, 'dataset')}{kind}): {'; '.join(texts)}. "
-        f"95% intervals of one gain each; tests by Holm's procedure over {counted(answer.family, 'gain')} of the model."
-    )
+    texts = "; ".join(_part(part, gains, answer) for part, gains in parts.items())
+    return averages_line(answer.model, answer.shift, answer.task, answer.datasets, answer.family, texts)
 
 
 _WHERE = {"early": "early", "middle": "in the middle", "late": "late", "final": "at final"}
