@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -98,7 +100,23 @@ TINY_CASES = dedent(
 ONE_COUNT = 8 * 2 + 3  # taps of a two-layer network
 TINY_COUNT = 2 * 2 * ONE_COUNT  # models x datasets x taps
 
-# Less of it, for what does not need all: the taps of one sweep (`ONE_COUNT`), and one tap of every sweep.
+# A conftest for runs of the embedded network where half of its digits will do.
+FEW_DIGITS_CONFTEST = dedent(
+    """
+    from probebench import DatasetSpec
+    from probebench.datasets import Split
+    from probebench.datasets.embedded import digits
+
+    def pytest_probebench_datasets():
+        return [DatasetSpec(name="few_digits", reader="conftest:few_digits")]
+
+    def few_digits():
+        names, train, test = digits()
+        return [names, *(Split(part.images[:n], part.labels[:n]) for part, n in ((train, 600), (test, 600)))]
+    """
+)
+
+# Less of the tiny project, for what does not need all: the taps of one sweep (`ONE_COUNT`), and one tap of every sweep.
 ONE = ("--probe-model=tiny", "--probe-dataset=blobs")
 FEW = ("--probe-site=final",)
 
@@ -131,9 +149,34 @@ def _own_feature_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     monkeypatch.setenv("PROBEBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "features"))
 
 
+@pytest.fixture(scope="session")
+def _solve_once() -> Callable[..., Any]:
+    """The solver of the logistic probes, but it solves no problem twice: hundreds of inner runs fit the same features
+    of the same tiny networks. The solver itself is tested in tests/probes, without this."""
+    from probebench.probes.lbfgs import solve_path
+
+    solved: dict[bytes, Any] = {}
+
+    def solve(*problem: Any, **more: Any) -> Any:
+        key = hashlib.sha256()
+        for value in (*problem, *more, *more.values()):
+            tensor = hasattr(value, "numpy")
+            key.update(f"{value.dtype} {value.shape}".encode() if tensor else f"{value!r};".encode())
+            key.update(value.cpu().numpy().tobytes() if tensor else b"")
+        if key.digest() not in solved:
+            solved[key.digest()] = solve_path(*problem, **more)
+        return solved[key.digest()]
+
+    return solve
+
+
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def project(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, _solve_once: Callable[..., Any]
+) -> pytest.Pytester:
     """A directory with a tiny model, two tiny datasets and one case file."""
+    for module in ("logistic", "logistic_path"):
+        monkeypatch.setattr(f"probebench.probes.{module}.solve_path", _solve_once)
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.setenv("COLUMNS", "100")
     pytester.makeconftest(TINY_CONFTEST)
