@@ -8,20 +8,22 @@ from pathlib import Path
 import pytest
 
 from probebench.records import run_record
+from tests.conftest import FEW_DIGITS_CONFTEST
 
 TOOL = Path(__file__).parents[2] / "tools" / "damage_weights.py"
 
-REVERSED = "def pytest_collection_modifyitems(items):\n    items.reverse()\n"
+REVERSED = "\ndef pytest_collection_modifyitems(items):\n    items.reverse()\n"
 
 
 @pytest.fixture
 def measure(pytester):
-    """Run glyphvit on digits at the layer before the damage to block 6, at it, and at the end."""
+    """Run glyphvit on some digits at the layer before the damage to block 6, at it, and at the end."""
+    pytester.makeconftest(FEW_DIGITS_CONFTEST)
     pytester.makepyfile(
         test_glyphvit="""
         import pytest
 
-        @pytest.mark.probe(model="glyphvit", dataset="digits", layer=[5, 6, "final"], site=["act", "rc2"])
+        @pytest.mark.probe(model="glyphvit", dataset="few_digits", layer=[5, 6, "final"], site=["act", "rc2"])
         def test_probe(probe):
             probe.check()
         """
@@ -41,7 +43,7 @@ def test_damage_is_found_where_it_is_and_clean_reruns_raise_nothing(pytester, me
 
     for number, args in enumerate((["--probe-batch-size=7", "--probe-jobs=1"], ["--probe-batch-size=1000"])):
         if number:
-            pytester.makeconftest(REVERSED)
+            pytester.makeconftest(FEW_DIGITS_CONFTEST + REVERSED)
         result, verdicts = measure("--probe-strict", "--probe-jobs=2", *args)
         result.assert_outcomes(passed=5)
         assert set(verdicts.values()) == {"same"}

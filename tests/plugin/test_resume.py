@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 
@@ -63,26 +64,37 @@ def watched(project):
     return project
 
 
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory):
+    """What the runs of two fixtures leave, which is the same each time: a run record and an unfinished run."""
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def whole(watched, run):
+def whole(watched, run, _kept):
     """The record of a run that nobody ended."""
-    project = watched
-    run("--probe-json=whole.json").assert_outcomes(passed=COUNT)
-    assert begun(project) == SWEEPS
-    assert not (project.path / ".probebench" / "unfinished").exists()
-    return run_record.load(project.path / "whole.json")
+    project, file = watched, _kept / "whole.json"
+    if not file.exists():
+        run(f"--probe-json={file}").assert_outcomes(passed=COUNT)
+        assert begun(project) == SWEEPS
+        assert not (project.path / ".probebench" / "unfinished").exists()
+    return run_record.load(file)
 
 
 @pytest.fixture
-def stopped(watched):
+def stopped(watched, _kept):
     """A project in which a run was stopped by Ctrl-C after two sweeps."""
-    project = watched
-    (project.path / "end").write_text("ctrl-c")
-    result = project.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", no_reraise_ctrlc=True)
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["To continue this run, repeat the command with --probe-resume."])
-    assert begun(project) == SWEEPS[:3]
-    (project.path / "end").unlink()
+    project, unfinished = watched, watched.path / ".probebench" / "unfinished"
+    if not (_kept / "unfinished").exists():
+        (project.path / "end").write_text("ctrl-c")
+        result = project.runpytest_inprocess("-p", "no:cacheprovider", "--probe-jobs=1", no_reraise_ctrlc=True)
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        result.stdout.fnmatch_lines(["To continue this run, repeat the command with --probe-resume."])
+        assert begun(project) == SWEEPS[:3]
+        (project.path / "end").unlink()
+        shutil.copytree(unfinished, _kept / "unfinished")
+    elif not unfinished.exists():
+        shutil.copytree(_kept / "unfinished", unfinished)
     return project
 
 

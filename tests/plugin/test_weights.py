@@ -7,15 +7,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from probebench.records import run_record
+from tests.conftest import FEW_DIGITS_CONFTEST
 
 
 @pytest.fixture
 def case_file(pytester):
+    pytester.makeconftest(FEW_DIGITS_CONFTEST)
     pytester.makepyfile(
         test_glyphvit="""
         import pytest
 
-        @pytest.mark.probe(model="glyphvit", dataset="digits", layer=[3, 9, "final"], site=["act", "rc2"])
+        @pytest.mark.probe(model="glyphvit", dataset="few_digits", layer=[3, 9, "final"], site=["act", "rc2"])
         def test_probe(probe):
             probe.check()
         """
@@ -45,8 +47,8 @@ def test_damage_to_one_layer_is_found_there_and_behind_it(case_file):
     # Layer 3 lies before the damage in block 6: nothing moved. Behind it, accuracy fell.
     assert {v for name, v in verdict.items() if "-L03-" in name} == {"same"}
     assert "improved" not in verdict.values()
-    assert verdict["glyphvit-digits-final"] == "regressed"
-    result.stdout.fnmatch_lines(["regressed: glyphvit on digits at final: accuracy *"])
+    assert verdict["glyphvit-few_digits-final"] == "regressed"
+    result.stdout.fnmatch_lines(["regressed: glyphvit on few_digits at final: accuracy *"])
 
 
 def test_where_in_a_file_the_network_was_found_is_told_once(case_file):
