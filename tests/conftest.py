@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import shutil
@@ -21,34 +20,16 @@ pytest_plugins = ["pytester", "tests.hub", "tests.server", "tests.warm"]
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Inner pytest runs forget the modules that they were the first to import: torch cannot be imported twice, and the
-# others would take seconds each time. So all of them are imported here.
-for _module in (
-    "probebench.plugin.collection",
-    "probebench.datasets.embedded",
-    "probebench.datasets.views",
-    "probebench.plugin.finish",
-    "probebench.plugin.fixture",
-    "probebench.reporting.terminal.heat_map",
-    "probebench.plugin.junit",
-    "probebench.measure.availability",
-    "probebench.probes.logistic",
-    "probebench.probes.logistic_path",
-    "probebench.probes.sklearn_logistic",
-    "probebench.reporting.terminal.progress",
-    "probebench.measure.run",
-    "probebench.plugin.terminal",
-):
-    import_module(_module)
-import_module("timm.models.vision_transformer")
-
-# Every inner run looks for garbage several times, and need not look at all that was just imported.
-gc.collect()
-gc.freeze()
-
 # The same examples everywhere, for as long as they take on a machine that has other things to do.
 settings.register_profile("tests", deadline=None, derandomize=True)
 settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import what tests need, but not in the process that only hands them to workers."""
+    if hasattr(config, "workerinput") or not config.getoption("tx", None):
+        import_module("tests.imported")
+
 
 # A conftest for inner pytest runs: a two-layer network and a dataset that take a fraction of a second together.
 TINY_CONFTEST = dedent(

@@ -34,8 +34,15 @@ from pathlib import Path
 
 import pytest
 
-IMPORTED = ("tests.conftest", "joblib", "safetensors.torch", "sklearn.linear_model", "sklearn.preprocessing")
-"""The first imports most of it. Not Ray, which reads the environment of its process while it is imported."""
+IMPORTED = (
+    "tests.conftest",
+    "tests.imported",
+    "joblib",
+    "safetensors.torch",
+    "sklearn.linear_model",
+    "sklearn.preprocessing",
+)
+"""The second imports most of it. Not Ray, which reads the environment of its process while it is imported."""
 
 BOOTSTRAP = "import sys;exec(eval(sys.stdin.readline()))"
 """The command with which pytest-xdist starts its workers."""
