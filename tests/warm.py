@@ -1,7 +1,7 @@
 """Start the processes of tests quickly: fork them from one process that has imported torch already.
 
 Importing torch, timm and scikit-learn takes a process several seconds, and the tests of pytest-xdist, of Ray and of
-interrupted runs start more than a hundred processes. Each of them is still a process of its own, with its own
+interrupted or killed runs start more than a hundred processes. Each of them is still a process of its own, with its own
 environment, directory and standard streams; only its imports are done.
 
 `serve` runs in the process that forks. `CLIENT` is the script that takes the place of ``sys.executable``: it passes its
@@ -57,7 +57,8 @@ script = os.path.basename(rest[0]) if rest else ""
 if script == "setup_worker.py":  # of Ray; where nothing is to be set up, it only starts what is named next
     rest = rest[1:]
     script = os.path.basename(rest[0])
-known = rest[:2] in (["-m", "pytest"], ["-c", {bootstrap!r}]) or script == "default_worker.py"
+modules = [["-m", each] for each in ("pytest", "tests.features.cache.killed")]
+known = rest[:2] in [*modules, ["-c", {bootstrap!r}]] or script == "default_worker.py"
 more = os.environ.get("PYTHONPATH", "").removesuffix({path!r}).split(os.pathsep)
 try:
     if not known or any(os.path.exists(os.path.join(each, "sitecustomize.py")) for each in more if each):

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    asked = Asked(build_model(SPEC), noise(80))
+    asked = Asked(build_model(SPEC), noise(40))
     expected, root, rng = asked.plain(), args.root, random.Random(args.seed)
 
     def work() -> int:
@@ -82,7 +82,7 @@ def main() -> None:
     kills = wrong = largest = 0
     while kills < args.kills:
         if args.how == "operations":
-            number = rng.randrange(1, 300)  # a whole extraction takes about 250
+            number = rng.randrange(1, 200)  # a whole extraction takes about 175
 
             def dying(number: int = number) -> int:
                 dies_at_operation(number, root)

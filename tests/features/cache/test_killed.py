@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("how", ["operations", "moments"])
-def test_killed_many_times(tmp_path, how):
+def test_killed_many_times(warm, tmp_path, how):
     """Before an operation on a file, drawn at random, and at random moments with another process at the same."""
     out = subprocess.run(
         [sys.executable, "-m", "tests.features.cache.killed", str(tmp_path / "features"), how, "--kills=20"],
