@@ -23,19 +23,19 @@ from probebench.plugin.options import parse_options
 from probebench.records.baselines import Baseline
 from probebench.records.environment import versions
 
-SWEEP = Sweep("glyphvit", "digits", DEFAULT_PROTOCOL)
+SWEEP = Sweep("glyphvit", "letters", DEFAULT_PROTOCOL)
 TAP = Tap("final", "final")
 NOBODY = RequestedNames(frozenset(), frozenset(), frozenset())
 
 
 @pytest.fixture
 def job(tmp_path, monkeypatch, pytestconfig):
-    """For one tap of the embedded model. Directory, path and threads of this process are put back."""
+    """For one tap of the embedded model on 13 letters. Directory, path and threads of this process are put back."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     threads = torch.get_num_threads()
     catalog = Catalog.default()
-    model, data = catalog.model("glyphvit"), catalog.dataset("digits")
+    model, data = catalog.model("glyphvit"), replace(catalog.dataset("glyphs"), name="letters", kwargs={"step": 8})
     options = replace(parse_options(pytestconfig), jobs=1, device="cpu", baselines=tmp_path / "none")
     sent = {spec.name: spec for spec in (data, catalog.reference(model)) if spec is not None}
     yield Job(
@@ -66,7 +66,7 @@ def test_verdicts_come_of_the_baseline_that_is_sent(job, tmp_path):
     perfect = {TAP: np.ones_like(measured.correct[TAP])}
     again = measure(replace(job, baseline=replace(measured, correct=perfect))).outcome
     assert again.cases[0]["verdict"] == "regressed"
-    assert again.complaints[case["id"]].startswith("regressed: glyphvit on digits at final")
+    assert again.complaints[case["id"]].startswith("regressed: glyphvit on letters at final")
     assert isinstance(measured, Baseline)
     assert not (tmp_path / "none").exists()
 
