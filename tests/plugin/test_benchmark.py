@@ -9,14 +9,18 @@ from types import ModuleType
 import pytest
 
 from probebench.records import run_record
-from tests.conftest import ONE, ONE_COUNT, TINY_COUNT
+from tests.conftest import ONE, ONE_COUNT
+
+# Less of what is measured by others than probebench: a second for each of them otherwise.
+BRIEF = "--benchmark-max-time=0.01"
 
 
 def test_json_has_attributed_time_and_accuracy_of_every_case(project, run):
-    run("--benchmark-json=b.json", "--probe-json=r.json").assert_outcomes(passed=TINY_COUNT)
+    count = 2 * 2 * 3  # models, datasets, taps
+    run("--probe-site=act,final", "--benchmark-json=b.json", "--probe-json=r.json").assert_outcomes(passed=count)
     benchmarks = json.loads((project.path / "b.json").read_text())["benchmarks"]
     cases = {case["id"]: case for case in run_record.load(project.path / "r.json")["cases"]}
-    assert len(benchmarks) == len(cases) == TINY_COUNT
+    assert len(benchmarks) == len(cases) == count
     for benchmark in benchmarks:
         info, case = benchmark["extra_info"], cases[benchmark["param"]]
         assert info["accuracy"] == case["accuracy"]
@@ -27,10 +31,10 @@ def test_json_has_attributed_time_and_accuracy_of_every_case(project, run):
 
 def test_the_table_is_printed_on_request_only_and_others_always(project, run):
     project.makepyfile(test_speed="def test_fast(benchmark): benchmark(lambda: None)")
-    text = run(*ONE).stdout.str()
+    text = run(*ONE, "--probe-site=act", BRIEF).stdout.str()
     assert "test_fast" in text
     assert "tiny-blobs-L01-act]" not in text
-    assert "tiny-blobs-L01-act]" in run("--probe-benchmark-table", *ONE).stdout.str()
+    assert "tiny-blobs-L01-act]" in run("--probe-benchmark-table", *ONE, "--probe-site=act", BRIEF).stdout.str()
 
 
 def test_saved_runs_can_be_compared(run):
@@ -57,7 +61,7 @@ FINAL = (*ONE, "--probe-site=final")
 
 def test_only_benchmarks_means_cases_too(project, run):
     project.makepyfile(test_others=OTHERS)
-    result = run(*FINAL, "--benchmark-only", "--probe-strict", "-W", "error", "-rs")
+    result = run(*FINAL, "--benchmark-only", BRIEF, "--probe-strict", "-W", "error", "-rs")
     result.assert_outcomes(passed=1, failed=1, skipped=1)  # without a baseline the case fails
     result.stdout.fnmatch_lines(["SKIPPED * Skipping non-benchmark*"])
 
@@ -93,4 +97,4 @@ def test_other_benchmarks_are_grouped_by_parameters_that_no_case_has(project, ru
         test_others="import pytest\n@pytest.mark.parametrize('size', [1, 2])\n"
         "def test_fast(benchmark, size): benchmark(lambda: None)\n"
     )
-    run(*FINAL, "--benchmark-group-by=param:size").stdout.fnmatch_lines(["*benchmark 'size=2': 1 tests*"])
+    run(*FINAL, BRIEF, "--benchmark-group-by=param:size").stdout.fnmatch_lines(["*benchmark 'size=2': 1 tests*"])
