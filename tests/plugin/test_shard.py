@@ -11,7 +11,7 @@ from probebench.catalog.taps import Tap
 from probebench.cli import main
 from probebench.records import baselines, run_record
 from probebench.reporting.export import to_text
-from tests.conftest import ONE, ONE_COUNT, TINY_COUNT
+from tests.conftest import FEW, ONE, ONE_COUNT, TINY_COUNT
 from tests.plugin.test_withheld import CASES
 from tests.plugin.xdist.test_workers import timeless
 
@@ -97,10 +97,10 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, store
 
 def test_an_update_touches_the_sweeps_of_its_part_only(project, run, baselines_dir):
     for i, files in ((1, 2), (2, 4)):
-        result = run(f"--probe-shard={i}/2", "--probe-update=new")
+        result = run(f"--probe-shard={i}/2", "--probe-update=new", *FEW)
         result.stdout.fnmatch_lines(["baselines: 2 files updated*"])
         assert len(list(baselines_dir.glob("*.json"))) == files
-    run("--probe-strict").assert_outcomes(passed=TINY_COUNT)
+    run("--probe-strict", *FEW).assert_outcomes(passed=4)
 
 
 def test_other_selections_leave_sweeps_in_their_parts(run):
@@ -122,10 +122,10 @@ def test_ordinary_tests_run_in_every_part(project, run):
 def test_machines_that_have_other_data_divide_alike(project, run, monkeypatch, tmp_path):
     """One has images of CIFAR-10 (and no weights), the other has none: what are no tests there are 24 here."""
     project.makepyfile(test_tiny=CASES.replace('"vit_b16", ', ""))
-    named = "--probe-model=vit_b16_random,mae_b16,tiny"
+    named = ("--probe-model=vit_b16_random,mae_b16,tiny", "--probe-site=act,final")
 
     def sweeps_of(part):
-        lines = collected(run("--collect-only", "-q", "--probe-offline", f"--probe-shard={part}/3", named))
+        lines = collected(run("--collect-only", "-q", "--probe-offline", f"--probe-shard={part}/3", *named))
         return {
             case.split("-L")[0].removesuffix("-embed").removesuffix("-final").removesuffix("-output") for case in lines
         }
