@@ -121,7 +121,7 @@ def test_a_crash_at_every_step(tmp_path, monkeypatch, step, survivor):
 
 def test_readers_see_one_pair_or_the_other_while_somebody_writes(tmp_path):
     def write():
-        for _ in range(100):
+        for _ in range(40):
             for each in (NEW, OLD):
                 with baselines.locked(tmp_path):
                     baselines.write(tmp_path, each)
