@@ -11,7 +11,7 @@ import pytest
 from probebench.records import run_record
 from tests.conftest import ONE, ONE_COUNT
 
-# Less of what is measured by others than probebench: a second for each of them otherwise.
+# pytest-benchmark gives each benchmark that is no case a second otherwise.
 BRIEF = "--benchmark-max-time=0.01"
 
 
