@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import solve
 from scipy.special import logsumexp
 
 
@@ -22,14 +23,14 @@ def newton(x, labels, classes, strength, share=None, steps=300):
     n, d = x.shape
     share = np.full(n, 1 / n) if share is None else share
     z = np.column_stack([np.ones(n), x])
+    squares = (z[:, :, None] * z[:, None, :]).reshape(n, -1)
     onehot = np.eye(classes)[labels]
     ridge = np.full(d + 1, strength)
     ridge[0] = 0
     w = np.zeros((classes, d + 1))
-    # Only differences of intercepts matter: this pins their sum without moving the optimum.
-    pin = np.zeros((classes, d + 1, classes, d + 1))
-    pin[:, 0, :, 0] = 1
-    pin = pin.reshape(classes * (d + 1), -1)
+    # Only differences of intercepts matter: this pins their sum without moving the optimum, and makes the Hessian
+    # positive definite.
+    pin = np.kron(np.ones((classes, classes)), np.diag(np.arange(d + 1) == 0))
 
     def value(w):
         return objective(x, labels, share, strength, w[:, 1:], w[:, 0])
@@ -39,13 +40,14 @@ def newton(x, labels, classes, strength, share=None, steps=300):
         logits = z @ w.T
         p = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
         gradient = ((p - onehot) * share[:, None]).T @ z + ridge * w
-        cross = np.einsum("n,nc,ni,nk,nj->cikj", share, p, z, p, z, optimize=True)
-        own = np.einsum("n,nc,ni,nj->cij", share, p, z, z, optimize=True)
-        hessian = -cross.reshape(classes * (d + 1), -1)
+        # Sums over rows of p_c z_i p_k z_j, and for each class of p_c z_i z_j: as products of matrices.
+        outer = ((p * np.sqrt(share)[:, None])[:, :, None] * z[:, None, :]).reshape(n, -1)
+        own = ((p * share[:, None]).T @ squares).reshape(classes, d + 1, d + 1)
+        hessian = pin - outer.T @ outer
         for c in range(classes):
             block = slice(c * (d + 1), (c + 1) * (d + 1))
             hessian[block, block] += own[c] + np.diag(ridge)
-        step = np.linalg.lstsq(hessian + pin, gradient.ravel(), rcond=None)[0].reshape(w.shape)
+        step = solve(hessian, gradient.ravel(), assume_a="pos").reshape(w.shape)
         decrease = float(np.sum(gradient * step))
         t = 1.0
         while value(w - t * step) > f - 0.25 * t * decrease and t > 1e-10:
