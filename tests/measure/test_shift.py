@@ -10,10 +10,20 @@ import pytest
 from probebench import Tap, run_sweep
 from probebench.catalog import Catalog, DatasetSpec
 from probebench.catalog.protocols import DEFAULT, PAPER
+from probebench.datasets import Split, embedded
 from probebench.measure.shift import MOST, References, ShiftDistance, Unavailable, draw, kernel_distance
 
 CATALOG = Catalog.default()
 FINAL, RC2 = Tap("final", "final"), Tap(2, "rc2")
+NAMES = ("glyphs", "digits", "digits_inverted", "digits_snow")
+PARTS = {name: replace(CATALOG.dataset(name), reader=f"{__name__}:part", kwargs={"name": name}) for name in NAMES}
+
+
+def part(name):
+    """Some images of an embedded dataset, few of them for training: distances are of test images."""
+    spec = CATALOG.dataset(name)
+    names, train, test = getattr(embedded, spec.reader.partition(":")[2])(**spec.kwargs)
+    return names, Split(train.images[::8], train.labels[::8]), Split(test.images[::3], test.labels[::3])
 
 
 def normal(n, width=6, move=0.0, rng=None):
@@ -59,10 +69,10 @@ def test_its_error_is_that_of_the_jackknife_over_groups():
 
 def test_it_is_zero_on_average_for_equal_distributions_and_its_error_is_honest():
     rng = np.random.default_rng(0)
-    found = np.array([kernel_distance(normal(60, rng=rng), normal(60, rng=rng)) for _ in range(300)])
+    found = np.array([kernel_distance(normal(60, rng=rng), normal(60, rng=rng)) for _ in range(100)])
     standard = found[:, 0].std()
-    assert abs(found[:, 0].mean()) < 4 * standard / np.sqrt(300)
-    shifted = np.array([kernel_distance(normal(200, move=0.5, rng=rng), normal(200, rng=rng)) for _ in range(200)])
+    assert abs(found[:, 0].mean()) < 4 * standard / np.sqrt(100)
+    shifted = np.array([kernel_distance(normal(200, move=0.5, rng=rng), normal(200, rng=rng)) for _ in range(100)])
     assert 0.7 < shifted[:, 1].mean() / shifted[:, 0].std() < 1.3
 
 
@@ -94,7 +104,7 @@ def test_of_many_images_some_are_drawn_and_never_the_same_on_both_sides():
 
 
 def test_a_small_dataset_that_is_its_own_reference_is_compared_half_with_half():
-    digits = CATALOG.dataset("digits")  # 899 test images: all of them would be on both sides
+    digits = PARTS["digits"]  # 300 test images: all of them would be on both sides
     found = run_sweep("glyphvit", digits, taps=[FINAL], reference=digits, jobs=1).shift_distance
     assert abs(found.value) < 3 * found.standard_error
 
@@ -102,7 +112,7 @@ def test_a_small_dataset_that_is_its_own_reference_is_compared_half_with_half():
 def test_embedded_datasets_are_farther_the_more_they_are_shifted():
     references, found = References(), {}
     for name in ("glyphs", "digits", "digits_inverted"):
-        result = run_sweep("glyphvit", name, taps=[FINAL], references=references, jobs=1)
+        result = run_sweep("glyphvit", PARTS[name], taps=[FINAL], references=references, jobs=1)
         found[name] = result.shift_distance
         assert list(result.taps) == [FINAL]
     assert {each.reference for each in found.values()} == {"glyphs_pretraining"}
@@ -112,7 +122,7 @@ def test_embedded_datasets_are_farther_the_more_they_are_shifted():
 
 @pytest.mark.parametrize("protocol", [PAPER, replace(DEFAULT, feature_norm="l2")], ids=["paper", "l2"])
 def test_the_final_features_are_read_though_no_case_is_and_not_scaled(protocol):
-    result = run_sweep("glyphvit", "digits", taps=[RC2], protocol=protocol, jobs=1)
+    result = run_sweep("glyphvit", PARTS["digits"], taps=[RC2], protocol=protocol, jobs=1)
     assert list(result.taps) == [RC2]
     assert 1 < result.shift_distance.value < 2
 
@@ -124,12 +134,12 @@ def test_a_reference_is_read_once_for_a_model(monkeypatch):
     monkeypatch.setattr(shift.datasets, "load", lambda spec: loaded.append(spec.name) or original(spec))
     references = References()
     for name in ("digits", "digits_snow"):
-        run_sweep("glyphvit", name, taps=[FINAL], references=references, jobs=1)
+        run_sweep("glyphvit", PARTS[name], taps=[FINAL], references=references, jobs=1)
     assert loaded.count("glyphs_pretraining") == 1
 
 
 def unavailable(spec, **kwargs):
-    found = run_sweep(spec, "digits", taps=[FINAL], jobs=1, **kwargs).shift_distance
+    found = run_sweep(spec, PARTS["digits"], taps=[FINAL], jobs=1, **kwargs).shift_distance
     assert isinstance(found, Unavailable)
     assert found.to_json() == {"unavailable": found.why}
     return found.why
