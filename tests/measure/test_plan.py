@@ -109,11 +109,20 @@ def noise_dataset(n=60, size=16, seed=0):
 DATASET = DatasetSpec(name="noise", reader="tests.measure.test_plan:noise_dataset")
 
 
+def shortened(name):
+    """A protocol with no more images, draws and strengths than it takes to have several."""
+    protocol = get_protocol(name)
+    return replace(
+        protocol,
+        train_multiple=1,
+        draws=protocol.draws and 2,
+        path=protocol.path and protocol.path[:: len(protocol.path) // 3],
+    )
+
+
 @pytest.mark.parametrize("protocol", ["default@2", "paper@1", "few_shot_4@1"])
 def test_results_do_not_depend_on_the_plan(tmp_path, protocol):
-    protocol = get_protocol(protocol)
-    if protocol.train_multiple > 1:
-        protocol = replace(protocol, train_multiple=1)
+    protocol = shortened(protocol)
 
     def measure(memory, cache):
         found = run_sweep(SPEC, DATASET, protocol=protocol, memory=memory, cache=cache, jobs=1, device="cpu")
@@ -174,7 +183,7 @@ KNN = replace(PROTOCOL, probe="knn")
 
 @pytest.mark.parametrize(
     "protocol",
-    [PROTOCOL, get_protocol("few_shot_4@1"), L2, RIDGE, KNN],
+    [PROTOCOL, shortened("few_shot_4@1"), L2, RIDGE, KNN],
     ids=["default", "few shot", "l2", "ridge", "knn"],
 )
 def test_results_from_the_device_are_the_same(protocol, roomy_gpu):
@@ -192,8 +201,7 @@ def test_results_from_the_device_are_the_same(protocol, roomy_gpu):
 
 
 def test_features_of_probes_that_run_on_the_cpu_do_not_stay(roomy_gpu):
-    paper = replace(get_protocol("paper@1"), train_multiple=1)
-    assert run_sweep(SPEC, DATASET, protocol=paper, jobs=1, device="cpu").plan.mode == "memory"
+    assert run_sweep(SPEC, DATASET, protocol=shortened("paper@1"), jobs=1, device="cpu").plan.mode == "memory"
 
 
 def test_what_stays_is_bounded_by_what_is_free(roomy_gpu, monkeypatch):
