@@ -89,6 +89,21 @@ def test_two_classes_are_one_column_and_its_negative():
         assert np.array_equal(axes.predict([x], found.weights)[0, i], reference.predict(standardised(x)))
 
 
+def predict_without(z, targets, alphas, weights=None):
+    """For each alpha and row, the prediction of a ridge regression on all other rows: (alphas, rows, classes).
+
+    One solution of the normal equations for each row that is left out; the rows of `kept` are their weights.
+    """
+    n, width = z.shape
+    kept = (np.ones(n) if weights is None else weights) * (1 - np.eye(n))
+    total = kept.sum(axis=1)
+    x, y = kept @ z / total[:, None], kept @ targets / total[:, None]  # means
+    squares = np.einsum("rn,ni,nj->rij", kept, z, z, optimize=True) - np.einsum("r,ri,rj->rij", total, x, x)
+    products = np.einsum("rn,ni,nc->ric", kept, z, targets, optimize=True) - np.einsum("r,ri,rc->ric", total, x, y)
+    coef = np.stack([np.linalg.solve(squares + alpha * np.eye(width), products) for alpha in alphas])
+    return np.einsum("ri,aric->arc", z - x, coef) + y
+
+
 @pytest.mark.parametrize("weighted", [False, True], ids=["uniform", "weighted"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_leave_one_out_is_what_leaving_each_row_out_gives(shape, weighted):
@@ -98,18 +113,15 @@ def test_leave_one_out_is_what_leaving_each_row_out_gives(shape, weighted):
     _, found = solve(x, labels, weights=weights)
     z, targets = standardised(x, weights), signs(labels)
     share = np.full(n, 1 / n) if weights is None else weights / weights.sum()
-    for i, alpha in enumerate(ALPHAS):
-        right, error = 0.0, 0.0
-        for row in range(n):
-            rest = np.arange(n) != row
-            model = Ridge(alpha=alpha, solver="svd").fit(
-                z[rest], targets[rest], sample_weight=None if weights is None else weights[rest]
-            )
-            predicted = model.predict(z[row : row + 1])[0]
-            right += share[row] * (predicted.argmax() == labels[row])
-            error += share[row] * np.square(targets[row] - predicted).mean()
-        assert found.loo_accuracy[0, i].item() == pytest.approx(right, abs=1e-12)
-        assert found.loo_error[0, i].item() == pytest.approx(error, rel=1e-6)
+    predicted = predict_without(z, targets, ALPHAS, weights)
+    for i, alpha in enumerate(ALPHAS):  # as scikit-learn predicts one of the rows
+        model = Ridge(alpha=alpha, solver="svd")
+        model.fit(z[1:], targets[1:], sample_weight=None if weights is None else weights[1:])
+        np.testing.assert_allclose(predicted[i, 0], model.predict(z[:1])[0], rtol=1e-6)
+    right = (predicted.argmax(axis=2) == labels) @ share
+    error = np.square(targets - predicted).mean(axis=2) @ share
+    np.testing.assert_allclose(found.loo_accuracy[0], right, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.loo_error[0], error, rtol=1e-6)
     # The cases are not trivial: neither everything nor nothing is right.
     assert 0.3 < found.loo_accuracy[0, 0] < 1
 
@@ -234,15 +246,8 @@ def test_the_probe_chooses_by_leave_one_out_if_nothing_is_held_out():
     protocol = replace(LOO, path=(1e-3, 1e-2, 1e-1, 10.0))
     fits = dict(get_probe("ridge_path")(TRAIN, LABELS, TEST, None, protocol, "cpu", 1))
     for tap, fit in fits.items():
-        z = standardised(TRAIN[tap])
-        scores = []
-        for C in protocol.path:
-            right = 0
-            for row in range(90):
-                rest = np.arange(90) != row
-                model = RidgeClassifier(alpha=1 / C, solver="cholesky").fit(z[rest], LABELS[rest])
-                right += model.predict(z[row : row + 1])[0] == LABELS[row]
-            scores.append(right / 90)
+        predicted = predict_without(standardised(TRAIN[tap]), signs(LABELS), 1 / np.array(protocol.path))
+        scores = (CLASSES[predicted.argmax(axis=2)] == LABELS).mean(axis=1)
         best = int(np.argmax(scores))
         assert protocol.path[best] == fit.C
         assert fit.held_out_accuracy == pytest.approx(scores[best])
