@@ -239,7 +239,7 @@ def test_the_script_builds_random_and_finetuned_networks(found, tmp_path):
     torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
 
 
-def test_the_network_of_a_users_checkpoint_is_written_beside_the_probe(found, tmp_path):
+def test_the_network_of_a_users_checkpoint_is_written_beside_the_probe(found, tmp_path, run_here):
     """As it was loaded: by other names, without a head, on the grid of positions that the probe was trained with."""
     state = {f"module.backbone.{name}": tensor for name, tensor in load_file(CHECKPOINT).items()}
     state["module.backbone.pos_embed"] = torch.randn(1, 65, 64)  # of images of 64 pixels
@@ -250,14 +250,14 @@ def test_the_network_of_a_users_checkpoint_is_written_beside_the_probe(found, tm
     _, script = written.write(tmp_path / "out")
     image = tmp_path / "image.png"
     Image.new("RGB", (32, 32), "white").save(image)
-    out = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=False)
+    out = run_here(script, image)
     assert out.returncode == 0, out.stderr
     assert out.stdout.startswith(f"{image}\t")
     net = classify.build(json.loads(json.dumps(written.about)), tmp_path / "out" / "network.safetensors")
     torch.testing.assert_close(net.pos_embed, built.net.pos_embed)
 
 
-def test_a_network_of_another_library_is_written_as_a_program(tmp_path, monkeypatch):
+def test_a_network_of_another_library_is_written_as_a_program(tmp_path, monkeypatch, run_here):
     pixels = {"depth": 2, "input_size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3}
     built = build_model(ModelSpec("mine", "tests.models.libraries.networks:fixed", **pixels))
     tap, rng = Tap(1, "act"), np.random.default_rng(0)
@@ -282,10 +282,10 @@ def test_a_network_of_another_library_is_written_as_a_program(tmp_path, monkeypa
     assert out.stdout == answer, out.stderr
     program = tmp_path / "out" / "network.pt2"
     program.write_bytes(program.read_bytes() + b"x")
-    out = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=False)
+    out = run_here(script, image)
     assert out.stderr == f"classify.py: {program} is not the network of mine that the probe was trained on\n"
     program.unlink()
-    out = subprocess.run([sys.executable, script, image], capture_output=True, text=True, check=False)
+    out = run_here(script, image)
     assert out.stderr.endswith("network.pt2 with the network of mine is missing; it was written with the probe\n")
     with pytest.raises(StoreError, match=r"torch\.export cannot write the network \(no\); nothing is written"):
         replace(written, problem="no").write(tmp_path / "no")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import builtins
 import io
 import re
-import subprocess
-import sys
 from importlib.resources import files
 from math import comb
 
@@ -241,13 +239,13 @@ def test_names_that_there_are_not(model, data, error, match):
         recommend(model, data)
 
 
-def test_the_network_reads_images_of_another_size(folder, found, tmp_path):
+def test_the_network_reads_images_of_another_size(folder, found, tmp_path, run_here):
     smaller = recommend("glyphvit", folder, size=16, budget=1, device="cpu", jobs=1)
     assert (found.export.about["preprocessing"]["size"], smaller.export.about["preprocessing"]["size"]) == (32, 16)
     _, script = smaller.save(tmp_path)
     assert load_file(tmp_path / "network.safetensors")["pos_embed"].shape == (1, 1 + 4, 64)
     images = sorted((folder / "test").glob("*/*.png"))
-    ran = subprocess.run([sys.executable, script, *images], capture_output=True, text=True, check=False)
+    ran = run_here(script, *images)
     assert ran.returncode == 0, ran.stderr
     right = sum(path.parent.name in line.split() for path, line in zip(images, ran.stdout.splitlines(), strict=True))
     assert right / len(images) == pytest.approx(smaller.test.value)
@@ -316,7 +314,7 @@ def test_test_images_that_are_training_images_are_in_the_first_lines(tmp_path):
     copied = sorted((root / "train" / "two").iterdir())[0]
     (root / "test" / "two" / "copy.png").write_bytes(copied.read_bytes())
     (root / "train" / "two" / "notes.txt").write_text("two")
-    lines = recommend("glyphvit", root).lines()
+    lines = recommend("glyphvit", root, device="cpu", jobs=1, budget=1).lines()
     assert lines[1] == "note      images of own: left out 1 other file (train/two/notes.txt)"
     assert lines[2].startswith(
         "warning   images of own: 1 of 7 test images is also among the training images (train/two/"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ SPECS = {
 }
 
 
+@cache
 def some(name):
     """A part of an embedded dataset."""
     names, *splits = getattr(embedded, name)()
@@ -53,13 +53,14 @@ def test_the_lines_have_the_score_and_the_test(found):
     assert f"{found.test.value:.3f}" in found.rows()[0][2]
 
 
-def test_the_script_predicts_what_the_probe_does(found, tmp_path):
+def test_the_script_predicts_what_the_probe_does(found, tmp_path, run_here):
     data = load(SPECS[found.task.name])
     images = [tmp_path / f"{number}.png" for number in range(12)]
     for path, pixels in zip(images, data.test.images[:12], strict=True):
         Image.fromarray(pixels).save(path)
     _, script = found.save(tmp_path / "probe")
-    done = subprocess.run([sys.executable, script, *images], capture_output=True, text=True, check=True)
+    done = run_here(script, *images)
+    assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     sweep = run_sweep(MODEL, SPECS[found.task.name], taps=[found.tap], device="cpu", jobs=1)
     assert list(dict.fromkeys(row[0] for row in rows)) == [str(path) for path in images]
