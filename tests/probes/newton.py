@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.linalg import solve
-from scipy.special import logsumexp
 
 
 def objective(x, labels, share, strength, coef, intercept):
     """Weighted mean cross-entropy plus strength / 2 times the squared norm of coef (C, d)."""
     logits = x @ coef.T + intercept
-    loss = logsumexp(logits, axis=1) - logits[np.arange(len(x)), labels]
+    loss = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(x)), labels]
     return share @ loss + 0.5 * strength * np.square(coef).sum()
 
 
@@ -38,7 +37,7 @@ def newton(x, labels, classes, strength, share=None, steps=300):
     f = value(w)
     for _ in range(steps):
         logits = z @ w.T
-        p = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+        p = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
         gradient = ((p - onehot) * share[:, None]).T @ z + ridge * w
         # Sums over rows of p_c z_i p_k z_j, and for each class of p_c z_i z_j: as products of matrices.
         outer = ((p * np.sqrt(share)[:, None])[:, :, None] * z[:, None, :]).reshape(n, -1)
