@@ -19,6 +19,7 @@ from probebench.probes import get_probe, knn
 from probebench.probes.knn import knn_votes
 from probebench.records import run_record
 from probebench.records.verdicts import Judgement
+from tests.measure.test_shift import PARTS
 
 RNG = np.random.default_rng(0)
 KNN = replace(DEFAULT, name="knn@1", probe="knn")
@@ -196,7 +197,7 @@ def test_a_gpu_gives_the_predictions_of_the_cpu():
 
 def test_a_sweep_with_it_is_far_above_chance_and_its_record_fits_the_schema():
     taps = [Tap(6, "act"), Tap("final", "final")]
-    result = run_sweep("glyphvit", "digits", protocol=KNN, taps=taps, jobs=1)
+    result = run_sweep("glyphvit", PARTS["digits"], protocol=KNN, taps=taps, jobs=1)
     schema = run_record.schema()
     schema |= schema["$defs"]["case"]
     for tap in taps:
