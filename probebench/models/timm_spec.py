@@ -21,8 +21,11 @@ from probebench.models.layouts import blocks_of
 PLAIN_CLASS = "VisionTransformer"
 """The architecture name that means timm's class itself, configured by kwargs alone."""
 
-_INITIALISERS = {Tensor.add_, Tensor.clamp_, Tensor.erfinv_, Tensor.mul_, Tensor.normal_, Tensor.uniform_}
-"""The tensor operations that initialisers use."""
+_INITIALISERS = {
+    *(Tensor.add_, Tensor.clamp_, Tensor.erfinv_, Tensor.mul_, Tensor.normal_, Tensor.uniform_),
+    *(nn.init.constant_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_),
+}
+"""The tensor operations that initialisers use, and torch's initialisers that are passed to a mode as a whole."""
 
 
 class _SkipInitialisation(TorchFunctionMode):
@@ -31,9 +34,11 @@ class _SkipInitialisation(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        if func in _INITIALISERS and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        # torch's own initialisers are passed with all arguments by name.
+        if func in _INITIALISERS and (tensor := args[0] if args else kwargs["tensor"]).is_meta:
+            return tensor
+        return func(*args, **kwargs)
 
 
 @contextmanager
