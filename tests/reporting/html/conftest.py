@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from probebench.reporting import html
+from tests.reporting.html.records import full
 from tools.chromium import Missing, chromium
 
 
@@ -109,14 +110,26 @@ class Page:
         return {each["request"]["url"].partition("#")[0] for each in sent if each["documentURL"].startswith("file:")}
 
 
+@pytest.fixture(scope="session")
+def full_report(tmp_path_factory) -> Path:
+    """The report of `full()`, written once: whoever opens it does not change the file."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    html.write(full(), path, "run.json")
+    return path
+
+
 @pytest.fixture
 def show(driver, tmp_path: Path):
-    """Open the report of a record; what it asked for and complained of is checked when the test ends."""
+    """Open the report of a record, or one that is written; what it asked for and complained of is checked at the end."""
     page = Page(driver)
     path = tmp_path / "report.html"
 
-    def opened(record, fragment=""):
-        html.write(record, path, "run.json")
+    def opened(report, fragment=""):
+        nonlocal path
+        if isinstance(report, Path):
+            path = report
+        else:
+            html.write(report, path, "run.json")
         driver.get_log("browser"), driver.get_log("performance")
         driver.get(path.as_uri() + fragment)
         # Scrolling at once, or clicks would miss what still moves.
