@@ -120,7 +120,7 @@ def full_report(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def show(driver, tmp_path: Path):
-    """Open the report of a record, or one that is written; what it asked for and complained of is checked at the end."""
+    """Open a report, of a record or written; what it asked for and complained of is checked when the test ends."""
     page = Page(driver)
     path = tmp_path / "report.html"
 
