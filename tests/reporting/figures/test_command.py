@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from xml.etree import ElementTree
 
 import jsonschema
@@ -33,47 +35,55 @@ def save(tmp_path, monkeypatch):
     return saved
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """What the command writes and prints about a run of one sweep, for tests that only look at it; drawn once."""
+    folder, out, err = tmp_path_factory.mktemp("drawn"), io.StringIO(), io.StringIO()
+    run_record.save(stored({NET: TAPS}).record, folder / "run.json")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(folder)
+        assert main(["figures", "run.json", "-o", "out/here"]) == 0
+    return folder, out.getvalue(), err.getvalue()
+
+
 def digests(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_the_files_are_written_and_listed(tmp_path, save, capsys):
-    run = save("run.json", {NET: TAPS})
-    assert main(["figures", run, "-o", "out/here"]) == 0
-    out, err = capsys.readouterr()
+def test_the_files_are_written_and_listed(drawn):
+    folder, out, err = drawn
     stems = ("depth-digits", "sites-net-digits", "best-net")
     names = [*(f"{stem}.{kind}" for stem in stems for kind in ("pdf", "svg", "png")), "table.tex", "table.md"]
     assert out.split() == [os.path.join("out", "here", name) for name in names]
-    assert sorted(path.name for path in (tmp_path / "out" / "here").iterdir()) == sorted(names)
+    assert sorted(path.name for path in (folder / "out" / "here").iterdir()) == sorted(names)
     assert err == "depth-digits has no random control: the record has none of net on digits\n"
 
 
-def test_files_are_what_their_names_say(tmp_path, save):
-    assert main(["figures", save("run.json", {NET: TAPS}), "-o", "out"]) == 0
+def test_files_are_what_their_names_say(drawn):
+    out = drawn[0] / "out" / "here"
     for stem in ("depth-digits", "sites-net-digits", "best-net"):
-        pdf = (tmp_path / "out" / f"{stem}.pdf").read_bytes()
+        pdf = (out / f"{stem}.pdf").read_bytes()
         assert pdf.startswith(b"%PDF-1.")
         assert b"/FontFile2" in pdf  # a TrueType font is embedded
         assert b"/Type3" not in pdf
         assert b"Date" not in pdf
-        svg = ElementTree.parse(tmp_path / "out" / f"{stem}.svg").getroot()
+        svg = ElementTree.parse(out / f"{stem}.svg").getroot()
         assert svg.tag == "{http://www.w3.org/2000/svg}svg"
         assert svg.get("width") == f"{72 * WIDTH:g}pt"
-        assert "date" not in (tmp_path / "out" / f"{stem}.svg").read_text()
-        with Image.open(tmp_path / "out" / f"{stem}.png") as image:
+        assert "date" not in (out / f"{stem}.svg").read_text()
+        with Image.open(out / f"{stem}.png") as image:
             assert image.width == round(WIDTH * DOTS_PER_INCH)
             assert image.info["dpi"] == pytest.approx((DOTS_PER_INCH, DOTS_PER_INCH), abs=0.1)
 
 
-def test_the_same_record_gives_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, save):
+def test_the_same_record_gives_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, save, drawn):
     arguments = ["figures", save("run.json", {NET: TAPS}), "-o"]
-    assert main([*arguments, "one"]) == 0
     (tmp_path / "matplotlibrc").write_text("font.size: 20\npdf.fonttype: 3\nsvg.hashsalt: other\nlines.linewidth: 9\n")
     code = f"from probebench.cli.main import main; assert main({[*arguments, 'two']}) == 0; "
     code += "import sys; assert not {'torch', 'sklearn', 'matplotlib.pyplot'} & set(sys.modules)"
     environment = os.environ | {"MATPLOTLIBRC": str(tmp_path), "SOURCE_DATE_EPOCH": "1", "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert digests(drawn[0] / "out" / "here") == digests(tmp_path / "two")
 
 
 def test_runs_are_merged_and_models_datasets_and_formats_chosen(tmp_path, save):
