@@ -1,7 +1,7 @@
 """Datasets that need no download, in order of growing shift from glyphvit's pretraining data.
 
 All arithmetic is float64 from fixed seeds and rounded to uint8 once, so that the pixels, and the digest that baselines
-depend on, are the same on every machine.
+depend on, are the same on every machine. That takes a second or two, so what was drawn is kept for the next sweep.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ GRID_LETTERS = GLYPH_CLASSES[:10]
 DIGITS_TRAIN, DIGITS_TRAIN_VIEWS = 898, 2
 
 
+@cache
 def glyphs(step: int = 1) -> tuple[list[str], Split, Split]:
     """Return printed letters in fonts that pretraining never saw: class names, train (1,552), test (1,940).
 
@@ -66,6 +67,7 @@ def glyphs(step: int = 1) -> tuple[list[str], Split, Split]:
     return list(GLYPH_CLASSES[::step]), splits[0], splits[1]
 
 
+@cache
 def letters_grid() -> tuple[list[str], Split, Split]:
     """Return images of one to four of ten letters in four cells: the letters as labels, train (600), test (400).
 
@@ -92,6 +94,7 @@ def letters_grid() -> tuple[list[str], Split, Split]:
     return list(GRID_LETTERS), splits[0], splits[1]
 
 
+@cache
 def letters_angle() -> tuple[list[str], Split, Split]:
     """Return letters turned by up to 60 degrees, and the angle: target names, train (776), test (388).
 
@@ -126,6 +129,7 @@ def pretraining() -> tuple[list[str], Split, Split]:
     return list(GLYPH_CLASSES), Split(images[:columns], labels[:columns]), Split(images[columns:], labels[columns:])
 
 
+@cache
 def digits(corruption: str | None = None) -> tuple[list[str], Split, Split]:
     """Return handwritten digits, jittered and optionally corrupted: class names, train (1,796), test (899).
 
