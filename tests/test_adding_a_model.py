@@ -20,7 +20,7 @@ _, *SECTIONS = re.split("^## ", DOCS.read_text(encoding="utf-8"), flags=re.MULTI
 SECTION = {section.partition("\n")[0]: section for section in SECTIONS}
 TABLE = re.search("```toml\n(.*?)```", SECTION["A model for the catalog"], re.DOTALL)[1]
 # The tiny project's datasets, and not its models.
-BLOBS = TINY_CONFTEST.replace("def pytest_probebench_models", "def _models").replace("n=120", "n=12")
+BLOBS = TINY_CONFTEST.replace("def pytest_probebench_models", "def _models").replace("n=120", "n=6")
 
 
 @pytest.fixture

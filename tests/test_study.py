@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the study with images but without weights."""
     root, rng = tmp_path_factory.mktemp("study"), np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {}
-    for part, each in (("train", 20), ("test", 4)):
+    for part, each in (("train", 10), ("test", 2)):
         labels = np.repeat(CLASSES, each)  # class by class, as in the true file
         images = rng.integers(0, 256, (len(labels), 32, 32, 3), dtype=np.uint8)
         arrays |= {f"x_{part}": images, f"y_{part}": labels}
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for domain in DOMAINS:
         for name in ("dog", "guitar"):
             (root / "pacs" / domain / name).mkdir(parents=True)
-            for number in range(12):
+            for number in range(6):
                 image = Image.fromarray(rng.integers(0, 256, (28, 28, 3), dtype=np.uint8))
                 image.save(root / "pacs" / domain / name / f"pic_{number:03}.jpg")
     return root
@@ -110,10 +110,10 @@ def test_a_tap_of_corrupted_images_and_of_another_domain(study, weights, monkeyp
 
     sweep, case = measure("--probe-dataset=cifar10_small_within_contrast_s2")
     assert sweep["dataset"] == "cifar10_small_within_contrast_s2"
-    assert (case["n_train"], case["n_test"]) == (24, 12)
+    assert (case["n_train"], case["n_test"]) == (12, 6)
     sweep, case = measure("--probe-protocol=transfer@2", "--probe-dataset=pacs_sketch")
     assert (sweep["dataset"], sweep["trained_on"]) == ("pacs_sketch", "pacs_photo")
-    assert (case["n_train"], case["n_test"]) == (16, 8)
+    assert (case["n_train"], case["n_test"]) == (8, 4)
 
 
 def test_splits_of_a_corruption(folder, monkeypatch):
@@ -124,7 +124,7 @@ def test_splits_of_a_corruption(folder, monkeypatch):
     monkeypatch.delitem(sys.modules, "study_data")
     classes, train, test = study_data.cifar10()
     assert classes == list(CLASSES)
-    assert np.bincount(train.labels).tolist() == [8, 8, 8]  # two of five of each class
+    assert np.bincount(train.labels).tolist() == [4, 4, 4]  # two of five of each class
     _, same_train, noisy = study_data.cifar10("gaussian_noise", 5)
     _, noisy_train, same_noisy = study_data.cifar10("gaussian_noise", 5, "corrupted")
     assert np.array_equal(train.images, same_train.images)

@@ -80,7 +80,7 @@ class Page:
         """Wait for what the browser does in its own time; fails after a minute."""
         from selenium.webdriver.support.wait import WebDriverWait
 
-        WebDriverWait(self.driver, 60).until(lambda _: self.run(f"return {condition}"), condition)
+        WebDriverWait(self.driver, 60, poll_frequency=0.02).until(lambda _: self.run(f"return {condition}"), condition)
 
     def click(self, element):
         """As a reader does, who has it well inside of the window."""

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from probebench.reporting import html
 from tests.records.pools import pooled
 from tests.reporting.html.dom import parse
 from tests.reporting.html.records import full, large
@@ -26,10 +25,10 @@ def sort_button(page, key):
     return page.one(f"#board th[data-key={key}] button")
 
 
-def test_it_opens_as_python_wrote_it(page):
+def test_it_opens_as_python_wrote_it(page, full_report):
     assert page.driver.title == "probebench: 1 regressed, 1 improved, 1 sweep failed"
     # The script has made the first rows anew, and must write every number as Python does.
-    python = parse(html.render(full())).one("table", id="board").table()
+    python = parse(full_report.read_text(encoding="utf-8")).one("table", id="board").table()
     cells = "return [...document.querySelectorAll('#board tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
     assert page.run(cells) == python
 
