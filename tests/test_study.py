@@ -9,16 +9,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
 
-from probebench.records.run_record import load, schema
+from probebench.records.run_record import load
 from probebench.records.select import select
 from probebench.records.view import RecordView
 from probebench.reporting.contrasts import contrast_lines
 from probebench.reporting.sentences import controls_line, trends_line
+from tests.records.valid import validate
 
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "benchmarks" / "study"
@@ -143,7 +143,7 @@ def record(request):
 
 
 def test_records_are_whole(record):
-    jsonschema.validate(record, schema())
+    validate(record)
     assert not record["interrupted"]
     assert not record["failures"]
     assert all(sweep["contrasts"] for sweep in record["sweeps"])

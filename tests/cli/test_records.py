@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 
-import jsonschema
 import pytest
 
 from probebench.cli.main import main
@@ -18,6 +17,7 @@ from probebench.records.find import find_record
 from probebench.records.tap_selection import with_selections
 from tests.records.places import placed
 from tests.records.samples import right, stored
+from tests.records.valid import validate
 
 NET, OTHER = ("net", "digits"), ("other", "digits")
 
@@ -183,7 +183,7 @@ def test_runs_are_merged_into_every_format(two, folder, capsys):
     assert [row["model"] for row in csv.DictReader(output(capsys).splitlines())] == ["net", "other"]
     assert main([*two, "--format", "json"]) == 0
     record = json.loads(output(capsys))
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     assert len(record["cases"]) == 2
     for name in ("github", "terminal"):
         assert main([*two, "--format", name, "-o", f"out/{name}"]) == 0

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import jsonschema
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from probebench.records.contrasts import CONTRASTS, compare_places, contrast_answers, with_contrasts
 from probebench.records.merge import merge
-from probebench.records.run_record import schema
 from probebench.records.view import RecordView
 from probebench.reporting.contrasts import contrast_lines
 from probebench.stats import discordant, paired_interval
 from tests.records.places import DEPTH, placed
 from tests.records.samples import right, stored
+from tests.records.valid import validate
 
 
 def found(run, dataset):
@@ -102,7 +101,7 @@ def test_one_block_is_not_compared_with_itself(layer):
 
 
 def test_contrasts_are_in_the_schema():
-    jsonschema.validate(placed().record, schema())
+    validate(placed().record)
 
 
 def test_older_records_get_them_from_their_bits():

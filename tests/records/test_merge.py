@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import copy
 
-import jsonschema
 import numpy as np
 import pytest
 
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.records import run_record
 from probebench.records.merge import merge
 from probebench.records.tap_selection import select_tap
 from probebench.reporting.terminal import leaderboard
 from tests.records.samples import right, stored
+from tests.records.valid import validate
 
 NET, OTHER = ("net", "digits"), ("other", "digits")
 
@@ -32,7 +31,7 @@ def test_cases_of_different_sweeps_and_of_one_sweep_are_joined():
     assert [source["name"] for source in record["merged"]] == ["b.json", "a.json"]
     assert (record["images"], record["images_per_second"], record["duration_seconds"]) == (200, 200.0, 20.0)
     assert record["started"] == b.record["started"]
-    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
+    validate(record)
     assert "net" in leaderboard.render(record, level="full", width=80, color=False, ascii_only=True)
 
 
@@ -113,7 +112,7 @@ def test_a_sweep_of_several_runs_is_selected_anew_and_compared_by_all_bits():
         run.record["sweeps"][0]["selection"] = select_tap(run.record["cases"], run.correct)
     found = selection(merge([a, b])[0])
     assert (found["tap"], found["tied"], found["worse"]) == ("L02-act", ["L01-act"], 1)
-    jsonschema.validate(merge([a, b])[0], run_record.schema(), format_checker=jsonschema.FormatChecker())
+    validate(merge([a, b])[0])
 
 
 def test_of_a_sweep_of_several_runs_without_all_bits_as_much_is_said_as_is_known():
@@ -153,4 +152,4 @@ def test_what_was_withheld_everywhere_is_kept_as_the_newest_run_says():
     b = stored({OTHER: {"final": right(600)}}, hours=1, withheld=[lacking("big", 196), lacking("net", 98)])
     record, _ = merge([a, b])
     assert record["withheld"] == [lacking("big", 196)]
-    jsonschema.validate(record, run_record.schema())
+    validate(record)

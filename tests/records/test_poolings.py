@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import sqrt
 
-import jsonschema
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
@@ -12,10 +11,10 @@ from scipy.stats import binomtest, norm
 from probebench.catalog.taps import Tap
 from probebench.records.merge import merge
 from probebench.records.poolings import compare_poolings, part_of, pooling_answers, pooling_of
-from probebench.records.run_record import schema
 from probebench.stats import discordant, paired_interval
 from tests.records.pools import DEPTH, pooled
 from tests.records.samples import right, stored
+from tests.records.valid import validate
 
 
 def found(run, dataset="clean", key="poolings"):
@@ -114,7 +113,7 @@ def test_a_sweep_with_one_pooling_has_no_table():
 
 
 def test_the_table_is_in_the_schema():
-    jsonschema.validate(pooled().record, schema())
+    validate(pooled().record)
 
 
 def test_the_pooling_of_a_protocol_is_known_from_the_catalog_or_from_a_sweep():

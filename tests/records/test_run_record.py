@@ -12,6 +12,7 @@ import pytest
 from probebench.errors import StoreError
 from probebench.records import run_record
 from tests.records.samples import N, right, stored
+from tests.records.valid import validate
 
 RUN = stored({("net", "digits"): {"L01-act": right(700, 3, 2), "final": right(600)}})
 
@@ -25,7 +26,7 @@ def saved(tmp_path, run=RUN):
 def test_what_is_saved_is_loaded(tmp_path):
     path, side = saved(tmp_path)
     record = run_record.load(path)
-    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
+    validate(record)
     assert record == RUN.record | {"correct": record["correct"]}
     correct = run_record.load_correct(record, path)
     assert correct.keys() == RUN.correct.keys()
@@ -78,7 +79,7 @@ def test_a_record_of_before_there_were_bits_is_read(tmp_path):
     path, _ = tmp_path / "old.json", run_record.save(RUN.record, tmp_path / "old.json")
     record = run_record.load(path)
     assert "correct" not in record
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     assert run_record.load_correct(record, path) == {}
     assert list(tmp_path.iterdir()) == [path]
 
@@ -102,18 +103,18 @@ NEWER = {
 @pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in NEWER for field in NEWER[kind]])
 def test_newer_fields_are_described_and_optional(kind, field):
     record = copy.deepcopy(RUN.record)
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     record[kind][0][field] = NEWER[kind][field]
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     record[kind][0][field] = {"value": "much"}
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(record, run_record.schema())
+        validate(record)
 
 
 def test_a_distance_can_be_unavailable_with_a_reason():
     record = copy.deepcopy(RUN.record)
     record["sweeps"][0]["shift_distance"] = {"unavailable": "no reference set"}
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
 
 
 def test_saving_a_loaded_record_without_bits_does_not_refer_to_them(tmp_path):

@@ -23,6 +23,7 @@ from probebench.records.verdicts import judge
 from probebench.records.view import RecordView
 from probebench.reporting.terminal.comparison import render
 from tests.records.samples import stored
+from tests.records.valid import validate
 
 SWEEP = Sweep("glyphvit", "letters_grid", "default@2")
 ACT, RC2 = Tap(6, "act"), Tap(6, "rc2")
@@ -134,7 +135,7 @@ def test_a_record_is_read_back_and_is_of_the_schema(tmp_path, metric):
     path = tmp_path / "run.json"
     run_record.save(run.record, path, run.correct)
     found = run_record.load(path)
-    jsonschema.validate(json.loads(path.read_text()), run_record.schema())
+    validate(json.loads(path.read_text()))
     read = run_record.load_correct(found, path)
     assert all(np.array_equal(read[name], values) for name, values in run.correct.items())
     assert RecordView(found).sweeps[0].task.metrics == (metric,)
@@ -152,7 +153,7 @@ def test_an_accuracy_is_still_a_fraction_for_the_schema():
     run = record({"final": scores(0.3)})
     run.record["cases"][0]["accuracy"] = 1.2
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(run.record, run_record.schema())
+        validate(run.record)
 
 
 def test_two_runs_are_compared_in_pairs_and_merged():

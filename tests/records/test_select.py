@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import jsonschema
 import pytest
 
 from probebench.errors import ProbebenchError, UnknownName
-from probebench.records.run_record import schema
 from probebench.records.select import matching, select
 from tests.records.places import placed
 from tests.records.samples import right, stored
+from tests.records.valid import validate
 
 
 def test_patterns_choose_in_the_order_of_the_record():
@@ -28,7 +27,7 @@ def test_cases_of_other_sweeps_are_left_out():
     chosen = select(record, [], ["*e*", "far"])
     assert [sweep["dataset"] for sweep in chosen["sweeps"]] == ["clean", "more", "far"]
     chosen = select(record, ["n*"], ["far", "clean"])
-    jsonschema.validate(chosen, schema())
+    validate(chosen)
     assert [sweep["dataset"] for sweep in chosen["sweeps"]] == ["clean", "far"]
     assert {case["dataset"] for case in chosen["cases"]} == {"clean", "far"}
     assert chosen["images"] == sum(sweep["images"] for sweep in chosen["sweeps"]) < record["images"]

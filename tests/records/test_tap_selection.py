@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jsonschema
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -11,6 +10,7 @@ from probebench.records import run_record
 from probebench.records.tap_selection import select_tap, with_selections
 from probebench.records.view import RecordView
 from tests.records.samples import N, right, stored
+from tests.records.valid import validate
 
 NET = ("net", "digits")
 
@@ -158,7 +158,7 @@ def test_of_equal_taps_none_is_called_different_unless_the_tap_was_chosen_on_the
 def test_the_selection_fits_the_schema_and_survives_a_file(tmp_path):
     one = run({"L01-act": right(700), "final": right(700, 3)})
     record = with_selections(one.record, one.correct)
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     run_record.save(record, tmp_path / "run.json", one.correct)
     assert run_record.load(tmp_path / "run.json")["sweeps"] == record["sweeps"]
     assert "selection" not in one.record["sweeps"][0]

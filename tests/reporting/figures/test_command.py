@@ -10,7 +10,6 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from xml.etree import ElementTree
 
-import jsonschema
 import pytest
 from PIL import Image
 
@@ -18,6 +17,7 @@ from probebench.cli.main import main
 from probebench.records import run_record
 from probebench.reporting.figures.style import DOTS_PER_INCH, WIDTH
 from tests.records.samples import right, stored
+from tests.records.valid import validate
 
 NET = ("net", "digits")
 TAPS = {"L01-act": right(700), "L02-act": right(720), "L02-rc2": right(650), "final": right(600)}
@@ -141,7 +141,7 @@ def test_a_run_says_what_its_models_were_tuned_from(project, monkeypatch):
     options = ("--probe-jobs=1", "--probe-site=act,final", "--probe-dataset=blobs", "--probe-json=run.json")
     assert project.runpytest_inprocess(*options).ret == 0
     record = run_record.load(project.path / "run.json")
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     assert {sweep["model"]: sweep.get("tuned_from") for sweep in record["sweeps"]} == {
         "tiny": None,
         "tiny_other": "tiny",
