@@ -200,6 +200,9 @@ def measure_shift(
     assert reference is not None
     try:
         features = on_host(test[WHERE])
+        if len(features) < 2 * GROUPS:  # so that no reference is read in vain
+            have = f"{prepared.dataset.name} has {len(features)} test images"
+            return Unavailable(f"{have}; a distance needs {2 * GROUPS}")
         known = references.read(built, reference, prepared.protocol, settings)
         drawn = draw(len(features))
         if prepared.dataset == reference and len(features) < 2 * MOST:  # too few for two sides: a half for each

@@ -138,8 +138,8 @@ def test_a_reference_is_read_once_for_a_model(monkeypatch):
     assert loaded.count("glyphs_pretraining") == 1
 
 
-def unavailable(spec, **kwargs):
-    found = run_sweep(spec, PARTS["digits"], taps=[FINAL], jobs=1, **kwargs).shift_distance
+def unavailable(spec, dataset=PARTS["digits"], **kwargs):
+    found = run_sweep(spec, dataset, taps=[FINAL], jobs=1, **kwargs).shift_distance
     assert isinstance(found, Unavailable)
     assert found.to_json() == {"unavailable": found.why}
     return found.why
@@ -158,6 +158,17 @@ def test_what_is_not_known_is_said(monkeypatch, tmp_path):
     )
     broken = DatasetSpec("broken", "no.such:reader")
     assert unavailable(spec, reference=broken).startswith("reference broken: dataset 'broken': reader")
+
+
+def few_test_images():
+    names, train, test = part("digits")
+    return names, train, Split(test.images[:19], test.labels[:19])
+
+
+def test_no_reference_is_read_for_too_few_test_images(monkeypatch):
+    monkeypatch.setattr(References, "read", None)
+    few = replace(PARTS["digits"], reader=f"{__name__}:few_test_images", kwargs={})
+    assert unavailable("glyphvit", few) == "digits has 19 test images; a distance needs 20"
 
 
 def test_the_record_has_the_numbers():

@@ -16,8 +16,9 @@ REVERSED = "\ndef pytest_collection_modifyitems(items):\n    items.reverse()\n"
 
 
 @pytest.fixture
-def measure(pytester):
+def measure(pytester, monkeypatch):
     """Run glyphvit on some digits at the layer before the damage to block 6, at it, and at the end."""
+    monkeypatch.setattr("probebench.measure.shift.MOST", 100)  # distances are not the point
     pytester.makeconftest(FEW_DIGITS_CONFTEST)
     pytester.makepyfile(
         test_glyphvit="""
