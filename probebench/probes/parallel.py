@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
 from typing import TypeVar
 
 import numpy as np
@@ -55,9 +56,17 @@ def run_on_cores(
 ) -> Iterator[Result]:
     """Yield the result of `work` for each part, in any order; arguments as in `fit_batches`.
 
+    With more than one job and more than one part, the parts are sent to other processes.
+
     Args:
         parts: training and test features of some taps
     """
+    if jobs > 1:
+        rest = iter(parts)
+        first = list(islice(rest, 2))
+        parts = chain(first, rest)
+        if len(first) < 2:  # it is done here before another process has imported torch
+            jobs = 1
     if jobs == 1:
         for part in parts:
             yield _run_on_one_thread(work, *part, device)
