@@ -130,6 +130,17 @@ def _own_feature_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
     monkeypatch.setenv("PROBEBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "features"))
 
 
+@pytest.fixture(autouse=True)
+def _same_draws(request: pytest.FixtureRequest) -> None:
+    """Random numbers do not depend on the tests before: those of torch, and of the generator `RNG` of a module, which
+    begins where importing the module has left it."""
+    import torch
+
+    torch.manual_seed(0)
+    if (rng := getattr(request.module, "RNG", None)) is not None:
+        rng.bit_generator.state = vars(request.module).setdefault("_RNG_STATE", rng.bit_generator.state)
+
+
 @pytest.fixture(scope="session")
 def _solve_once() -> Callable[..., Any]:
     """The solver of the logistic probes, but it solves no problem twice: hundreds of inner runs fit the same features

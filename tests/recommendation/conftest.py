@@ -5,7 +5,6 @@ from __future__ import annotations
 import runpy
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -19,12 +18,10 @@ from probebench.datasets.embedded import digits
 CLASSES = ("zero", "one", "two")
 EACH = 30
 
-noisy_digits = cache(digits)
-
 
 def write_digits(root: Path, each: int = EACH, part: str = "train", first: int = 0) -> Path:
     """`each` images of the digits 0 to 2, as grey PNG files in one folder a class."""
-    _, train, test = noisy_digits("gaussian_noise")
+    _, train, test = digits("gaussian_noise")
     split = train if part == "train" else test
     for label, name in enumerate(CLASSES):
         (root / name).mkdir(parents=True)
