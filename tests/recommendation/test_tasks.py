@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ SPECS = {
 }
 
 
-@cache
 def some(name):
     """A part of an embedded dataset."""
     names, *splits = getattr(embedded, name)()
