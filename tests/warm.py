@@ -1,48 +1,38 @@
-"""Start the processes of tests quickly: fork them from one process that has imported torch already.
+"""Start the processes of tests quickly: fork them from a copy of the process that runs the tests.
 
 Importing torch, timm and scikit-learn takes a process several seconds, and the tests of pytest-xdist, of Ray and of
 interrupted or killed runs start more than a hundred processes. Each of them is still a process of its own, with its own
 environment, directory and standard streams; only its imports are done.
 
-`serve` runs in the process that forks. `CLIENT` is the script that takes the place of ``sys.executable``: it passes its
-arguments and streams to the server, forwards signals to the forked process, and ends with its exit status. Commands
-that are not known to be safe after a fork are run by the real Python.
+The copy is made before the first test, when all is imported and nothing has happened yet. `serve` runs in it. `CLIENT`
+is the script that takes the place of ``sys.executable``: it passes its arguments and streams to the copy, forwards
+signals to the forked process, and ends with its exit status. Commands that are not known to be safe after a fork are
+run by the real Python.
 """
 
 from __future__ import annotations
 
 import array
 import atexit
-import gc
-import importlib
 import io
 import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import traceback
 import types
-from collections.abc import Iterator
-from contextlib import redirect_stdout, suppress
+import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-
-IMPORTED = (
-    "tests.conftest",
-    "tests.imported",
-    "joblib",
-    "safetensors.torch",
-    "sklearn.linear_model",
-    "sklearn.preprocessing",
-)
-"""The second imports most of it. Not Ray, which reads the environment of its process while it is imported."""
+from threadpoolctl import threadpool_limits
 
 BOOTSTRAP = "import sys;exec(eval(sys.stdin.readline()))"
 """The command with which pytest-xdist starts its workers."""
@@ -57,8 +47,8 @@ script = os.path.basename(rest[0]) if rest else ""
 if script == "setup_worker.py":  # of Ray; where nothing is to be set up, it only starts what is named next
     rest = rest[1:]
     script = os.path.basename(rest[0])
-modules = [["-m", each] for each in ("pytest", "tests.features.cache.killed")]
-known = rest[:2] in [*modules, ["-c", {bootstrap!r}]] or script == "default_worker.py"
+known = rest[:2] in [["-m", "pytest"], ["-c", {bootstrap!r}]] or script == "default_worker.py"
+known = known or rest[0] == "-m" and rest[1].startswith("tests.")
 more = os.environ.get("PYTHONPATH", "").removesuffix({path!r}).split(os.pathsep)
 try:
     if not known or any(os.path.exists(os.path.join(each, "sitecustomize.py")) for each in more if each):
@@ -82,32 +72,51 @@ os._exit(status)
 """
 
 
-@pytest.fixture(scope="session")
-def _warm_python() -> Iterator[str]:
-    """The path of a script that can be started like Python."""
-    if not hasattr(os, "pidfd_open"):  # which not every system has
-        yield sys.executable
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        address, client = Path(folder, "socket"), Path(folder, "python")
+class Copy:
+    """A copy of this process that forks for clients, until this process ends or calls `end`."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())  # not one that is removed when a process ends: forked ones do as well
+        address, self.client = self.folder / "socket", self.folder / "python"
         path = os.environ.get("PYTHONPATH", "")
-        client.write_text(CLIENT.format(python=sys.executable, bootstrap=BOOTSTRAP, path=path, address=str(address)))
-        client.chmod(0o755)
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", str(address)],
-            cwd=Path(__file__).parents[1],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},  # with one thread it may fork
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
+        self.client.write_text(
+            CLIENT.format(python=sys.executable, bootstrap=BOOTSTRAP, path=path, address=str(address))
         )
-        try:
-            assert server.stdout.readline() == b"ready\n"
-            yield str(client)
-        finally:
-            server.stdin.close()  # at which it ends
-            server.wait()
-            server.stdout.close()
+        self.client.chmod(0o755)
+        line, self._line = os.pipe()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(address))
+            listener.listen(64)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # other threads only wait to be told something
+                self._process = os.fork()
+            if not self._process:
+                try:
+                    os.close(self._line)
+                    os.setsid()
+                    os._exit(ended(serve(listener, line)))
+                finally:
+                    os._exit(1)
+        os.close(line)
+
+    def end(self) -> None:
+        os.close(self._line)
+        os.waitpid(self._process, 0)
+        shutil.rmtree(self.folder)
+
+
+_COPY = pytest.StashKey[Copy]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if "tests.imported" in sys.modules and hasattr(os, "pidfd_open"):  # which not every system has
+        config.stash[_COPY] = Copy()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _COPY in config.stash:
+        config.stash[_COPY].end()
 
 
 @pytest.fixture
@@ -118,31 +127,23 @@ def from_nothing() -> None:
 @pytest.fixture
 def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork the processes of this test, unless it takes the fixture `from_nothing`."""
-    if "from_nothing" not in request.fixturenames:
-        monkeypatch.setattr(sys, "executable", request.getfixturevalue("_warm_python"))
+    if "from_nothing" not in request.fixturenames and _COPY in request.config.stash:
+        monkeypatch.setattr(sys, "executable", str(request.config.stash[_COPY].client))
 
 
-def serve(address: str) -> list[str]:
-    """Fork for every client. Returns in processes that were forked only: the arguments to run with."""
-    with redirect_stdout(io.StringIO()):
-        pytest.main(["--help"])  # plugins first, because pytest rewrites their assertions
-    with suppress(ImportError):
-        importlib.import_module("xdist.remote")
-    for name in IMPORTED:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen(64)
+def serve(listener: socket.socket, line: int) -> list[str]:
+    """Fork for every client, until nobody has the other end of the line.
+
+    Returns in processes that were forked only: the arguments to run with.
+    """
+    threadpool_limits(1)  # with one thread it may fork
     selector = selectors.DefaultSelector()
-    selector.register(sys.stdin, selectors.EVENT_READ)
+    selector.register(line, selectors.EVENT_READ)
     selector.register(listener, selectors.EVENT_READ)
     children: dict[socket.socket, int] = {}
-    print("ready", flush=True)
     while True:
         for key, _ in selector.select():
-            if key.fileobj is sys.stdin:
+            if key.fileobj == line:
                 for child in children.values():
                     os.kill(child, signal.SIGKILL)
                 os._exit(0)
@@ -157,6 +158,7 @@ def serve(address: str) -> list[str]:
                 if child == 0:
                     for held in (selector, listener, client, *children):
                         held.close()
+                    os.close(line)
                     return become(*said, streams)
                 for stream in streams:
                     os.close(stream)
@@ -230,7 +232,8 @@ def become(
     os.chdir(directory)
     sys.executable = executable
     sys.dont_write_bytecode = "-B" in flags or bool(environment.get("PYTHONDONTWRITEBYTECODE"))
-    sys.path[:1] = ["" if rest[0] == "-c" else directory if rest[0] == "-m" else os.path.dirname(rest[0]), *more]
+    standard = next(number for number, path in enumerate(sys.path) if path.endswith(".zip"))  # of Python itself
+    sys.path[:standard] = ["" if rest[0] == "-c" else directory if rest[0] == "-m" else os.path.dirname(rest[0]), *more]
     return rest
 
 
@@ -264,7 +267,3 @@ def ended(rest: list[str]) -> int:
         with suppress(OSError, ValueError):
             stream.flush()
     return status
-
-
-if __name__ == "__main__":
-    os._exit(ended(serve(sys.argv[1])))
