@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +43,23 @@ assert DEFAULT.path is not None
 def anonymous() -> int:
     """Return the bytes of anonymous memory of this process and its children."""
     total = 0
-    for status in Path("/proc").glob("[0-9]*/status"):
+    for process in [os.getpid(), *children()]:
         try:
-            fields = dict(line.split(":", 1) for line in status.read_text(encoding="ascii").splitlines())
+            status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
         except OSError:  # it has ended
             continue
-        if os.getpid() in (int(fields["Pid"]), int(fields["PPid"])):
-            total += int(fields.get("RssAnon", "0 kB").split()[0]) * 1024
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        total += int(fields.get("RssAnon", "0 kB").split()[0]) * 1024
     return total
+
+
+def children() -> list[int]:
+    """Return the processes that any thread of this one has started."""
+    found = []
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended
+            found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found
 
 
 class Peak(threading.Thread):
