@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +16,7 @@ from probebench.errors import FeatureError
 from probebench.features.cache import FeatureCache
 from probebench.measure.plan import Workload, plan_sweep
 from tests.features.conftest import SPEC
+from tests.measure import peaks
 
 MB = 1_000_000
 PROTOCOL = get_protocol("default@2")
@@ -222,65 +222,16 @@ def test_what_was_kept_before_is_read_also_where_features_stay(tmp_path, roomy_g
     assert (found.plan.mode, found.images) == ("device", 0)
 
 
-PEAK = """
-import os, sys
-from pathlib import Path
-from dataclasses import replace
-from benchmarks.performance.probe_memory import Peak
-from probebench import DatasetSpec, run_sweep
-from probebench.features.cache import FeatureCache, writer
-from probebench.catalog.protocols import get_protocol
-from tests.features.conftest import SPEC
-import tests.measure.test_plan as here
-
-writer.SHARD_BYTES = 4_000_000
-protocol = replace(get_protocol("default@2"), path=(0.01,))
-wide = replace(SPEC, depth=1, kwargs=SPEC.kwargs | {"embed_dim": 96})
-run = lambda spec, **more: run_sweep(wide, spec, protocol=protocol, device="cpu", jobs=1, batch_size=64, **more)
-run(here.DATASET)  # libraries are loaded
-spec = DatasetSpec(name="many", reader="tests.measure.test_plan:noise_dataset", kwargs={"n": 1_500})
-for mode, memory in here.PEAK_MEMORY.items():
-    if os.fork():  # which with one thread is safe
-        os.wait()
-        continue
-    cache = FeatureCache(Path(sys.argv[1])) if mode == "disk" else None
-    peak = Peak()
-    peak.start()
-    found = run(spec, memory=memory, cache=cache)
-    print(mode, found.plan.mode, found.plan.passes, found.plan.memory, peak.stop(), len(found.taps), flush=True)
-    os._exit(0)
-"""
-PEAK_MEMORY = {"memory": 2000 * MB, "passes": 45 * MB, "disk": 45 * MB}
-
-
-@pytest.fixture(scope="module")
-def peaks(tmp_path_factory):
-    """By mode: the plan's mode, passes and memory, the memory that it took, and the number of taps.
-
-    Each in a process of its own, forked from one that has loaded the libraries.
-    """
-    root = Path(__file__).parents[2]
-    out = subprocess.run(
-        [sys.executable, "-c", PEAK, str(tmp_path_factory.mktemp("peaks") / "features")],
-        cwd=root,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert out.returncode == 0, out.stderr
-    found = {words[0]: words[1:] for words in map(str.split, out.stdout.splitlines())}
-    assert found.keys() == PEAK_MEMORY.keys(), out.stderr
-    return found
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure memory")
-@pytest.mark.parametrize("mode", PEAK_MEMORY)
-def test_the_peak_is_within_the_plan(peaks, mode):
+@pytest.mark.parametrize("mode", peaks.MEMORY)
+def test_the_peak_is_within_the_plan(warm, tmp_path, mode):
     """3,000 images, 11 taps of up to 384 features: 20 MB of features, of which no second copy may be held."""
-    found, passes, planned, peak, taps = peaks[mode]
+    command = [sys.executable, "-m", "tests.measure.peaks", mode, str(tmp_path / "features")]
+    out = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert out.returncode == 0, out.stderr
+    found, passes, planned, peak, taps = out.stdout.split()
     assert (found, int(taps)) == (mode, 11)
     assert (int(passes) > 1) == (mode == "passes")
-    assert int(planned) <= PEAK_MEMORY[mode]
+    assert int(planned) <= peaks.MEMORY[mode]
     # The images themselves, as arrays and as the batch in the network, are not part of the plan.
     assert int(peak) <= 1.1 * int(planned) + 4 * MB
