@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import jsonschema
 import pytest
 
 from probebench.records import run_record
 from tests.conftest import ONE_COUNT
+from tests.records.valid import validate
 
 SLOW_STOP = """
 from dataclasses import replace
@@ -41,7 +41,7 @@ def test_ctrl_c_in_mid_sweep_keeps_what_had_finished(project):
     result = project.runpytest_inprocess(*args, no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     record = run_record.load(project.path / "r.json")
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     assert record["interrupted"] is True
     # The first sweep whole, five taps of the second.
     assert len(record["cases"]) == ONE_COUNT + 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jsonschema
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
 from probebench.records import baselines, run_record
 from tests.conftest import TINY_COUNT
+from tests.records.valid import validate
 
 ONE = ("--probe-model=tiny", "--probe-dataset=blobs", "--probe-layer=2,final")
 COUNT = 9
@@ -17,7 +17,7 @@ COUNT = 9
 
 def record_of(project, name="r.json"):
     record = run_record.load(project.path / name)
-    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
+    validate(record)
     return record
 
 

@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import jsonschema
 import numpy as np
 import pytest
 
@@ -20,6 +19,7 @@ from probebench.catalog.taps import Tap
 from probebench.records import baselines, run_record
 from tests.conftest import TINY_COUNT
 from tests.plugin.xdist.test_workers import add_to_conftest, timeless
+from tests.records.valid import validate
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'probebench[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -118,7 +118,7 @@ def wait_for(path, process):
 
 def loaded(project, name):
     record = run_record.load(project.path / name)
-    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
+    validate(record)
     return record
 
 
@@ -157,7 +157,7 @@ def test_the_embedded_benchmark_is_as_in_one_process(pytester, two_nodes, monkey
         def test_probe(probe):
             probe.check()
 
-        @pytest.mark.probe(model="glyphvit_random", dataset="digits_contrast")
+        @pytest.mark.probe(model="glyphvit_random", dataset="glyphs_49")
         def test_control(probe):
             probe.check()
         """
@@ -172,7 +172,7 @@ def test_the_embedded_benchmark_is_as_in_one_process(pytester, two_nodes, monkey
     lines = [line for line in result.stdout.lines if re.match(r"glyphvit(_random)? on ", line)]
     assert {line.partition(":")[0] for line in lines} == {
         "glyphvit on glyphs_49",
-        "glyphvit_random on digits_contrast",
+        "glyphvit_random on glyphs_49",
     }
     assert [line.partition(" (")[2][:11] for line in lines] == ["1 of 2 swee", "2 of 2 swee"]
     whole, parts = loaded(pytester, "alone.json"), loaded(pytester, "ray.json")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-import jsonschema
 import pytest
 
 from probebench.records import run_record
 from tests.conftest import ONE_COUNT, TINY_COUNT
 from tests.plugin.test_interrupt import SLOW_STOP
+from tests.records.valid import validate
 from tests.reporting.html.dom import parse
 
 
@@ -65,7 +65,7 @@ def test_what_was_withheld_is_on_it_and_in_the_record(project, run, monkeypatch)
     )
     run("--probe-report=report.html", "--probe-json=r.json").assert_outcomes(passed=ONE_COUNT)
     record = run_record.load(project.path / "r.json")
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     (entry,) = record["withheld"]
     assert (entry["model"], entry["cases"], entry["command"]) == ("tiny", ONE_COUNT, "probebench fetch cifar10")
     (row,) = page(project).one("section", id="overview").one("details", "withheld").table()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-import jsonschema
 import pytest
 
 from probebench.catalog.protocols import DEFAULT
 from probebench.records import run_record
 from tests.conftest import FEW, ONE, ONE_COUNT, TINY_COUNT
+from tests.records.valid import validate
 
 
 def load_only_run(project):
@@ -34,7 +34,7 @@ def test_every_tap_is_a_case_that_is_measured_and_recorded(project, run):
         ]
     )
     record = load_only_run(project)
-    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
+    validate(record)
     assert len(record["cases"]) == TINY_COUNT
     assert [sweep["dataset"] for sweep in record["sweeps"]].count("blobs") == 2
     assert record["interrupted"] is False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jsonschema
 import numpy as np
 import pytest
 
@@ -14,6 +13,7 @@ from probebench.reporting.export import to_text
 from tests.conftest import FEW, ONE, ONE_COUNT, TINY_COUNT
 from tests.plugin.test_withheld import CASES
 from tests.plugin.xdist.test_workers import timeless
+from tests.records.valid import validate
 
 SWEEPS = {f"{model}-{dataset}" for model in ("tiny", "tiny_other") for dataset in ("blobs", "blobs_dark")}
 
@@ -62,7 +62,7 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, store
     assert "shard" not in whole
     assert [part["shard"] for part in parts] == [[i, 4] for i in range(1, 5)]
     for part in parts:
-        jsonschema.validate(part, run_record.schema(), format_checker=jsonschema.FormatChecker())
+        validate(part)
     assert verdicts(parts) == verdicts([whole])
     assert verdicts(parts)["tiny-blobs-L01-ln1"][0] == "same"
     assert verdicts(parts)["tiny-blobs_dark-L01-ln1"][0] == "regressed"
@@ -71,7 +71,7 @@ def test_verdicts_and_leaderboard_are_those_of_the_whole_run(project, run, store
     assert main(["leaderboard", *paths, "--format", "json", "-o", str(project.path / "all.json")]) == 0
     assert capsys.readouterr().err == ""
     (joined,) = loaded(project, "all.json")
-    jsonschema.validate(joined, run_record.schema(), format_checker=jsonschema.FormatChecker())
+    validate(joined)
     assert "shard" not in joined
 
     def ordered(record):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import jsonschema
 import numpy as np
 import pytest
 
 from probebench.catalog.cases import Sweep
-from probebench.records import baselines, run_record
+from probebench.records import baselines
 from tests.conftest import ONE_COUNT, TINY_COUNT
+from tests.records.valid import validate
 
 READERS = """
 def tasks(task, n=120, weak=1.0):
@@ -73,7 +73,7 @@ def test_a_run_has_verdicts_a_leaderboard_a_record_and_a_report(project, run, ba
         first.stdout.fnmatch_lines([line])
     assert "acc %" not in text
     record = json.loads((project.path / "run.json").read_text())
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     assert {sweep["dataset"]: sweep["metric"] for sweep in record["sweeps"]} == {"bars": "map", "light": "r2"}
     assert max(case["accuracy"] for case in record["cases"] if case["dataset"] == "bars") > 0.7
     assert max(case["accuracy"] for case in record["cases"] if case["dataset"] == "light") > 0.3

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import jsonschema
 import pytest
 
 from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
 from probebench.records import baselines, run_record
 from tests.conftest import TINY_CASES, TINY_CONFTEST
+from tests.records.valid import validate
 
 FEW = ("--probe-model=tiny", "--probe-dataset=blobs", "--probe-site=act,output")
 """L01-act, L02-act and output."""
@@ -16,7 +16,7 @@ FEW = ("--probe-model=tiny", "--probe-dataset=blobs", "--probe-site=act,output")
 
 def read(project, name="r.json"):
     record = run_record.load(project.path / name)
-    jsonschema.validate(record, run_record.schema(), format_checker=jsonschema.FormatChecker())
+    validate(record)
     return record
 
 

@@ -11,7 +11,6 @@ import time
 import xml.etree.ElementTree as ET
 from textwrap import dedent
 
-import jsonschema
 import numpy as np
 import pytest
 
@@ -19,6 +18,7 @@ from probebench.catalog.cases import Sweep
 from probebench.catalog.taps import Tap
 from probebench.records import baselines, run_record
 from tests.conftest import FEW, ONE, ONE_COUNT, TINY_COUNT
+from tests.records.valid import validate
 
 pytest.importorskip("xdist")
 
@@ -119,7 +119,7 @@ def test_all_is_as_in_one_process(from_nothing, project, run, stored, baselines_
     assert {by[0] for by in found.values()} == {"gw0", "gw1"}
 
     whole, parts = run_record.load(project.path / "alone.json"), run_record.load(project.path / "n.json")
-    jsonschema.validate(parts, run_record.schema(), format_checker=jsonschema.FormatChecker())
+    validate(parts)
     assert {case["verdict"] for case in whole["cases"]} == {"same", "regressed", "improved"}
     assert [failure["sweep"] for failure in whole["failures"]] == ["tiny-no_class_two"]
     assert timeless(parts) == timeless(whole)
@@ -203,7 +203,7 @@ def test_a_worker_that_dies_costs_its_sweep_only_and_nobody_tries_that_again(pro
     assert (project.path / "killed").read_text() == "x"
     assert [len(by) for by in extractions(project).values()] == [2, 2]
     record = run_record.load(project.path / "r.json")
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     assert [sweep["dataset"] for sweep in record["sweeps"]] == ["blobs", "more"]
     assert len(record["cases"]) == 2 * ONE_COUNT
     assert record["interrupted"] is False
@@ -319,7 +319,7 @@ def test_ctrl_c_keeps_what_the_workers_had_finished(warm, project):
     text, _ = process.communicate(timeout=60)
     assert process.returncode == pytest.ExitCode.INTERRUPTED
     record = run_record.load(project.path / "r.json")
-    jsonschema.validate(record, run_record.schema())
+    validate(record)
     assert record["interrupted"] is True
     assert len(record["cases"]) == 2 * ONE_COUNT + 2 * 5
     assert record["failures"] == []
