@@ -31,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
         import_module("tests.imported")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests of the whole project, which take longest: a worker would do the last of them alone."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 # A conftest for inner pytest runs: a two-layer network and a dataset that take a fraction of a second together.
 TINY_CONFTEST = dedent(
     """
