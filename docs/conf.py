@@ -47,7 +47,7 @@ nitpick_ignore_regex = [
     # Internal classes, which the pages describe in words.
     ("py:class", r"(probebench\.models\.build\.)?Model"),
     ("py:class", r"(probebench\.datasets\.views\.)?Views|(probebench\.measure\.plan\.)?Workload"),
-    ("py:class", r"(probebench\.records\.types\.)?\w*Record"),
+    ("py:class", r"(probebench\.records\.types\.)?(\w*Record|ScoredCase)"),
     ("py:class", r"(probebench\._arrays\.)?(Host)?Array"),
     ("py:class", r"(probebench\.recommendation\.export\.)?Export"),
 ]

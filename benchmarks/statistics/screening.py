@@ -29,7 +29,6 @@ from probebench.measure.prepare import prepare
 from probebench.measure.probe import probe
 from probebench.measure.result import SweepResult
 from probebench.recommendation import screening
-from probebench.recommendation.recommendation import as_cases, correct_of
 from probebench.records.tap_selection import select_tap
 
 MODEL = "glyphvit"
@@ -63,8 +62,8 @@ def measure(dataset: str, share: float, seed: int, jobs: int) -> tuple[dict[Tap,
 
 def after(scored: dict[Tap, float], result: SweepResult, size: int) -> tuple[bool, bool, float]:
     """Whether the full choice was screened; whether what is chosen is it or tied with it; the loss on test."""
-    cases = as_cases(result)
-    full = select_tap(cases, correct_of(result))
+    cases = result.cases
+    full = select_tap(cases, result.correct)
     assert full is not None
     kept = {tap.id for tap in screening.best(scored, size)}
     own = select_tap([case for case in cases if case["id"] in kept], {})

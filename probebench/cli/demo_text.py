@@ -10,7 +10,6 @@ from probebench.catalog.taps import OUTPUT, REFERENCES, SITES, Tap
 from probebench.cli.next_steps import next_steps
 from probebench.measure.result import SweepResult
 from probebench.probes.evaluate import TapResult
-from probebench.recommendation.recommendation import as_cases
 from probebench.records.cases import tap_of
 from probebench.records.ranking import choose
 from probebench.reporting.sentences import SHIFT_WORDS
@@ -123,7 +122,7 @@ def _on_limits(result: SweepResult) -> str:
 
 def _choose(result: SweepResult, *sites: str) -> TapResult:
     """The best tap at some sites, on held-out training images."""
-    case = choose(case for case in as_cases(result) if case["site"] in sites)
+    case = choose(case for case in result.cases if case["site"] in sites)
     return result.taps[tap_of(case)]
 
 

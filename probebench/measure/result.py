@@ -20,6 +20,8 @@ from probebench.measure.shift import ShiftDistance, Unavailable
 from probebench.models.checkpoint import PLAIN
 from probebench.probes.evaluate import TapResult
 from probebench.records.ranking import choose
+from probebench.records.types import ScoredCase
+from probebench.stats import Scores
 
 if TYPE_CHECKING:
     from probebench.measure.extract import ExtractedFeatures
@@ -111,6 +113,26 @@ class SweepResult:
     def same_as(self) -> dict[Tap, Tap]:
         """By tap the one with the same features up to rounding, with which it was not fitted again."""
         return {tap: found.same_as for tap, found in self.taps.items() if found.same_as is not None}
+
+    @property
+    def cases(self) -> list[ScoredCase]:
+        """The taps with the keys that `probebench.records.tap_selection.select_tap` reads."""
+        return [
+            {
+                "id": tap.id,
+                "layer": tap.layer,
+                "site": tap.site,
+                "pooling": tap.pooling,
+                "accuracy": found.accuracy,
+                "held_out_accuracy": found.held_out_accuracy,
+            }
+            for tap, found in self.taps.items()
+        ]
+
+    @property
+    def correct(self) -> dict[str, Scores]:
+        """Which test examples were classified correctly, by tap id; bool, of shape (n_test,)."""
+        return {tap.id: found.correct for tap, found in self.taps.items()}
 
     def sort(self) -> None:
         """Bring the taps into the order in which data meets them."""

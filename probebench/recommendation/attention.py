@@ -26,7 +26,7 @@ from probebench.metrics import measure
 from probebench.probes.attentive import Attentive, choose_and_train
 from probebench.probes.evaluate import LinearBeside, TapResult
 from probebench.probes.parallel import Features, run_on_cores
-from probebench.recommendation.recommendation import AttentiveComparison
+from probebench.recommendation.findings import AttentiveComparison
 from probebench.stats import paired
 
 

@@ -38,9 +38,10 @@ from probebench.probes.linear import Linear
 from probebench.recommendation import screening
 from probebench.recommendation.attention import Attended, attend, check_labels, check_tokens
 from probebench.recommendation.export import Export, export
+from probebench.recommendation.findings import TapRow
 from probebench.recommendation.flops import saved_compute
 from probebench.recommendation.images import Images, find_images
-from probebench.recommendation.recommendation import Recommendation, TapRow, as_cases, correct_of
+from probebench.recommendation.recommendation import Recommendation
 from probebench.records.tap_selection import select_tap
 from probebench.records.types import SelectionRecord
 from probebench.scores import task_of
@@ -174,7 +175,7 @@ def recommend(
 
 def _select(result: SweepResult) -> tuple[Tap, SelectionRecord]:
     """The tap that is best on held-out images of all that were measured, and its selection."""
-    selection = select_tap(as_cases(result), correct_of(result))
+    selection = select_tap(result.cases, result.correct)
     assert selection is not None
     return Tap.parse(selection["tap"]), selection
 
