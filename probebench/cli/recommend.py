@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from probebench.catalog.taps import COMBINATIONS, POOLINGS
 from probebench.catalog.tasks import TASKS
+from probebench.cli.argument_types import known_names, number, positive
 from probebench.cli.exit_codes import INTERRUPTED, OK
-from probebench.errors import UnknownName, unknown
+from probebench.errors import UnknownName
 
 
 def add_commands(commands: Any) -> None:
@@ -40,16 +39,23 @@ def add_commands(commands: Any) -> None:
     command.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write probe.safetensors and classify.py into this folder"
     )
+    _add_search(command)
+    _add_sources(command)
+    _add_machine(command)
+
+
+def _add_search(command: argparse.ArgumentParser) -> None:
+    """Add what is tried."""
     command.add_argument(
         "--budget",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="screen all taps with a ridge probe on held-out training images, then fit the full probe to the N best "
         "taps, final and output only (default: fit it to all taps)",
     )
     command.add_argument(
         "--pooling",
-        type=partial(_names, "pooling", POOLINGS),
+        type=known_names("pooling", POOLINGS),
         default=(),
         metavar="NAME,...",
         help=f"how the tokens of an image become one vector: {', '.join(POOLINGS)}; each tap is probed with each "
@@ -57,7 +63,7 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument(
         "--combine",
-        type=partial(_names, "combination", COMBINATIONS),
+        type=known_names("combination", COMBINATIONS),
         default=(),
         metavar="NAME,...",
         help="also try concatenations: last4 (the last four blocks), pair and triple (the two or three taps that are "
@@ -71,11 +77,15 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument(
         "--size",
-        type=_positive,
+        type=positive,
         metavar="PIXELS",
         help="side of the images that the network reads, for networks of timm: a multiple of its patches; smaller is "
         "faster, and mostly less accurate (default: the size of its pretraining)",
     )
+
+
+def _add_sources(command: argparse.ArgumentParser) -> None:
+    """Add where the weights are and what the data is."""
     command.add_argument(
         "--weights", type=Path, metavar="FILE", help="checkpoint to load instead of the model's own weights"
     )
@@ -92,46 +102,21 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument(
         "--near-duplicates",
-        type=_cosine,
+        type=number(lambda cosine: 0 < cosine <= 1, "a cosine above 0, at most 1"),
         metavar="COSINE",
         help="count test images whose features have at least this cosine to those of a training image, such as 0.95",
     )
+
+
+def _add_machine(command: argparse.ArgumentParser) -> None:
+    """Add what does the work."""
     command.add_argument("--device", default="auto", help="a torch device (default: cuda if available, else cpu)")
     command.add_argument(
-        "--batch-size", type=_positive, metavar="N", help="images per forward pass (default: chosen for the network)"
+        "--batch-size", type=positive, metavar="N", help="images per forward pass (default: chosen for the network)"
     )
     command.add_argument(
-        "--jobs", type=_positive, metavar="N", help="number of CPU cores to fit probes on (default: all)"
+        "--jobs", type=positive, metavar="N", help="number of CPU cores to fit probes on (default: all)"
     )
-
-
-def _names(kind: str, known: Sequence[str], text: str) -> tuple[str, ...]:
-    """Parse names that are separated by commas."""
-    names = tuple(name.strip() for name in text.split(","))
-    for name in names:
-        if name not in known:
-            raise argparse.ArgumentTypeError(str(unknown(kind, name, known)))
-    return names
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return value
-
-
-def _cosine(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a cosine above 0, at most 1")
-    return value
 
 
 def _recommend(args: argparse.Namespace) -> int:

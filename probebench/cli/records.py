@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probebench.cli.argument_types import names, number
 from probebench.cli.exit_codes import OK, REGRESSED, USAGE
 from probebench.errors import ProbebenchError, StoreError
 from probebench.records.find import find_record
@@ -24,40 +24,55 @@ RUN_HELP = "a run record: a file, the start of a name in .probebench/runs, or `l
 
 def add_commands(commands: Any) -> None:
     """Add the five commands to the subparsers of `probebench`."""
-    show = commands.add_parser(
+    for add in (_add_show, _add_leaderboard, _add_report, _add_figures, _add_compare):
+        add(commands)
+
+
+def _add_show(commands: Any) -> None:
+    command = commands.add_parser(
         "show",
         help="show a stored run",
         description="Show the leaderboards of a stored run and how they were measured.",
     )
-    show.set_defaults(run=_show)
-    show.add_argument("record", metavar="RUN", help=RUN_HELP)
+    command.set_defaults(run=_show)
+    command.add_argument("record", metavar="RUN", help=RUN_HELP)
+    _add_level(command)
 
-    board = commands.add_parser(
+
+def _add_leaderboard(commands: Any) -> None:
+    command = commands.add_parser(
         "leaderboard",
         help="show one leaderboard of one or more stored runs",
         description="Merge one or more runs, of one machine or of several, and show their leaderboard. If several runs "
         "measured a case, the newest result is used. Runs of different protocols, test sets or weights are refused.",
     )
-    board.set_defaults(run=_leaderboard)
-    board.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
-    board.add_argument(
+    command.set_defaults(run=_leaderboard)
+    _add_runs(command)
+    command.add_argument(
         "--format", choices=list(FORMATS), help="output format (default: by the suffix of FILE, else terminal)"
     )
-    board.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE instead of the terminal")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="write to FILE instead of the terminal")
+    _add_selection(command)
+    _add_level(command)
 
-    page = commands.add_parser(
+
+def _add_report(commands: Any) -> None:
+    command = commands.add_parser(
         "report",
         help="write an HTML report of one or more stored runs",
         description="Merge one or more runs as `probebench leaderboard` does, and write an HTML report: one "
         "self-contained file for a browser on a desk or a phone.",
     )
-    page.set_defaults(run=_report)
-    page.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
-    page.add_argument(
+    command.set_defaults(run=_report)
+    _add_runs(command)
+    command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="file to write, such as report.html"
     )
+    _add_selection(command)
 
-    figures = commands.add_parser(
+
+def _add_figures(commands: Any) -> None:
+    command = commands.add_parser(
         "figures",
         help="draw figures and tables of one or more stored runs, for a paper",
         description="Merge one or more runs as `probebench leaderboard` does, and draw: accuracy by depth of each "
@@ -65,16 +80,16 @@ def add_commands(commands: Any) -> None:
         "gains of one place over another, and the table of datasets by sites as LaTeX and markdown. Prints the names "
         "of the files it writes.",
     )
-    figures.set_defaults(run=_figures)
-    figures.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
-    figures.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="directory to write to")
-    figures.add_argument(
-        "--format", type=_names, default=[], metavar="LIST", help="formats of the figures (default: pdf,svg,png)"
+    command.set_defaults(run=_figures)
+    _add_runs(command)
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="directory to write to")
+    command.add_argument(
+        "--format", type=names, default=[], metavar="LIST", help="formats of the figures (default: pdf,svg,png)"
     )
-    figures.add_argument(
+    command.add_argument(
         "--site", metavar="SITE", help="plot this site by depth instead of the best site of each layer"
     )
-    figures.add_argument(
+    command.add_argument(
         "--tuned",
         type=_tuned,
         action="append",
@@ -82,28 +97,11 @@ def add_commands(commands: Any) -> None:
         metavar="MODEL=BASE",
         help="draw MODEL, fine-tuned from BASE, in the panel of BASE; repeatable",
     )
-    for command in (board, page, figures):
-        command.add_argument("--protocol", metavar="NAME", help="protocol to show, if the runs have several")
-        command.add_argument(
-            "--model",
-            type=_names,
-            action="extend",
-            default=[],
-            metavar="GLOB",
-            help="only these models, such as 'vit_*'; repeatable",
-        )
-        command.add_argument(
-            "--dataset",
-            type=_names,
-            action="extend",
-            default=[],
-            metavar="GLOB",
-            help="only these datasets; repeatable",
-        )
-    for command in (show, board):
-        command.add_argument("--level", choices=LEVELS, default="normal", help="level of detail (default: %(default)s)")
+    _add_selection(command)
 
-    compare = commands.add_parser(
+
+def _add_compare(commands: Any) -> None:
+    command = commands.add_parser(
         "compare",
         help="compare two stored runs, or two models",
         description="Judge run B with run A as its baseline. A model in both runs is compared with itself, tap by "
@@ -111,32 +109,47 @@ def add_commands(commands: Any) -> None:
         "held-out training images.",
         epilog="exit codes: 0 nothing regressed; 1 a regression; 2 usage error, or nothing could be compared",
     )
-    compare.set_defaults(run=_compare)
-    compare.add_argument("a", metavar="RUN_A", help=RUN_HELP)
-    compare.add_argument("b", metavar="RUN_B", help="another run record, or RUN_A again to compare two of its models")
-    compare.add_argument("--models", nargs=2, metavar=("A", "B"), help="compare model A of RUN_A with model B of RUN_B")
-    compare.add_argument(
+    command.set_defaults(run=_compare)
+    command.add_argument("a", metavar="RUN_A", help=RUN_HELP)
+    command.add_argument("b", metavar="RUN_B", help="another run record, or RUN_A again to compare two of its models")
+    command.add_argument("--models", nargs=2, metavar=("A", "B"), help="compare model A of RUN_A with model B of RUN_B")
+    command.add_argument(
         "--alpha",
-        type=_number(lambda alpha: 0 < alpha < 1, "a level between 0 and 1"),
+        type=number(lambda alpha: 0 < alpha < 1, "a level between 0 and 1"),
         default=0.01,
         metavar="LEVEL",
         help="family-wise error level of the verdicts (default: %(default)s)",
     )
-    compare.add_argument(
+    command.add_argument(
         "--min-drop",
-        type=_number(lambda points: 0 <= points <= 100, "percentage points from 0 to 100"),
+        type=number(lambda points: 0 <= points <= 100, "percentage points from 0 to 100"),
         default=0.5,
         metavar="POINTS",
         help="smallest accuracy change in percentage points that can be a verdict (default: %(default)s)",
     )
-    compare.add_argument("--all", action="store_true", help="show every case, not only the largest changes")
+    command.add_argument("--all", action="store_true", help="show every case, not only the largest changes")
 
 
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} contains no name")
-    return names
+def _add_runs(command: argparse.ArgumentParser) -> None:
+    command.add_argument("records", nargs="+", metavar="RUN", help=RUN_HELP)
+
+
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    """Add the options of the commands that merge runs."""
+    command.add_argument("--protocol", metavar="NAME", help="protocol to show, if the runs have several")
+    for kind, example in (("model", ", such as 'vit_*'"), ("dataset", "")):
+        command.add_argument(
+            f"--{kind}",
+            type=names,
+            action="extend",
+            default=[],
+            metavar="GLOB",
+            help=f"only these {kind}s{example}; repeatable",
+        )
+
+
+def _add_level(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--level", choices=LEVELS, default="normal", help="level of detail (default: %(default)s)")
 
 
 def _tuned(text: str) -> tuple[str, str]:
@@ -144,19 +157,6 @@ def _tuned(text: str) -> tuple[str, str]:
     if not (equals and model and base):
         raise argparse.ArgumentTypeError(f"{text!r} is not MODEL=BASE")
     return model, base
-
-
-def _number(allowed: Callable[[float], bool], what: str) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not allowed(value):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-        return value
-
-    return parse
 
 
 def _read(name: str, bits: str = "") -> Stored:
