@@ -17,7 +17,8 @@ from probebench.plugin.ending import Ending
 from probebench.plugin.gather import collect_items
 from probebench.plugin.items import SWEEP, UNMEASURED, param_of, set_property, skipped_of
 from probebench.plugin.local_engine import LocalEngine
-from probebench.plugin.options import add_options, parse_options
+from probebench.plugin.options import add_options
+from probebench.plugin.parsing import parse_options
 from probebench.plugin.session import SESSION, ProbeSession
 from probebench.plugin.shard import Sharding, describe_splitting
 

@@ -50,8 +50,8 @@ def test_an_unrelated_run_imports_nothing_heavy(pytester):
             ours = sorted(name for name in sys.modules if name.startswith("probebench"))
             light = ("_version catalog catalog.precision catalog.protocols catalog.taps errors measure measure.options "
                      "plugin plugin.benchmark plugin.child_process plugin.collected plugin.ending plugin.gather "
-                     "plugin.hooks plugin.hookspecs plugin.items plugin.local_engine plugin.options plugin.session "
-                     "plugin.shard plugin.time_limit").split()
+                     "plugin.hooks plugin.hookspecs plugin.items plugin.local_engine plugin.options plugin.parsing "
+                     "plugin.session plugin.shard plugin.time_limit").split()
             assert ours == ["probebench", *map("probebench.".__add__, light)]
         """
     )

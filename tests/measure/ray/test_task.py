@@ -19,7 +19,7 @@ from probebench.catalog.taps import Tap
 from probebench.measure.availability import RequestedNames
 from probebench.measure.outcome import SweepOutcome
 from probebench.measure.ray.task import Job, measure
-from probebench.plugin.options import parse_options
+from probebench.plugin.parsing import parse_options
 from probebench.records.baselines import Baseline
 from probebench.records.environment import versions
 
