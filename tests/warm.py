@@ -48,7 +48,7 @@ if script == "setup_worker.py":  # of Ray; where nothing is to be set up, it onl
     rest = rest[1:]
     script = os.path.basename(rest[0])
 known = rest[:2] in [["-m", "pytest"], ["-c", {bootstrap!r}]] or script == "default_worker.py"
-known = known or rest[0] == "-m" and rest[1].startswith("tests.")
+known = known or rest[:1] == ["-m"] and rest[1].startswith("tests.")
 more = os.environ.get("PYTHONPATH", "").removesuffix({path!r}).split(os.pathsep)
 try:
     if not known or any(os.path.exists(os.path.join(each, "sitecustomize.py")) for each in more if each):
