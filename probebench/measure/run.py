@@ -284,12 +284,13 @@ class Run:
             self._judge(measured)
         assert measured.judgements is not None
         sweep = outcome.sweep
+        accepted = self._becomes_baseline(measured.baseline, baseline_of(sweep, result), result)
         outcome.record = sweep_record(sweep, result, measured.wall_seconds)
         for tap in sorted(result.taps):
             entry = case_record(sweep, result, tap, measured.judgements[tap])
             outcome.cases.append(entry)
             outcome.correct[entry["id"]] = result.taps[tap].correct
-            if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap])) is not None:
+            if (complaint := self._complaint(Case(sweep, tap), result, measured.judgements[tap], accepted)) is not None:
                 outcome.complaints[entry["id"]] = complaint
         outcome.record["selection"] = select_tap(outcome.cases, outcome.correct)
         poolings = compare_poolings(outcome.cases, outcome.correct, result.model.depth, result.protocol.pooling)
@@ -308,9 +309,19 @@ class Run:
             outcome.stale = [f"{sweep.id}-{tap.id}" for tap in stale]
         return outcome
 
-    def _complaint(self, case: Case, result: SweepResult, judgement: Judgement) -> str | None:
+    def _becomes_baseline(self, old: Baseline | None, new: Baseline, result: SweepResult) -> bool:
+        """Return whether what a sweep measured replaces its baseline, so that no case of it can have regressed."""
+        if self.options.update != "all":
+            return False
+        try:
+            baselines.merge(old, new, result.model, "all")
+        except StoreError:  # it is told when the baseline is to be written
+            return False
+        return True
+
+    def _complaint(self, case: Case, result: SweepResult, judgement: Judgement, accepted: bool) -> str | None:
         """Explain why a measured case fails; None if it passes."""
-        accuracy, accepted = result.taps[case.tap].accuracy, self.options.update == "all"
+        accuracy = result.taps[case.tap].accuracy
         if judgement.verdict == "regressed" and not accepted:
             assert judgement.baseline_accuracy is not None
             task, before = TASKS[result.dataset.task], judgement.baseline_accuracy

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from probebench.catalog.cases import Sweep
+from probebench.catalog.taps import Tap
+from probebench.records import baselines
 from tests.conftest import FEW, ONE, ONE_COUNT
 
 
@@ -159,6 +164,18 @@ def pytest_runtest_teardown(item, nextitem):
     )
     run("--probe-update=new", "-k", "tiny-blobs-L01").assert_outcomes(passed=8)
     assert contents(baselines_dir)["tiny-blobs.json"].count(b"accuracy") == 16
+
+
+def test_a_regression_that_is_not_stored_fails(project, run, stored, baselines_dir):
+    sweep, tap = Sweep("tiny", "blobs", "default@2"), Tap(2, "act")
+    baseline = baselines.read(baselines_dir.parent, sweep)
+    baseline.correct[tap][:] = np.True_  # as if everything had been right once, with other weights
+    baselines.write(baselines_dir.parent, replace(baseline, weights="0" * 16))
+    args = ("--probe-update=all", *ONE)
+    result = run(*args, "--probe-site=act")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["ERROR: baseline of tiny-blobs is not updated: *other weights *"])
+    run(*args).assert_outcomes(passed=ONE_COUNT)
 
 
 def test_update_all_of_a_part_with_other_weights_is_refused(project, run, stored, baselines_dir):
