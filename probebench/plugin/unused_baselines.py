@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def find(options: Options, files: Iterable[Path]) -> list[Path]:
     """Find folders of baselines next to test files, or between these and the root, that are not in use.
 
+    Above test files that are not below the root, the nearest folder counts.
+
     Finds none if --probe-baselines names another folder than the default.
 
     Args:
@@ -25,9 +27,11 @@ def find(options: Options, files: Iterable[Path]) -> list[Path]:
     folders: dict[Path, None] = {}
     for path in files:
         folder_of_tests = path.resolve().parent
-        between = [folder for folder in folder_of_tests.parents if folder.is_relative_to(root)]
-        folders |= dict.fromkeys([folder_of_tests, *between])
-    return [found for folder in folders if (found := folder / "baselines") != used and _has_baselines(found)]
+        outside = not folder_of_tests.is_relative_to(root)
+        between = [folder for folder in folder_of_tests.parents if outside or folder.is_relative_to(root)]
+        own = [folder for folder in (folder_of_tests, *between) if _has_baselines(folder / "baselines")]
+        folders |= dict.fromkeys(own[:1] if outside else own)
+    return [found for folder in folders if (found := folder / "baselines") != used]
 
 
 def _has_baselines(folder: Path) -> bool:

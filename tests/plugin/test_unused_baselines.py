@@ -48,6 +48,14 @@ def test_what_the_warning_says_helps(nested, run, what):
     result.stdout.no_fnmatch_line("*not in use*")
 
 
+def test_a_rootdir_elsewhere_is_told(nested, run):
+    elsewhere = nested.mkdir("elsewhere")
+    result = run("proj/tests", *SOME, f"--rootdir={elsewhere}", "--confcutdir=.")
+    result.stdout.fnmatch_lines(
+        [f"WARNING: the baselines in proj/baselines are not in use: this run's rootdir is {elsewhere}, *"]
+    )
+
+
 def test_a_folder_of_that_name_without_baselines_is_nothing_to_tell(nested, run):
     shutil.rmtree(nested.path / "proj" / "baselines" / "default@2")
     run("proj", *SOME, "--probe-strict", "--probe-update=new").stdout.no_fnmatch_line("*not in use*")
