@@ -46,6 +46,7 @@ _HEAD = ("schema", "model", "dataset", "protocol", "fingerprint", "test_set", "n
 _CASE = ("accuracy", "correct")
 _SCORED_CASE = ("score",)
 """The keys of a case whose examples are not right or wrong, but have a score."""
+_KINDS = {str: "text", int: "a whole number", dict: "an object"}
 # Many repositories ignore *.safetensors because of model weights; baselines need theirs.
 _GITIGNORE = "# made by probebench\n.lock\n!*.safetensors\n"
 _PAUSES = (
@@ -249,7 +250,10 @@ def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) ->
     for name, wanted in (("model", sweep.model), ("dataset", sweep.dataset), ("protocol", sweep.protocol)):
         if table[name] != wanted:
             raise refuse(f"it is of {name} {table[name]!r}, its path says {wanted!r}")
-    n_test, cases = int(table["n_test"]), table["cases"]
+    for name, kind in (("fingerprint", str), ("test_set", str), ("weights", str), ("n_test", int), ("cases", dict)):
+        if type(table[name]) is not kind:
+            raise refuse(f"{name} is {str(table[name])[:40]!r}, which is not {_KINDS[kind]}")
+    n_test, cases = table["n_test"], table["cases"]
     packed = load_tensors(side)["correct"]
     scored = packed.dtype == np.float32
     if type(draws) is not int or draws < 1:
@@ -266,6 +270,8 @@ def _parsed(path: Path, schema: int, table: Table, side: bytes, sweep: Sweep) ->
     correct = dict(zip(taps, correct_bits.unpack(packed, n_test, draws), strict=True))
     baseline = Baseline(sweep, table["fingerprint"], table["test_set"], n_test, table["weights"], correct, schema)
     for tap, (name, case) in zip(taps, cases.items(), strict=True):
+        if not isinstance(case, dict):
+            raise refuse(f"case {name} is {str(case)[:40]!r}, which is not {_KINDS[dict]}")
         check_keys(f"case {name}", case, _SCORED_CASE if scored else _CASE)
         for key, value in _case(baseline, tap).items():
             if case[key] != value:

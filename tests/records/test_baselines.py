@@ -200,6 +200,19 @@ def drop_a_case(path, side):
     path.write_text("".join(line for line in path.read_text().splitlines(True) if "L06-act" not in line))
 
 
+def of_another_kind(key, value):
+    def damage(path, side):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    return damage
+
+
+def a_case_that_is_none(path, side):
+    table = json.loads(path.read_text())
+    table["cases"]["L06-act"] = 3
+    path.write_text(json.dumps(table))
+
+
 def not_a_table(path, side):
     path.write_text("[]")
 
@@ -226,6 +239,11 @@ def not_a_table(path, side):
         (misspell, "Did you mean 'act'"),
         (newer_schema, "made by a newer probebench: it has schema 2, this one reads up to 1"),
         (drop_a_case, "lists 1 cases .* has 2"),
+        (of_another_kind("weights", None), "weights is 'None', which is not text; was it edited by hand"),
+        (of_another_kind("fingerprint", 3), "fingerprint is '3', which is not text"),
+        (of_another_kind("n_test", "1000"), "n_test is '1000', which is not a whole number"),
+        (of_another_kind("cases", [1, 2]), "cases is .* which is not an object"),
+        (a_case_that_is_none, "case L06-act is '3', which is not an object"),
         (not_a_table, "cannot be read"),
     ],
 )
