@@ -32,6 +32,8 @@ from probebench.stats import Scores
 
 SCHEMA = 1
 
+SIDE = ".correct.safetensors"
+"""The end of the name of the file beside a record."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -116,7 +118,7 @@ def save(record: Mapping[str, Any], path: Path, correct: Correct | None = None) 
         side, digest = correct_bits.encode({name: correct[name].ravel() for name in known})
         # Not run.safetensors: that may be the checkpoint that was measured.
         stem = path.name.removesuffix(".gz").removesuffix(".json")
-        file = path.with_name(f"{stem}.correct.safetensors")
+        file = path.with_name(f"{stem}{SIDE}")
         text["correct"] = {"file": file.name, "sha256": digest}
         # The bits first: after a crash between the two writes the digest of the old record does not match them.
         _files.write(file, side)
@@ -136,6 +138,8 @@ def load(path: Path) -> Record:
         if data.startswith(_GZIP):
             data = gzip.decompress(data)
         record: Record = damage.parse(data)
+        if not isinstance(record, dict) or "schema" not in record:
+            raise StoreError(f"{path} is not a run record: it has no schema")
         found = record["schema"]
         if found != SCHEMA:
             raise StoreError(f"run record {path} has schema {found}, this probebench reads {SCHEMA}")
@@ -147,6 +151,11 @@ def load(path: Path) -> Record:
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         if isinstance(error, ValueError) and (known := damage.explain(data, (path,))):
             raise StoreError(f"run record {path} {known}") from error
+        if path.name.endswith(SIDE):
+            raise StoreError(
+                f"{path} says which examples were right in a run; name the run record beside it, such as "
+                f"{path.name.removesuffix(SIDE)}.json"
+            ) from error
         raise StoreError(f"run record {path} cannot be read ({type(error).__name__}: {error})") from error
     if missing:
         kind = "a baseline of one sweep, not a run record" if {"correct_sha256", "cases"} <= record.keys() else ""

@@ -149,6 +149,7 @@ def test_damaged_bits_are_refused(tmp_path, damage, message):
         (lambda record: record.pop("hardware"), "has no hardware"),
         (lambda record: record["cases"][0].pop("ci95"), "has no case ci95"),
         (lambda record: record.update(cases=7), "cannot be read"),
+        (lambda record: record.pop("schema"), r"run\.json is not a run record: it has no schema"),
     ],
 )
 def test_other_json_is_refused(tmp_path, change, message):
@@ -158,6 +159,19 @@ def test_other_json_is_refused(tmp_path, change, message):
     path.write_text(json.dumps(record))
     with pytest.raises(StoreError, match=message):
         run_record.load(path)
+
+
+def test_a_list_is_no_record(tmp_path):
+    path = tmp_path / "r.json"
+    path.write_text("[]")
+    with pytest.raises(StoreError, match=r"r\.json is not a run record: it has no schema"):
+        run_record.load(path)
+
+
+def test_the_file_beside_a_record_is_told_from_it(tmp_path):
+    path, side = saved(tmp_path)
+    with pytest.raises(StoreError, match=rf"{side.name} says which examples were right .* such as {path.name}"):
+        run_record.load(side)
 
 
 def test_a_baseline_is_told_from_a_record(tmp_path):
