@@ -61,8 +61,9 @@ def _report_os_errors(action: Callable[[argparse.Namespace], int], args: argpars
     try:
         return action(args)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        raise StoreError(f"the feature cache cannot be used ({where}{error.strerror or error})") from error
+        if error.filename is None:  # of the standard output
+            raise
+        raise StoreError(f"the feature cache cannot be used ({error.filename}: {error.strerror or error})") from error
 
 
 def _entries(args: argparse.Namespace) -> tuple[FeatureCache, list[About]]:

@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; those of the process by default
     """
     args = _parser().parse_args(argv)
+    failed: int = getattr(args, "failed", FAILED)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -49,10 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     except ProbebenchError as error:
         print(f"probebench: {error}", file=sys.stderr)
-        return FAILED
-    except BrokenPipeError:  # such as `probebench datasets | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        return failed
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
+        if not isinstance(error, BrokenPipeError):  # as of `probebench datasets | head`
+            print(f"probebench: cannot write to the standard output: {error.strerror or error}", file=sys.stderr)
+        return failed
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -109,7 +109,7 @@ def _add_compare(commands: Any) -> None:
         "held-out training images.",
         epilog="exit codes: 0 nothing regressed; 1 a regression; 2 usage error, or nothing could be compared",
     )
-    command.set_defaults(run=_compare)
+    command.set_defaults(run=_compare, failed=USAGE)  # 1 means a regression
     command.add_argument("a", metavar="RUN_A", help=RUN_HELP)
     command.add_argument("b", metavar="RUN_B", help="another run record, or RUN_A again to compare two of its models")
     command.add_argument("--models", nargs=2, metavar=("A", "B"), help="compare model A of RUN_A with model B of RUN_B")
@@ -248,6 +248,8 @@ def _leaderboard(args: argparse.Namespace) -> int:
     # A whole record is written with its bits or not at all.
     whole = args.format == "json" and args.output is not None
     bits = "needed" if whole else "derived" if len(args.records) == 1 else "useful"
+    if args.output is not None and any(_is_same(args.output, find_record(name)) for name in args.records):
+        raise ProbebenchError(f"-o {args.output} is one of the runs that are read: name another file")
     runs = [_read(name, bits) for name in args.records]
     record, correct = merge(runs, args.protocol)
     record = select(with_contrasts(record, correct), args.model, args.dataset)
@@ -264,6 +266,10 @@ def _leaderboard(args: argparse.Namespace) -> int:
     else:
         _print(text.rstrip("\n"))
     return OK
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and one.samefile(other)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -316,14 +322,9 @@ def _compare(args: argparse.Namespace) -> int:
     from probebench.reporting.terminal.comparison import render
     from probebench.reporting.terminal.console import output_style
 
-    try:
-        a, b = _read(args.a, bits="needed"), _read(args.b, bits="needed")
-        models = tuple(args.models) if args.models else None
-        found = compare(a, b, models=models, alpha=args.alpha, min_drop=args.min_drop / 100)
-    except ProbebenchError as error:
-        # Not 1, which means a regression.
-        print(f"probebench: {error}", file=sys.stderr)
-        return USAGE
+    a, b = _read(args.a, bits="needed"), _read(args.b, bits="needed")
+    models = tuple(args.models) if args.models else None
+    found = compare(a, b, models=models, alpha=args.alpha, min_drop=args.min_drop / 100)
     _print(render(found, (a.name, b.name), every=args.all, **output_style(sys.stdout)))
     return REGRESSED if found.regressed else OK
 

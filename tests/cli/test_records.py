@@ -112,7 +112,16 @@ def test_show_prints_the_leaderboards_and_where_they_come_from(folder, capsys):
 def test_show_refuses_what_is_no_record(folder, capsys):
     (folder / "a.json").write_text("{}")
     assert main(["show", "a.json"]) == 1
-    assert "a.json cannot be read" in capsys.readouterr().err
+    assert "a.json is not a run record" in capsys.readouterr().err
+
+
+def test_a_record_is_not_written_over_one_that_is_read(folder, capsys):
+    for name in ("a.json", "b.json"):
+        save(stored({NET: {"final": right(700)}}), folder / name)
+    before = (folder / "b.json").read_bytes()
+    assert main(["leaderboard", "a.json", "b.json", "-o", "./b.json"]) == 1
+    assert "-o b.json is one of the runs that are read: name another file" in capsys.readouterr().err
+    assert (folder / "b.json").read_bytes() == before
 
 
 def test_show_says_of_an_older_record_what_its_bits_tell(folder, capsys):
