@@ -284,7 +284,7 @@ class Run:
             self._judge(measured)
         assert measured.judgements is not None
         sweep = outcome.sweep
-        accepted = self._becomes_baseline(measured.baseline, baseline_of(sweep, result), result)
+        accepted = self._becomes_baseline(sweep, result, measured.baseline)
         outcome.record = sweep_record(sweep, result, measured.wall_seconds)
         for tap in sorted(result.taps):
             entry = case_record(sweep, result, tap, measured.judgements[tap])
@@ -309,12 +309,12 @@ class Run:
             outcome.stale = [f"{sweep.id}-{tap.id}" for tap in stale]
         return outcome
 
-    def _becomes_baseline(self, old: Baseline | None, new: Baseline, result: SweepResult) -> bool:
+    def _becomes_baseline(self, sweep: Sweep, result: SweepResult, old: Baseline | None) -> bool:
         """Return whether what a sweep measured replaces its baseline, so that no case of it can have regressed."""
         if self.options.update != "all":
             return False
         try:
-            baselines.merge(old, new, result.model, "all")
+            baselines.merge(old, baseline_of(sweep, result), result.model, "all")
         except StoreError:  # it is told when the baseline is to be written
             return False
         return True
