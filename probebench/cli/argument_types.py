@@ -1,4 +1,4 @@
-"""What arguments of several commands are parsed to."""
+"""Parse arguments that several commands have."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class SweepResult:
 
     @property
     def correct(self) -> dict[str, Scores]:
-        """Which test examples were classified correctly, by tap id; bool, of shape (n_test,)."""
+        """Return by tap id which test examples were classified correctly; bool, of shape (n_test,)."""
         return {tap.id: found.correct for tap, found in self.taps.items()}
 
     def sort(self) -> None:

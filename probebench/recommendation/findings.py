@@ -1,4 +1,4 @@
-"""What a recommendation is made of: the recommended tap of a model, its scores, and the taps that are tied with it."""
+"""Define what a recommendation is made of: the tap, its scores, and the taps that are tied with it."""
 
 from __future__ import annotations
 
